@@ -1,0 +1,59 @@
+# Each target sets up what it needs first, which takes no time when nothing is missing.
+.DEFAULT_GOAL := all
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+bin := .venv/bin
+servers := $(wildcard servers/*.c)
+c_files := $(servers) $(wildcard servers/common/*.h tests/*.c tests/*/*.c)
+shell_files := .ci/run $(wildcard scripts/*.sh)
+# No default index and no configuration of this machine: a lock must hold what PyPI has.
+compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command 'make lock'
+
+.PHONY: all setup setup-dev smoke test lint format lock clean distclean help
+
+all: setup  ## measure and draw everything in config.yaml (the default)
+	$(bin)/snakemake -j1 all
+
+smoke: setup  ## the same pipeline on the tiny sweep of tests/smoke.yaml, in build/smoke
+	$(bin)/snakemake -j1 --directory build/smoke --configfile tests/smoke.yaml
+
+setup:  ## install what is missing: system packages, then .venv
+	@scripts/setup.sh
+
+setup-dev:
+	@scripts/setup.sh dev
+
+test: lint  ## every check and test
+	$(bin)/pytest
+
+lint: setup-dev  ## formatters and linters, changing nothing
+	$(bin)/ruff format --check
+	$(bin)/ruff check
+	$(bin)/mypy scripts
+	$(bin)/snakefmt --check Snakefile rules
+	$(bin)/clang-format --dry-run --Werror $(c_files)
+	cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 -D_GNU_SOURCE $(servers)
+	shellcheck $(shell_files)
+
+format: setup-dev  ## apply the formatters
+	$(bin)/ruff check --fix
+	$(bin)/ruff format
+	$(bin)/snakefmt Snakefile rules
+	$(bin)/clang-format -i $(c_files)
+
+lock:  ## newest versions of everything, into requirements.txt and requirements-dev.txt
+	python3 -m venv build/lock
+	build/lock/bin/pip install --quiet --upgrade uv
+	$(compile) requirements.in -o requirements.txt
+	$(compile) requirements-dev.in -o requirements-dev.txt
+
+clean:  ## remove all results
+	rm -rf results plots build .snakemake
+
+distclean: clean  ## remove .venv too
+	rm -rf .venv
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*  ## (.*)/make \1\t\2/p' Makefile | expand -t 16

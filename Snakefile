@@ -1,0 +1,30 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+# Found from here, not from the working directory: result sets live wherever --directory says.
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/compile.smk"
+include: "rules/measure.smk"
+include: "rules/profile.smk"
+include: "rules/aggregate.smk"
+include: "rules/plot.smk"
+include: "rules/console.smk"
+
+
+# Binaries and records too, not pictures alone: a file between that was deleted or never made is then noticed.
+rule all:
+    default_target: True
+    input:
+        expand("results/bin/{server}", server=SERVERS),
+        map(record_path, CELLS),
+        "results/cells.csv",
+        "results/summary.csv",
+        "results/summary.txt",
+        expand("plots/{server}.png", server=SERVERS),
+        expand("plots/overview_{figure}.png", figure=OVERVIEWS),
+        expand("plots/{server}_flamegraph.{suffix}", server=SERVERS, suffix=["svg", "png"]),

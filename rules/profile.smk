@@ -1,0 +1,46 @@
+PROFILE_SCRIPTS = scripts(
+    "profile_server.py",
+    "load.py",
+    "machine.py",
+    "records.py",
+    "server_process.py",
+    "wrk_report.lua",
+)
+PROFILE = config["profile"]
+
+
+# A run of its own: sampling would slow a measured one (M18).
+rule profile_server:
+    input:
+        binary="results/bin/{server}",
+        scripts=PROFILE_SCRIPTS,
+    output:
+        folded="results/profile/{server}.folded",
+        facts="results/profile/{server}.json",
+    log:
+        "results/logs/profile_{server}.log",
+    params:
+        **PROFILE,
+        warmup_s=config["warmup_s"],
+        host=config["host"],
+        workers=config["workers"],
+    threads: workflow.cores
+    retries: 1
+    shell:
+        "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output.folded:q} {output.facts:q}"
+        " --connections {params.connections} --duration-s {params.duration_s} --frequency-hz {params.frequency_hz}"
+        " --warmup-s {params.warmup_s} --host {params.host:q} --workers {params.workers} 2> {log:q}"
+
+
+rule draw_flamegraph:
+    input:
+        folded="results/profile/{server}.folded",
+        facts="results/profile/{server}.json",
+        scripts=scripts("draw_flamegraph.py", "records.py"),
+    output:
+        svg="plots/{server}_flamegraph.svg",
+        png="plots/{server}_flamegraph.png",
+    log:
+        "results/logs/draw_flamegraph_{server}.log",
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {input.folded:q} {input.facts:q} {output.svg:q} {output.png:q} 2> {log:q}"

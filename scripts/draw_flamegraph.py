@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Draw folded stacks as an interactive SVG (inferno) and a PNG; a profile that was not made gives a picture that says so."""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import records
+
+TITLES = {
+    "not_permitted": "not permitted",
+    "unavailable": "not available",
+    "invalid": "not published",
+}
+
+
+def title_of(facts: dict[str, Any]) -> str:
+    return f"{facts['server']}: where its CPU time goes, {facts['connections']} connections"
+
+
+def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
+    """Raises CalledProcessError. `flamegraph` wants to run perf itself: it gets `true`, and our stacks behind it."""
+    command = ["flamegraph", "--perfdata", folded, "--no-inline", "--deterministic"]
+    command += ["--palette", "java", "--title", title_of(facts)]
+    command += ["--notes", "orange: kernel, red: user space; width: share of samples"]
+    read_stacks = f"cat > /dev/null; cat {shlex.quote(folded)}"
+    command += ["--post-process", f"sh -c {shlex.quote(read_stacks)}", "-o", svg]
+    environment = {**os.environ, "PERF": "true"}
+    subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+
+
+def notice_svg(facts: dict[str, Any]) -> str:
+    """A picture with text alone: why there is no flamegraph, and what mends it."""
+    reason = f"{TITLES[facts['status']]}: {facts['reason']}"
+    lines = textwrap.wrap(reason, width=100)
+    text = "".join(
+        f'<text x="600" y="{110 + 24 * number}" font-size="16">{escape(line)}</text>'
+        for number, line in enumerate(lines)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="1200" height="{170 + 24 * len(lines)}" '
+        'font-family="DejaVu Sans, sans-serif" text-anchor="middle">'
+        '<rect width="100%" height="100%" fill="#f5f5f0"/>'
+        f'<text x="600" y="50" font-size="20">{escape(title_of(facts))}</text>{text}</svg>\n'
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folded", help="folded stacks")
+    parser.add_argument("facts", help="the profile's facts (JSON)")
+    parser.add_argument("svg", help="the picture to draw")
+    parser.add_argument("png", help="the same as PNG")
+    arguments = parser.parse_args()
+    facts = json.loads(Path(arguments.facts).read_text())
+    try:
+        if facts["status"] == "ok":
+            draw_stacks(arguments.folded, facts, arguments.svg)
+        else:
+            records.write_text(arguments.svg, notice_svg(facts))
+        command = ["rsvg-convert", "--zoom", "2", "--output", arguments.png, arguments.svg]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        print(f"draw_flamegraph: {error.filename} is not installed: make setup", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        said = " ".join(error.stderr.split())
+        print(f"draw_flamegraph: {error.cmd[0]} failed: {said}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The load generator, behind one small interface: start a load, watch it, take its result. wrk is the first.
+
+wrk's loop is closed: each connection has one request under way, so its latencies are no response times of users
+who arrive whether or not the server is ready (M2).
+"""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+REPORT_SCRIPT = Path(__file__).with_name("wrk_report.lua")
+PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+FINISH_TIMEOUT_S = 30.0  # wrk stops within 0.1 s of its time; sorting out a long histogram takes longer
+
+
+class LoadError(Exception):
+    """A load that failed; the text is one line for the user."""
+
+
+def threads_for(connections: int, cpus: int) -> int:
+    """wrk's threads: at most one a CPU, and they must divide the connections, or wrk would open fewer."""
+    return max(count for count in range(1, min(connections, cpus) + 1) if connections % count == 0)
+
+
+def url_of(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+class Wrk:
+    """A running wrk."""
+
+    def __init__(self, url: str, *, connections: int, threads: int, duration_s: float) -> None:
+        self.duration_s = duration_s
+        self.connections = connections
+        # Whole seconds are all that -d takes; a fraction is ended with SIGINT, which wrk takes as its end.
+        self.command = ["wrk", "-t", str(threads), "-c", str(connections)]
+        self.command += ["-d", f"{math.ceil(duration_s)}s", "-s", str(REPORT_SCRIPT), url]
+        self.started_s = time.monotonic()
+        self.process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *self.command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_until(self, elapsed_s: float) -> None:
+        """Sleep until so many seconds have passed since the start; LoadError if wrk ends before."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(0.0, self.started_s + elapsed_s - time.monotonic()))
+            self.finish()
+            raise LoadError(f"wrk ended before its {self.duration_s:g} s were over")
+
+    def finish(self) -> "dict[str, Any]":
+        """Wait for the end; the parsed result, with wrk's own text under `text`."""
+        if self.duration_s != math.ceil(self.duration_s) and self.process.returncode is None:
+            self.wait_until(self.duration_s)
+            self.process.send_signal(signal.SIGINT)
+        remaining = self.started_s + self.duration_s + FINISH_TIMEOUT_S - time.monotonic()
+        try:
+            output, errors = self.process.communicate(timeout=remaining)
+        except subprocess.TimeoutExpired:
+            raise LoadError(f"wrk did not end within {FINISH_TIMEOUT_S:g} s of its time") from None
+        if self.process.returncode != 0:
+            said = " / ".join((errors or output).strip().splitlines())
+            raise LoadError(f"wrk failed with status {self.process.returncode}: {said}")
+        return parse_report(output, self.connections)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def running_load(
+    url: str, *, connections: int, threads: int, duration_s: float
+) -> "Iterator[Wrk]":
+    """Start a load; nothing of it is left afterwards."""
+    load = Wrk(url, connections=connections, threads=threads, duration_s=duration_s)
+    try:
+        yield load
+    finally:
+        load.kill()
+
+
+def measured_histogram(histogram: dict[int, int], interval_us: int) -> dict[int, int]:
+    """Latencies that were measured, without those that wrk makes up for "coordinated omission".
+
+    At its end wrk adds, for each latency n of at least 2 × interval_us (run time per request of a connection),
+    as many at n - interval_us, n - 2 × interval_us, … while these are above interval_us (stats_correct in its
+    stats.c). What stands at n came from n itself and from greater latencies, so from the greatest down the
+    additions can be taken off again, exactly.
+    """
+    measured = dict(histogram)
+    for latency in sorted(histogram, reverse=True):
+        count = measured[latency]
+        if latency < 2 * interval_us or count == 0:
+            continue
+        for made_up in range(latency - interval_us, interval_us, -interval_us):
+            measured[made_up] -= count
+    return {latency: count for latency, count in measured.items() if count}
+
+
+def percentile(histogram: dict[int, int], percent: float) -> int:
+    """The smallest latency that at least `percent` % of the requests do not exceed (nearest rank)."""
+    rank = max(1, math.ceil(sum(histogram.values()) * percent / 100))
+    seen = 0
+    for latency in sorted(histogram):
+        seen += histogram[latency]
+        if seen >= rank:
+            return latency
+    raise ValueError("an empty histogram has no percentiles")
+
+
+def latency_figures(measured: dict[int, int], reported_count: int) -> dict[str, float | None]:
+    """The latency fields of a record, in µs, from measured latencies; None where nothing was answered."""
+    count = sum(measured.values())
+    figures: dict[str, float | None] = {
+        "latency_mean_us": sum(us * n for us, n in measured.items()) / count if count else None
+    }
+    for percent in PERCENTILES:
+        figures[f"latency_p{percent:g}_us"] = percentile(measured, percent) if count else None
+    figures["latency_max_us"] = max(measured) if count else None
+    figures["latency_synthetic_share"] = 1 - count / reported_count if reported_count else 0.0
+    return figures
+
+
+def parse_report(output: str, connections: int) -> dict[str, Any]:
+    """wrk's output with wrk_report.lua → requests, duration_s, bytes, errors by kind, latencies, raw output.
+
+    Raises LoadError if the report is missing, or if its histogram does not hold one latency for each request.
+    """
+    text, _, line = output.rstrip("\n").rpartition("\n")
+    try:
+        report = json.loads(line)
+    except ValueError:
+        raise LoadError(f"wrk gave no report; its last line is {line[:80]!r}") from None
+    histogram = dict(
+        zip(report["histogram"]["latency_us"], report["histogram"]["count"], strict=True)
+    )
+    requests, duration_us = report["requests"], report["duration_us"]
+    measured = histogram
+    if requests >= connections:
+        measured = measured_histogram(histogram, duration_us // (requests // connections))
+    # A response later than wrk's timeout (2 s) is counted as one, but has no place in the histogram.
+    expected = requests - report["errors"]["timeout"]
+    if sum(measured.values()) != expected or min(measured.values(), default=0) < 0:
+        raise LoadError(
+            f"wrk's histogram holds {sum(measured.values())} measured latencies of {expected} requests"
+        )
+    return {
+        "requests": requests,
+        "duration_s": duration_us / 1e6,
+        "requests_per_second": requests / (duration_us / 1e6),
+        "response_bytes": report["bytes"],
+        "errors_by_kind": report["errors"],
+        **latency_figures(measured, sum(histogram.values())),
+        "raw_text": text,
+        "raw_histogram": report["histogram"],
+    }

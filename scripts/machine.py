@@ -1,0 +1,120 @@
+"""The machine: CPUs, clocks, limits, and the lock that keeps it to one measurement at a time."""
+
+import contextlib
+import fcntl
+import os
+import resource
+import stat
+import sys
+import time
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+LOCK_PATH = "/tmp/http-io-models.lock"  # one for all users and checkouts of a machine (contract 6)
+
+
+class CpuSplit:
+    """Disjoint sets of CPUs for the server and its load; one shared set where there is but one core (M13)."""
+
+    def __init__(self, cores: Sequence[Sequence[int]]) -> None:
+        """`cores`: for each physical core its CPUs (SMT siblings), which are never separated."""
+        half = len(cores) // 2
+        load, server = (cores[:half], cores[half:]) if half else (cores, cores)
+        self.load = sorted(cpu for core in load for cpu in core)
+        self.server = sorted(cpu for core in server for cpu in core)
+        self.shared = half == 0
+
+
+def parse_cpu_list(text: str) -> list[int]:
+    """`0-2,8` → [0, 1, 2, 8], the format of /sys/devices/system/cpu."""
+    cpus: list[int] = []
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        cpus += range(int(first), int(last or first) + 1)
+    return cpus
+
+
+def format_cpu_list(cpus: Collection[int]) -> str:
+    return ",".join(str(cpu) for cpu in sorted(cpus))
+
+
+def read_cores() -> list[list[int]]:
+    """The physical cores that this process may use, each as its allowed CPUs, in ascending order."""
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            core = parse_cpu_list(siblings.read_text())
+        except (OSError, ValueError):
+            core = [cpu]  # the kernel does not tell: each CPU counts as a core
+        cores.add(tuple(sorted(allowed & set(core))))
+    return [list(core) for core in sorted(cores)]
+
+
+def workers_for(workers: str, split: CpuSplit) -> int:
+    """Processes of a multitask server; `auto` is one for each of its CPUs, and several in any case."""
+    return max(2, len(split.server)) if workers == "auto" else int(workers)
+
+
+def processes_of(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += processes_of(int(child))
+    return found
+
+
+def cpu_time_ns(pids: Collection[int]) -> int:
+    """CPU time of processes, summed; threads that have ended are included.
+
+    The clock id is the kernel's encoding of a process's CPU clock, as clock_getcpuclockid(3) returns it.
+    Raises ProcessLookupError or OSError if one has ended.
+    """
+    return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids)
+
+
+def memory_peak_kib(pids: Collection[int]) -> int:
+    """Largest resident memory (VmHWM), summed over processes: pages that they share count for each."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                total += int(line.split()[1])
+    return total
+
+
+def raise_open_files_limit() -> int:
+    """Raise the soft limit of open files to the hard one, also for what is started later; returns it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _open_lock() -> int:
+    """A descriptor of the lock file, for reading: another user's file can be locked but not written."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        # Without O_CREAT first: in /tmp that is refused for a file of another user (fs.protected_regular).
+        descriptor = os.open(LOCK_PATH, flags)
+    except FileNotFoundError:
+        descriptor = os.open(LOCK_PATH, flags | os.O_CREAT, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(f"{LOCK_PATH} is no regular file: remove it")
+    return descriptor
+
+
+@contextlib.contextmanager
+def exclusive_machine() -> Iterator[None]:
+    """Hold the machine alone: no other cell runs on it meanwhile, and no compile or plot of any checkout."""
+    lock = _open_lock()
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting: another measurement has this machine", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

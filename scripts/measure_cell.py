@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Measure one cell: a fresh server process under one load; the result is a JSON record.
+
+The record exists only if the run ended and was checked. A server that this machine cannot run gives a record with
+status `unavailable`; any other fault gives one line and status 1.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import flags
+import load
+import machine
+import progress
+import records
+import server_process
+import sockets
+from cells import Cell
+
+# Sockets are read just before the load ends: afterwards they are gone.
+SNAPSHOT_LEAD_S = 0.1
+
+
+def warm_up(url: str, arguments: argparse.Namespace, threads: int) -> int:
+    """Load that is not measured (M19); returns its requests, which the server's counts include."""
+    if arguments.warmup_s == 0:
+        return 0
+    with load.running_load(
+        url, connections=arguments.connections, threads=threads, duration_s=arguments.warmup_s
+    ) as warmup:
+        return int(warmup.finish()["requests"])
+
+
+def timed_run(
+    server: server_process.Server, url: str, arguments: argparse.Namespace, threads: int
+) -> dict[str, Any]:
+    """The measured load: wrk's result, and what the kernel knows of server, client and connections."""
+    pids = server.pids
+    cpu_before_ns = machine.cpu_time_ns(pids)
+    with load.running_load(
+        url, connections=arguments.connections, threads=threads, duration_s=arguments.duration_s
+    ) as run:
+        run.wait_until(max(arguments.duration_s / 2, arguments.duration_s - SNAPSHOT_LEAD_S))
+        elapsed_ns = (time.monotonic() - run.started_s) * 1e9
+        client_cpu_ns = machine.cpu_time_ns([run.process.pid])
+        server_cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
+        bytes_sent = sockets.read_bytes_sent(server.port)
+        result = run.finish()
+    cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
+    missing = max(0, arguments.connections - len(bytes_sent))
+    served = sum(1 for sent in bytes_sent if sent > 0)
+    return {
+        **result,
+        "load_command": run.command,
+        "errors": sum(result["errors_by_kind"].values()),
+        "server_cpu_ns_per_request": cpu_ns / result["requests"] if result["requests"] else None,
+        "server_cpu_share": server_cpu_ns / elapsed_ns / arguments.server_cpu_count,
+        "client_cpu_share": client_cpu_ns / elapsed_ns / threads,
+        "server_memory_peak_kib": machine.memory_peak_kib(pids),
+        "established_connections": len(bytes_sent),
+        "unserved_connections": max(0, arguments.connections - served),
+        "fairness_jain": sockets.fairness_jain([*bytes_sent, *[0] * missing]),
+        "raw_bytes_sent": bytes_sent,
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """A record's fields from the run on. Raises RunError, LoadError, Unavailable or OSError."""
+    machine.raise_open_files_limit()
+    split = machine.CpuSplit(machine.read_cores())
+    os.sched_setaffinity(0, split.load)  # this script and wrk
+    threads = load.threads_for(arguments.connections, len(split.load))
+    arguments.server_cpu_count = len(split.server)
+    workers = machine.workers_for(arguments.workers, split)
+    with server_process.running_server(
+        arguments.binary,
+        host=arguments.host,
+        workers=workers,
+        prefix=["taskset", "--cpu-list", machine.format_cpu_list(split.server)],
+    ) as server:
+        response = server_process.verify(arguments.host, server.port)
+        url = load.url_of(arguments.host, server.port)
+        warmup_requests = warm_up(url, arguments, threads)
+        started = datetime.now(UTC)
+        run = timed_run(server, url, arguments, threads)
+        server.stop()
+    return {
+        "started": started.isoformat(timespec="milliseconds"),
+        "server_cpus": split.server,
+        "load_cpus": split.load,
+        "cpus_shared": split.shared,
+        "workers": workers,
+        "server_command": server.command,
+        **run,
+        "warmup_requests": warmup_requests,
+        "server_counts": server.counts,
+        "response": response.decode("latin-1"),
+    }
+
+
+def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The whole record: what was asked, what was seen, and what that makes of it."""
+    record: dict[str, Any] = {
+        "schema_version": records.SCHEMA_VERSION,
+        "server": arguments.server,
+        "connections": arguments.connections,
+        "repeat": arguments.repeat,
+        "asked": {name: getattr(arguments, name) for name in ("duration_s", "warmup_s", "host")},
+    }
+    try:
+        seen = measure(arguments)
+    except server_process.Unavailable as reason:
+        return {**record, "status": "unavailable", "reason": str(reason), "flags": []}
+    raised = flags.flags_of({**record, **seen})
+    record["status"] = "invalid" if any(flag.invalidates for flag in raised) else "ok"
+    return {**record, "flags": [flag.name for flag in raised], **seen}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("binary", help="the compiled server")
+    parser.add_argument("output", help="where the record goes")
+    parser.add_argument("--server", help="its name in the record (default: the binary's)")
+    parser.add_argument("--connections", type=int, default=100)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--duration-s", type=float, default=2.0)
+    parser.add_argument("--warmup-s", type=float, default=0.5)
+    parser.add_argument("--host", default="::1", help="numeric address (default: %(default)s)")
+    parser.add_argument("--workers", default="auto", help="of a multitask server, or auto")
+    arguments = parser.parse_args()
+    arguments.server = arguments.server or os.path.basename(arguments.binary)
+    return arguments
+
+
+def _on_sigterm(_signal: int, _frame: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)  # an exception: what was started is ended on the way out
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    cell = Cell(arguments.server, arguments.connections, arguments.repeat)
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        with machine.exclusive_machine():
+            record = record_of(arguments)
+            records.write(arguments.output, record)
+    except (server_process.RunError, load.LoadError, OSError) as error:
+        print(f"measure_cell: {cell}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    with contextlib.suppress(OSError):
+        progress.tell(cell, record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

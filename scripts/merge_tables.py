@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Tables with the same columns, one after the other; the first line of each is its header."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def merge(texts: list[str]) -> str:
+    """Raises ValueError if the headers differ."""
+    headers = {text.partition("\n")[0] for text in texts}
+    if len(headers) != 1:
+        raise ValueError("the tables' columns differ")
+    return headers.pop() + "\n" + "".join(text.partition("\n")[2] for text in texts)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", nargs="+")
+    parser.add_argument("--output", required=True)
+    arguments = parser.parse_args()
+    Path(arguments.output).write_text(merge([Path(path).read_text() for path in arguments.tables]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

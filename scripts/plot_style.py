@@ -1,0 +1,127 @@
+"""How the plots look: one place for colours, axes, intervals, and for what a hollow point means."""
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+# Paul Tol's "bright" and "dark" qualitative schemes (SRON/EPS/TN/09-002): told apart by colour-blind readers.
+COLORS = {
+    "server": "#777777",
+    "server_thread": "#aa3377",
+    "server_select": "#ccbb44",
+    "server_poll": "#ee8866",
+    "server_epoll": "#4477aa",
+    "server_epoll_multitask": "#66ccee",
+    "server_uring": "#117733",
+    "server_uring_multitask": "#44bb99",
+}
+OTHER_COLORS = ["#882255", "#332288", "#999933", "#cc6677", "#000000"]
+MARKERS = "osD^vP*X<>"
+DPI = 150
+
+
+def color_of(server: str, servers: list[str]) -> str:
+    """A server's colour, the same in all plots of a sweep."""
+    others = [name for name in servers if name not in COLORS]
+    return COLORS.get(server) or OTHER_COLORS[others.index(server) % len(OTHER_COLORS)]
+
+
+def marker_of(server: str, servers: list[str]) -> str:
+    known = [*COLORS, *(name for name in servers if name not in COLORS)]
+    return MARKERS[known.index(server) % len(MARKERS)]
+
+
+def format_count(value: float, _position: int = 0) -> str:
+    """1500 → 1.5k: short enough for ticks."""
+    for divisor, suffix in ((1e6, "M"), (1e3, "k")):
+        if value >= divisor:
+            return f"{value / divisor:.4g}{suffix}"
+    return f"{value:.4g}"
+
+
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def set_connections_axis(axes: Axes, connections: list[int]) -> None:
+    """A logarithmic axis whose ticks are the measured counts; labels that would touch are left out."""
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    span = math.log10(max(connections) / min(connections)) or 1.0
+    shown: list[int] = []
+    for count in sorted(connections):
+        if not shown or math.log10(count / shown[-1]) > span / 18:
+            shown.append(count)
+    axes.set_xticks(shown, [f"{count:,}" for count in shown])
+    axes.set_xlabel("connections (logarithmic)")
+
+
+def draw_points(
+    axes: Axes, cells: pd.DataFrame, column: str, scale: float, color: str, marker: str, size: float
+) -> None:
+    """Each cell's own value; hollow where it is invalid, or where connections were left unserved (M31)."""
+    drawn = cells.dropna(subset=[column])
+    hollow = (drawn["status"] != "ok") | (drawn["unserved_connections"].fillna(0) > 0)
+    for part, face in ((drawn[~hollow], color), (drawn[hollow], "white")):
+        axes.scatter(
+            part["connections"],
+            part[column] * scale,
+            s=size,
+            marker=marker,
+            facecolors=face,
+            edgecolors=color,
+            linewidths=0.8,
+            alpha=0.85,
+            zorder=3,
+        )
+
+
+def draw_interval(
+    axes: Axes, summary: pd.DataFrame, column: str, scale: float, color: str, label: str
+) -> None:
+    """The line of a server's summary, and the band of its 95 % intervals where there are any."""
+    drawn = summary.dropna(subset=[column]).sort_values("connections")
+    axes.plot(
+        drawn["connections"], drawn[column] * scale, color=color, linewidth=1.6, label=label, zorder=2
+    )
+    axes.fill_between(
+        drawn["connections"].astype(float),
+        (drawn[f"{column}_low"] * scale).astype(float),
+        (drawn[f"{column}_high"] * scale).astype(float),
+        color=color,
+        alpha=0.18,
+        linewidth=0,
+        zorder=1,
+    )
+
+
+def saturation_note(summary: pd.DataFrame) -> str:
+    """What a reader of throughput must know; empty if the client was never the limit."""
+    saturated = summary["flags"].fillna("").str.contains("client_saturated")
+    if not saturated.any():
+        return ""
+    return (
+        f"At {saturated.sum()} of {len(summary)} points wrk had no CPU left: "
+        "there the server could do more than is shown."
+    )
+
+
+def add_notes(figure: Figure, notes: list[str]) -> None:
+    text = "\n".join(note for note in notes if note)
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color="#444444")
+
+
+def save(figure: Figure, path: str) -> None:
+    """PNG with the same bytes for the same data: no date and no version in it."""
+    figure.savefig(path, metadata={"Software": None})

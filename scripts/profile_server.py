@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+"""Profile a server under load with perf, in a run of its own (M18): folded stacks, and the facts that vouch for them.
+
+Facts are JSON with a status: ok; not_permitted or unavailable, with the reason and what mends it, when this machine
+does not let us; invalid when a gate failed. In these cases there are no stacks. Faults give one line and status 1.
+"""
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import load
+import machine
+import records
+import server_process
+
+STACK_BYTES = 8192  # dwarf unwinding: 4096 is too small
+PERF_TIMEOUT_S = 60.0
+CAP_SYS_ADMIN, CAP_SYSLOG, CAP_PERFMON = 21, 34, 38
+
+# What a profile must pass before it is drawn.
+SAMPLES_SHARE_MIN = 0.8  # of frequency × CPU seconds
+ROOTED_SHARE_MIN = 0.99  # of samples whose stack reaches main, or the start of a thread
+UNKNOWN_SHARE_MAX = 0.01  # of samples with an [unknown] frame
+ROOTS = {"main", "start_thread"}
+
+
+class NotProfiled(Exception):
+    """No profile on this machine, and why."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def _sysctl(name: str) -> int:
+    return int(Path("/proc/sys", *name.split(".")).read_text())
+
+
+def _capabilities() -> int:
+    status = Path("/proc/self/status").read_text()
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return int(match[1], 16) if match else 0
+
+
+def permission_obstacle(capabilities: int, paranoid: int, kptr_restrict: int) -> str | None:
+    """Why perf would lose kernel frames or their names, silently, and the command that mends it; None if it would not."""
+
+    def has(capability: int) -> bool:
+        return bool(capabilities >> capability & 1)
+
+    if paranoid > 1 and not (has(CAP_PERFMON) or has(CAP_SYS_ADMIN)):
+        return (
+            f"kernel.perf_event_paranoid is {paranoid}: sudo sysctl kernel.perf_event_paranoid=1"
+        )
+    if kptr_restrict == 2 or (kptr_restrict == 1 and not has(CAP_SYSLOG)):
+        return f"kernel.kptr_restrict is {kptr_restrict}: sudo sysctl kernel.kptr_restrict=0"
+    return None
+
+
+def stackcollapse_script() -> str:
+    """perf's own folding script. Raises NotProfiled if this machine has no perf, or no such part of it."""
+    if shutil.which("perf") is None:
+        raise NotProfiled("unavailable", "perf is not installed: make setup names its package")
+    run = subprocess.run(["perf", "--exec-path"], capture_output=True, text=True)
+    script = Path(run.stdout.strip()) / "scripts/python/stackcollapse.py"
+    if run.returncode != 0 or not script.exists():
+        raise NotProfiled("unavailable", "this perf has no scripts/python/stackcollapse.py")
+    return str(script)
+
+
+def check_permission() -> None:
+    obstacle = permission_obstacle(
+        _capabilities(), _sysctl("kernel.perf_event_paranoid"), _sysctl("kernel.kptr_restrict")
+    )
+    if obstacle:
+        raise NotProfiled("not_permitted", obstacle)
+
+
+def scope_of(capabilities: int, paranoid: int, cpus: Sequence[int], pids: Sequence[int]) -> list[str]:
+    """What perf samples: the server's CPUs where we may, since a timer for each task misses short bursts.
+
+    With a thread per connection, which switches every 10 µs, timers by task took 70 % of the samples due, timers by
+    CPU 96 %. Samples of other processes are left out when folding.
+    """
+    if paranoid <= 0 or capabilities >> CAP_PERFMON & 1 or capabilities >> CAP_SYS_ADMIN & 1:
+        return ["--cpu", machine.format_cpu_list(cpus)]
+    return ["--pid", ",".join(map(str, pids))]
+
+
+class Recording:
+    """perf record, which samples only between enable and disable."""
+
+    def __init__(self, scope: Sequence[str], frequency_hz: int, output: str) -> None:
+        control, self._control = os.pipe()
+        self._acknowledged, acknowledge = os.pipe()
+        self.command = ["perf", "record", "-q", "-N", "-e", "cpu-clock", "-F", str(frequency_hz)]
+        self.command += ["--call-graph", f"dwarf,{STACK_BYTES}", *scope]
+        self.command += ["-o", output, "--delay=-1", f"--control=fd:{control},{acknowledge}"]
+        self.process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *self.command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=[control, acknowledge],
+            start_new_session=True,
+        )
+        os.close(control)
+        os.close(acknowledge)
+
+    def tell(self, command: str) -> None:
+        """Give perf a command and wait until it is done. Raises NotProfiled if perf has ended instead."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, f"{command}\n".encode())
+        if not os.read(self._acknowledged, 16):
+            error = " ".join(self.process.communicate(timeout=PERF_TIMEOUT_S)[1].split())
+            raise NotProfiled("not_permitted", f"perf record failed: {error[:300]}")
+
+    def finish(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        _, error = self.process.communicate(timeout=PERF_TIMEOUT_S)
+        if self.process.returncode not in (0, -signal.SIGINT, 128 + signal.SIGINT):
+            raise server_process.RunError(f"perf record failed: {' '.join(error.split())}")
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+        os.close(self._control)
+        os.close(self._acknowledged)
+
+
+@contextlib.contextmanager
+def recording(scope: Sequence[str], frequency_hz: int, output: str) -> Iterator[Recording]:
+    perf = Recording(scope, frequency_hz, output)
+    try:
+        yield perf
+    finally:
+        perf.kill()
+
+
+def run_perf(*arguments: str) -> str:
+    run = subprocess.run(["perf", *arguments], capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise server_process.RunError(f"perf {arguments[0]} failed: {' '.join(run.stderr.split())}")
+    return run.stdout
+
+
+def parse_folded(text: str) -> dict[tuple[str, ...], int]:
+    """Folded stacks, `process;outer;inner COUNT` a line → samples by stack."""
+    stacks: dict[tuple[str, ...], int] = {}
+    for line in text.splitlines():
+        stack, _, count = line.rpartition(" ")
+        stacks[tuple(stack.split(";"))] = int(count)
+    return stacks
+
+
+def parse_event_counts(stats: str) -> dict[str, int]:
+    """Events by kind, from `perf report --stats`, whose second part lists them by event again."""
+    total = stats.partition("\ncpu-clock stats")[0]
+    found = re.findall(r"^ *(\w+) events: *(\d+)", total, re.MULTILINE)
+    return {kind: int(count) for kind, count in found}
+
+
+def parse_self_counts(report: str) -> dict[str, int]:
+    """Samples by symbol, from `perf report --no-children -F sample,pid,sym`."""
+    counts: collections.Counter[str] = collections.Counter()
+    pattern = r"^ *(\d+) +\d+:.* \[[^\]]\] (.+?) *$"
+    for count, symbol in re.findall(pattern, report, re.MULTILINE):
+        counts["[unknown]" if symbol.startswith("0x") else symbol] += int(count)
+    return dict(counts)
+
+
+def self_counts(stacks: dict[tuple[str, ...], int]) -> dict[str, int]:
+    """Samples by innermost function, in perf report's names."""
+    counts: collections.Counter[str] = collections.Counter()
+    for stack, count in stacks.items():
+        counts[stack[-1].removesuffix("_[k]")] += count
+    return dict(counts)
+
+
+def failed_gates(
+    stacks: dict[tuple[str, ...], int],
+    events: dict[str, int],
+    reported_self: dict[str, int],
+    expected_samples: float,
+) -> list[str]:
+    """What keeps a profile from being published, in words; empty if nothing does."""
+    total = sum(stacks.values())
+    own = {stack: count for stack, count in stacks.items() if not stack[0].startswith("iou-")}
+    own_total = sum(own.values())
+    rooted = sum(count for stack, count in own.items() if ROOTS & set(stack))
+    unknown = sum(count for stack, count in stacks.items() if "[unknown]" in stack)
+    failed = []
+    if total < SAMPLES_SHARE_MIN * expected_samples:
+        failed.append(f"{total} samples where {expected_samples:.0f} were expected")
+    if rooted < ROOTED_SHARE_MIN * own_total:
+        failed.append(f"only {rooted} of {own_total} stacks reach main")
+    if unknown > UNKNOWN_SHARE_MAX * total:
+        failed.append(f"{unknown} of {total} stacks have an unknown frame")
+    if events.get("LOST", 0) or events.get("LOST_SAMPLES", 0):
+        failed.append("perf lost samples")
+    if self_counts(stacks) != reported_self:
+        failed.append("the folded stacks' self counts differ from perf report's")
+    return failed
+
+
+def record_profile(arguments: argparse.Namespace, perf_data: str) -> dict[str, Any]:
+    """Run server, load and perf; perf's data goes to a file, what was seen of the run is returned."""
+    machine.raise_open_files_limit()
+    split = machine.CpuSplit(machine.read_cores())
+    os.sched_setaffinity(0, split.load)
+    threads = load.threads_for(arguments.connections, len(split.load))
+    with server_process.running_server(
+        arguments.binary,
+        host=arguments.host,
+        workers=machine.workers_for(arguments.workers, split),
+        prefix=["taskset", "--cpu-list", machine.format_cpu_list(split.server)],
+    ) as server:
+        server_process.verify(arguments.host, server.port)
+        url = load.url_of(arguments.host, server.port)
+        longest_s = arguments.warmup_s + arguments.duration_s + PERF_TIMEOUT_S
+        with load.running_load(
+            url, connections=arguments.connections, threads=threads, duration_s=longest_s
+        ) as run:
+            run.wait_until(arguments.warmup_s)
+            pids = server.pids
+            scope = scope_of(
+                _capabilities(), _sysctl("kernel.perf_event_paranoid"), split.server, pids
+            )
+            with recording(scope, arguments.frequency_hz, perf_data) as perf:
+                perf.tell("enable")
+                cpu_before_ns = machine.cpu_time_ns(pids)
+                time.sleep(arguments.duration_s)
+                cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
+                perf.tell("disable")
+                perf.finish()
+            run.wait_until(0)  # it is still there
+        server.stop()
+    return {
+        "perf_command": perf.command,
+        "server_command": server.command,
+        "load_command": run.command,
+        "server_pids": pids,
+        "server_cpu_s": cpu_ns / 1e9,
+    }
+
+
+def profile(arguments: argparse.Namespace, script: str) -> tuple[str, dict[str, Any]]:
+    """Folded stacks and facts. perf's data, some MB a second, is dropped."""
+    with tempfile.TemporaryDirectory(prefix="profile_") as folder:
+        data = os.path.join(folder, "perf.data")
+        facts = record_profile(arguments, data)
+        source = ["-i", data, "--pid", ",".join(map(str, facts["server_pids"]))]
+        folded = run_perf("script", "--no-inline", *source, "-s", script, "--", "--kernel")
+        stacks = parse_folded(folded)
+        events = parse_event_counts(run_perf("report", "--stats", "-i", data))
+        report = ["report", "--no-children", "-g", "none", "-F", "sample,pid,sym", "--stdio"]
+        reported = parse_self_counts(run_perf(*report, *source))
+    facts["samples"] = sum(stacks.values())
+    expected = arguments.frequency_hz * facts["server_cpu_s"]
+    failed = failed_gates(stacks, events, reported, expected)
+    facts["status"] = "invalid" if failed else "ok"
+    facts["reason"] = "; ".join(failed)
+    return "" if failed else folded, facts
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("binary", help="the compiled server")
+    parser.add_argument("folded", help="where the folded stacks go")
+    parser.add_argument("facts", help="where the facts go (JSON)")
+    parser.add_argument("--connections", type=int, default=100)
+    parser.add_argument("--duration-s", type=float, default=4.0)
+    parser.add_argument("--frequency-hz", type=int, default=499)
+    parser.add_argument("--warmup-s", type=float, default=0.5)
+    parser.add_argument("--host", default="::1", help="numeric address (default: %(default)s)")
+    parser.add_argument("--workers", default="auto", help="of a multitask server, or auto")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    name = os.path.basename(arguments.binary)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    asked = ("connections", "duration_s", "frequency_hz", "warmup_s")
+    facts: dict[str, Any] = {"server": name, **{key: getattr(arguments, key) for key in asked}}
+    folded = ""
+    try:
+        script = stackcollapse_script()
+        check_permission()
+        with machine.exclusive_machine():
+            folded, seen = profile(arguments, script)
+    except NotProfiled as obstacle:
+        seen = {"status": obstacle.status, "reason": str(obstacle)}
+    except server_process.Unavailable as reason:
+        seen = {"status": "unavailable", "reason": str(reason)}
+    except (server_process.RunError, load.LoadError, OSError, subprocess.TimeoutExpired) as error:
+        print(f"profile_server: {name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    records.write_text(arguments.folded, folded)
+    records.write_text(arguments.facts, json.dumps({**facts, **seen}, indent=2) + "\n")
+    told = f"{seen['samples']} samples" if seen["status"] == "ok" else "no flamegraph"
+    reason = f": {seen['reason']}" if seen["reason"] else ""
+    print(f"{name:<23}{facts['connections']:>5} connections, profile: {told}{reason}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""How far a sweep is: a line for each cell that ends, with the time that is left.
+
+The plan is written when a run starts; a cell that ends adds its seconds to a log. Both are for people only: no result
+depends on them.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from cells import Cell
+
+PLAN = Path("results/.progress/plan.json")
+LOG = Path("results/.progress/log")
+
+CELL_OVERHEAD_S = 0.2  # starting, checking and stopping a server and wrk
+PROFILE_OVERHEAD_S = 2.5  # folding and drawing
+START_AND_END_S = 20  # compiling, aggregating, drawing
+
+
+def format_duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def write_plan(cells: int, cell_s: float, other_s: float) -> None:
+    PLAN.parent.mkdir(parents=True, exist_ok=True)
+    plan = {"cells": cells, "cell_s": cell_s, "other_s": other_s, "started_s": time.time()}
+    PLAN.write_text(json.dumps(plan))
+    LOG.write_text("")
+
+
+def seconds_left(plan: dict[str, float], done: int, now_s: float) -> float:
+    """Expected seconds: the cells that are left at the pace so far, and what is not cells as planned."""
+    pace_s = (now_s - plan["started_s"]) / done if done >= 5 else plan["cell_s"]
+    return (plan["cells"] - done) * pace_s + plan["other_s"]
+
+
+def count_one() -> int:
+    """Note that one more cell has ended; how many have since the run began."""
+    with LOG.open("a") as log:
+        log.write(".")
+        log.flush()
+        return log.tell()
+
+
+def describe(record: dict[str, Any]) -> str:
+    if record["status"] == "unavailable":
+        return f"unavailable: {record['reason']}"
+    text = f"{record['requests_per_second']:>9,.0f} requests/s"
+    if record["server_cpu_ns_per_request"] is not None:
+        text += f", {record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each"
+    if record["unserved_connections"]:
+        text += f", {record['unserved_connections']} connections unserved"
+    if record["status"] != "ok":
+        text += f", {record['status']}: {', '.join(record['flags'])}"
+    return text
+
+
+def tell(cell: Cell, record: dict[str, Any]) -> None:
+    """Print the line of a cell; without a plan (a script run by hand) without the time left."""
+    text = f"{cell.server:<23}{cell.connections:>5} connections, repeat {cell.repeat}: "
+    text += describe(record)
+    if PLAN.exists():
+        plan = json.loads(PLAN.read_text())
+        done = count_one()
+        left = format_duration(seconds_left(plan, done, time.time()))
+        text = f"[{done:>{len(str(plan['cells']))}}/{plan['cells']}, {left} left] {text}"
+    print(text, flush=True)

@@ -1,0 +1,181 @@
+"""A server under test: started for one run, checked before it, stopped with all that it started."""
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import machine
+
+STARTUP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 2.0
+EX_UNAVAILABLE = 69  # sysexits.h: the machine refuses what the server needs
+BODY = b"Hello, World!"
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LISTENING = re.compile(r"listening on \[.*\]:(\d+)\n")
+
+
+class RunError(Exception):
+    """A run that failed; the text is one line for the user."""
+
+
+class Unavailable(Exception):
+    """The server cannot run on this machine; the text is its own reason."""
+
+
+class Server:
+    """A running server process, which may have workers of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]", command: list[str], port: int) -> None:
+        self.process = process
+        self.command = command
+        self.port = port
+        self.counts: list[dict[str, int]] = []
+
+    @property
+    def pids(self) -> list[int]:
+        return machine.processes_of(self.process.pid)
+
+    def stop(self) -> None:
+        """End it with SIGTERM and read its counts; RunError if it had ended before or does not end."""
+        if self.process.poll() is not None:
+            raise RunError(f"the server ended during the run: {describe_end(self.process)}")
+        self.process.terminate()
+        try:
+            output, _ = self.process.communicate(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise RunError(f"the server did not stop within {STOP_TIMEOUT_S:g} s") from None
+        if self.process.returncode != 0:
+            raise RunError(f"the server was stopped but ended badly: {describe_end(self.process)}")
+        self.counts = parse_counts(output)
+
+
+def parse_counts(output: str) -> list[dict[str, int]]:
+    """The counts of each worker: the JSON lines of what the server printed at its end."""
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+
+
+def describe_end(process: "subprocess.Popen[str]") -> str:
+    code = process.returncode
+    how = f"status {code}" if code >= 0 else signal.Signals(-code).name
+    error = process.stderr.read().strip() if process.stderr else ""
+    return f"{how} ({' / '.join(error.splitlines())})" if error else how
+
+
+def _read_line(process: "subprocess.Popen[str]", timeout_s: float) -> str:
+    """The first line of a process's output; what there is of it after the timeout or the process's end."""
+    assert process.stdout is not None
+    descriptor = process.stdout.fileno()
+    deadline = time.monotonic() + timeout_s
+    line = b""
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        byte = os.read(descriptor, 1) if ready else b""
+        if not byte:
+            break
+        line += byte
+    return line.decode(errors="replace")
+
+
+def _wait_for_port(process: "subprocess.Popen[str]") -> int:
+    line = _read_line(process, STARTUP_TIMEOUT_S)
+    match = LISTENING.fullmatch(line)
+    if match:
+        return int(match[1])
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=0.2)
+    if process.poll() == EX_UNAVAILABLE:
+        raise Unavailable(describe_end(process))
+    if process.poll() is not None:
+        raise RunError(f"the server did not start: {describe_end(process)}")
+    raise RunError(
+        f"the server said {line!r} within {STARTUP_TIMEOUT_S:g} s, not 'listening on [ADDRESS]:PORT'"
+    )
+
+
+def _kill_group(process: "subprocess.Popen[str]") -> None:
+    """End whatever is left of the server's session, its workers included, and wait for it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+@contextlib.contextmanager
+def running_server(
+    binary: str, *, host: str, workers: int, prefix: Sequence[str]
+) -> Iterator[Server]:
+    """Start a server on a port that the kernel chooses; nothing of it is left afterwards.
+
+    `prefix` is put before the command (CPUs, say). Raises RunError, or Unavailable for status 69.
+    """
+    command = [*prefix, "setpriv", "--pdeathsig", "KILL", os.path.abspath(binary)]
+    command += ["--host", host, "--port", "0", "--workers", str(workers)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own, killed as one
+    )
+    try:
+        yield Server(process, command, _wait_for_port(process))
+    finally:
+        _kill_group(process)
+
+
+def _receive_response(connection: socket.socket) -> bytes:
+    """One response with a Content-Length, as it came."""
+    data = b""
+    while True:
+        head, separator, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"(?im)^content-length:[ \t]*(\d+)[ \t]*\r?$", head)
+        if separator and not length:
+            raise RunError(f"its response has no Content-Length: {head!r}")
+        if separator and length and len(body) >= int(length[1]):
+            return data
+        chunk = connection.recv(65536)
+        if not chunk:
+            raise RunError(f"it closed the connection after {data!r}")
+        data += chunk
+
+
+def verify(host: str, port: int) -> bytes:
+    """Ask twice on one connection; the response, which must be right, whole and the same (M4).
+
+    Raises RunError with what is wrong.
+    """
+    try:
+        with socket.create_connection((host, port), timeout=STARTUP_TIMEOUT_S) as connection:
+            answers = []
+            for _ in range(2):
+                connection.sendall(REQUEST)
+                answers.append(_receive_response(connection))
+    except OSError as error:
+        raise RunError(f"the server does not answer: {error}") from None
+    except RunError as error:
+        raise RunError(f"the server's answer is wrong: {error}") from None
+    if not answers[0].startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
+        raise RunError(f"the server's answer is no 200: {answers[0][:80]!r}")
+    if answers[0].partition(b"\r\n\r\n")[2] != BODY:
+        raise RunError(f"the server's body is not {BODY!r}: {answers[0][-80:]!r}")
+    if answers[0] != answers[1]:
+        raise RunError(f"the server's second answer differs: {answers[1][:160]!r}")
+    return answers[0]
+
+
+def total(counts: list[dict[str, int]]) -> dict[str, Any] | None:
+    """Counts summed over workers; None if the server printed none."""
+    if not counts:
+        return None
+    return {name: sum(worker.get(name, 0) for worker in counts) for name in counts[0]}

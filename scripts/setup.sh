@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Installs what is missing: system packages, then .venv from the locked requirements. Says nothing when nothing is.
+# usage: scripts/setup.sh [dev]        dev adds what `make test` needs
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+
+die() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+have() {
+    local command
+    for command; do command -v "$command" >/dev/null || return; done
+}
+
+# need PACKAGE TEST...: the package is missing when the test fails
+missing=()
+need() { "${@:2}" >/dev/null 2>&1 || missing+=("$1"); }
+
+includes() { gcc -E -include "$1" -xc /dev/null; }
+liburing_is_whole() { includes liburing.h && [[ $(gcc -print-file-name=liburing.a) == /* ]]; }
+font_exists() { [[ $(find -L /usr/share/fonts ~/.local/share/fonts -name DejaVuSans.ttf -print -quit 2>/dev/null) ]]; }
+perf_works() { perf --version >/dev/null 2>&1; } # Ubuntu's perf is a wrapper that fails without the kernel's own
+
+# The right to install: root, sudo without a password, or sudo with someone there to type it.
+as_root=()
+may_install() {
+    have apt-get || return
+    [[ $(id -u) == 0 ]] && return
+    have sudo || return
+    if sudo -n true 2>/dev/null; then as_root=(sudo -n); elif [[ -t 0 ]]; then as_root=(sudo); else return 1; fi
+}
+
+apt_get() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" >/dev/null
+}
+
+# What a venv was made of; it is remade when any of it changes, since its scripts hold absolute paths.
+venv_state() {
+    readlink -e .venv/bin/python || true
+    pwd
+    cat "$1"
+}
+
+installed() { venv_state "$1" | cmp -s - ".venv/$1"; }
+
+install_python_packages() {
+    echo "setup: installing $1 into .venv (up to a minute)"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r "$1" ||
+        die "pip could not install $1 (its reason is above): mend that and run this again"
+    venv_state "$1" >".venv/$1" # last, so that an interrupted install is redone
+}
+
+find_python() {
+    for python in python3 python3.14 python3.13 python3.12 python3.11; do
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return
+    done
+    return 1
+}
+
+need make have make
+need gcc have gcc
+need libc6-dev includes stdio.h # gcc only recommends it
+need liburing-dev liburing_is_whole
+need wrk have wrk
+need iproute2 have ss
+need librsvg2-bin have rsvg-convert
+need fonts-dejavu-core font_exists
+need util-linux have flock setpriv taskset
+if [[ ${1-} == dev ]]; then
+    need nix-bin have nix-instantiate
+    need cppcheck have cppcheck
+    need shellcheck have shellcheck
+fi
+if ! installed requirements.txt; then
+    if find_python; then
+        need "$python-venv" "$python" -c 'import ensurepip, venv'
+        # From 3.14 on, one of Snakemake's dependencies (immutables) has no wheel and is compiled.
+        need "$python-dev" "$python" -c 'import os, sys, sysconfig
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(sys.version_info >= (3, 14) and not os.path.exists(header))'
+    elif ! have python3; then
+        missing+=(python3 python3-venv)
+    else
+        die "Python 3.11 or newer is needed and $(python3 --version) is too old: install python3.11 (or newer) and its venv module"
+    fi
+fi
+
+if ((${#missing[@]})); then
+    may_install || die "missing ${missing[*]}: install them, on Debian or Ubuntu with: sudo apt-get install --no-install-recommends ${missing[*]}"
+    echo "setup: installing with apt-get: ${missing[*]}"
+    apt_get update || true # one broken source of many need not matter: the install decides
+    apt_get install --no-install-recommends "${missing[@]}" || die "apt-get could not install ${missing[*]} (its reason is above)"
+fi
+
+if ! installed requirements.txt; then
+    find_python || die "Python 3.11 or newer is needed: install python3.11 (or newer) and its venv module"
+    "$python" -m venv --clear .venv
+    install_python_packages requirements.txt
+fi
+if [[ ${1-} == dev ]]; then
+    installed requirements-dev.txt || install_python_packages requirements-dev.txt
+fi
+
+# Tried once: without perf all but the flamegraphs works, and they say why they are missing.
+if ! perf_works && [[ ! -e .venv/perf-was-tried ]]; then
+    if may_install; then
+        echo "setup: installing perf with apt-get"
+        apt_get update || true
+        for package in linux-perf "linux-tools-$(uname -r)" linux-tools-generic; do
+            apt_get install --no-install-recommends "$package" 2>/dev/null && perf_works && break
+        done
+    fi
+    perf_works || echo "setup: perf is missing and could not be installed: flamegraphs will say so (Debian: linux-perf, Ubuntu: linux-tools-$(uname -r))" >&2
+    touch .venv/perf-was-tried
+fi

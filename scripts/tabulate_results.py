@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""The table at the end: each server at its best, one line each, and what to know before believing it."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import flags
+
+UNAVAILABLE = "-"
+
+
+def best_point(points: pd.DataFrame) -> "pd.Series[Any] | None":
+    """The row of the highest throughput, of one server's summary; None if it has no valid cell."""
+    measured = points.dropna(subset=["requests_per_second"])
+    if measured.empty:
+        return None
+    return measured.loc[measured["requests_per_second"].idxmax()]
+
+
+def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
+    best = best_point(points)
+    # At the largest number of connections: at its best point a server often has but one.
+    last = points.dropna(subset=["requests_per_second"]).tail(1)
+    unserved = "".join(f"{row.unserved_connections:,.0f} of {row.connections:,}" for row in last.itertuples())
+    if best is None:
+        return {"server": server}
+    half = (best["requests_per_second_high"] - best["requests_per_second_low"]) / 2
+    return {
+        "server": server,
+        "requests/s": f"{best['requests_per_second']:,.0f}",
+        "±": f"{half:,.0f}" if pd.notna(half) else "",
+        "at connections": f"{best['connections']:,}",
+        "p99 µs": f"{best['latency_p99_us']:,.0f}",
+        "CPU µs/request": f"{best['server_cpu_ns_per_request'] / 1000:.2f}",
+        "wrk busy": f"{best['client_cpu_share']:.0%}",
+        "unserved": unserved,
+    }
+
+
+def _notes(summary: pd.DataFrame) -> list[str]:
+    """A line for each thing that a reader of the table must know, with how many points it concerns."""
+    notes = [
+        "Each server at its highest throughput, ± half of the 95 % interval over repeats; "
+        "unserved: connections without",
+        "any response at the largest number of connections. wrk's loop is closed: p99 is no response time of real users.",
+    ]
+    raised = summary["flags"].fillna("").str.split(";")
+    for flag in (flags.ERRORS, flags.NO_REQUESTS, flags.MISSING, flags.CLIENT_SATURATED, flags.SHARED_CPUS):
+        count = sum(flag.name in names for names in raised)
+        if count:
+            notes.append(f"{flag.name} at {count} of {len(summary)} points: {flag.meaning}.")
+    unavailable = summary.loc[summary["repeats_unavailable"] > 0, "server"].unique()
+    if len(unavailable):
+        notes.append(f"unavailable on this machine: {', '.join(unavailable)} (see results/cells).")
+    return notes
+
+
+def tabulate(summary: pd.DataFrame) -> str:
+    rows = [_row(str(server), points) for server, points in summary.groupby("server", sort=False)]
+    table = pd.DataFrame(rows).fillna(UNAVAILABLE)
+    widths = [max(len(str(value)) for value in [name, *table[name]]) for name in table.columns]
+    lines = []
+    for cells in [list(table.columns), *table.itertuples(index=False)]:
+        first, *others = (str(cell) for cell in cells)
+        line = first.ljust(widths[0])
+        line += "".join(f"  {cell.rjust(width)}" for cell, width in zip(others, widths[1:], strict=True))
+        lines.append(line)
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join([*lines, "", *_notes(summary)]) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("summary", help="results/summary.csv")
+    parser.add_argument("output", help="the text to write")
+    arguments = parser.parse_args()
+    Path(arguments.output).write_text(tabulate(pd.read_csv(arguments.summary)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+/* One client's connection, the same for every I/O model: bytes received become responses owed, responses
+ * owed become bytes to send. The models decide only when to call which. */
+#pragma once
+
+#include "counters.h"
+#include "http.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define RESPONSE                                                                                   \
+    "HTTP/1.1 200 OK\r\n"                                                                          \
+    "Content-Type: text/plain\r\n"                                                                 \
+    "Content-Length: 13\r\n"                                                                       \
+    "\r\n"                                                                                         \
+    "Hello, World!"
+#define RESPONSE_8 RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE
+#define REFUSAL(status) "HTTP/1.1 " status "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+enum {
+    RESPONSE_SIZE = sizeof RESPONSE - 1,
+    RECEIVE_SIZE = 16384, /* bytes taken in by one call */
+};
+
+/* Pipelined requests are answered with one call: the same response many times over, sent from any offset. */
+static const char responses[] = RESPONSE_8 RESPONSE_8 RESPONSE_8 RESPONSE_8;
+
+enum connection_next { CONNECTION_READ, CONNECTION_WRITE, CONNECTION_CLOSE };
+
+struct connection {
+    struct counters *counters;
+    size_t owed;         /* bytes of responses not yet sent */
+    size_t offset;       /* where in a response the next byte to send is */
+    const char *refusal; /* what is still to be sent of an error response; NULL: none */
+    uint64_t body_left;  /* bytes of the current request's body that have not arrived */
+    char *partial;       /* the start of a head whose end has not arrived; NULL until needed */
+    size_t partial_size;
+    int fd;
+    bool keep_alive; /* of the request whose body is arriving */
+    bool begun;      /* a byte has arrived */
+    bool ending;     /* no further request is taken; close when all is sent */
+    bool draining;   /* a refusal was sent; wait for the client to close */
+};
+
+static inline struct connection *connection_init(struct connection *connection, int fd,
+                                                 struct counters *counters)
+{
+    *connection = (struct connection){.fd = fd, .counters = counters};
+    return connection;
+}
+
+static inline void connection_destroy(struct connection *connection)
+{
+    free(connection->partial);
+    close(connection->fd);
+}
+
+/* For the models that keep a connection on the heap. NULL: no memory; the socket is closed. */
+static inline struct connection *connection_create(int fd)
+{
+    struct connection *connection = malloc(sizeof *connection);
+    if (connection == NULL) {
+        counter_add(&process_counters.refused_connections, 1);
+        close(fd);
+        return NULL;
+    }
+    return connection_init(connection, fd, &process_counters);
+}
+
+static inline void connection_free(struct connection *connection)
+{
+    connection_destroy(connection);
+    free(connection);
+}
+
+static inline void connection_refuse(struct connection *connection, const char *refusal)
+{
+    counter_add(&connection->counters->bad_requests, 1);
+    connection->refusal = refusal;
+    connection->partial_size = 0;
+    connection->ending = true;
+}
+
+static inline void connection_answer(struct connection *connection, bool keep_alive)
+{
+    counter_add(&connection->counters->requests, 1);
+    connection->owed += RESPONSE_SIZE;
+    connection->ending = !keep_alive;
+}
+
+/* Keep the start of a head for when the rest arrives. The memory is allocated on first need: most clients
+ * send a request in one piece. */
+static inline bool connection_keep(struct connection *connection, const char *data, size_t size)
+{
+    if (connection->partial == NULL)
+        connection->partial = malloc(HTTP_HEAD_MAX);
+    if (connection->partial == NULL)
+        return false;
+    memcpy(connection->partial + connection->partial_size, data, size);
+    connection->partial_size += size;
+    return true;
+}
+
+static inline size_t connection_take_body(struct connection *connection, size_t size)
+{
+    const size_t taken = size < connection->body_left ? size : (size_t)connection->body_left;
+    connection->body_left -= taken;
+    if (connection->body_left == 0)
+        connection_answer(connection, connection->keep_alive);
+    return taken;
+}
+
+/* Take one head, or a part of one, from the start of `data`; returns how many bytes of it were used. */
+static inline size_t connection_take_head(struct connection *connection, const char *data,
+                                          size_t size)
+{
+    const size_t before = connection->partial_size;
+    const char *head = data;
+    size_t head_size = size < HTTP_HEAD_MAX ? size : HTTP_HEAD_MAX;
+
+    if (before > 0) {
+        head_size = size < HTTP_HEAD_MAX - before ? size : HTTP_HEAD_MAX - before;
+        connection_keep(connection, data, head_size);
+        head = connection->partial;
+        head_size += before;
+    }
+    struct http_request request;
+    switch (http_parse(head, head_size, &request)) {
+    case HTTP_COMPLETE:
+        connection->partial_size = 0;
+        connection->body_left = request.content_length;
+        connection->keep_alive = request.keep_alive;
+        if (request.content_length == 0)
+            connection_answer(connection, request.keep_alive);
+        return request.head_size - before;
+    case HTTP_INCOMPLETE:
+        if (head_size == HTTP_HEAD_MAX)
+            connection_refuse(connection, REFUSAL("431 Request Header Fields Too Large"));
+        else if (before == 0 && !connection_keep(connection, data, size))
+            connection_refuse(connection, REFUSAL("503 Service Unavailable"));
+        return size;
+    case HTTP_UNSUPPORTED:
+        connection_refuse(connection, REFUSAL("501 Not Implemented"));
+        return size;
+    case HTTP_MALFORMED:
+    default:
+        connection_refuse(connection, REFUSAL("400 Bad Request"));
+        return size;
+    }
+}
+
+/* Bytes have arrived: owe a response for every request that they complete. */
+static inline void connection_take(struct connection *connection, const char *data, size_t size)
+{
+    connection->begun = true;
+    while (size > 0 && !connection->ending) {
+        const size_t taken = connection->body_left > 0
+                                 ? connection_take_body(connection, size)
+                                 : connection_take_head(connection, data, size);
+        data += taken;
+        size -= taken;
+    }
+}
+
+/* The client will send no more (`size` == 0), or the socket failed (`size` < 0, `error` says why). */
+static inline void connection_count_end(struct connection *connection, ssize_t size)
+{
+    if (size < 0)
+        counter_add(&connection->counters->resets, 1);
+    else if (!connection->begun)
+        counter_add(&connection->counters->empty_requests, 1);
+    else if (connection->partial_size > 0 || connection->body_left > 0)
+        counter_add(&connection->counters->bad_requests, 1);
+    connection->ending = true;
+}
+
+/* What is to be sent next: its size, 0 if nothing. */
+static inline size_t connection_output(const struct connection *connection, const char **data)
+{
+    if (connection->owed > 0) {
+        const size_t ready = sizeof responses - 1 - connection->offset;
+        *data = responses + connection->offset;
+        return connection->owed < ready ? connection->owed : ready;
+    }
+    *data = connection->refusal;
+    return connection->refusal != NULL ? strlen(connection->refusal) : 0;
+}
+
+static inline void connection_sent(struct connection *connection, size_t size)
+{
+    if (connection->owed > 0) {
+        connection->owed -= size;
+        connection->offset = (connection->offset + size) % RESPONSE_SIZE;
+    } else {
+        connection->refusal += size;
+    }
+}
+
+/* All is sent: what next? A close with unread input would reset the connection and could destroy a refusal on
+ * its way, so after one only our side is shut, and the client closes. */
+static inline enum connection_next connection_all_sent(struct connection *connection)
+{
+    if (!connection->ending)
+        return CONNECTION_READ;
+    if (connection->refusal == NULL || connection->draining)
+        return connection->draining ? CONNECTION_READ : CONNECTION_CLOSE;
+    connection->draining = true;
+    return shutdown(connection->fd, SHUT_WR) == 0 ? CONNECTION_READ : CONNECTION_CLOSE;
+}
+
+/* Send what is owed, for the models that are told when a socket is ready, and for those that block. */
+static inline enum connection_next connection_write(struct connection *connection)
+{
+    const char *data;
+    for (size_t size; (size = connection_output(connection, &data)) > 0;) {
+        const ssize_t sent = send(connection->fd, data, size, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0 && errno == EAGAIN)
+            return CONNECTION_WRITE;
+        if (sent < 0) {
+            connection_count_end(connection, sent);
+            return CONNECTION_CLOSE;
+        }
+        connection_sent(connection, (size_t)sent);
+    }
+    return connection_all_sent(connection);
+}
+
+/* Receive once, through a buffer that connections share, and answer. */
+static inline enum connection_next connection_read(struct connection *connection, char *buffer)
+{
+    const ssize_t size = recv(connection->fd, buffer, RECEIVE_SIZE, 0);
+    if (size > 0) {
+        connection_take(connection, buffer, (size_t)size);
+        return connection_write(connection);
+    }
+    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+        return CONNECTION_READ;
+    if (!connection->draining)
+        connection_count_end(connection, size);
+    return CONNECTION_CLOSE;
+}

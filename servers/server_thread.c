@@ -1,0 +1,115 @@
+/* A thread per connection, each of them blocking.
+ *
+ * System calls per request: recv, send, and a context switch to the thread that is next. Fails when: memory or the
+ * limit of threads ends (a connection whose thread cannot be made is refused), or the scheduler has too many
+ * runnable threads to choose from. */
+#include "common/connection.h"
+#include "common/listener.h"
+
+#include <pthread.h>
+
+enum { STACK_SIZE = 65536 }; /* bytes: room for a few calls */
+
+/* One thread's state; all of them form a list, so that their counts can be told at the end. */
+struct client {
+    struct connection connection;
+    struct counters counters;
+    struct client *next;
+    struct client **link; /* what points here */
+    char buffer[RECEIVE_SIZE]; /* not on the stack, of which a profiler copies no more than 8 KiB */
+};
+
+static struct client *clients;
+static struct counters ended; /* the counts of those whose thread has ended */
+static pthread_mutex_t clients_lock = PTHREAD_MUTEX_INITIALIZER; /* once a connection, not a request */
+
+static void client_register(struct client *client)
+{
+    pthread_mutex_lock(&clients_lock);
+    client->next = clients;
+    client->link = &clients;
+    if (clients != NULL)
+        clients->link = &client->next;
+    clients = client;
+    pthread_mutex_unlock(&clients_lock);
+}
+
+static void client_free(struct client *client)
+{
+    pthread_mutex_lock(&clients_lock);
+    *client->link = client->next;
+    if (client->next != NULL)
+        client->next->link = client->link;
+    counters_add(&ended, &client->counters);
+    pthread_mutex_unlock(&clients_lock);
+    connection_destroy(&client->connection);
+    free(client);
+}
+
+static void *client_serve(void *argument)
+{
+    struct client *client = argument;
+
+    while (connection_read(&client->connection, client->buffer) != CONNECTION_CLOSE)
+        continue;
+    client_free(client);
+    return NULL;
+}
+
+static bool client_start(int fd, const pthread_attr_t *attributes)
+{
+    struct client *client = calloc(1, sizeof *client);
+    pthread_t thread;
+
+    if (client == NULL) {
+        close(fd);
+        return false;
+    }
+    connection_init(&client->connection, fd, &client->counters);
+    client_register(client);
+    if (pthread_create(&thread, attributes, client_serve, client) == 0)
+        return true;
+    client_free(client);
+    return false;
+}
+
+static void *serve(void *argument)
+{
+    const int listener = *(const int *)argument;
+    pthread_attr_t attributes;
+
+    if (pthread_attr_init(&attributes) != 0 ||
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) != 0 ||
+        pthread_attr_setstacksize(&attributes, STACK_SIZE) != 0)
+        errx(EXIT_FAILURE, "cannot set the attributes of threads");
+    for (;;) {
+        const int fd = listener_accept(listener, 0);
+        if (fd >= 0 && !client_start(fd, &attributes))
+            counter_add(&process_counters.refused_connections, 1);
+    }
+    return NULL;
+}
+
+/* Signals come to the main thread alone, which waits for them and for nothing else. */
+int main(int argc, char **argv)
+{
+    const struct options options = options_parse(argc, argv);
+    const int listener = listener_open(&options, 0, false);
+    const sigset_t end = counters_signals();
+    pthread_t acceptor;
+    int signal_number;
+
+    if (pthread_sigmask(SIG_BLOCK, &end, NULL) != 0 ||
+        pthread_create(&acceptor, NULL, serve, (void *)&listener) != 0)
+        errx(EXIT_FAILURE, "cannot start the accepting thread");
+    listener_announce(listener, &options);
+    if (sigwait(&end, &signal_number) != 0)
+        errx(EXIT_FAILURE, "sigwait");
+
+    pthread_mutex_lock(&clients_lock);
+    for (struct client *client = clients; client != NULL; client = client->next)
+        counters_add(&ended, &client->counters);
+    counters_add(&ended, &process_counters);
+    counters_print(&ended);
+    _exit(EXIT_SUCCESS);
+}

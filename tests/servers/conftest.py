@@ -1,0 +1,44 @@
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from harness import OPTIMIZED, SERVERS, Server, compile_server, running
+
+
+@pytest.fixture(scope="session")
+def binaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """The binary of a server; all are compiled once, in the background."""
+    folder = tmp_path_factory.mktemp("servers")
+    with ThreadPoolExecutor(2) as pool:
+        compiled = {name: pool.submit(compile_server, name, folder, OPTIMIZED) for name in SERVERS}
+        yield lambda name: compiled[name].result()
+
+
+@pytest.fixture(params=SERVERS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def binary(name: str, binaries: Callable[[str], Path]) -> Path:
+    return binaries(name)
+
+
+@pytest.fixture
+def start(binary: Path) -> Iterator[Callable[..., Server]]:
+    """Start the server with these options; what still runs at the end is killed."""
+    with ExitStack() as servers:
+        yield lambda *options: servers.enter_context(
+            running([binary, "--host", "::1", "--port", "0", *options])
+        )
+
+
+@pytest.fixture
+def server(start: Callable[..., Server]) -> Iterator[Server]:
+    """A server that must still be there after the test, and end as it should."""
+    running_server = start()
+    yield running_server
+    if running_server.process.returncode != 0:  # None: the test has not stopped it
+        running_server.stop()

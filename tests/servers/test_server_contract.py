@@ -1,0 +1,254 @@
+"""What the pipeline relies on: the command line, the line at the start, the counts at the end."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import (
+    COUNTS,
+    GET,
+    HERE,
+    MULTITASK,
+    RESPONSE,
+    SERVERS,
+    Server,
+    ask,
+    is_running,
+    receive_all,
+    refusal,
+    reset,
+    running,
+    wait_until,
+)
+
+Start = Callable[..., Server]
+
+
+def finish(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run what should end by itself."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+
+def assert_one_line(text: str) -> None:
+    assert re.fullmatch(r"[^\n]+\n", text), text
+
+
+def test_it_prints_one_line_at_the_start_and_counts_at_the_end_and_nothing_between(server):
+    with server.connect() as client:
+        ask(client)
+        client.sendall(b"no request\r\n\r\n")
+        receive_all(client)
+    assert server.announcement == f"listening on [::1]:{server.port}\n"
+    (counts,) = server.stop()
+    assert list(counts) == list(COUNTS)
+    assert server.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_within_a_second_whatever_its_connections_do(server, signal_number):
+    stopping = threading.Event()
+
+    def keep_asking(client: socket.socket) -> None:
+        while not stopping.is_set():
+            try:
+                client.sendall(GET)
+                if client.recv(1 << 16) == b"":
+                    return
+            except OSError:
+                return
+
+    busy, idle, half, not_reading = (server.connect() for _ in range(4))
+    thread = threading.Thread(target=keep_asking, args=[busy])
+    thread.start()
+    half.sendall(GET[:-3])
+    not_reading.setblocking(False)
+    not_reading.send(GET * 100_000)
+    server.stop(signal_number, within_s=1)
+    stopping.set()
+    thread.join()
+    for client in (busy, idle, half, not_reading):
+        client.close()
+
+
+def test_the_counts_tell_what_happened_to_each_connection(server):
+    server.connect().close()
+    with server.connect() as client:
+        client.sendall(GET[:-3])  # half a request
+    with server.connect() as client:
+        client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf")
+    with server.connect() as client:
+        client.sendall(b"no request\r\n\r\n")
+        assert receive_all(client) == refusal("400 Bad Request")
+    with server.connect() as client:
+        ask(client)
+        ask(client)
+    client = server.connect()
+    ask(client)
+    reset(client)
+    with server.connect() as client:  # the last one: those before it have been accepted
+        ask(client)
+    server.wait_until_all_closed()
+    expected = {"accepted": 7, "requests": 4, "resets": 1, "empty_requests": 1, "bad_requests": 3}
+    assert server.stop() == [COUNTS | expected]
+
+
+BAD_USAGE = {  # the first word is the one to blame
+    "unknown option": ["--colour"],
+    "unknown short option": ["-abc"],
+    "extra argument": ["now"],
+    "missing value": ["--port"],
+    "port that is no number": ["--port", "http"],
+    "port with a unit": ["--port", "80k"],
+    "empty port": ["--port", ""],
+    "negative port": ["--port", "-1"],
+    "port too large": ["--port", "65536"],
+    "no workers": ["--workers", "0"],
+    "workers that are no number": ["--workers", "two"],
+    "host name": ["--host", "localhost"],
+    "bad address": ["--host", "1:2:3"],
+    "empty address": ["--host", ""],
+    "unknown interface": ["--interface", "nosuch0", "--host", "fe80::1"],
+    "unknown interface, not needed": ["--interface", "nosuch0", "--host", "::1"],
+    "link-local without interface": ["--host", "fe80::1"],
+}
+
+
+@pytest.mark.parametrize("options", BAD_USAGE.values(), ids=BAD_USAGE)
+def test_bad_usage_is_one_line_that_names_it_and_status_2(binary, options):
+    ended = finish(binary, *options)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert_one_line(ended.stderr)
+    assert options[0] in ended.stderr
+
+
+def test_help_is_shown_on_standard_output(binary):
+    ended = finish(binary, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for option in ("--host", "--port", "--interface", "--workers"):
+        assert option in ended.stdout
+
+
+def test_a_port_in_use_is_one_line_and_status_1(binary, server):
+    """In use by a server of the same kind, too, whose workers share it with each other."""
+    ended = finish(binary, "--port", str(server.port))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert_one_line(ended.stderr)
+
+
+@pytest.mark.parametrize("name", MULTITASK)
+def test_each_worker_serves_and_tells_its_own_counts(start: Start):
+    server = start("--workers", "3")
+    assert len(server.workers) == 3
+    clients = [server.connect() for _ in range(60)]
+    for client in clients:
+        ask(client)
+        client.close()
+    server.wait_until_all_closed()
+    counts = server.stop()
+    assert len(counts) == 3
+    assert sum(count["requests"] for count in counts) == 60
+    assert all(count["accepted"] == count["requests"] > 0 for count in counts)
+
+
+@pytest.mark.parametrize("name", MULTITASK)
+def test_a_signal_right_after_the_announcement_finds_every_worker_ready(start: Start):
+    for _ in range(20):
+        assert start("--workers", "3").stop() == [COUNTS] * 3
+
+
+@pytest.mark.parametrize("name", MULTITASK)
+def test_no_worker_outlives_a_killed_master(start: Start):
+    server = start("--workers", "3")
+    server.kill()
+    wait_until(lambda: not any(map(is_running, server.workers)), "the workers' end")
+
+
+@pytest.mark.parametrize("name", MULTITASK)
+def test_a_killed_worker_ends_all_with_a_failure(start: Start):
+    server = start("--workers", "3")
+    os.kill(server.workers[1], signal.SIGKILL)
+    output, errors = server.process.communicate(timeout=20)
+    assert server.process.returncode == 1
+    assert output == ""
+    assert_one_line(errors)
+    assert str(server.workers[1]) in errors
+    assert not any(map(is_running, server.workers))
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if "uring" in name])
+def test_a_machine_that_forbids_io_uring_is_one_line_and_status_69(binary):
+    ended = finish(sys.executable, HERE / "deny_io_uring.py", binary)
+    assert (ended.returncode, ended.stdout) == (69, "")
+    assert_one_line(ended.stderr)
+    assert "io_uring" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "reached_at"),
+    [("::1", ["::1"]), ("127.0.0.1", ["127.0.0.1"]), ("::", ["::1", "127.0.0.1"])],
+    ids=["IPv6", "IPv4", "both"],
+)
+def test_it_listens_on_the_address_that_it_is_given(start: Start, host, reached_at):
+    server = start("--host", host)
+    assert server.announcement == f"listening on [{host}]:{server.port}\n"
+    for address in reached_at:
+        with server.connect(address) as client:
+            ask(client)
+    server.stop()
+
+
+def test_it_listens_on_the_port_that_it_is_given(start: Start):
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
+        port = free.getsockname()[1]
+    server = start("--port", str(port))
+    assert server.port == port
+    with server.connect() as client:
+        ask(client)
+    server.stop()
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """A network namespace with an interface `near` that has the address fe80::1."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it makes a network namespace")
+    name = f"servers-{os.getpid()}"
+    try:
+        for command in (
+            f"ip netns add {name}",
+            f"ip -n {name} link set lo up",
+            f"ip -n {name} link add near type veth peer name far",
+            f"ip -n {name} link set near up",
+            f"ip -n {name} link set far up",
+            f"ip -n {name} address add fe80::1/64 dev near nodad",
+        ):
+            subprocess.run(command.split(), check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+GET_ON_LINK = f"""
+import socket, sys
+client = socket.socket(socket.AF_INET6)
+client.settimeout(20)
+client.connect(("fe80::1", int(sys.argv[1]), 0, socket.if_nametoindex("near")))
+client.sendall({GET!r})
+print(client.recv({len(RESPONSE)}, socket.MSG_WAITALL))
+"""
+
+
+def test_it_listens_on_a_link_local_address_of_the_interface_that_it_is_given(namespace, binary):
+    inside = ["ip", "netns", "exec", namespace]
+    link_local = ["--host", "fe80::1", "--interface", "near"]
+    with running([*inside, binary, *link_local]) as server:
+        client = finish(*inside, sys.executable, "-c", GET_ON_LINK, str(server.port))
+        assert client.stdout == f"{RESPONSE!r}\n", client.stderr
+        server.stop()

@@ -1,0 +1,249 @@
+"""One connection's bytes: whatever the pieces they come in, the same answers from every server."""
+
+import socket
+import threading
+import time
+
+import pytest
+from harness import (
+    GET,
+    GET_AND_CLOSE,
+    RESPONSE,
+    ask,
+    receive,
+    receive_all,
+    refusal,
+    send_in_pieces,
+)
+
+HEAD_MAX = 8192  # bytes
+
+
+def head_of(size: int, last_field: bytes = b"") -> bytes:
+    start, end = b"GET / HTTP/1.1\r\nX: ", b"\r\n" + last_field + b"\r\n"
+    return start + b"x" * (size - len(start) - len(end)) + end
+
+
+def assert_ends_after(client: socket.socket, answers: int) -> None:
+    """Ask for the end, and see that so many answers came before it, and no more."""
+    client.sendall(GET_AND_CLOSE)
+    assert receive_all(client) == (answers + 1) * RESPONSE
+
+
+WELL_FORMED = {
+    "1.1": GET,
+    "1.0": b"GET / HTTP/1.0\r\n\r\n",
+    "1.9": b"GET / HTTP/1.9\r\n\r\n",
+    "another method": b"DELETE /some/where?a=b&c=%20 HTTP/1.1\r\n\r\n",
+    "a full target": b"GET http://[::1]:80/ HTTP/1.1\r\n\r\n",
+    "no target but *": b"OPTIONS * HTTP/1.1\r\n\r\n",
+    "empty lines before it": b"\r\n\r\n" + GET,
+    "an empty value": b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
+    "space around a value": b"GET / HTTP/1.1\r\nHost: \t test\t \r\n\r\n",
+    "bytes beyond ASCII in a value": b"GET / HTTP/1.1\r\nX: \xff\x80\r\n\r\n",
+    "a length of 0": b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    "the same length twice": b"POST / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length:1\r\n\r\nx",
+    "the longest head": head_of(HEAD_MAX),
+}
+
+
+@pytest.mark.parametrize("request_bytes", WELL_FORMED.values(), ids=WELL_FORMED)
+def test_every_well_formed_request_gets_the_same_answer(server, request_bytes):
+    with server.connect() as client:
+        ask(client, request_bytes)
+
+
+KEPT = {
+    "1.1": GET,
+    "1.1, keep-alive": b"GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n",
+    "1.1, another word": b"GET / HTTP/1.1\r\nConnection: closed, close-not\r\n\r\n",
+    "1.0, keep-alive": b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "1.0, Keep-Alive in a list": b"GET / HTTP/1.0\r\nconnection: x ,\tKeep-Alive\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", KEPT.values(), ids=KEPT)
+def test_a_connection_is_kept_open(server, request_bytes):
+    with server.connect() as client:
+        for _ in range(3):
+            ask(client, request_bytes)
+
+
+CLOSED = {
+    "1.0": b"GET / HTTP/1.0\r\n\r\n",
+    "1.0, another word": b"GET / HTTP/1.0\r\nConnection: keep-alive-not\r\n\r\n",
+    "1.0, both": b"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
+    "1.1, close": GET_AND_CLOSE,
+    "1.1, any case": b"GET / HTTP/1.1\r\nCONNECTION: cLOSE\r\n\r\n",
+    "1.1, in a list": b"GET / HTTP/1.1\r\nConnection: keep-alive ,, Close\t,x\r\n\r\n",
+    "1.1, the second field": b"GET / HTTP/1.1\r\nConnection: x\r\nConnection: close\r\n\r\n",
+    "1.1, revoked": b"GET / HTTP/1.1\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n",
+    "1.1, after a body": b"POST / HTTP/1.1\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("request_bytes", CLOSED.values(), ids=CLOSED)
+def test_a_connection_is_closed_after_the_answer_and_takes_no_further_request(
+    server, request_bytes
+):
+    with server.connect() as client:
+        client.sendall(request_bytes + GET)
+        assert receive_all(client) == RESPONSE
+
+
+def test_a_request_may_be_cut_anywhere(server):
+    with server.connect() as client:
+        for cut in range(1, len(GET)):
+            send_in_pieces(client, [GET[:cut], GET[cut:]])
+            assert receive(client, len(RESPONSE)) == RESPONSE
+        assert_ends_after(client, 0)
+
+
+def test_a_request_may_come_byte_by_byte(server):
+    with server.connect() as client:
+        for _ in range(2):
+            send_in_pieces(client, [bytes([byte]) for byte in GET])
+            assert receive(client, len(RESPONSE)) == RESPONSE
+        assert_ends_after(client, 0)
+
+
+@pytest.mark.parametrize("count", [2, 500])
+def test_pipelined_requests_are_all_answered(server, count):
+    with server.connect() as client:
+        client.sendall(count * GET)
+        assert receive(client, count * len(RESPONSE)) == count * RESPONSE
+        assert_ends_after(client, 0)
+
+
+def test_pipelined_requests_may_be_cut_in_the_middle_of_one(server):
+    whole = 500 * GET
+    with server.connect() as client:
+        for cut in (1, len(GET) - 1, 250 * len(GET) + 7, len(whole) - 1):
+            send_in_pieces(client, [whole[:cut], whole[cut:]])
+            assert receive(client, 500 * len(RESPONSE)) == 500 * RESPONSE
+        assert_ends_after(client, 0)
+
+
+BODIES = {
+    "short": b"hello",
+    "line ends": b"\r\n\r\n\r\n",
+    "like a request": GET,
+    "like many requests": 1000 * GET,
+    "more than one call receives": 100_000 * b"x",
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_body_is_skipped_and_the_request_after_it_answered(server, body):
+    head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with server.connect() as client:
+        ask(client, head + body)
+        client.sendall(head + body + GET + head + body + GET)
+        assert_ends_after(client, 4)
+
+
+def test_a_body_may_be_cut_anywhere(server):
+    head = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
+    whole = head + b"GET " + head + b"GET "
+    with server.connect() as client:
+        for cut in range(len(head) - 2, len(head) + 6):
+            send_in_pieces(client, [whole[:cut], whole[cut:]])
+            assert receive(client, 2 * len(RESPONSE)) == 2 * RESPONSE
+        assert_ends_after(client, 0)
+
+
+MALFORMED = {
+    "no request": b"hello\r\n\r\n",
+    "bare LF": b"GET / HTTP/1.1\n\n",
+    "bare LF after a field": b"GET / HTTP/1.1\r\nHost: test\n\r\n",
+    "bare LF at the end": b"GET / HTTP/1.1\r\n\n",
+    "bare CR in a value": b"GET / HTTP/1.1\r\nX: a\rb\r\n\r\n",
+    "CR twice": b"GET / HTTP/1.1\r\r\n\r\n",
+    "NUL in the target": b"GET /\0 HTTP/1.1\r\n\r\n",
+    "NUL in a name": b"GET / HTTP/1.1\r\nX\0: a\r\n\r\n",
+    "NUL in a value": b"GET / HTTP/1.1\r\nX: \0\r\n\r\n",
+    "DEL in a value": b"GET / HTTP/1.1\r\nX: \x7f\r\n\r\n",
+    "no method": b" / HTTP/1.1\r\n\r\n",
+    "bad method": b"G(T / HTTP/1.1\r\n\r\n",
+    "no target": b"GET HTTP/1.1\r\n\r\n",
+    "empty target": b"GET  HTTP/1.1\r\n\r\n",
+    "space in the target": b"GET /a b HTTP/1.1\r\n\r\n",
+    "tab for a space": b"GET\t/\tHTTP/1.1\r\n\r\n",
+    "no version": b"GET /\r\n\r\n",
+    "version 2.0": b"GET / HTTP/2.0\r\n\r\n",
+    "version 1.": b"GET / HTTP/1.\r\n\r\n",
+    "version 1.10": b"GET / HTTP/1.10\r\n\r\n",
+    "version 1.x": b"GET / HTTP/1.x\r\n\r\n",
+    "version in lower case": b"GET / http/1.1\r\n\r\n",
+    "no colon": b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+    "no name": b"GET / HTTP/1.1\r\n: test\r\n\r\n",
+    "space before the colon": b"GET / HTTP/1.1\r\nHost : test\r\n\r\n",
+    "space before the name": b"GET / HTTP/1.1\r\n Host: test\r\n\r\n",
+    "folded field": b"GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "two lengths in a list": b"POST / HTTP/1.1\r\nContent-Length: 1, 2\r\n\r\nab",
+    "negative length": b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    "length with a sign": b"POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\nhello",
+    "hexadecimal length": b"POST / HTTP/1.1\r\nContent-Length: 0x5\r\n\r\nhello",
+    "empty length": b"POST / HTTP/1.1\r\nContent-Length:\r\n\r\n",
+    "two numbers": b"POST / HTTP/1.1\r\nContent-Length: 1 2\r\n\r\n",
+    "length of 2 to the 64th": b"POST / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n",
+    "after a good request": GET + b"GET\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_request_gets_400_and_the_end(server, request_bytes):
+    answers = RESPONSE if request_bytes.startswith(GET) else b""
+    with server.connect() as client:
+        client.sendall(request_bytes + GET)
+        assert receive_all(client) == answers + refusal("400 Bad Request")
+    with server.connect() as client:
+        ask(client)
+
+
+@pytest.mark.parametrize("fields", [b"", b"Content-Length: 5\r\n"], ids=["alone", "after a length"])
+def test_a_transfer_coding_gets_501_and_the_end(server, fields):
+    head = b"POST / HTTP/1.1\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n"
+    with server.connect() as client:
+        client.sendall(head + b"0\r\n\r\n" + GET)
+        assert receive_all(client) == refusal("501 Not Implemented")
+
+
+@pytest.mark.parametrize("cut", [1, HEAD_MAX - 1, HEAD_MAX], ids="cut at {}".format)
+def test_the_longest_head_is_8192_bytes_also_in_pieces(server, cut):
+    longest, too_long = head_of(HEAD_MAX), head_of(HEAD_MAX + 1)
+    with server.connect() as client:
+        send_in_pieces(client, [longest[:cut], longest[cut:]])
+        assert receive(client, len(RESPONSE)) == RESPONSE
+        send_in_pieces(client, [too_long[:cut], too_long[cut:]])
+        assert receive_all(client) == refusal("431 Request Header Fields Too Large")
+
+
+def test_a_client_that_is_still_sending_can_read_why_it_was_refused(server):
+    with server.connect() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nX: ")
+        for _ in range(100):  # long after the refusal
+            client.sendall(100_000 * b"x")
+        assert receive_all(client) == refusal("431 Request Header Fields Too Large")
+
+
+def test_a_client_that_does_not_read_for_a_while_gets_every_byte(server):
+    """More answers than the socket buffers hold, so that they are written in parts."""
+    count = 10_000
+    with server.connect(receive_buffer=4096) as client:
+        sender = threading.Thread(target=client.sendall, args=[count * GET])
+        sender.start()
+        time.sleep(0.1)
+        assert receive(client, count * len(RESPONSE)) == count * RESPONSE
+        sender.join()
+        assert_ends_after(client, 0)
+
+
+@pytest.mark.parametrize("count", [1, 5000])
+def test_a_client_that_stops_sending_still_gets_its_answers(server, count):
+    with server.connect(receive_buffer=4096) as client:
+        client.sendall(count * GET)
+        client.shutdown(socket.SHUT_WR)
+        time.sleep(0.01)
+        assert receive_all(client) == count * RESPONSE

@@ -1,0 +1,232 @@
+"""scripts/setup.sh among stubs for all that it looks for, so that nothing is ever installed."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SETUP = Path(__file__).parents[1] / "scripts/setup.sh"
+BASH = shutil.which("bash") or "bash"
+REAL = ["cat", "cmp", "dirname", "env", "find", "ln", "mkdir", "readlink", "rm", "touch"]
+STUBS = {
+    **dict.fromkeys(
+        ["make", "wrk", "ss", "rsvg-convert", "flock", "setpriv", "taskset", "perf"], ""
+    ),
+    **dict.fromkeys(["nix-instantiate", "cppcheck", "shellcheck"], ""),
+    "gcc": "echo /usr/lib/liburing.a",  # it has every header too
+    "id": "echo 1000",
+    "uname": "echo 6.1.0",
+    # The real python answers questions; a venv's records what it is asked to install.
+    "python3": f"""
+        case "$*" in
+        -c*) exec {shlex.quote(sys.executable)} "$@" ;;
+        "-m venv --clear .venv") rm -rf .venv && mkdir -p .venv/bin ;;
+        *) exit 1 ;;
+        esac
+        ln -s "$HOME/bin/python" .venv/bin/python
+        """,
+    "python3.98": 'echo "$*" >>"$CALLS"; exit "${PIP_STATUS-0}"',
+}
+RECORD = 'echo "${0##*/} $*" >>"$CALLS"\n'
+
+
+class Machine:
+    """A checkout in a folder with a space in its name, and a PATH of stubs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkout = folder / "a checkout"
+        (self.checkout / "scripts").mkdir(parents=True)
+        shutil.copy(SETUP, self.checkout / "scripts")
+        (self.checkout / "requirements.txt").write_text("snakemake\n")
+        (self.checkout / "requirements-dev.txt").write_text("pytest\n")
+        fonts = folder / ".local/share/fonts"
+        fonts.mkdir(parents=True)
+        (fonts / "DejaVuSans.ttf").touch()
+        (folder / "bin").mkdir()
+        for name in REAL:
+            (folder / "bin" / name).symlink_to(shutil.which(name) or name)
+        for name, body in STUBS.items():
+            self.stub(name, body)
+        (folder / "bin/python").symlink_to("python3.98")
+
+    def stub(self, name: str, body: str = "") -> None:
+        command = self.folder / "bin" / name
+        command.write_text(f"#!{BASH}\n{body}")
+        command.chmod(0o755)
+
+    def remove(self, name: str) -> None:
+        (self.folder / "bin" / name).unlink()
+
+    def setup(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        calls = self.folder / "calls"
+        calls.write_text("")
+        done = subprocess.run(
+            [BASH, str(self.checkout / "scripts/setup.sh"), *arguments],
+            env={
+                "PATH": str(self.folder / "bin"),
+                "HOME": str(self.folder),
+                "CALLS": str(calls),
+                **variables,
+            },
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.calls = calls.read_text().splitlines()
+        return done
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+@pytest.fixture
+def ready(machine):
+    """A machine that is set up already."""
+    assert machine.setup().returncode == 0
+    return machine
+
+
+def is_silent(done):
+    return (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def fails_with_one_line(done, *parts):
+    (line,) = done.stderr.splitlines()
+    return done.returncode == 1 and all(part in line for part in parts)
+
+
+def test_the_first_run_installs_the_locked_packages_into_a_venv(machine):
+    done = machine.setup()
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    (pip,) = machine.calls
+    assert pip.startswith("-m pip install ") and pip.endswith(
+        "--require-hashes -r requirements.txt"
+    )
+
+
+def test_nothing_missing_is_silent(ready):
+    assert is_silent(ready.setup()) and not ready.calls
+
+
+def test_dev_adds_what_the_tests_need(ready):
+    assert ready.setup("dev").returncode == 0
+    (pip,) = ready.calls
+    assert pip.endswith("--require-hashes -r requirements-dev.txt")
+    assert is_silent(ready.setup("dev")) and not ready.calls
+
+
+def change_the_lock(machine):
+    (machine.checkout / "requirements.txt").write_text("snakemake and more\n")
+
+
+def move_the_checkout(machine):
+    machine.checkout = machine.checkout.rename(machine.folder / "moved")
+
+
+def lose_python(machine):
+    (machine.checkout / ".venv/bin/python").unlink()
+
+
+def upgrade_python(machine):
+    machine.remove("python")
+    machine.stub("python3.99", STUBS["python3.98"])
+    (machine.folder / "bin/python").symlink_to("python3.99")
+
+
+def lose_the_stamp(machine):
+    (machine.checkout / ".venv/requirements.txt").unlink()
+
+
+@pytest.mark.parametrize(
+    "harm", [change_the_lock, move_the_checkout, lose_python, upgrade_python, lose_the_stamp]
+)
+def test_a_venv_that_no_longer_fits_is_remade(ready, harm):
+    harm(ready)
+    ready.setup()
+    assert len(ready.calls) == 1
+    assert is_silent(ready.setup())
+
+
+def test_a_failed_install_is_told_and_redone(machine):
+    assert fails_with_one_line(machine.setup(PIP_STATUS="1"), "requirements.txt")
+    assert machine.setup().returncode == 0 and len(machine.calls) == 1
+
+
+def test_without_the_right_to_install_one_line_names_package_and_command(machine):
+    machine.remove("wrk")
+    command = "sudo apt-get install --no-install-recommends wrk"
+    assert fails_with_one_line(machine.setup(), "missing wrk:", command)
+    machine.stub("apt-get", RECORD)
+    machine.stub("sudo", "exit 1")
+    done = machine.setup()
+    assert fails_with_one_line(done, "missing wrk:", command)
+    assert not done.stdout and not machine.calls
+
+
+@pytest.mark.parametrize("command", ["nix-instantiate", "cppcheck", "shellcheck"])
+def test_what_only_the_tests_need_is_asked_for_by_dev_alone(ready, command):
+    ready.remove(command)
+    assert is_silent(ready.setup())
+    assert fails_with_one_line(ready.setup("dev"), "missing")
+
+
+def test_root_installs_exactly_what_is_missing(ready):
+    ready.remove("wrk")
+    ready.remove("flock")
+    ready.stub("id", "echo 0")
+    ready.stub("apt-get", RECORD + '[[ "$*" != *update ]]')  # a broken source must not matter
+    done = ready.setup()
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["setup: installing with apt-get: wrk util-linux"]
+    update, install = ready.calls
+    assert update.endswith(" update")
+    assert install.endswith(" install --no-install-recommends wrk util-linux")
+
+
+def test_sudo_without_a_terminal_never_asks_for_a_password(ready):
+    ready.remove("wrk")
+    ready.stub("sudo", RECORD)
+    ready.stub("apt-get")
+    assert ready.setup().returncode == 0
+    assert ready.calls and all(call.startswith("sudo -n ") for call in ready.calls)
+
+
+def test_gcc_without_headers_or_the_static_liburing_is_not_enough(ready):
+    ready.stub("gcc", 'case "$*" in *print-file-name*) echo liburing.a ;; esac')
+    assert fails_with_one_line(ready.setup(), "missing liburing-dev:")
+    ready.stub("gcc", "exit 1")
+    assert fails_with_one_line(ready.setup(), "missing libc6-dev liburing-dev:")
+
+
+def test_perf_that_cannot_be_installed_is_a_warning_given_once(ready):
+    ready.stub("perf", "exit 2")  # as Ubuntu's does on a kernel that it has no perf for
+    ready.stub("id", "echo 0")
+    ready.stub("apt-get", RECORD + 'case "$*" in *install*) exit 100 ;; esac')
+    done = ready.setup()
+    assert done.returncode == 0
+    (warning,) = done.stderr.splitlines()
+    assert "perf is missing" in warning
+    tried = [call.split()[-1] for call in ready.calls if " install " in call]
+    assert tried == ["linux-perf", "linux-tools-6.1.0", "linux-tools-generic"]
+    assert is_silent(ready.setup())
+
+
+def test_python_that_is_too_old_or_lacks_venv_is_one_line(machine):
+    machine.stub("python3", 'case "$*" in --version) echo Python 3.9.2 ;; *) exit 1 ;; esac')
+    assert fails_with_one_line(machine.setup(), "3.11", "Python 3.9.2")
+    machine.stub("python3", 'case "$*" in *ensurepip*) exit 1 ;; esac')
+    assert fails_with_one_line(machine.setup(), "missing python3-venv:")
+
+
+def test_a_newer_python_beside_an_old_one_is_taken(machine):
+    (machine.folder / "bin/python3").rename(machine.folder / "bin/python3.12")
+    machine.stub("python3", "exit 1")
+    assert machine.setup().returncode == 0 and len(machine.calls) == 1
