@@ -49,11 +49,12 @@ class Server:
             raise RunError(f"the server ended during the run: {describe_end(self.process)}")
         self.process.terminate()
         try:
-            output, _ = self.process.communicate(timeout=STOP_TIMEOUT_S)
+            output, error = self.process.communicate(timeout=STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise RunError(f"the server did not stop within {STOP_TIMEOUT_S:g} s") from None
         if self.process.returncode != 0:
-            raise RunError(f"the server was stopped but ended badly: {describe_end(self.process)}")
+            how = describe_status(self.process.returncode, error)
+            raise RunError(f"the server was stopped but ended badly: {how}")
         self.counts = parse_counts(output)
 
 
@@ -62,11 +63,17 @@ def parse_counts(output: str) -> list[dict[str, int]]:
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
-def describe_end(process: "subprocess.Popen[str]") -> str:
-    code = process.returncode
+def describe_status(code: int, error: str) -> str:
     how = f"status {code}" if code >= 0 else signal.Signals(-code).name
-    error = process.stderr.read().strip() if process.stderr else ""
-    return f"{how} ({' / '.join(error.splitlines())})" if error else how
+    said = " / ".join(error.strip().splitlines())
+    return f"{how} ({said})" if said else how
+
+
+def describe_end(process: "subprocess.Popen[str]") -> str:
+    """How a process that has ended did so, with its last words."""
+    _kill_leftovers(process)  # or a child that it left would keep standard error open
+    assert process.stderr is not None
+    return describe_status(process.returncode, process.stderr.read())
 
 
 def _read_line(process: "subprocess.Popen[str]", timeout_s: float) -> str:
@@ -100,10 +107,14 @@ def _wait_for_port(process: "subprocess.Popen[str]") -> int:
     )
 
 
-def _kill_group(process: "subprocess.Popen[str]") -> None:
-    """End whatever is left of the server's session, its workers included, and wait for it."""
+def _kill_leftovers(process: "subprocess.Popen[str]") -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _kill_group(process: "subprocess.Popen[str]") -> None:
+    """End whatever is left of the server's session, its workers included, and wait for it."""
+    _kill_leftovers(process)
     process.wait()
     for stream in (process.stdout, process.stderr):
         if stream is not None:

@@ -60,6 +60,30 @@ find_python() {
     return 1
 }
 
+need_python() {
+    installed requirements.txt && return
+    if find_python; then
+        need "$python-venv" "$python" -c 'import ensurepip, venv'
+        # From 3.14 on, one of Snakemake's dependencies (immutables) has no wheel and is compiled.
+        need "$python-dev" "$python" -c 'import os, sys, sysconfig
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(sys.version_info >= (3, 14) and not os.path.exists(header))'
+    elif have python3; then
+        die "Python 3.11 or newer is needed and $(python3 --version) is too old: install python3.11 (or newer) and its venv module"
+    else
+        missing+=(python3 python3-venv)
+    fi
+}
+
+install_missing() {
+    ((${#missing[@]})) || return 0
+    may_install || die "missing ${missing[*]}: install them, on Debian or Ubuntu with: sudo apt-get install --no-install-recommends ${missing[*]}"
+    echo "setup: installing with apt-get: ${missing[*]}"
+    apt_get update || true # one broken source of many need not matter: the install decides
+    apt_get install --no-install-recommends "${missing[@]}" || die "apt-get could not install ${missing[*]} (its reason is above)"
+    missing=()
+}
+
 need make have make
 need gcc have gcc
 need libc6-dev includes stdio.h # gcc only recommends it
@@ -74,30 +98,14 @@ if [[ ${1-} == dev ]]; then
     need cppcheck have cppcheck
     need shellcheck have shellcheck
 fi
-if ! installed requirements.txt; then
-    if find_python; then
-        need "$python-venv" "$python" -c 'import ensurepip, venv'
-        # From 3.14 on, one of Snakemake's dependencies (immutables) has no wheel and is compiled.
-        need "$python-dev" "$python" -c 'import os, sys, sysconfig
-header = os.path.join(sysconfig.get_path("include"), "Python.h")
-sys.exit(sys.version_info >= (3, 14) and not os.path.exists(header))'
-    elif ! have python3; then
-        missing+=(python3 python3-venv)
-    else
-        die "Python 3.11 or newer is needed and $(python3 --version) is too old: install python3.11 (or newer) and its venv module"
-    fi
-fi
-
-if ((${#missing[@]})); then
-    may_install || die "missing ${missing[*]}: install them, on Debian or Ubuntu with: sudo apt-get install --no-install-recommends ${missing[*]}"
-    echo "setup: installing with apt-get: ${missing[*]}"
-    apt_get update || true # one broken source of many need not matter: the install decides
-    apt_get install --no-install-recommends "${missing[@]}" || die "apt-get could not install ${missing[*]} (its reason is above)"
-fi
+# Twice, since what a python lacks is known only once there is one.
+for _ in first again; do
+    need_python
+    install_missing
+done
 
 if ! installed requirements.txt; then
-    find_python || die "Python 3.11 or newer is needed: install python3.11 (or newer) and its venv module"
-    "$python" -m venv --clear .venv
+    "$python" -m venv --clear .venv || die "$python could not make .venv (its reason is above)"
     install_python_packages requirements.txt
 fi
 if [[ ${1-} == dev ]]; then

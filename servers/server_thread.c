@@ -15,13 +15,14 @@ struct client {
     struct connection connection;
     struct counters counters;
     struct client *next;
-    struct client **link; /* what points here */
+    struct client **link;      /* what points here */
     char buffer[RECEIVE_SIZE]; /* not on the stack, of which a profiler copies no more than 8 KiB */
 };
 
 static struct client *clients;
 static struct counters ended; /* the counts of those whose thread has ended */
-static pthread_mutex_t clients_lock = PTHREAD_MUTEX_INITIALIZER; /* once a connection, not a request */
+/* Taken once a connection, not once a request. */
+static pthread_mutex_t clients_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void client_register(struct client *client)
 {

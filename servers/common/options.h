@@ -13,7 +13,7 @@ struct options {
     const char *host;
     const char *interface; /* scope of a link-local address; NULL: none */
     int port;              /* 0: the kernel chooses */
-    int workers;           /* processes of the *_multitask servers; the others run one loop whatever it says */
+    int workers;           /* processes of the *_multitask servers; the others run one */
 };
 
 static inline int options_number(const char *name, const char *text, int min, int max)
@@ -29,7 +29,7 @@ static inline int options_number(const char *name, const char *text, int min, in
 static inline void options_print_usage(const char *program)
 {
     printf("usage: %s [--host ADDRESS] [--port PORT] [--interface IF] [--workers N]\n"
-           "  --host ADDRESS  numeric IPv6 or IPv4 address to listen on (default ::1; :: serves both)\n"
+           "  --host ADDRESS  numeric IPv6 or IPv4 address (default ::1; :: serves both)\n"
            "  --port PORT     0 lets the kernel choose (default)\n"
            "  --interface IF  the interface of a link-local address\n"
            "  --workers N     processes of the multitask servers (default 1)\n",
@@ -39,12 +39,9 @@ static inline void options_print_usage(const char *program)
 static inline struct options options_parse(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"host", required_argument, NULL, 'h'},
-        {"port", required_argument, NULL, 'p'},
-        {"interface", required_argument, NULL, 'i'},
-        {"workers", required_argument, NULL, 'w'},
-        {"help", no_argument, NULL, OPTION_HELP},
-        {0},
+        {"host", required_argument, NULL, 'h'},      {"port", required_argument, NULL, 'p'},
+        {"interface", required_argument, NULL, 'i'}, {"workers", required_argument, NULL, 'w'},
+        {"help", no_argument, NULL, OPTION_HELP},    {0},
     };
     struct options options = {.host = "::1", .workers = 1};
 

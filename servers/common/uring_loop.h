@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 
 enum {
-    EXIT_UNAVAILABLE = 69, /* EX_UNAVAILABLE of sysexits.h: this machine refuses what the model needs */
+    EXIT_UNAVAILABLE = 69, /* EX_UNAVAILABLE of sysexits.h: this machine refuses io_uring */
     URING_ENTRIES = 4096,
     URING_BUFFERS = 1024, /* a power of two; a shortage costs asking for a receive again */
     URING_BUFFER_SIZE = 4096,

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""A server that keeps contract 3 except in what its file's name says; the tests link it to that name."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+NAME = os.path.basename(sys.argv[0])
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
+started = time.monotonic()
+
+
+def answer(requests: int) -> bytes:
+    if NAME == "wrong_body":
+        return RESPONSE.replace(b"World", b"Wurld")
+    if NAME == "wrong_second" and requests > 1:
+        return RESPONSE.replace(b"text", b"test")
+    if NAME == "status_500":
+        return RESPONSE.replace(b"200 OK", b"500 No")
+    # The first two of a connection are right: its check before the run passes.
+    if NAME == "errors_later" and requests > 2:
+        return RESPONSE.replace(b"200 OK", b"500 No")
+    return RESPONSE
+
+
+def serve(connection: socket.socket) -> None:
+    requests = 0
+    while connection.recv(4096):
+        requests += 1
+        connection.sendall(answer(requests))
+        if NAME == "closes":
+            connection.close()
+            return
+        if NAME == "crashes" and time.monotonic() > started + 0.5:
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def main() -> None:
+    if NAME == "unavailable":
+        sys.exit(print("this machine has no such thing", file=sys.stderr) or 69)
+    if NAME == "does_not_start":
+        sys.exit("cannot bind")
+    if NAME == "silent":
+        time.sleep(60)
+    if NAME == "no_stop":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(3 if NAME == "ends_badly" else 0))
+    if NAME == "leaves_child" and os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
+    listener = socket.create_server(("::1", 0), family=socket.AF_INET6, backlog=128)
+    print(f"listening on [::1]:{listener.getsockname()[1]}", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+
+main()

@@ -1,0 +1,22 @@
+/* Reads records from standard input, a size (4 bytes, this machine's order) and so many bytes, and prints for each
+ * what http_parse makes of it. Each is parsed in memory of its very size: a sanitizer sees any read beyond. */
+#include "common/http.h"
+
+#include <err.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(void)
+{
+    for (uint32_t size; fread(&size, sizeof size, 1, stdin) == 1;) {
+        char *data = malloc(size);
+        struct http_request request;
+        if (data == NULL || fread(data, 1, size, stdin) != size)
+            errx(EXIT_FAILURE, "a record is cut off");
+        const enum http_result result = http_parse(data, size, &request);
+        printf("%d %zu %" PRIu64 " %d\n", result, request.head_size, request.content_length,
+               request.keep_alive);
+        free(data);
+    }
+}

@@ -1,0 +1,96 @@
+"""Wrong configs: one line that names the key, what was found and what is allowed; nothing is run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from config_check import schema_faults, sweep_faults
+from conftest import ROOT, run_snakemake
+
+SCHEMA = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text())
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+# What the overlay says, and what the one line must contain.
+WRONG = {
+    "unknown server": ("servers: [server_epol]", ["servers[0]", "server_epol", "'server_epoll'"]),
+    "a path as server": ("servers: [../evil]", ["servers[0]", "'../evil'", "servers/NAME.c"]),
+    "no servers": ("servers: []", ["servers", "[]", "one or more"]),
+    "duplicate servers": (
+        "servers: [server, server_poll, server]",
+        ["servers", "'server' twice"],
+    ),
+    "no connections at all": ("connections: [1, 0]", ["connections[1]", "found 0", "1 or more"]),
+    "duplicate connections": ("connections: [10, 10]", ["connections", "10 twice"]),
+    "fractional connections": ("connections: [1.5]", ["connections[0]", "1.5", "whole number"]),
+    "a number where a list belongs": ("connections: 10", ["connections", "found 10", "a list"]),
+    "a list where a number belongs": ("repeats: [5]", ["repeats", "[5]", "whole number"]),
+    "negative duration": ("duration_s: -2", ["duration_s", "-2", "0.1 to 3600"]),
+    "text as duration": ("duration_s: 2 s", ["duration_s", "'2 s'", "number of seconds"]),
+    "true as repeats": ("repeats: true", ["repeats", "True", "whole number"]),
+    "nothing as repeats": ("repeats:", ["repeats", "found nothing", "whole number"]),
+    "misspelt key": ("conections: [1]", ["conections", "unknown key", "'connections'"]),
+    "misspelt key of profile": (
+        "profile: {conections: 1}",
+        ["profile.conections", "unknown key", "'connections'"],
+    ),
+    "more connections than files may be open": (
+        "connections: [100000000]",
+        ["connections[0]", "100000000", "ulimit -Hn"],
+    ),
+    "more profile connections than files may be open": (
+        "profile: {connections: 100000000}",
+        ["profile.connections", "100000000", "ulimit -Hn"],
+    ),
+    "a host's name": ("host: localhost", ["host", "'localhost'", "numeric IPv6 or IPv4"]),
+    "a shell command as compiler": (
+        "compile: {compiler: gcc; true}",
+        ["compile.compiler", "'gcc; true'"],
+    ),
+    "a missing compiler": ("compile: {compiler: no-such-cc}", ["compile.compiler", "no-such-cc"]),
+    "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_config_gives_one_line_and_runs_nothing(name: str, tmp_path: Path) -> None:
+    text, expected = WRONG[name]
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(text + "\n")
+    folder = tmp_path / "results here"
+    run = run_snakemake(ROOT, "--directory", str(folder), "--configfile", str(overlay))
+    assert run.returncode != 0
+    lines = [line for line in run.stdout.splitlines() if any(part in line for part in expected)]
+    assert len(lines) == 1, run.stdout
+    assert all(part in lines[0] for part in expected), lines[0]
+    assert "Traceback" not in run.stdout
+    assert not (folder / "results").exists()
+
+
+def test_every_fault_has_a_line() -> None:
+    faults = schema_faults({"repeats": 0, "seed": "x", "wrong": 1}, SCHEMA)
+    assert len(faults) == 3
+
+
+def test_default_config_is_right_and_states_every_key() -> None:
+    assert schema_faults(DEFAULT, SCHEMA) == []
+    assert sweep_faults(DEFAULT, ROOT / "servers", open_files_limit=20000) == []
+    assert set(DEFAULT) == set(SCHEMA["properties"])
+
+
+def test_defaults_of_schema_are_those_of_the_file() -> None:
+    def defaults(schema: dict) -> dict:
+        return {
+            key: defaults(part) if part.get("type") == "object" else part["default"]
+            for key, part in schema["properties"].items()
+        }
+
+    assert defaults(SCHEMA) == DEFAULT
+
+
+def test_limit_of_open_files_leaves_room_for_other_files() -> None:
+    def faults(connections: int) -> list[str]:
+        config = {**DEFAULT, "connections": [connections]}
+        return sweep_faults(config, ROOT / "servers", open_files_limit=1024)
+
+    assert faults(960) == []
+    assert len(faults(961)) == 1

@@ -1,0 +1,93 @@
+"""wrk's report: percentiles, and taking off what wrk adds to its histogram."""
+
+import json
+import random
+
+import load
+import pytest
+
+
+def correct(histogram: dict[int, int], expected: int) -> dict[int, int]:
+    """What wrk's stats_correct does to a histogram at the end of a run (stats.c, 4.1.0 and 4.2.0)."""
+    corrected = dict(histogram)
+    for latency in sorted(range(2 * expected, max(histogram) + 1)):
+        count = corrected.get(latency, 0)
+        made_up = latency - expected
+        while count and made_up > expected:
+            corrected[made_up] = corrected.get(made_up, 0) + count
+            made_up -= expected
+    return corrected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_measured_histogram_undoes_the_correction_exactly(seed: int) -> None:
+    source = random.Random(seed)
+    histogram = {source.randint(1, 3000): source.randint(1, 50) for _ in range(200)}
+    interval = source.randint(5, 400)
+    corrected = correct(histogram, interval)
+    assert corrected != histogram
+    assert load.measured_histogram(corrected, interval) == histogram
+
+
+def test_measured_histogram_without_long_latencies_is_as_it_was() -> None:
+    assert load.measured_histogram({100: 5, 120: 3}, 110) == {100: 5, 120: 3}
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(50, 2), (50.1, 3), (75, 3), (99, 10), (100, 10), (0.1, 1)]
+)
+def test_percentile_is_the_nearest_rank(percent: float, expected: int) -> None:
+    assert load.percentile({10: 1, 1: 1, 2: 1, 3: 1}, percent) == expected
+
+
+def report(histogram: dict[int, int], requests: int, duration_us: int, timeouts: int = 0) -> str:
+    errors = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": timeouts}
+    line = {
+        "duration_us": duration_us,
+        "requests": requests,
+        "bytes": 78 * requests,
+        "errors": errors,
+        "histogram": {"latency_us": list(histogram), "count": list(histogram.values())},
+    }
+    return "Running 1s test\nRequests/sec: 5\n" + json.dumps(line) + "\n"
+
+
+def test_report_gives_rate_and_latencies_that_were_measured() -> None:
+    measured = {100: 6, 1000: 4}
+    # Two connections: 10 requests of 2 connections in 1,000 µs are one in 200 µs.
+    result = load.parse_report(report(correct(measured, 200), 10, 1000), connections=2)
+    assert result["requests_per_second"] == 10_000
+    assert result["latency_mean_us"] == pytest.approx(460)
+    assert result["latency_p50_us"] == 100
+    assert result["latency_p99_us"] == 1000
+    assert result["latency_max_us"] == 1000
+    assert result["latency_synthetic_share"] == pytest.approx(1 - 10 / 22)
+    assert result["raw_text"].startswith("Running")
+
+
+def test_report_with_timeouts_counts_requests_that_have_no_latency() -> None:
+    result = load.parse_report(report({100: 9}, 10, 1000, timeouts=1), connections=10)
+    assert result["errors_by_kind"]["timeout"] == 1
+
+
+def test_report_whose_histogram_lacks_requests_is_refused() -> None:
+    with pytest.raises(load.LoadError, match="8 measured latencies of 10 requests"):
+        load.parse_report(report({100: 8}, 10, 1000), connections=10)
+
+
+def test_report_of_a_run_without_answers_has_no_latencies() -> None:
+    result = load.parse_report(report({}, 0, 1000), connections=10)
+    assert result["requests"] == 0
+    assert result["latency_p99_us"] is None
+
+
+def test_output_without_a_report_is_refused() -> None:
+    with pytest.raises(load.LoadError, match="no report"):
+        load.parse_report("Running 1s test\nRequests/sec: 5\n", connections=1)
+
+
+@pytest.mark.parametrize(
+    ("connections", "cpus", "threads"), [(1, 8, 1), (15, 8, 5), (100, 8, 5), (64, 8, 8), (7, 4, 1)]
+)
+def test_threads_divide_connections(connections: int, cpus: int, threads: int) -> None:
+    assert load.threads_for(connections, cpus) == threads

@@ -1,0 +1,178 @@
+"""One cell for real: servers that work, and servers that fail in every way that a record must not hide."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, processes_mentioning
+
+FAKE = ROOT / "tests/fake_server.py"
+QUICK = ["--connections", "4", "--duration-s", "1", "--warmup-s", "0.2"]
+
+
+def fake_server(name: str, folder: Path) -> str:
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\n" + FAKE.read_text().partition("\n")[2])
+    path.chmod(0o755)
+    return str(path)
+
+
+def measure(
+    binary: str, output: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), binary, str(output)]
+    return subprocess.run(
+        [*command, *QUICK, *arguments],
+        cwd=output.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture(scope="module")
+def server_epoll(tmp_path_factory: pytest.TempPathFactory) -> str:
+    binary = tmp_path_factory.mktemp("bin") / "server_epoll"
+    source = ROOT / "servers/server_epoll.c"
+    command = ["gcc", "-std=c17", "-D_GNU_SOURCE", "-O2", str(source), "-o", str(binary)]
+    subprocess.run([*command, "-pthread", "-l:liburing.a"], check=True)
+    return str(binary)
+
+
+@pytest.fixture(scope="module")
+def record(server_epoll: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    output = tmp_path_factory.mktemp("cell") / "record.json"
+    run = measure(server_epoll, output)
+    assert run.returncode == 0, run.stderr
+    return dict(json.loads(output.read_text()))
+
+
+def test_record_of_a_good_run_is_whole(record: dict[str, Any]) -> None:
+    assert record["status"] == "ok"
+    assert set(record["flags"]) <= {"client_saturated", "shared_cpus"}
+    assert record["duration_s"] == pytest.approx(1, abs=0.3)
+    assert record["requests_per_second"] == record["requests"] / record["duration_s"]
+    assert record["errors"] == 0
+    assert record["established_connections"] == 4
+    assert record["unserved_connections"] == 0
+    assert 0.25 <= record["fairness_jain"] <= 1
+    percentiles = [record[f"latency_p{p}_us"] for p in (50, 75, 90, 95, 99, 99.9, 99.99)]
+    assert percentiles == sorted(percentiles)
+    assert 0 < percentiles[0] <= percentiles[-1] <= record["latency_max_us"]
+    assert 0 < record["client_cpu_share"] <= 1.05
+    assert 0 < record["server_cpu_share"] <= 1.05
+    assert record["server_cpu_ns_per_request"] > 100
+    assert record["server_memory_peak_kib"] > 100
+
+
+def test_server_counts_what_wrk_counts(record: dict[str, Any]) -> None:
+    (counts,) = record["server_counts"]
+    answered = record["requests"] + record["warmup_requests"] + 2  # two to verify
+    assert 0 <= counts["requests"] - answered <= 2 * 4  # under way when wrk stopped
+    # wrk connects once, to see whether anybody is there, before it opens its connections.
+    assert counts["accepted"] == 1 + 2 * (1 + 4)
+
+
+def test_server_and_load_run_on_different_cpus(record: dict[str, Any]) -> None:
+    if record["cpus_shared"]:
+        assert "shared_cpus" in record["flags"]
+    else:
+        assert not set(record["server_cpus"]) & set(record["load_cpus"])
+
+
+def test_fraction_of_a_second_is_kept(server_epoll: str, tmp_path: Path) -> None:
+    run = measure(server_epoll, tmp_path / "record.json", "--duration-s", "0.6", "--warmup-s", "0")
+    assert run.returncode == 0, run.stderr
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["duration_s"] == pytest.approx(0.6, abs=0.2)
+    assert record["warmup_requests"] == 0
+
+
+FAULTS = {
+    "does_not_start": "did not start: status 1 (cannot bind)",
+    "silent": "not 'listening on",
+    "wrong_body": "body is not",
+    "wrong_second": "second answer differs",
+    "status_500": "no 200",
+    "closes": "server's answer is wrong: it closed",
+    "crashes": "ended during the run: SIGSEGV",
+    "no_stop": "did not stop within",
+    "ends_badly": "ended badly: status 3",
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_gives_one_line_and_no_record(name: str, tmp_path: Path) -> None:
+    run = measure(fake_server(name, tmp_path), tmp_path / "record.json")
+    assert run.returncode == 1
+    assert FAULTS[name] in run.stderr
+    assert run.stderr.startswith(f"measure_cell: {name}, 4 connections, repeat 1: ")
+    assert len(run.stderr.splitlines()) == 1, run.stderr
+    assert not (tmp_path / "record.json").exists()
+    assert processes_mentioning(str(tmp_path)) == []
+
+
+def test_missing_wrk_gives_one_line(server_epoll: str, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("setpriv", "taskset", "ss"):
+        (tools / tool).symlink_to(f"/usr/bin/{tool}")
+    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server_epoll, "record.json"]
+    run = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={"PATH": str(tools)}, timeout=60
+    )
+    assert run.returncode == 1
+    assert "wrk" in run.stderr
+    assert len(run.stderr.splitlines()) == 1, run.stderr
+
+
+def test_unavailable_server_gives_a_record_that_says_so(tmp_path: Path) -> None:
+    run = measure(fake_server("unavailable", tmp_path), tmp_path / "record.json")
+    assert run.returncode == 0, run.stderr
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["status"] == "unavailable"
+    assert "this machine has no such thing" in record["reason"]
+
+
+def test_errors_make_a_cell_invalid(tmp_path: Path) -> None:
+    run = measure(fake_server("errors_later", tmp_path), tmp_path / "record.json")
+    assert run.returncode == 0, run.stderr
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["status"] == "invalid"
+    assert "errors" in record["flags"]
+    assert record["errors_by_kind"]["status"] > 0
+
+
+def test_what_a_server_leaves_behind_is_ended(tmp_path: Path) -> None:
+    run = measure(fake_server("leaves_child", tmp_path), tmp_path / "record.json")
+    assert processes_mentioning(str(tmp_path)) == []
+    assert run.returncode in (0, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_killed_measurement_leaves_nothing(
+    number: signal.Signals, server_epoll: str, tmp_path: Path
+) -> None:
+    binary = tmp_path / "server_epoll"
+    binary.symlink_to(server_epoll)
+    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), str(binary), "record.json"]
+    process = subprocess.Popen(
+        [*command, "--duration-s", "20"], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    port_is_known = time.monotonic() + 10
+    while not any("wrk" in line for line in processes_mentioning("-d 20s")):
+        assert time.monotonic() < port_is_known
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    process.wait(timeout=10)
+    deadline = time.monotonic() + 5
+    while processes_mentioning(str(binary)) + processes_mentioning("-d 20s"):
+        assert time.monotonic() < deadline, processes_mentioning(str(binary))
+        time.sleep(0.05)
+    assert not (tmp_path / "record.json").exists()

@@ -1,0 +1,147 @@
+"""Profiles: reading perf's output, the gates, permission, and pictures that do not pretend."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import draw_flamegraph
+import profile_server
+import pytest
+from conftest import ROOT
+
+FOLDED = "server;_start;main;send;tcp_sendmsg_[k] 60\nserver;_start;main;recv 40\n"
+SELF = {"tcp_sendmsg": 60, "recv": 40}
+EVENTS = {"SAMPLE": 100}
+ADMIN, PERFMON, SYSLOG = 1 << 21, 1 << 38, 1 << 34
+
+
+def gates(
+    folded: str = FOLDED,
+    events: dict[str, int] = EVENTS,
+    reported: dict[str, int] = SELF,
+    expected: float = 100.0,
+) -> list[str]:
+    return profile_server.failed_gates(
+        profile_server.parse_folded(folded), events, reported, expected
+    )
+
+
+def test_good_profile_passes() -> None:
+    assert gates() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"expected": 130.0}, "samples where 130 were expected"),
+        ({"folded": FOLDED.replace("_start;main;recv", "recv")}, "reach main"),
+        ({"folded": FOLDED.replace("main;send", "main;[unknown];send")}, "unknown frame"),
+        ({"events": {"SAMPLE": 100, "LOST": 1}}, "lost samples"),
+        ({"reported": {"tcp_sendmsg": 60, "recv": 41}}, "self counts differ"),
+        ({"folded": ""}, "0 samples"),
+    ],
+)
+def test_gate_fails(changes: dict, said: str) -> None:
+    assert said in "; ".join(gates(**changes))
+
+
+def test_kernel_threads_of_io_uring_need_not_reach_main() -> None:
+    folded = FOLDED + "iou-wrk-12;ret_from_fork_[k];io_wq_worker_[k] 50\n"
+    assert gates(folded, reported={**SELF, "io_wq_worker": 50}) == []
+
+
+def test_threads_start_below_no_main() -> None:
+    folded = FOLDED.replace("_start;main", "clone3;start_thread")
+    assert gates(folded) == []
+
+
+def test_counts_of_perf_report_are_read() -> None:
+    stats = (
+        "\nAggregated stats:\n           TOTAL events:        377\n          SAMPLE events:        332  (88.1%)\n"
+        "    LOST events:          2  ( 0.3%)\ncpu-clock stats:\n          SAMPLE events:        999\n"
+    )
+    assert profile_server.parse_event_counts(stats) == {"TOTAL": 377, "SAMPLE": 332, "LOST": 2}
+    report = (
+        "# Samples: 3\n#\n"
+        "            13  2717:server_epoll    [k] tcp_ack\n"
+        "             2  2718:server epoll    [k] tcp_ack\n"
+        "             1  2717:server_epoll    [.] operator new\n"
+        "             4  2717:server_epoll    [.] 0x00007f12\n"
+    )
+    expected = {"tcp_ack": 15, "operator new": 1, "[unknown]": 4}
+    assert profile_server.parse_self_counts(report) == expected
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "paranoid", "kptr_restrict", "mends"),
+    [
+        (0, 2, 0, "kernel.perf_event_paranoid=1"),
+        (0, 1, 0, None),
+        (0, 1, 1, "kernel.kptr_restrict=0"),
+        (PERFMON, 4, 0, None),
+        (ADMIN, 4, 1, "kernel.kptr_restrict=0"),
+        (ADMIN | SYSLOG, 4, 1, None),
+        (ADMIN | SYSLOG, 4, 2, "kernel.kptr_restrict=0"),
+    ],
+)
+def test_what_would_hide_kernel_frames_is_named_with_its_mend(
+    capabilities: int, paranoid: int, kptr_restrict: int, mends: str | None
+) -> None:
+    obstacle = profile_server.permission_obstacle(capabilities, paranoid, kptr_restrict)
+    assert (mends is None) == (obstacle is None)
+    assert mends is None or (obstacle or "").endswith(mends)
+
+
+def test_whole_cpus_are_sampled_where_that_is_allowed() -> None:
+    assert profile_server.scope_of(ADMIN, 2, [1, 3], [70, 71]) == ["--cpu", "1,3"]
+    assert profile_server.scope_of(0, 0, [1, 3], [70, 71]) == ["--cpu", "1,3"]
+    assert profile_server.scope_of(0, 1, [1, 3], [70, 71]) == ["--pid", "70,71"]
+
+
+def draw(folder: Path, folded: str, facts: dict) -> argparse.Namespace:
+    names = argparse.Namespace(folded="x.folded", facts="x.json", svg="x.svg", png="x.png")
+    (folder / names.folded).write_text(folded)
+    (folder / names.facts).write_text(json.dumps({"server": "server", "connections": 100, **facts}))
+    command = [sys.executable, str(ROOT / "scripts/draw_flamegraph.py"), *vars(names).values()]
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    subprocess.run(command, cwd=folder, check=True, env={"PATH": path})
+    return argparse.Namespace(**{key: folder / name for key, name in vars(names).items()})
+
+
+def test_flamegraph_shows_the_stacks_and_can_be_searched(tmp_path: Path) -> None:
+    drawn = draw(tmp_path, FOLDED, {"status": "ok", "reason": ""})
+    svg = drawn.svg.read_text()
+    assert "tcp_sendmsg" in svg
+    assert "<script" in svg
+    assert "60 samples" in svg or "60.00%" in svg
+    assert drawn.png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_stacks_give_the_same_picture(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = draw(tmp_path / "a", FOLDED, {"status": "ok", "reason": ""})
+    second = draw(tmp_path / "b", FOLDED, {"status": "ok", "reason": ""})
+    assert first.svg.read_bytes() == second.svg.read_bytes()
+    assert first.png.read_bytes() == second.png.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [
+        ("not_permitted", "not permitted: "),
+        ("unavailable", "not available: "),
+        ("invalid", "not published: "),
+    ],
+)
+def test_picture_without_a_profile_says_why(status: str, title: str, tmp_path: Path) -> None:
+    drawn = draw(tmp_path, "", {"status": status, "reason": "x < 2: sudo sysctl a=1"})
+    assert title + "x &lt; 2: sudo sysctl a=1" in drawn.svg.read_text()
+    assert drawn.png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_notice_escapes_what_perf_said() -> None:
+    facts = {"server": "server", "connections": 1, "status": "invalid", "reason": "<b>&"}
+    assert "&lt;b&gt;&amp;" in draw_flamegraph.notice_svg(facts)

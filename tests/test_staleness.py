@@ -1,0 +1,197 @@
+"""Which edit reruns which jobs (contract 1), asserted from dry runs after one real run of a tiny sweep."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import copy_checkout, jobs_to_run, run_snakemake
+
+SERVERS = ["server_epoll", "server_poll"]
+CONFIG = """\
+servers: [server_epoll, server_poll]
+connections: [1, 2]
+repeats: 1
+duration_s: 0.2
+warmup_s: 0
+seed: 1
+workers: auto
+host: "::1"
+profile: {connections: 2, duration_s: 0.5, frequency_hz: 499}
+compile: {compiler: ./compiler, flags: [-O1, -g]}
+"""
+# A compiler whose version can be changed.
+COMPILER = """\
+#!/bin/sh
+[ "$1" = --version ] && exec cat "$(dirname "$0")/compiler_version"
+exec gcc "$@"
+"""
+
+Jobs = set[tuple[str, ...]]
+OVERVIEWS: Jobs = {("plot_overview", figure) for figure in ("throughput", "latency", "cpu")}
+MERGED: Jobs = {("merge_tables", "cells"), ("merge_tables", "summary"), ("tabulate_results",)}
+
+
+def summaries(*servers: str) -> Jobs:
+    """What follows from new records of these servers."""
+    own = {(rule, name) for rule in ("summarize_server", "plot_server") for name in servers}
+    return own | MERGED | OVERVIEWS
+
+
+def cells(*servers: str, connections: tuple[int, ...] = (1, 2), repeat: int = 1) -> Jobs:
+    return {("measure_cell", name, str(c), str(repeat)) for name in servers for c in connections}
+
+
+def profiles(*servers: str) -> Jobs:
+    return {(rule, name) for rule in ("profile_server", "draw_flamegraph") for name in servers}
+
+
+def everything_of(*servers: str) -> Jobs:
+    compiled: Jobs = {("compile_server", name) for name in servers}
+    return compiled | cells(*servers) | profiles(*servers) | summaries(*servers)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with all results of the tiny sweep."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("staleness") / "check out")
+    (checkout / "config.yaml").write_text(CONFIG)
+    (checkout / "compiler").write_text(COMPILER)
+    (checkout / "compiler").chmod(0o755)
+    (checkout / "compiler_version").write_text("compiler 1.0\n")
+    run = run_snakemake(checkout)
+    assert run.returncode == 0, run.stdout
+    return checkout
+
+
+def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def edit(checkout: Path) -> None:
+        text = (checkout / name).read_text()
+        assert old in text, f"{name} has no {old!r} to edit"
+        (checkout / name).write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def append(name: str, text: str) -> Callable[[Path], None]:
+    def edit(checkout: Path) -> None:
+        with (checkout / name).open("a") as file:
+            file.write(text)
+
+    return edit
+
+
+def touch_sources(checkout: Path) -> None:
+    for folder in ("servers", "scripts", "rules", "schemas"):
+        for path in (checkout / folder).rglob("*"):
+            os.utime(path)
+    os.utime(checkout / "config.yaml")
+    os.utime(checkout / "Snakefile")
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda checkout: (checkout / name).unlink()
+
+
+NOTHING: Jobs = set()
+ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
+CODE = "\nstatic const int added = 1;\nconst int *added_pointer(void);\nconst int *added_pointer(void) { return &added; }\n"
+
+EDITS: dict[str, tuple[Callable[[Path], None], Jobs]] = {
+    "no edit": (lambda _: None, NOTHING),
+    "touch of every source": (touch_sources, NOTHING),
+    "comment in config": (append("config.yaml", "# a comment\n"), NOTHING),
+    "seed": (replace("config.yaml", "seed: 1", "seed: 2"), NOTHING),
+    "order of connections": (replace("config.yaml", "[1, 2]", "[2, 1]"), NOTHING),
+    "comment in a server": (append("servers/server_epoll.c", "/* a comment */\n"), NOTHING),
+    "comment in a shared header": (append("servers/common/http.h", "// a comment\n"), NOTHING),
+    "one more connection count": (
+        replace("config.yaml", "[1, 2]", "[1, 2, 3]"),
+        cells(*SERVERS, connections=(3,)) | summaries(*SERVERS),
+    ),
+    "one more repeat": (
+        replace("config.yaml", "repeats: 1", "repeats: 2"),
+        cells(*SERVERS, repeat=2) | summaries(*SERVERS),
+    ),
+    "one more server": (
+        replace("config.yaml", "server_poll]", "server_poll, server_select]"),
+        everything_of("server_select"),
+    ),
+    "one server fewer": (
+        replace("config.yaml", ", server_poll]", "]"),
+        MERGED | OVERVIEWS,
+    ),
+    "duration": (replace("config.yaml", "duration_s: 0.2", "duration_s: 0.3"), ALL_CELLS),
+    "profile's duration": (
+        replace("config.yaml", "duration_s: 0.5", "duration_s: 0.6"),
+        profiles(*SERVERS),
+    ),
+    "code of a server": (append("servers/server_epoll.c", CODE), everything_of("server_epoll")),
+    "code of a header that all share": (
+        append("servers/common/http.h", CODE),
+        everything_of(*SERVERS),
+    ),
+    "code of a header that one includes": (
+        append("servers/common/epoll_loop.h", CODE),
+        everything_of("server_epoll"),
+    ),
+    "compiler flags": (replace("config.yaml", "-O1", "-O2"), everything_of(*SERVERS)),
+    "compiler version": (
+        replace("compiler_version", "1.0", "1.1"),
+        everything_of(*SERVERS),
+    ),
+    "how cells are measured": (append("scripts/sockets.py", "# changed\n"), ALL_CELLS),
+    "a line of progress": (append("scripts/progress.py", "# changed\n"), NOTHING),
+    "how profiles are made": (append("scripts/profile_server.py", "# changed\n"), profiles(*SERVERS)),
+    "how flamegraphs are drawn": (
+        append("scripts/draw_flamegraph.py", "# changed\n"),
+        {("draw_flamegraph", name) for name in SERVERS},
+    ),
+    "a plot script": (
+        append("scripts/plot_server.py", "# changed\n"),
+        {("plot_server", name) for name in SERVERS},
+    ),
+    "the plots' style": (
+        append("scripts/plot_style.py", "# changed\n"),
+        {("plot_server", name) for name in SERVERS} | OVERVIEWS,
+    ),
+    "how tables are made": (append("scripts/tables.py", "# changed\n"), summaries(*SERVERS)),
+    "a deleted table": (remove("results/cells.csv"), {("merge_tables", "cells")} | OVERVIEWS),
+    "a deleted record": (
+        remove("results/cells/server_poll/c2_r1.json"),
+        cells("server_poll", connections=(2,)) | summaries("server_poll"),
+    ),
+    "a deleted picture": (remove("plots/server_poll.png"), {("plot_server", "server_poll")}),
+    "a deleted binary": (remove("results/bin/server_poll"), everything_of("server_poll")),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edit_reruns_exactly_what_depends_on_it(name: str, measured: Path, tmp_path: Path) -> None:
+    edit, expected = EDITS[name]
+    saved = tmp_path / "saved"
+    shutil.copytree(measured, saved, symlinks=True)
+    try:
+        edit(measured)
+        assert jobs_to_run(measured) == expected
+    finally:
+        shutil.rmtree(measured)
+        shutil.copytree(saved, measured, symlinks=True)
+
+
+def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
+    jobs = jobs_to_run(checkout, "plots/server_epoll.png")
+    assert {job[0] for job in jobs} == {
+        "compile_server",
+        "measure_cell",
+        "summarize_server",
+        "plot_server",
+    }
+    assert {job[1] for job in jobs} == {"server_epoll"}
+
+
+def test_flamegraph_of_one_server_needs_no_cell(checkout: Path) -> None:
+    jobs = jobs_to_run(checkout, "plots/server_epoll_flamegraph.svg")
+    expected: Jobs = {("compile_server", "server_epoll")}
+    assert jobs == expected | profiles("server_epoll")
