@@ -7,7 +7,7 @@ bin := .venv/bin
 servers := $(wildcard servers/*.c)
 c_files := $(servers) $(wildcard servers/common/*.h tests/*.c tests/*/*.c)
 shell_files := .ci/run $(wildcard scripts/*.sh)
-# No default index and no configuration of this machine: a lock must hold what PyPI has.
+# --no-config: a lock holds what PyPI has, whatever index this machine is configured for.
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
@@ -38,7 +38,7 @@ lint: setup-dev  ## formatters and linters, changing nothing
 	shellcheck $(shell_files)
 
 format: setup-dev  ## apply the formatters
-	$(bin)/ruff check --fix
+	$(bin)/ruff check --fix-only
 	$(bin)/ruff format
 	$(bin)/snakefmt Snakefile rules
 	$(bin)/clang-format -i $(c_files)

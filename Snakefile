@@ -1,6 +1,6 @@
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.17")
 
 
 # Found from here, not from the working directory: result sets live wherever --directory says.

@@ -1,9 +1,9 @@
 # What `make setup` installs, for Nix: nix-shell --run 'snakemake -j1 all'
 {
-  # nixos-25.11 of 2026-05-10
+  # nixos-unstable of 2026-07-26: older ones have a Snakemake without functions for priorities
   pkgs ? import (builtins.fetchTarball {
-    url = "https://github.com/NixOS/nixpkgs/archive/8fd9daa3db09ced9700431c5b7ad0e8ba199b575.tar.gz";
-    sha256 = "sha256-Ti+ZBvW6yrWWAg2szExVTwCd4qOJ3KlVr1tFHfyfi8Q=";
+    url = "https://github.com/NixOS/nixpkgs/archive/624af665418d3c65d544145b4d34ad696439570e.tar.gz";
+    sha256 = "sha256-m0pDuRJG7EDo9ri+4Ksu83VsI+PlxNC9lNBfydejce4=";
   }) { },
 }:
 let

@@ -1,13 +1,11 @@
-import hashlib
 import os
 import resource
-import shutil
-import subprocess
+import shlex
 import sys
 from pathlib import Path
 
-from snakemake.utils import validate
 from snakemake.common.configfile import load_configfile
+from snakemake.utils import validate
 
 ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "scripts"
@@ -15,10 +13,15 @@ sys.path.insert(0, str(SCRIPTS))
 
 from cells import RECORD, cells_of, order_of, record_path
 from config_check import schema_faults, sweep_faults
+from machine import LOCK_PATH
+from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, toolchain_identity
 
 # .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.
 if os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg")):
-    os.environ["PATH"] = os.path.join(sys.prefix, "bin") + os.pathsep + os.environ["PATH"]
+    shell.prefix(f"PATH={shlex.quote(sys.prefix)}/bin:$PATH; ")
+
+# Compiles and plots of any checkout wait while a cell is measured, and cells wait for them (scripts/machine.py).
+SHARED = f"flock --shared --close {LOCK_PATH}"
 
 
 def check_config():
@@ -34,16 +37,8 @@ def check_config():
         sys.exit("\n".join(f"{files}: {fault}" for fault in faults))
 
 
-check_config()
-SERVERS = sorted(config["servers"], key=config["servers"].index)
-CELLS = cells_of(config)
-ORDER = order_of(config)
-
-
-wildcard_constraints:
-    server="|".join(SERVERS),
-    connections=r"\d+",
-    repeat=r"\d+",
+def server_source(server):
+    return str(ROOT / "servers" / f"{server}.c")
 
 
 def scripts(*names):
@@ -51,11 +46,22 @@ def scripts(*names):
     return [str(SCRIPTS / name) for name in names]
 
 
-def server_source(server):
-    return str(ROOT / "servers" / f"{server}.c")
+check_config()
+SERVERS = list(config["servers"])
+CELLS = cells_of(config)
+PRIORITY = {cell: len(CELLS) - position for cell, position in order_of(config).items()}
+COMPILER = config["compile"]["compiler"]
+try:
+    TOOLCHAIN = toolchain_identity(COMPILER)
+    SOURCE_IDENTITY = {
+        server: source_identity(COMPILER, config["compile"]["flags"], server_source(server))
+        for server in SERVERS
+    }
+except NoCompiler as error:
+    sys.exit(str(error))
 
 
-# Compiles and plots of any checkout wait while a cell is measured, and cells wait for them (scripts/machine.py).
-from machine import LOCK_PATH
-
-SHARED = f"flock --shared --close {LOCK_PATH}"
+wildcard_constraints:
+    server="|".join(SERVERS),
+    connections=r"\d+",
+    repeat=r"\d+",

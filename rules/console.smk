@@ -8,7 +8,10 @@ CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEv
 
 
 def is_worth_showing(record):
-    return getattr(record, "event", None) not in CHATTER and record.getMessage() != "Select jobs to execute..."
+    return (
+        getattr(record, "event", None) not in CHATTER
+        and record.getMessage() != "Select jobs to execute..."
+    )
 
 
 # Snakemake's 15 lines a job would hide the one that says what was measured. They stay in its log file, in dry
@@ -38,7 +41,11 @@ def announce():
     other_s = profiles * profile_s + progress.START_AND_END_S
     progress.write_plan(cells, cell_s, other_s)
     expected = progress.format_duration(cells * cell_s + other_s)
-    print(f"{cells} cells and {profiles} profiles to run, about {expected}", file=sys.stderr, flush=True)
+    print(
+        f"{cells} cells and {profiles} profiles to run, about {expected}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 onstart:
@@ -49,4 +56,6 @@ onstart:
 onsuccess:
     if any(job.rule.name == "tabulate_results" for job in workflow.dag.jobs):
         print("\n" + Path("results/summary.txt").read_text(), end="")
-        print("Pictures: plots/. Tables: results/cells.csv, results/summary.csv; docs/results.md explains them.")
+        print(
+            "Pictures: plots/. Tables: results/cells.csv, results/summary.csv; docs/results.md explains them."
+        )

@@ -11,11 +11,6 @@ MEASURE_SCRIPTS = scripts(
 )
 
 
-def priority_of_cell(wildcards):
-    cell = (wildcards.server, int(wildcards.connections), int(wildcards.repeat))
-    return len(ORDER) - ORDER.get(cell, len(ORDER))
-
-
 # All cores: nothing else of this workflow runs beside a cell. Earlier in the order is of higher priority.
 rule measure_cell:
     input:
@@ -25,14 +20,17 @@ rule measure_cell:
         RECORD,
     log:
         "results/logs/measure_{server}_c{connections}_r{repeat}.log",
+    priority:
+        lambda wildcards: PRIORITY.get(
+            (wildcards.server, int(wildcards.connections), int(wildcards.repeat)), 0
+        )
+    retries: 1
+    threads: workflow.cores
     params:
         duration_s=config["duration_s"],
         warmup_s=config["warmup_s"],
         host=config["host"],
         workers=config["workers"],
-    threads: workflow.cores
-    retries: 1
-    priority: priority_of_cell
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"

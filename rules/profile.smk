@@ -19,13 +19,13 @@ rule profile_server:
         facts="results/profile/{server}.json",
     log:
         "results/logs/profile_{server}.log",
+    retries: 1
+    threads: workflow.cores
     params:
         **PROFILE,
         warmup_s=config["warmup_s"],
         host=config["host"],
         workers=config["workers"],
-    threads: workflow.cores
-    retries: 1
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output.folded:q} {output.facts:q}"
         " --connections {params.connections} --duration-s {params.duration_s} --frequency-hz {params.frequency_hz}"

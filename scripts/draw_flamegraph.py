@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw folded stacks as an interactive SVG (inferno) and a PNG; a profile that was not made gives a picture that says so."""
+"""Draw folded stacks as an interactive SVG (inferno) and a PNG, or a picture that says why there are none."""
 
 import argparse
 import json

@@ -17,7 +17,9 @@ from typing import Any
 
 REPORT_SCRIPT = Path(__file__).with_name("wrk_report.lua")
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
-FINISH_TIMEOUT_S = 30.0  # wrk stops within 0.1 s of its time; sorting out a long histogram takes longer
+FINISH_TIMEOUT_S = (
+    30.0  # wrk stops within 0.1 s of its time; sorting out a long histogram takes longer
+)
 
 
 class LoadError(Exception):
@@ -81,9 +83,7 @@ class Wrk:
 
 
 @contextlib.contextmanager
-def running_load(
-    url: str, *, connections: int, threads: int, duration_s: float
-) -> "Iterator[Wrk]":
+def running_load(url: str, *, connections: int, threads: int, duration_s: float) -> "Iterator[Wrk]":
     """Start a load; nothing of it is left afterwards."""
     load = Wrk(url, connections=connections, threads=threads, duration_s=duration_s)
     try:

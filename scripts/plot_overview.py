@@ -6,10 +6,10 @@ import sys
 from typing import NamedTuple
 
 import pandas as pd
-from matplotlib.axes import Axes
-
 import plot_style
 import tables
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 
 class Figure(NamedTuple):
@@ -22,17 +22,17 @@ class Figure(NamedTuple):
 
 
 FIGURES = {
-    "throughput": Figure(
-        "requests_per_second", 1, "Throughput", "requests per second", False, []
-    ),
+    "throughput": Figure("requests_per_second", 1, "Throughput", "requests per second", False, []),
     "latency": Figure(
         "latency_p99_us",
         1,
         "Latency: 99th percentile",
         "µs (logarithmic)",
         True,
-        ["A closed loop: each connection waits for its answer before it asks again, so this is no response",
-         "time of users who come whether or not the server is ready. Unserved connections are not in it."],
+        [
+            "A closed loop: each connection waits for its answer before it asks again, so this is no response",
+            "time of users who come whether or not the server is ready. Unserved connections are not in it.",
+        ],
     ),
     "cpu": Figure(
         "server_cpu_ns_per_request",
@@ -40,29 +40,31 @@ FIGURES = {
         "Server CPU time per request",
         "µs of CPU time per request",
         False,
-        ["Lower is better. Unlike throughput this does not depend on wrk's speed, and it varies less."],
+        [
+            "Lower is better. Unlike throughput this does not depend on wrk's speed, and it varies less."
+        ],
     ),
 }
 
 
-def label_lines(axes: Axes, servers: list[str]) -> None:
+def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[str]) -> None:
     """A legend beside the plot, in the order of the lines' right ends, so that it reads like labels of the lines."""
-    ends = {
-        str(line.get_label()): float(line.get_ydata()[-1])  # type: ignore[index, arg-type]
-        for line in axes.get_lines()
-        if len(line.get_xdata()) > 0  # type: ignore[arg-type]
-    }
-    handles, labels = axes.get_legend_handles_labels()
-    entries = sorted(
-        zip(labels, handles, strict=True), key=lambda entry: -ends.get(entry[0], -1.0)
-    )
+    ends = summary.sort_values("connections").groupby("server")[column].last().fillna(-1.0)
+    entries = []
+    for server in sorted(servers, key=lambda name: -ends[name]):
+        measured = summary.loc[summary["server"] == server, column].notna().any()
+        entries.append(
+            Line2D(
+                [],
+                [],
+                color=plot_style.color_of(server, servers),
+                marker=plot_style.marker_of(server, servers),
+                markersize=5,
+                label=server if measured else f"{server} (no valid run)",
+            )
+        )
     axes.legend(
-        [handle for _, handle in entries],
-        [label for label, _ in entries],
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-        fontsize=9,
+        handles=entries, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9
     )
 
 
@@ -71,28 +73,27 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: st
     figure, axes = plot_style.new_figure(10, 5.6)
     for server in servers:
         color = plot_style.color_of(server, servers)
-        points, its_cells = summary[summary["server"] == server], cells[cells["server"] == server]
-        measured = points[figure_of.column].notna().any()
-        label = server if measured else f"{server} (no valid run)"
-        plot_style.draw_interval(axes, points, figure_of.column, figure_of.scale, color, label)
         marker = plot_style.marker_of(server, servers)
+        points, its_cells = summary[summary["server"] == server], cells[cells["server"] == server]
+        plot_style.draw_interval(axes, points, figure_of.column, figure_of.scale, color)
         plot_style.draw_points(
             axes, its_cells, figure_of.column, figure_of.scale, color, marker, 16
         )
-        line = axes.get_lines()[-1]
-        line.set_marker(marker)
-        line.set_markersize(0 if len(points) > 1 else 4)
     plot_style.set_connections_axis(axes, sorted(summary["connections"].unique()))
     if figure_of.logarithmic:
         axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=0)
+        plot_style.start_at_zero(axes)
     axes.yaxis.set_major_formatter(plot_style.format_count)
     axes.set_ylabel(figure_of.unit)
     axes.set_title(figure_of.title, loc="left", fontweight="bold")
-    label_lines(axes, servers)
-    notes = ["Bands: 95 % intervals (Student's t). Points: single runs; hollow: connections were left unserved, or errors."]
-    saturation = plot_style.saturation_note(summary) if figure_of.column == "requests_per_second" else ""
+    label_lines(axes, summary, figure_of.column, servers)
+    notes = [
+        "Bands: 95 % intervals (Student's t). Points: single runs; hollow: connections were left unserved, or errors."
+    ]
+    saturation = (
+        plot_style.saturation_note(summary) if figure_of.column == "requests_per_second" else ""
+    )
     plot_style.add_notes(figure, [*notes, *figure_of.notes, saturation])
     plot_style.save(figure, path)
 

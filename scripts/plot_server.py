@@ -5,7 +5,6 @@ import argparse
 import sys
 
 import pandas as pd
-
 import plot_style
 import tables
 
@@ -15,22 +14,24 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
     color = plot_style.color_of(server, [server])
     figure, axes = plot_style.new_figure(7.5, 4.8)
     column = "requests_per_second"
-    plot_style.draw_interval(axes, summary, column, 1, color, "all valid repeats, 95 % interval")
+    plot_style.draw_interval(axes, summary, column, 1, color)
     plot_style.draw_points(axes, cells, column, 1, color, "o", 26)
     plot_style.set_connections_axis(axes, list(summary["connections"]))
-    axes.set_ylim(bottom=0)
+    plot_style.start_at_zero(axes)
     axes.yaxis.set_major_formatter(plot_style.format_count)
     axes.set_ylabel("requests per second")
     axes.set_title(f"{server}: throughput", loc="left", fontweight="bold")
-    notes = ["Line and band: total over the valid repeats, 95 % interval (Student's t). Points: single runs."]
+    notes = [
+        "Line and band: total over the valid repeats, 95 % interval (Student's t). Points: single runs."
+    ]
     if cells[column].notna().sum() == 0:
         reason = "unavailable" if (cells["status"] == "unavailable").all() else "no valid run"
         axes.text(0.5, 0.5, f"{reason} on this machine", transform=axes.transAxes, ha="center")
     unserved = summary["unserved_connections"].fillna(0)
     if (unserved > 0).any():
         notes.append(
-            f"Hollow: some connections never got a response, up to {unserved.max():,.0f} "
-            f"of {summary.loc[unserved.idxmax(), 'connections']:,}."
+            f"Hollow: connections that never got a response, up to {unserved.max():,.0f} "
+            f"of {summary['connections'][unserved > 0].max():,}."
         )
     if (summary["repeats_invalid"] > 0).any():
         notes.append("Hollow and off the line: runs with errors, which are not counted.")

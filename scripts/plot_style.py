@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 
 # Paul Tol's "bright" and "dark" qualitative schemes (SRON/EPS/TN/09-002): told apart by colour-blind readers.
 COLORS = {
@@ -35,7 +35,7 @@ def marker_of(server: str, servers: list[str]) -> str:
     return MARKERS[known.index(server) % len(MARKERS)]
 
 
-def format_count(value: float, _position: int = 0) -> str:
+def format_count(value: float, _position: float = 0) -> str:
     """1500 → 1.5k: short enough for ticks."""
     for divisor, suffix in ((1e6, "M"), (1e3, "k")):
         if value >= divisor:
@@ -67,6 +67,11 @@ def set_connections_axis(axes: Axes, connections: list[int]) -> None:
     axes.set_xlabel("connections (logarithmic)")
 
 
+def start_at_zero(axes: Axes) -> None:
+    """After all is drawn: the axis begins at 0, and nothing touches its upper end."""
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.03)
+
+
 def draw_points(
     axes: Axes, cells: pd.DataFrame, column: str, scale: float, color: str, marker: str, size: float
 ) -> None:
@@ -87,13 +92,15 @@ def draw_points(
         )
 
 
-def draw_interval(
-    axes: Axes, summary: pd.DataFrame, column: str, scale: float, color: str, label: str
-) -> None:
+def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, scale: float, color: str) -> None:
     """The line of a server's summary, and the band of its 95 % intervals where there are any."""
     drawn = summary.dropna(subset=[column]).sort_values("connections")
     axes.plot(
-        drawn["connections"], drawn[column] * scale, color=color, linewidth=1.6, label=label, zorder=2
+        drawn["connections"],
+        drawn[column] * scale,
+        color=color,
+        linewidth=1.6,
+        zorder=2,
     )
     axes.fill_between(
         drawn["connections"].astype(float),

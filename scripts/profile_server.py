@@ -56,15 +56,13 @@ def _capabilities() -> int:
 
 
 def permission_obstacle(capabilities: int, paranoid: int, kptr_restrict: int) -> str | None:
-    """Why perf would lose kernel frames or their names, silently, and the command that mends it; None if it would not."""
+    """Why perf would silently lose kernel frames or their names, and the command that mends it; or None."""
 
     def has(capability: int) -> bool:
         return bool(capabilities >> capability & 1)
 
     if paranoid > 1 and not (has(CAP_PERFMON) or has(CAP_SYS_ADMIN)):
-        return (
-            f"kernel.perf_event_paranoid is {paranoid}: sudo sysctl kernel.perf_event_paranoid=1"
-        )
+        return f"kernel.perf_event_paranoid is {paranoid}: sudo sysctl kernel.perf_event_paranoid=1"
     if kptr_restrict == 2 or (kptr_restrict == 1 and not has(CAP_SYSLOG)):
         return f"kernel.kptr_restrict is {kptr_restrict}: sudo sysctl kernel.kptr_restrict=0"
     return None
@@ -74,7 +72,7 @@ def stackcollapse_script() -> str:
     """perf's own folding script. Raises NotProfiled if this machine has no perf, or no such part of it."""
     if shutil.which("perf") is None:
         raise NotProfiled("unavailable", "perf is not installed: make setup names its package")
-    run = subprocess.run(["perf", "--exec-path"], capture_output=True, text=True)
+    run = subprocess.run(["perf", "--exec-path"], check=False, capture_output=True, text=True)
     script = Path(run.stdout.strip()) / "scripts/python/stackcollapse.py"
     if run.returncode != 0 or not script.exists():
         raise NotProfiled("unavailable", "this perf has no scripts/python/stackcollapse.py")
@@ -89,7 +87,9 @@ def check_permission() -> None:
         raise NotProfiled("not_permitted", obstacle)
 
 
-def scope_of(capabilities: int, paranoid: int, cpus: Sequence[int], pids: Sequence[int]) -> list[str]:
+def scope_of(
+    capabilities: int, paranoid: int, cpus: Sequence[int], pids: Sequence[int]
+) -> list[str]:
     """What perf samples: the server's CPUs where we may, since a timer for each task misses short bursts.
 
     With a thread per connection, which switches every 10 µs, timers by task took 70 % of the samples due, timers by
@@ -306,8 +306,8 @@ def main() -> int:
             folded, seen = profile(arguments, script)
     except NotProfiled as obstacle:
         seen = {"status": obstacle.status, "reason": str(obstacle)}
-    except server_process.Unavailable as reason:
-        seen = {"status": "unavailable", "reason": str(reason)}
+    except server_process.Unavailable as obstacle:
+        seen = {"status": "unavailable", "reason": str(obstacle)}
     except (server_process.RunError, load.LoadError, OSError, subprocess.TimeoutExpired) as error:
         print(f"profile_server: {name}: {error}", file=sys.stderr)
         return 1

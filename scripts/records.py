@@ -37,7 +37,9 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no record ({error}): delete it, it will be measured again") from None
+        raise ValueError(
+            f"{path} is no record ({error}): delete it, it will be measured again"
+        ) from None
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA_VERSION:
         raise ValueError(

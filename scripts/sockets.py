@@ -22,7 +22,9 @@ def read_bytes_sent(port: int) -> list[int]:
     A connection that waits to be accepted is one of them: the client sees it as connected.
     """
     command = ["ss", "-tinHO", "state", "established", f"sport = :{port}"]
-    return parse_bytes_sent(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return parse_bytes_sent(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    )
 
 
 def fairness_jain(shares: Sequence[float]) -> float:

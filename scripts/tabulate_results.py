@@ -6,26 +6,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 import flags
+import pandas as pd
 
 UNAVAILABLE = "-"
 
 
-def best_point(points: pd.DataFrame) -> "pd.Series[Any] | None":
+def best_point(points: pd.DataFrame) -> dict[str, Any] | None:
     """The row of the highest throughput, of one server's summary; None if it has no valid cell."""
-    measured = points.dropna(subset=["requests_per_second"])
-    if measured.empty:
-        return None
-    return measured.loc[measured["requests_per_second"].idxmax()]
+    measured = points.dropna(subset=["requests_per_second"]).to_dict("records")
+    return max(measured, key=lambda row: row["requests_per_second"], default=None)  # type: ignore[return-value]
 
 
 def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
     best = best_point(points)
     # At the largest number of connections: at its best point a server often has but one.
     last = points.dropna(subset=["requests_per_second"]).tail(1)
-    unserved = "".join(f"{row.unserved_connections:,.0f} of {row.connections:,}" for row in last.itertuples())
+    unserved = "".join(
+        f"{row.unserved_connections:,.0f} of {row.connections:,}" for row in last.itertuples()
+    )
     if best is None:
         return {"server": server}
     half = (best["requests_per_second_high"] - best["requests_per_second_low"]) / 2
@@ -44,12 +43,18 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
 def _notes(summary: pd.DataFrame) -> list[str]:
     """A line for each thing that a reader of the table must know, with how many points it concerns."""
     notes = [
-        "Each server at its highest throughput, ± half of the 95 % interval over repeats; "
-        "unserved: connections without",
-        "any response at the largest number of connections. wrk's loop is closed: p99 is no response time of real users.",
+        "Each server at its highest throughput; ±: half of the 95 % interval over repeats; unserved:",
+        "connections that never got a response, at the largest number of connections. wrk's loop is",
+        "closed, so p99 is no response time of users who come whether or not the server is ready.",
     ]
     raised = summary["flags"].fillna("").str.split(";")
-    for flag in (flags.ERRORS, flags.NO_REQUESTS, flags.MISSING, flags.CLIENT_SATURATED, flags.SHARED_CPUS):
+    for flag in (
+        flags.ERRORS,
+        flags.NO_REQUESTS,
+        flags.MISSING,
+        flags.CLIENT_SATURATED,
+        flags.SHARED_CPUS,
+    ):
         count = sum(flag.name in names for names in raised)
         if count:
             notes.append(f"{flag.name} at {count} of {len(summary)} points: {flag.meaning}.")
@@ -67,7 +72,9 @@ def tabulate(summary: pd.DataFrame) -> str:
     for cells in [list(table.columns), *table.itertuples(index=False)]:
         first, *others = (str(cell) for cell in cells)
         line = first.ljust(widths[0])
-        line += "".join(f"  {cell.rjust(width)}" for cell, width in zip(others, widths[1:], strict=True))
+        line += "".join(
+            f"  {cell.rjust(width)}" for cell, width in zip(others, widths[1:], strict=True)
+        )
         lines.append(line)
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join([*lines, "", *_notes(summary)]) + "\n"

@@ -37,6 +37,7 @@ def run_snakemake(
     """`snakemake -j1 ARGUMENTS` in a checkout, with standard error in the output."""
     return subprocess.run(
         [*SNAKEMAKE, "-j1", *arguments],
+        check=False,
         cwd=checkout,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -55,7 +56,9 @@ def jobs_to_run(checkout: Path, *arguments: str) -> set[tuple[str, ...]]:
         rule = re.match(r"(?:local)?rule (\w+):", block)
         if rule and rule[1] != "all":
             wildcards = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
-            values = [part.partition("=")[2] for part in wildcards[1].split(", ")] if wildcards else []
+            values = (
+                [part.partition("=")[2] for part in wildcards[1].split(", ")] if wildcards else []
+            )
             jobs.add((rule[1], *values))
     assert jobs or "Nothing to be done" in run.stdout, run.stdout
     return jobs

@@ -1,5 +1,6 @@
 """CPU sets, clocks and the lock."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_one_holds_the_machine_and_others_wait(tmp_path: Path) -> None:
     ]
     outputs = [run.communicate(timeout=30) for run in runs]
     spans = sorted(tuple(map(float, output.split())) for output, _ in outputs)
-    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+    for (_, end), (start, _) in itertools.pairwise(spans):
         assert end <= start
     assert any("waiting" in errors for _, errors in outputs)
 
@@ -100,6 +101,6 @@ def test_lock_is_shared_with_flock_of_the_shell(tmp_path: Path) -> None:
         "machine.LOCK_PATH = sys.argv[2]\nwith machine.exclusive_machine(): pass"
     )
     command = [sys.executable, "-c", code, str(ROOT / "scripts"), machine_lock]
-    waiting = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    waiting = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
     assert "waiting" in waiting.stderr
     assert holder.wait() == 0

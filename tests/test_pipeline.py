@@ -1,6 +1,7 @@
 """The whole workflow for real: the sweep of tests/smoke.yaml, resuming, and interruption at any time."""
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -107,9 +108,7 @@ def test_table_at_the_end_has_a_line_for_each_server(smoke: tuple[Path, str]) ->
     folder, console = smoke
     table = (folder / "results/summary.txt").read_text()
     assert console.count(table) == 1
-    assert [line.split()[0] for line in table.splitlines()[2 : 2 + len(SERVERS)]] == [
-        line for line in table_order()
-    ]
+    assert [line.split()[0] for line in table.splitlines()[2 : 2 + len(SERVERS)]] == table_order()
 
 
 def table_order() -> list[str]:
@@ -218,14 +217,14 @@ def test_two_sweeps_in_two_checkouts_do_not_overlap(tmp_path: Path) -> None:
             spans.append((start, start + record["duration_s"]))
     assert len(spans) == 12
     spans.sort()
-    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+    for (_, end), (start, _) in itertools.pairwise(spans):
         assert end <= start
 
 
 def test_failing_server_stops_no_other(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     (checkout / "servers/server_broken.c").write_text(
-        "#include <stdio.h>\nint main(void) { return fputs(\"cannot serve\\n\", stderr) < 0 ? 2 : 3; }\n"
+        '#include <stdio.h>\nint main(void) { return fputs("cannot serve\\n", stderr) < 0 ? 2 : 3; }\n'
     )
     (checkout / "overlay.yaml").write_text(
         "servers: [server_broken, server_epoll]\nconnections: [2]\nrepeats: 1\nduration_s: 0.2\n"

@@ -96,7 +96,7 @@ def remove(name: str) -> Callable[[Path], None]:
 
 NOTHING: Jobs = set()
 ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
-CODE = "\nstatic const int added = 1;\nconst int *added_pointer(void);\nconst int *added_pointer(void) { return &added; }\n"
+CODE = "\nint added(void);\nint added(void) { return 1; }\n"
 
 EDITS: dict[str, tuple[Callable[[Path], None], Jobs]] = {
     "no edit": (lambda _: None, NOTHING),
@@ -143,7 +143,10 @@ EDITS: dict[str, tuple[Callable[[Path], None], Jobs]] = {
     ),
     "how cells are measured": (append("scripts/sockets.py", "# changed\n"), ALL_CELLS),
     "a line of progress": (append("scripts/progress.py", "# changed\n"), NOTHING),
-    "how profiles are made": (append("scripts/profile_server.py", "# changed\n"), profiles(*SERVERS)),
+    "how profiles are made": (
+        append("scripts/profile_server.py", "# changed\n"),
+        profiles(*SERVERS),
+    ),
     "how flamegraphs are drawn": (
         append("scripts/draw_flamegraph.py", "# changed\n"),
         {("draw_flamegraph", name) for name in SERVERS},
