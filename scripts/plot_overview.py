@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
@@ -17,32 +18,41 @@ class Figure(NamedTuple):
     scale: float
     title: str
     unit: str
+    formatter: Callable[[float, float], str]
     logarithmic: bool
     notes: list[str]
 
 
 FIGURES = {
-    "throughput": Figure("requests_per_second", 1, "Throughput", "requests per second", False, []),
+    "throughput": Figure(
+        column="requests_per_second",
+        scale=1,
+        title="Throughput",
+        unit="requests per second",
+        formatter=plot_style.format_count,
+        logarithmic=False,
+        notes=[],
+    ),
     "latency": Figure(
-        "latency_p99_us",
-        1,
-        "Latency: 99th percentile",
-        "µs (logarithmic)",
-        True,
-        [
+        column="latency_p99_us",
+        scale=1,
+        title="Latency: 99th percentile",
+        unit="latency (logarithmic)",
+        formatter=plot_style.format_microseconds,
+        logarithmic=True,
+        notes=[
             "A closed loop: each connection waits for its answer before it asks again, so this is no response",
             "time of users who come whether or not the server is ready. Unserved connections are not in it.",
         ],
     ),
     "cpu": Figure(
-        "server_cpu_ns_per_request",
-        1e-3,
-        "Server CPU time per request",
-        "µs of CPU time per request",
-        False,
-        [
-            "Lower is better. Unlike throughput this does not depend on wrk's speed, and it varies less."
-        ],
+        column="server_cpu_ns_per_request",
+        scale=1e-3,
+        title="Server CPU time per request",
+        unit="CPU time per request (logarithmic)",
+        formatter=plot_style.format_microseconds,
+        logarithmic=True,
+        notes=["Lower is better. Unlike throughput it does not depend on how fast wrk is."],
     ),
 }
 
@@ -81,10 +91,10 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: st
         )
     plot_style.set_connections_axis(axes, sorted(summary["connections"].unique()))
     if figure_of.logarithmic:
-        axes.set_yscale("log")
+        plot_style.set_logarithmic(axes)
     else:
         plot_style.start_at_zero(axes)
-    axes.yaxis.set_major_formatter(plot_style.format_count)
+    axes.yaxis.set_major_formatter(figure_of.formatter)
     axes.set_ylabel(figure_of.unit)
     axes.set_title(figure_of.title, loc="left", fontweight="bold")
     label_lines(axes, summary, figure_of.column, servers)

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 # Paul Tol's "bright" and "dark" qualitative schemes (SRON/EPS/TN/09-002): told apart by colour-blind readers.
 COLORS = {
@@ -43,6 +43,13 @@ def format_count(value: float, _position: float = 0) -> str:
     return f"{value:.4g}"
 
 
+def format_microseconds(value: float, _position: float = 0) -> str:
+    for divisor, unit in ((1e6, "s"), (1e3, "ms")):
+        if value >= divisor:
+            return f"{value / divisor:g} {unit}"
+    return f"{value:g} µs"
+
+
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -65,6 +72,15 @@ def set_connections_axis(axes: Axes, connections: list[int]) -> None:
             shown.append(count)
     axes.set_xticks(shown, [f"{count:,}" for count in shown])
     axes.set_xlabel("connections (logarithmic)")
+
+
+def set_logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis with enough labels also where it spans less than a decade."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    steps = (1, 2, 5) if high / low > 30 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def start_at_zero(axes: Axes) -> None:
@@ -107,7 +123,7 @@ def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, scale: float, 
         (drawn[f"{column}_low"] * scale).astype(float),
         (drawn[f"{column}_high"] * scale).astype(float),
         color=color,
-        alpha=0.18,
+        alpha=0.13,
         linewidth=0,
         zorder=1,
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
@@ -36,7 +37,7 @@ CELL_COLUMNS = [
 COUNTS = ["requests", "errors", "unserved_connections", "established_connections"]
 COUNTS += ["server_memory_peak_kib", "workers"]
 
-# Summarized as the mean over repeats with an interval.
+# Summarized as the geometric mean over repeats with an interval.
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
 
 
@@ -51,20 +52,22 @@ def read_cell_table(path: str) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(COUNTS, "Int64")).fillna({"flags": ""})
 
 
-def half_width_95(values: "pd.Series[float]") -> float:
-    """Half the width of the 95 % interval of a mean over n repeats; NaN for fewer than two.
+def interval_factor_95(values: "pd.Series[float]") -> float:
+    """What to divide and multiply a mean of n positive values by for its 95 % interval; NaN for fewer than two.
 
-    Student's t with n - 1 degrees of freedom, exact for small n if the repeats are independent and normal.
+    Student's t with n - 1 degrees of freedom on the logarithms, suited to small n: what varies in these figures
+    varies by factors, and the interval of a positive figure stays positive.
     """
     n = len(values)
     if n < 2:
         return math.nan
-    return float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n))
+    deviation = np.log(values.astype(float)).std(ddof=1)
+    return float(np.exp(stdtrit(n - 1, 0.975) * deviation / math.sqrt(n)))
 
 
 def _with_interval(name: str, middle: float, values: "pd.Series[float]") -> dict[str, float]:
-    half = half_width_95(values)
-    return {name: middle, f"{name}_low": middle - half, f"{name}_high": middle + half}
+    factor = interval_factor_95(values)
+    return {name: middle, f"{name}_low": middle / factor, f"{name}_high": middle * factor}
 
 
 def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
@@ -84,7 +87,8 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     rate = requests / valid["duration_s"].sum()
     row |= _with_interval("requests_per_second", rate, valid["requests_per_second"])
     for name in AVERAGED:
-        row |= _with_interval(name, valid[name].mean(), valid[name])
+        geometric_mean = math.exp(np.log(valid[name].astype(float)).mean())
+        row |= _with_interval(name, geometric_mean, valid[name])
     row["latency_max_us"] = valid["latency_max_us"].max()
     cost = valid["server_cpu_ns_per_request"]
     row |= _with_interval("server_cpu_ns_per_request", cpu_ns / requests, cost)

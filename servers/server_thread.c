@@ -59,13 +59,14 @@ static void *client_serve(void *argument)
 
 static bool client_start(int fd, const pthread_attr_t *attributes)
 {
-    struct client *client = calloc(1, sizeof *client);
+    struct client *client = malloc(sizeof *client);
     pthread_t thread;
 
     if (client == NULL) {
         close(fd);
         return false;
     }
+    client->counters = (struct counters){0};
     connection_init(&client->connection, fd, &client->counters);
     client_register(client);
     if (pthread_create(&thread, attributes, client_serve, client) == 0)

@@ -95,7 +95,8 @@ def test_what_would_hide_kernel_frames_is_named_with_its_mend(
 
 
 def test_whole_cpus_are_sampled_where_that_is_allowed() -> None:
-    assert profile_server.scope_of(ADMIN, 2, [1, 3], [70, 71]) == ["--cpu", "1,3"]
+    assert profile_server.scope_of(ADMIN, 2, [1, 3], [70, 71])[:2] == ["--cpu", "1,3"]
+    assert profile_server.scope_of(PERFMON, 4, [1, 3], [70, 71])[:2] == ["--cpu", "1,3"]
     assert profile_server.scope_of(0, 0, [1, 3], [70, 71]) == ["--cpu", "1,3"]
     assert profile_server.scope_of(0, 1, [1, 3], [70, 71]) == ["--pid", "70,71"]
 

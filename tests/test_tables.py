@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import merge_tables
+import numpy as np
 import pandas as pd
 import pytest
 import records
@@ -65,13 +66,23 @@ def test_rate_is_total_work_over_total_time() -> None:
     assert summary_of(short, long)["requests_per_second"] == 250
 
 
-def test_interval_is_students_t() -> None:
-    rates = [480.0, 500.0, 530.0, 495.0, 510.0]
-    rows = [record(n, requests_per_second=rate) for n, rate in enumerate(rates)]
-    row = summary_of(*rows)
-    low, high = stats.t.interval(0.95, 4, 0, stats.sem(rates))
-    assert row["requests_per_second_high"] - row["requests_per_second"] == pytest.approx(high)
-    assert row["requests_per_second_low"] - row["requests_per_second"] == pytest.approx(low)
+def test_interval_is_students_t_of_the_logarithms() -> None:
+    latencies = [40.0, 44.0, 39.0, 60.0, 41.0]
+    logarithms = np.log(latencies)
+    low, high = stats.t.interval(0.95, 4, logarithms.mean(), stats.sem(logarithms))
+    row = summary_of(*(record(n, latency_p99_us=value) for n, value in enumerate(latencies)))
+    assert row["latency_p99_us"] == pytest.approx(stats.gmean(latencies))
+    assert row["latency_p99_us_low"] == pytest.approx(np.exp(low))
+    assert row["latency_p99_us_high"] == pytest.approx(np.exp(high))
+
+
+def test_interval_of_a_rate_is_around_total_work_over_total_time() -> None:
+    rates = [480.0, 500.0, 530.0]
+    row = summary_of(*(record(n, requests_per_second=rate) for n, rate in enumerate(rates)))
+    low, middle, high = (row[f"requests_per_second{end}"] for end in ("_low", "", "_high"))
+    assert middle == 500  # by requests and duration_s
+    assert high / middle == pytest.approx(middle / low)
+    assert high / middle == pytest.approx(np.exp(stats.t.ppf(0.975, 2) * stats.sem(np.log(rates))))
 
 
 def test_one_repeat_has_no_interval() -> None:

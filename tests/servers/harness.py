@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -83,8 +84,8 @@ class Server:
         )
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], TIMEOUT_S)
-        assert readable, "it announced nothing"
-        self.announcement = self.process.stdout.readline()
+        self.announcement = self.process.stdout.readline() if readable else ""
+        self.workers: list[int] = []
         found = re.fullmatch(r"listening on \[(.*)\]:(\d+)\n", self.announcement)
         if found is None:
             self.kill()
@@ -137,9 +138,12 @@ class Server:
         return [json.loads(line) for line in self.output.splitlines()]
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.communicate()
+        """End what of it still runs, and show what it complained about."""
+        self.process.kill()
+        for pid in filter(is_running, self.workers):
+            os.kill(pid, signal.SIGKILL)
+        _, errors = self.process.communicate(timeout=TIMEOUT_S)
+        print(errors, end="", file=sys.stderr)
 
 
 def children_of(pid: int) -> list[int]:
@@ -152,8 +156,7 @@ def running(command: Sequence[str | Path]) -> Iterator[Server]:
     try:
         yield server
     finally:
-        if server.process.poll() is None:
-            server.kill()
+        server.kill()
 
 
 def receive(client: socket.socket, size: int) -> bytes:

@@ -147,6 +147,14 @@ def reset_before_the_answer(server: Server) -> None:
     reset(client)
 
 
+def stop_sending_and_reset_before_the_answer(server: Server) -> None:
+    client = server.connect(receive_buffer=4096)
+    client.sendall(2000 * GET + GET[:-2])  # more answers than the buffers hold, and half a request
+    client.shutdown(socket.SHUT_WR)
+    time.sleep(0.005)
+    reset(client)
+
+
 def close_without_a_byte(server: Server) -> None:
     server.connect().close()
 
@@ -183,6 +191,7 @@ def stop_sending_before_a_refusal(server: Server) -> None:
 
 ENDS = {
     reset_before_the_answer: "resets",
+    stop_sending_and_reset_before_the_answer: "resets",
     close_without_a_byte: "empty_requests",
     close_in_the_middle_of_a_head: "bad_requests",
     stop_sending_in_the_middle_of_a_head: "bad_requests",

@@ -166,7 +166,7 @@ def test_a_signal_right_after_the_announcement_finds_every_worker_ready(start: S
 @pytest.mark.parametrize("name", MULTITASK)
 def test_no_worker_outlives_a_killed_master(start: Start):
     server = start("--workers", "3")
-    server.kill()
+    server.process.kill()
     wait_until(lambda: not any(map(is_running, server.workers)), "the workers' end")
 
 
