@@ -1,6 +1,5 @@
 """What identifies a cell, where its record is, and in which order cells are measured. Nothing else knows."""
 
-import random
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -37,6 +36,8 @@ def cells_of(
 
 def order_of(config: Mapping[str, Any]) -> dict[Cell, int]:
     """Position of each cell, from 0: repeat by repeat, shuffled by the seed within each (M17)."""
+    import random  # noqa: PLC0415  here, since a cell's script needs only the rest of this file
+
     order: list[Cell] = []
     for repeat in range(1, config["repeats"] + 1):
         # Sorted, so that only the seed and what is measured decide, not how config.yaml lists it.

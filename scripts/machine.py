@@ -1,4 +1,7 @@
-"""The machine: CPUs, clocks, limits, and the lock that keeps it to one measurement at a time."""
+"""The machine: CPUs, clocks, limits, and the lock that keeps it to one measurement at a time.
+
+Imported once a cell, like its neighbours: hence no pathlib, which takes as long to import as all of this.
+"""
 
 import contextlib
 import fcntl
@@ -8,9 +11,13 @@ import stat
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 
 LOCK_PATH = "/tmp/http-io-models.lock"  # one for all users and checkouts of a machine (contract 6)
+
+
+def read_text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 class CpuSplit:
@@ -43,9 +50,10 @@ def read_cores() -> list[list[int]]:
     allowed = os.sched_getaffinity(0)
     cores = set()
     for cpu in allowed:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         try:
-            core = parse_cpu_list(siblings.read_text())
+            core = parse_cpu_list(
+                read_text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+            )
         except (OSError, ValueError):
             core = [cpu]  # the kernel does not tell: each CPU counts as a core
         cores.add(tuple(sorted(allowed & set(core))))
@@ -60,9 +68,11 @@ def workers_for(workers: str, split: CpuSplit) -> int:
 def processes_of(pid: int) -> list[int]:
     """A process and its descendants."""
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += processes_of(int(child))
+    for task in os.listdir(f"/proc/{pid}/task"):
+        # A thread that has just ended has no children of its own any more.
+        with contextlib.suppress(OSError):
+            for child in read_text(f"/proc/{pid}/task/{task}/children").split():
+                found += processes_of(int(child))
     return found
 
 
@@ -79,7 +89,7 @@ def memory_peak_kib(pids: Collection[int]) -> int:
     """Largest resident memory (VmHWM), summed over processes: pages that they share count for each."""
     total = 0
     for pid in pids:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        for line in read_text(f"/proc/{pid}/status").splitlines():
             if line.startswith("VmHWM:"):
                 total += int(line.split()[1])
     return total

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import flags
@@ -25,6 +24,12 @@ from cells import Cell
 
 # Sockets are read just before the load ends: afterwards they are gone.
 SNAPSHOT_LEAD_S = 0.1
+
+
+def format_utc(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601, to the millisecond."""
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds:03}+00:00", time.gmtime(whole))
 
 
 def warm_up(url: str, arguments: argparse.Namespace, threads: int) -> int:
@@ -87,11 +92,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         response = server_process.verify(arguments.host, server.port)
         url = load.url_of(arguments.host, server.port)
         warmup_requests = warm_up(url, arguments, threads)
-        started = datetime.now(UTC)
+        started_s = time.time()
         run = timed_run(server, url, arguments, threads)
         server.stop()
     return {
-        "started": started.isoformat(timespec="milliseconds"),
+        "started": format_utc(started_s),
         "server_cpus": split.server,
         "load_cpus": split.load,
         "cpus_shared": split.shared,

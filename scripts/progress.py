@@ -5,14 +5,14 @@ depends on them.
 """
 
 import json
+import os
 import time
-from pathlib import Path
 from typing import Any
 
 from cells import Cell
 
-PLAN = Path("results/.progress/plan.json")
-LOG = Path("results/.progress/log")
+PLAN = "results/.progress/plan.json"
+LOG = "results/.progress/log"
 
 CELL_OVERHEAD_S = 0.2  # starting, checking and stopping a server and wrk
 PROFILE_OVERHEAD_S = 2.5  # folding and drawing
@@ -28,10 +28,12 @@ def format_duration(seconds: float) -> str:
 
 
 def write_plan(cells: int, cell_s: float, other_s: float) -> None:
-    PLAN.parent.mkdir(parents=True, exist_ok=True)
+    os.makedirs(os.path.dirname(PLAN), exist_ok=True)
     plan = {"cells": cells, "cell_s": cell_s, "other_s": other_s, "started_s": time.time()}
-    PLAN.write_text(json.dumps(plan))
-    LOG.write_text("")
+    with open(PLAN, "w") as file:
+        json.dump(plan, file)
+    with open(LOG, "w"):
+        pass
 
 
 def seconds_left(plan: dict[str, float], done: int, now_s: float) -> float:
@@ -42,7 +44,7 @@ def seconds_left(plan: dict[str, float], done: int, now_s: float) -> float:
 
 def count_one() -> int:
     """Note that one more cell has ended; how many have since the run began."""
-    with LOG.open("a") as log:
+    with open(LOG, "a") as log:
         log.write(".")
         log.flush()
         return log.tell()
@@ -65,8 +67,9 @@ def tell(cell: Cell, record: dict[str, Any]) -> None:
     """Print the line of a cell; without a plan (a script run by hand) without the time left."""
     text = f"{cell.server:<23}{cell.connections:>5} connections, repeat {cell.repeat}: "
     text += describe(record)
-    if PLAN.exists():
-        plan = json.loads(PLAN.read_text())
+    if os.path.exists(PLAN):
+        with open(PLAN) as file:
+            plan = json.load(file)
         done = count_one()
         left = format_duration(seconds_left(plan, done, time.time()))
         text = f"[{done:>{len(str(plan['cells']))}}/{plan['cells']}, {left} left] {text}"
