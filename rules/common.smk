@@ -33,7 +33,8 @@ def check_config():
         hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         faults = sweep_faults(config, ROOT / "servers", hard_limit)
     if faults:
-        files = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
+        # As seen from where the user is: --directory has changed the working directory.
+        files = ", ".join(os.path.relpath(path, os.getenv("PWD")) for path in workflow.configfiles)
         sys.exit("\n".join(f"{files}: {fault}" for fault in faults))
 
 

@@ -30,7 +30,8 @@ def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
     command = ["flamegraph", "--perfdata", folded, "--no-inline", "--deterministic"]
     command += ["--palette", "java", "--title", title_of(facts)]
     command += ["--notes", "orange: kernel, red: user space; width: share of samples"]
-    read_stacks = f"cat > /dev/null; cat {shlex.quote(folded)}"
+    # Without symbol versions, as in __libc_start_main@@GLIBC_2.34, which the palette takes for Java.
+    read_stacks = f"cat > /dev/null; sed 's/@@*GLIBC_[0-9.]*//' {shlex.quote(folded)}"
     command += ["--post-process", f"sh -c {shlex.quote(read_stacks)}", "-o", svg]
     environment = {**os.environ, "PERF": "true"}
     subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

@@ -5,8 +5,14 @@
 #include "common/epoll_loop.h"
 #include "common/workers.h"
 
+static void serve(int listener)
+{
+    workers_ready();
+    epoll_loop(listener);
+}
+
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);
-    workers_run(&options, SOCK_NONBLOCK, epoll_loop);
+    workers_run(&options, SOCK_NONBLOCK, serve);
 }

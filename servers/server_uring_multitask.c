@@ -10,15 +10,12 @@ static void serve(int listener)
     static struct uring uring;
 
     uring_open(&uring, listener);
+    workers_ready();
     uring_run(&uring);
 }
 
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);
-    struct uring probe;
-
-    uring_open(&probe, -1); /* fail before the workers would */
-    io_uring_queue_exit(&probe.ring);
     workers_run(&options, 0, serve);
 }

@@ -13,8 +13,8 @@
 
 enum {
     EXIT_UNAVAILABLE = 69, /* EX_UNAVAILABLE of sysexits.h: this machine refuses io_uring */
-    URING_ENTRIES = 4096,
-    URING_BUFFERS = 1024, /* a power of two; a shortage costs asking for a receive again */
+    URING_ENTRIES = 1024,  /* a ring is locked memory: the usual limit, 8 MiB, allows some 50 */
+    URING_BUFFERS = 1024,  /* a power of two; a shortage costs asking for a receive again */
     URING_BUFFER_SIZE = 4096,
     URING_BUFFER_GROUP = 0,
 };
@@ -51,14 +51,28 @@ static inline struct uring_connection *uring_connection(const struct io_uring_cq
     return (struct uring_connection *)(uintptr_t)(completion->user_data & ~(uint64_t)URING_MASK);
 }
 
-static inline void uring_fail(const char *what, int error)
+/* Why a machine refuses what this needs, and what mends it; NULL: the error is of another kind. */
+static inline const char *uring_refusal(int error)
 {
-    errx(error == ENOSYS || error == EPERM || error == EINVAL ? EXIT_UNAVAILABLE : EXIT_FAILURE,
-         "io_uring: %s: %s%s", what, strerror(error),
-         error == EINVAL ? " (Linux 6.1 or newer is needed)"
-         : error == EPERM || error == ENOSYS
-             ? " (see sysctl kernel.io_uring_disabled, and the container's seccomp profile)"
-             : "");
+    switch (error) {
+    case EINVAL:
+        return "Linux 6.1 or newer is needed";
+    case ENOMEM:
+        return "see ulimit -l: a ring is locked memory";
+    case EPERM:
+    case ENOSYS:
+        return "see sysctl kernel.io_uring_disabled, and the container's seccomp profile";
+    default:
+        return NULL;
+    }
+}
+
+static inline _Noreturn void uring_fail(const char *what, int error)
+{
+    const char *refusal = uring_refusal(error);
+    if (refusal != NULL)
+        errx(EXIT_UNAVAILABLE, "io_uring: %s: %s (%s)", what, strerror(error), refusal);
+    errx(EXIT_FAILURE, "io_uring: %s: %s", what, strerror(error));
 }
 
 static inline void uring_create_ring(struct io_uring *ring)

@@ -9,6 +9,7 @@
 
 static pid_t workers_pids[WORKERS_MAX];
 static int workers_count;
+static int workers_ready_pipe; /* a worker's, to its master */
 
 static inline void workers_stop(int signal_number)
 {
@@ -32,17 +33,53 @@ static inline void workers_mask_signals(int how)
         err(EXIT_FAILURE, "sigprocmask");
 }
 
+/* A worker that ends without being told to is a fault, and ends all. */
+static inline _Noreturn void workers_fail(pid_t pid, int status)
+{
+    warnx("worker %d ended: %s %d", (int)pid, WIFSIGNALED(status) ? "signal" : "status",
+          WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    workers_stop(SIGKILL);
+    exit(EXIT_FAILURE);
+}
+
+/* Called by each worker when it can serve. */
+static inline void workers_ready(void)
+{
+    if (write(workers_ready_pipe, "", 1) != 1)
+        _exit(EXIT_FAILURE);
+    close(workers_ready_pipe);
+}
+
+/* A worker that ends before has said why, and the next is not started yet: so one line is all there is. */
+static inline void workers_wait_ready(pid_t pid, int ready_pipe)
+{
+    char byte;
+    int status = 0;
+
+    if (read(ready_pipe, &byte, sizeof byte) == 1) {
+        close(ready_pipe);
+        return;
+    }
+    if (waitpid(pid, &status, 0) < 0 || !WIFEXITED(status))
+        workers_fail(pid, status);
+    workers_stop(SIGKILL);
+    exit(WEXITSTATUS(status));
+}
+
 static inline void workers_fork(int index, const int *listeners, int count, void (*serve)(int))
 {
     const pid_t master = getpid();
-    const pid_t pid = fork();
+    int ready[2];
+    const pid_t pid = pipe2(ready, O_CLOEXEC) == 0 ? fork() : -1;
     if (pid < 0) {
-        warn("fork");
+        warn("cannot start a worker");
         workers_stop(SIGKILL);
         exit(EXIT_FAILURE);
     }
     if (pid > 0) {
         workers_pids[workers_count++] = pid;
+        close(ready[1]);
+        workers_wait_ready(pid, ready[0]);
         return;
     }
     /* A worker dies with its master, also when that was killed before this line. */
@@ -50,6 +87,8 @@ static inline void workers_fork(int index, const int *listeners, int count, void
         _exit(EXIT_FAILURE);
     counters_report_on_sigterm();
     workers_mask_signals(SIG_UNBLOCK);
+    close(ready[0]);
+    workers_ready_pipe = ready[1];
     for (int i = 0; i < count; i++)
         if (i != index)
             close(listeners[i]);
@@ -57,22 +96,17 @@ static inline void workers_fork(int index, const int *listeners, int count, void
     _exit(EXIT_SUCCESS);
 }
 
-/* A stopped worker has ended with status 0; any other end is a fault, and ends all. */
+/* A stopped worker has ended with status 0. */
 static inline _Noreturn void workers_wait(void)
 {
     int status;
-    for (pid_t pid; (pid = wait(&status)) > 0 || errno == EINTR;) {
-        if (pid < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
-            continue;
-        warnx("worker %d ended: %s %d", (int)pid, WIFSIGNALED(status) ? "signal" : "status",
-              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-        workers_stop(SIGKILL);
-        exit(EXIT_FAILURE);
-    }
+    for (pid_t pid; (pid = wait(&status)) > 0 || errno == EINTR;)
+        if (pid > 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
+            workers_fail(pid, status);
     exit(EXIT_SUCCESS);
 }
 
-/* Run `serve(listener)` in as many processes as the options say. */
+/* Run `serve(listener)`, which calls workers_ready, in as many processes as the options say. */
 static inline _Noreturn void workers_run(const struct options *options, int type_flags,
                                          void (*serve)(int))
 {

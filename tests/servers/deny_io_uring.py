@@ -1,4 +1,4 @@
-"""deny_io_uring.py COMMAND...: run it as in a container whose seccomp profile forbids io_uring."""
+"""deny_io_uring.py ERROR COMMAND...: run it where io_uring_setup fails, as in many containers."""
 
 import ctypes
 import errno
@@ -9,7 +9,7 @@ import sys
 IO_URING_SETUP = 425  # the same on every architecture
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
-ALLOW, FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
+ALLOW, FAIL = 0x7FFF0000, 0x00050000 | getattr(errno, sys.argv[1])
 
 PROGRAM = [  # code, jump if true, jump if false, operand
     (LOAD, 0, 0, 0),  # the number of the system call
@@ -27,7 +27,7 @@ def main() -> None:
         sys.exit(f"PR_SET_NO_NEW_PRIVS: {os.strerror(ctypes.get_errno())}")
     if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program) != 0:
         sys.exit(f"PR_SET_SECCOMP: {os.strerror(ctypes.get_errno())}")
-    os.execv(sys.argv[1], sys.argv[1:])
+    os.execv(sys.argv[2], sys.argv[2:])
 
 
 main()

@@ -182,9 +182,10 @@ def test_a_killed_worker_ends_all_with_a_failure(start: Start):
     assert not any(map(is_running, server.workers))
 
 
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "ENOMEM"])
 @pytest.mark.parametrize("name", [name for name in SERVERS if "uring" in name])
-def test_a_machine_that_forbids_io_uring_is_one_line_and_status_69(binary):
-    ended = finish(sys.executable, HERE / "deny_io_uring.py", binary)
+def test_a_machine_that_refuses_io_uring_is_one_line_and_status_69(binary, error):
+    ended = finish(sys.executable, HERE / "deny_io_uring.py", error, binary, "--workers", "3")
     assert (ended.returncode, ended.stdout) == (69, "")
     assert_one_line(ended.stderr)
     assert "io_uring" in ended.stderr
