@@ -30,8 +30,9 @@ def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
     command = ["flamegraph", "--perfdata", folded, "--no-inline", "--deterministic"]
     command += ["--palette", "java", "--title", title_of(facts)]
     command += ["--notes", "orange: kernel, red: user space; width: share of samples"]
-    # Without symbol versions, as in __libc_start_main@@GLIBC_2.34, which the palette takes for Java.
-    read_stacks = f"cat > /dev/null; sed 's/@@*GLIBC_[0-9.]*//' {shlex.quote(folded)}"
+    # Without what the compiler and glibc append to names, which this palette takes for Java.
+    tidy = r"s/@@*GLIBC_[0-9.]*//g; s/\.(constprop|isra|part|cold)(\.[0-9]+)?//g"
+    read_stacks = f"cat > /dev/null; sed -E '{tidy}' {shlex.quote(folded)}"
     command += ["--post-process", f"sh -c {shlex.quote(read_stacks)}", "-o", svg]
     environment = {**os.environ, "PERF": "true"}
     subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

@@ -52,7 +52,9 @@ FIGURES = {
         unit="CPU time per request (logarithmic)",
         formatter=plot_style.format_microseconds,
         logarithmic=True,
-        notes=["Lower is better. Unlike throughput it does not depend on how fast wrk is."],
+        notes=[
+            "Lower is better. It also tells servers apart where wrk is the limit of throughput."
+        ],
     ),
 }
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,39 @@ def test_picture_without_a_profile_says_why(status: str, title: str, tmp_path: P
 def test_notice_escapes_what_perf_said() -> None:
     facts = {"server": "server", "connections": 1, "status": "invalid", "reason": "<b>&"}
     assert "&lt;b&gt;&amp;" in draw_flamegraph.notice_svg(facts)
+
+
+def profile(folder: Path, *prefix: str, path: str | None = None) -> dict:
+    """Run the script on a compiled server; the facts that it wrote."""
+    binary = folder / "server_epoll"
+    source = ROOT / "servers/server_epoll.c"
+    command = ["gcc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-g", str(source), "-o", str(binary)]
+    subprocess.run([*command, "-pthread", "-l:liburing.a"], check=True)
+    script = [sys.executable, str(ROOT / "scripts/profile_server.py")]
+    arguments = [str(binary), "x.folded", "x.json", "--connections", "2", "--duration-s", "0.5"]
+    environment = {**os.environ, "PATH": path or os.environ["PATH"]}
+    subprocess.run(
+        [*prefix, *script, *arguments], cwd=folder, check=True, env=environment, timeout=60
+    )
+    return dict(json.loads((folder / "x.json").read_text()))
+
+
+def test_profile_without_the_right_says_what_mends_it(tmp_path: Path) -> None:
+    facts = profile(tmp_path, "setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    paranoid = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
+    if paranoid > 1:
+        assert facts["status"] == "not_permitted"
+        assert facts["reason"].endswith("sudo sysctl kernel.perf_event_paranoid=1")
+        assert (tmp_path / "x.folded").read_text() == ""
+    else:
+        assert facts["status"] in ("ok", "invalid")
+
+
+def test_profile_without_perf_says_so(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("gcc", "setpriv", "taskset", "ss", "wrk"):
+        (tools / tool).symlink_to(f"/usr/bin/{tool}")
+    facts = profile(tmp_path, path=str(tools))
+    assert facts["status"] == "unavailable"
+    assert "perf is not installed" in facts["reason"]
