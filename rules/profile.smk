@@ -2,7 +2,9 @@ PROFILE_SCRIPTS = scripts(
     "profile_server.py",
     "load.py",
     "machine.py",
+    "processes.py",
     "records.py",
+    "runs.py",
     "server_process.py",
     "wrk_report.lua",
 )

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from processes import Process, describe_status, running
+
 REPORT_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrk_report.lua")
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 # wrk looks every 0.1 s whether to stop: told a little before, it stops in time, not 0.1 s late.
@@ -37,21 +39,14 @@ def url_of(host: str, port: int) -> str:
 class Wrk:
     """A running wrk."""
 
-    def __init__(self, url: str, *, connections: int, threads: int, duration_s: float) -> None:
-        self.duration_s = duration_s
+    def __init__(
+        self, process: Process, command: list[str], connections: int, duration_s: float
+    ) -> None:
+        self.process = process
+        self.command = command
         self.connections = connections
-        # -d takes whole seconds, and is only the latest end: SIGINT, which ends wrk as -d does, comes first.
-        self.command = ["wrk", "-t", str(threads), "-c", str(connections)]
-        self.command += ["-d", f"{math.ceil(duration_s)}s", "-s", REPORT_SCRIPT, url]
+        self.duration_s = duration_s
         self.started_s = time.monotonic()
-        self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *self.command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
 
     def wait_until(self, elapsed_s: float) -> None:
         """Sleep until so many seconds have passed since the start; LoadError if wrk ends before."""
@@ -60,36 +55,31 @@ class Wrk:
             self._result()  # says why, if it failed
             raise LoadError(f"wrk ended before its {self.duration_s:g} s were over")
 
-    def finish(self) -> "dict[str, Any]":
+    def finish(self) -> dict[str, Any]:
         """Wait for the end; the parsed result, with wrk's own text under `text`."""
         self.wait_until(self.duration_s - STOP_LEAD_S)
         self.process.send_signal(signal.SIGINT)
         return self._result()
 
-    def _result(self) -> "dict[str, Any]":
+    def _result(self) -> dict[str, Any]:
         try:
             output, errors = self.process.communicate(timeout=FINISH_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise LoadError(f"wrk did not end within {FINISH_TIMEOUT_S:g} s of its time") from None
         if self.process.returncode != 0:
-            said = " / ".join((errors or output).strip().splitlines())
-            raise LoadError(f"wrk failed with status {self.process.returncode}: {said}")
+            how = describe_status(self.process.returncode, errors or output)
+            raise LoadError(f"wrk failed: {how}")
         return parse_report(output, self.connections)
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
 
 
 @contextlib.contextmanager
-def running_load(url: str, *, connections: int, threads: int, duration_s: float) -> "Iterator[Wrk]":
+def running_load(url: str, *, connections: int, threads: int, duration_s: float) -> Iterator[Wrk]:
     """Start a load; nothing of it is left afterwards."""
-    load = Wrk(url, connections=connections, threads=threads, duration_s=duration_s)
-    try:
-        yield load
-    finally:
-        load.kill()
+    # -d takes whole seconds, and is only the latest end: SIGINT, which ends wrk as -d does, comes first.
+    command = ["wrk", "-t", str(threads), "-c", str(connections)]
+    command += ["-d", f"{math.ceil(duration_s)}s", "-s", REPORT_SCRIPT, url]
+    with running(command) as process:
+        yield Wrk(process, command, connections, duration_s)
 
 
 def measured_histogram(histogram: dict[int, int], interval_us: int) -> dict[int, int]:

@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 import flags
 import load
 import machine
 import progress
 import records
+import runs
 import server_process
 import sockets
 from cells import Cell
@@ -32,41 +33,45 @@ def format_utc(seconds: float) -> str:
     return time.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds:03}+00:00", time.gmtime(whole))
 
 
-def warm_up(url: str, arguments: argparse.Namespace, threads: int) -> int:
+def warm_up(run: runs.Run, arguments: argparse.Namespace) -> int:
     """Load that is not measured (M19); returns its requests, which the server's counts include."""
     if arguments.warmup_s == 0:
         return 0
     with load.running_load(
-        url, connections=arguments.connections, threads=threads, duration_s=arguments.warmup_s
+        run.url,
+        connections=arguments.connections,
+        threads=run.threads,
+        duration_s=arguments.warmup_s,
     ) as warmup:
         return int(warmup.finish()["requests"])
 
 
-def timed_run(
-    server: server_process.Server, url: str, arguments: argparse.Namespace, threads: int
-) -> dict[str, Any]:
+def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     """The measured load: wrk's result, and what the kernel knows of server, client and connections."""
-    pids = server.pids
+    pids = run.server.pids
     cpu_before_ns = machine.cpu_time_ns(pids)
     with load.running_load(
-        url, connections=arguments.connections, threads=threads, duration_s=arguments.duration_s
-    ) as run:
-        run.wait_until(max(arguments.duration_s / 2, arguments.duration_s - SNAPSHOT_LEAD_S))
-        elapsed_ns = (time.monotonic() - run.started_s) * 1e9
-        client_cpu_ns = machine.cpu_time_ns([run.process.pid])
+        run.url,
+        connections=arguments.connections,
+        threads=run.threads,
+        duration_s=arguments.duration_s,
+    ) as wrk:
+        wrk.wait_until(max(arguments.duration_s / 2, arguments.duration_s - SNAPSHOT_LEAD_S))
+        elapsed_ns = (time.monotonic() - wrk.started_s) * 1e9
+        client_cpu_ns = machine.cpu_time_ns([wrk.process.pid])
         server_cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
-        bytes_sent = sockets.read_bytes_sent(server.port)
-        result = run.finish()
+        bytes_sent = sockets.read_bytes_sent(run.server.port)
+        result = wrk.finish()
     cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
     missing = max(0, arguments.connections - len(bytes_sent))
     served = sum(1 for sent in bytes_sent if sent > 0)
     return {
         **result,
-        "load_command": run.command,
+        "load_command": wrk.command,
         "errors": sum(result["errors_by_kind"].values()),
         "server_cpu_ns_per_request": cpu_ns / result["requests"] if result["requests"] else None,
-        "server_cpu_share": server_cpu_ns / elapsed_ns / arguments.server_cpu_count,
-        "client_cpu_share": client_cpu_ns / elapsed_ns / threads,
+        "server_cpu_share": server_cpu_ns / elapsed_ns / len(run.split.server),
+        "client_cpu_share": client_cpu_ns / elapsed_ns / run.threads,
         "server_memory_peak_kib": machine.memory_peak_kib(pids),
         "established_connections": len(bytes_sent),
         "unserved_connections": max(0, arguments.connections - served),
@@ -77,35 +82,22 @@ def timed_run(
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """A record's fields from the run on. Raises RunError, LoadError, Unavailable or OSError."""
-    machine.raise_open_files_limit()
-    split = machine.CpuSplit(machine.read_cores())
-    os.sched_setaffinity(0, split.load)  # this script and wrk
-    threads = load.threads_for(arguments.connections, len(split.load))
-    arguments.server_cpu_count = len(split.server)
-    workers = machine.workers_for(arguments.workers, split)
-    with server_process.running_server(
-        arguments.binary,
-        host=arguments.host,
-        workers=workers,
-        prefix=["taskset", "--cpu-list", machine.format_cpu_list(split.server)],
-    ) as server:
-        response = server_process.verify(arguments.host, server.port)
-        url = load.url_of(arguments.host, server.port)
-        warmup_requests = warm_up(url, arguments, threads)
+    with runs.started(arguments) as run:
+        warmup_requests = warm_up(run, arguments)
         started_s = time.time()
-        run = timed_run(server, url, arguments, threads)
-        server.stop()
+        seen = timed_load(run, arguments)
+        run.server.stop()
     return {
         "started": format_utc(started_s),
-        "server_cpus": split.server,
-        "load_cpus": split.load,
-        "cpus_shared": split.shared,
-        "workers": workers,
-        "server_command": server.command,
-        **run,
+        "server_cpus": run.split.server,
+        "load_cpus": run.split.load,
+        "cpus_shared": run.split.shared,
+        "workers": run.workers,
+        "server_command": run.server.command,
+        **seen,
         "warmup_requests": warmup_requests,
-        "server_counts": server.counts,
-        "response": response.decode("latin-1"),
+        "server_counts": run.server.counts,
+        "response": run.response.decode("latin-1"),
     }
 
 
@@ -132,25 +124,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("output", help="where the record goes")
     parser.add_argument("--server", help="its name in the record (default: the binary's)")
-    parser.add_argument("--connections", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--duration-s", type=float, default=2.0)
-    parser.add_argument("--warmup-s", type=float, default=0.5)
-    parser.add_argument("--host", default="::1", help="numeric address (default: %(default)s)")
-    parser.add_argument("--workers", default="auto", help="of a multitask server, or auto")
+    runs.add_arguments(parser, duration_s=2.0)
     arguments = parser.parse_args()
     arguments.server = arguments.server or os.path.basename(arguments.binary)
     return arguments
 
 
-def _on_sigterm(_signal: int, _frame: object) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)  # an exception: what was started is ended on the way out
-
-
 def main() -> int:
     arguments = parse_arguments()
     cell = Cell(arguments.server, arguments.connections, arguments.repeat)
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    runs.end_cleanly_on_sigterm()
     try:
         with machine.exclusive_machine():
             record = record_of(arguments)

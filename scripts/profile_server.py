@@ -24,7 +24,9 @@ from typing import Any
 import load
 import machine
 import records
+import runs
 import server_process
+from processes import Process, one_line, running
 
 STACK_BYTES = 8192  # dwarf unwinding: 4096 is too small
 BUFFER_PAGES = 1024  # of perf for each CPU: room for a second of samples that nobody fetches
@@ -105,61 +107,51 @@ def scope_of(
 
 
 class Recording:
-    """perf record, which samples only between enable and disable."""
+    """A running perf record, which samples only between enable and disable."""
 
-    def __init__(self, scope: Sequence[str], frequency_hz: int, output: str) -> None:
-        control, self._control = os.pipe()
-        self._acknowledged, acknowledge = os.pipe()
-        self.command = ["perf", "record", "-q", "-N", "-e", "cpu-clock", "-F", str(frequency_hz)]
-        self.command += ["--call-graph", f"dwarf,{STACK_BYTES}", *scope]
-        self.command += ["-o", output, "--delay=-1", f"--control=fd:{control},{acknowledge}"]
-        self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *self.command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            pass_fds=[control, acknowledge],
-            start_new_session=True,
-        )
-        os.close(control)
-        os.close(acknowledge)
+    def __init__(self, process: Process, command: list[str], control: int, answers: int) -> None:
+        self.process = process
+        self.command = command
+        self._control = control
+        self._answers = answers
 
     def tell(self, command: str) -> None:
         """Give perf a command and wait until it is done. Raises NotProfiled if perf has ended instead."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._control, f"{command}\n".encode())
-        if not os.read(self._acknowledged, 16):
-            error = " ".join(self.process.communicate(timeout=PERF_TIMEOUT_S)[1].split())
+        if not os.read(self._answers, 16):
+            error = one_line(self.process.communicate(timeout=PERF_TIMEOUT_S)[1])
             raise NotProfiled("not_permitted", f"perf record failed: {error[:300]}")
 
     def finish(self) -> None:
         self.process.send_signal(signal.SIGINT)
         _, error = self.process.communicate(timeout=PERF_TIMEOUT_S)
         if self.process.returncode not in (0, -signal.SIGINT, 128 + signal.SIGINT):
-            raise server_process.RunError(f"perf record failed: {' '.join(error.split())}")
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
-        os.close(self._control)
-        os.close(self._acknowledged)
+            raise server_process.RunError(f"perf record failed: {one_line(error)}")
 
 
 @contextlib.contextmanager
 def recording(scope: Sequence[str], frequency_hz: int, output: str) -> Iterator[Recording]:
-    perf = Recording(scope, frequency_hz, output)
+    """Start perf, which is ready when it answers the first command."""
+    control_read, control_write = os.pipe()
+    answers_read, answers_write = os.pipe()
+    command = ["perf", "record", "-q", "-N", "-e", "cpu-clock", "-F", str(frequency_hz)]
+    command += ["--call-graph", f"dwarf,{STACK_BYTES}", *scope, "-o", output, "--delay=-1"]
+    command += [f"--control=fd:{control_read},{answers_write}"]
     try:
-        yield perf
+        with running(command, pass_fds=[control_read, answers_write]) as process:
+            os.close(control_read)
+            os.close(answers_write)
+            yield Recording(process, command, control_write, answers_read)
     finally:
-        perf.kill()
+        os.close(control_write)
+        os.close(answers_read)
 
 
 def run_perf(*arguments: str) -> str:
     run = subprocess.run(["perf", *arguments], capture_output=True, text=True, check=False)
     if run.returncode != 0:
-        raise server_process.RunError(f"perf {arguments[0]} failed: {' '.join(run.stderr.split())}")
+        raise server_process.RunError(f"perf {arguments[0]} failed: {one_line(run.stderr)}")
     return run.stdout
 
 
@@ -224,41 +216,34 @@ def failed_gates(
 
 def record_profile(arguments: argparse.Namespace, perf_data: str) -> dict[str, Any]:
     """Run server, load and perf; perf's data goes to a file, what was seen of the run is returned."""
-    machine.raise_open_files_limit()
-    split = machine.CpuSplit(machine.read_cores())
-    os.sched_setaffinity(0, split.load)
-    threads = load.threads_for(arguments.connections, len(split.load))
-    with server_process.running_server(
-        arguments.binary,
-        host=arguments.host,
-        workers=machine.workers_for(arguments.workers, split),
-        prefix=["taskset", "--cpu-list", machine.format_cpu_list(split.server)],
-    ) as server:
-        server_process.verify(arguments.host, server.port)
-        url = load.url_of(arguments.host, server.port)
-        longest_s = arguments.warmup_s + arguments.duration_s + PERF_TIMEOUT_S
-        pids = server.pids
-        scope = scope_of(_capabilities(), _sysctl("kernel.perf_event_paranoid"), split.server, pids)
+    longest_s = arguments.warmup_s + arguments.duration_s + PERF_TIMEOUT_S
+    paranoid = _sysctl("kernel.perf_event_paranoid")
+    with runs.started(arguments) as run:
+        pids = run.server.pids
+        scope = scope_of(_capabilities(), paranoid, run.split.server, pids)
         # perf takes about a second to start: during the warm-up.
         with (
             load.running_load(
-                url, connections=arguments.connections, threads=threads, duration_s=longest_s
-            ) as run,
+                run.url,
+                connections=arguments.connections,
+                threads=run.threads,
+                duration_s=longest_s,
+            ) as wrk,
             recording(scope, arguments.frequency_hz, perf_data) as perf,
         ):
-            run.wait_until(arguments.warmup_s)
+            wrk.wait_until(arguments.warmup_s)
             perf.tell("enable")
             cpu_before_ns = machine.cpu_time_ns(pids)
             time.sleep(arguments.duration_s)
             cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
             perf.tell("disable")
-            run.wait_until(0)  # it is still there
+            wrk.wait_until(0)  # it is still there
             perf.finish()
-        server.stop()
+        run.server.stop()
     return {
         "perf_command": perf.command,
-        "server_command": server.command,
-        "load_command": run.command,
+        "server_command": run.server.command,
+        "load_command": wrk.command,
         "server_pids": pids,
         "server_cpu_s": cpu_ns / 1e9,
     }
@@ -288,19 +273,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("folded", help="where the folded stacks go")
     parser.add_argument("facts", help="where the facts go (JSON)")
-    parser.add_argument("--connections", type=int, default=100)
-    parser.add_argument("--duration-s", type=float, default=4.0)
     parser.add_argument("--frequency-hz", type=int, default=499)
-    parser.add_argument("--warmup-s", type=float, default=0.5)
-    parser.add_argument("--host", default="::1", help="numeric address (default: %(default)s)")
-    parser.add_argument("--workers", default="auto", help="of a multitask server, or auto")
+    runs.add_arguments(parser, duration_s=4.0)
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse_arguments()
     name = os.path.basename(arguments.binary)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    runs.end_cleanly_on_sigterm()
     asked = ("connections", "duration_s", "frequency_hz", "warmup_s")
     facts: dict[str, Any] = {"server": name, **{key: getattr(arguments, key) for key in asked}}
     folded = ""

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import select
-import signal
 import socket
 import subprocess
 import time
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import machine
+from processes import Process, describe_status, kill_group, running
 
 STARTUP_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
@@ -33,7 +33,7 @@ class Unavailable(Exception):
 class Server:
     """A running server process, which may have workers of its own."""
 
-    def __init__(self, process: "subprocess.Popen[str]", command: list[str], port: int) -> None:
+    def __init__(self, process: Process, command: list[str], port: int) -> None:
         self.process = process
         self.command = command
         self.port = port
@@ -63,20 +63,14 @@ def parse_counts(output: str) -> list[dict[str, int]]:
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
-def describe_status(code: int, error: str) -> str:
-    how = f"status {code}" if code >= 0 else signal.Signals(-code).name
-    said = " / ".join(error.strip().splitlines())
-    return f"{how} ({said})" if said else how
-
-
-def describe_end(process: "subprocess.Popen[str]") -> str:
+def describe_end(process: Process) -> str:
     """How a process that has ended did so, with its last words."""
-    _kill_leftovers(process)  # or a child that it left would keep standard error open
+    kill_group(process)  # or a child that it left would keep standard error open
     assert process.stderr is not None
     return describe_status(process.returncode, process.stderr.read())
 
 
-def _read_line(process: "subprocess.Popen[str]", timeout_s: float) -> str:
+def _read_line(process: Process, timeout_s: float) -> str:
     """The first line of a process's output; what there is of it after the timeout or the process's end."""
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
@@ -91,7 +85,7 @@ def _read_line(process: "subprocess.Popen[str]", timeout_s: float) -> str:
     return line.decode(errors="replace")
 
 
-def _wait_for_port(process: "subprocess.Popen[str]") -> int:
+def _wait_for_port(process: Process) -> int:
     line = _read_line(process, STARTUP_TIMEOUT_S)
     match = LISTENING.fullmatch(line)
     if match:
@@ -107,20 +101,6 @@ def _wait_for_port(process: "subprocess.Popen[str]") -> int:
     )
 
 
-def _kill_leftovers(process: "subprocess.Popen[str]") -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _kill_group(process: "subprocess.Popen[str]") -> None:
-    """End whatever is left of the server's session, its workers included, and wait for it."""
-    _kill_leftovers(process)
-    process.wait()
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
-
-
 @contextlib.contextmanager
 def running_server(
     binary: str, *, host: str, workers: int, prefix: Sequence[str]
@@ -129,20 +109,10 @@ def running_server(
 
     `prefix` is put before the command (CPUs, say). Raises RunError, or Unavailable for status 69.
     """
-    command = [*prefix, "setpriv", "--pdeathsig", "KILL", os.path.abspath(binary)]
-    command += ["--host", host, "--port", "0", "--workers", str(workers)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # a group of its own, killed as one
-    )
-    try:
+    command = [*prefix, os.path.abspath(binary), "--host", host, "--port", "0"]
+    command += ["--workers", str(workers)]
+    with running(command) as process:
         yield Server(process, command, _wait_for_port(process))
-    finally:
-        _kill_group(process)
 
 
 def _receive_response(connection: socket.socket) -> bytes:

@@ -1,80 +1,9 @@
-"""What the tests share: where things are, a copy of the checkout to edit, and running the workflow in it."""
+"""Fixtures of all tests but those of the servers alone."""
 
-import os
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-
-SNAKEMAKE = [sys.executable, "-m", "snakemake"]
-
-
-def copy_checkout(target: Path) -> Path:
-    """The files of this checkout, without what is ignored or made: a fresh clone with its uncommitted changes."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in filter(None, listing.stdout.split("\0")):
-        if (ROOT / name).exists():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
-    return target
-
-
-def run_snakemake(
-    checkout: Path, *arguments: str, timeout_s: float = 300
-) -> subprocess.CompletedProcess[str]:
-    """`snakemake -j1 ARGUMENTS` in a checkout, with standard error in the output."""
-    return subprocess.run(
-        [*SNAKEMAKE, "-j1", *arguments],
-        check=False,
-        cwd=checkout,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout_s,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-    )
-
-
-def jobs_to_run(checkout: Path, *arguments: str) -> set[tuple[str, ...]]:
-    """What a dry run would run: (rule, *values of its wildcards) for each job but `all`."""
-    run = run_snakemake(checkout, "--dry-run", *arguments)
-    assert run.returncode == 0, run.stdout
-    jobs = set()
-    for block in re.split(r"\n(?=(?:local)?rule )", run.stdout):
-        rule = re.match(r"(?:local)?rule (\w+):", block)
-        if rule and rule[1] != "all":
-            wildcards = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
-            values = (
-                [part.partition("=")[2] for part in wildcards[1].split(", ")] if wildcards else []
-            )
-            jobs.add((rule[1], *values))
-    assert jobs or "Nothing to be done" in run.stdout, run.stdout
-    return jobs
-
-
-def processes_mentioning(text: str) -> list[str]:
-    """Command lines of living processes that contain a text."""
-    found = []
-    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it has ended
-        if text in command:
-            found.append(command)
-    return found
+from checkouts import copy_checkout
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from checkouts import ROOT, run_snakemake
 from config_check import schema_faults, sweep_faults
-from conftest import ROOT, run_snakemake
 
 SCHEMA = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text())
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import machine
 import pytest
-from conftest import ROOT
+from checkouts import ROOT
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, processes_mentioning
+from checkouts import ROOT, processes_mentioning
 
 FAKE = ROOT / "tests/fake_server.py"
 QUICK = ["--connections", "4", "--duration-s", "1", "--warmup-s", "0.2"]

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import (
+from checkouts import (
     ROOT,
     SNAKEMAKE,
     copy_checkout,

@@ -10,7 +10,7 @@ from pathlib import Path
 import draw_flamegraph
 import profile_server
 import pytest
-from conftest import ROOT
+from checkouts import ROOT
 
 FOLDED = "server;_start;main;send;tcp_sendmsg_[k] 60\nserver;_start;main;recv 40\n"
 SELF = {"tcp_sendmsg": 60, "recv": 40}

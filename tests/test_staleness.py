@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import copy_checkout, jobs_to_run, run_snakemake
+from checkouts import copy_checkout, jobs_to_run, run_snakemake
 
 SERVERS = ["server_epoll", "server_poll"]
 CONFIG = """\

@@ -1,6 +1,6 @@
 """snakemake --lint, with what does not apply here named and explained."""
 
-from conftest import ROOT, run_snakemake
+from checkouts import ROOT, run_snakemake
 
 # Lints that are not followed, by how they begin, and why.
 NOT_APPLIED = {

@@ -1,0 +1,47 @@
+"""Processes that a run starts: each leads a group of its own, dies with this script, and is ended with its children."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+
+Process = subprocess.Popen[str]
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], pass_fds: Sequence[int] = ()) -> Iterator[Process]:
+    """Start a command, with pipes for its output; nothing of it is left afterwards."""
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        pass_fds=pass_fds,
+        start_new_session=True,  # Ctrl-C comes to this script alone, which ends the rest in its order
+    )
+    try:
+        yield process
+    finally:
+        kill_group(process)
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def kill_group(process: Process) -> None:
+    """End what is left of the process and of its children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def one_line(text: str) -> str:
+    """What a process said, fit for a message of one line."""
+    return " / ".join(text.strip().splitlines())
+
+
+def describe_status(code: int, said: str) -> str:
+    how = f"status {code}" if code >= 0 else signal.Signals(-code).name
+    return f"{how} ({one_line(said)})" if said.strip() else how

@@ -1,0 +1,62 @@
+"""What every run of a server begins with, measured or profiled: CPUs, a fresh process, an answer that was checked."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple, NoReturn
+
+import load
+import machine
+import server_process
+
+
+class Run(NamedTuple):
+    server: server_process.Server
+    url: str
+    split: machine.CpuSplit
+    threads: int  # of the load
+    workers: int
+    response: bytes
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None:
+    parser.add_argument("--connections", type=int, default=100, help="(default: %(default)s)")
+    parser.add_argument("--duration-s", type=float, default=duration_s, help="(%(default)s)")
+    parser.add_argument("--warmup-s", type=float, default=0.5, help="(default: %(default)s)")
+    parser.add_argument("--host", default="::1", help="numeric address (default: %(default)s)")
+    parser.add_argument("--workers", default="auto", help="of a multitask server, or auto")
+
+
+@contextlib.contextmanager
+def started(arguments: argparse.Namespace) -> Iterator[Run]:
+    """A server that answers rightly, on CPUs of its own; this script, and what it starts, on those of the load.
+
+    Raises RunError, or Unavailable if this machine cannot run the server.
+    """
+    machine.raise_open_files_limit()
+    split = machine.CpuSplit(machine.read_cores())
+    os.sched_setaffinity(0, split.load)
+    workers = machine.workers_for(arguments.workers, split)
+    with server_process.running_server(
+        arguments.binary,
+        host=arguments.host,
+        workers=workers,
+        prefix=["taskset", "--cpu-list", machine.format_cpu_list(split.server)],
+    ) as server:
+        response = server_process.verify(arguments.host, server.port)
+        threads = load.threads_for(arguments.connections, len(split.load))
+        yield Run(
+            server, load.url_of(arguments.host, server.port), split, threads, workers, response
+        )
+
+
+def _exit(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def end_cleanly_on_sigterm() -> None:
+    """SIGTERM becomes an exception, so that what was started is ended on the way out."""
+    signal.signal(signal.SIGTERM, _exit)
