@@ -1,5 +1,10 @@
-"""snakemake --lint, with what does not apply here named and explained."""
+"""snakemake --lint, with what does not apply here named and explained; and that no script's module is forgotten."""
 
+import ast
+import re
+from pathlib import Path
+
+import pytest
 from checkouts import ROOT, run_snakemake
 
 # Lints that are not followed, by how they begin, and why.
@@ -7,6 +12,15 @@ NOT_APPLIED = {
     "Specify a conda environment or container": "tools come from the system and .venv",
     "Shell command directly uses variable SHARED": "how a job runs, not what it computes: no parameter",
 }
+# What no result depends on need not make results stale.
+FOR_PEOPLE_ONLY = {"progress.py"}
+
+SCRIPT_LISTS = [
+    re.findall(r'"([^"]+)"', call)
+    for path in (ROOT / "rules").glob("*.smk")
+    for call in re.findall(r"\bscripts\(([^)]*)\)", path.read_text())
+    if '"' in call
+]
 
 
 def test_workflow_has_no_lint() -> None:
@@ -14,3 +28,29 @@ def test_workflow_has_no_lint() -> None:
     lints = [line.strip(" *") for line in lines if line.startswith("    * ")]
     assert lints, "no lint at all: not even those that are not applied"
     assert [lint for lint in lints if not lint.startswith(tuple(NOT_APPLIED))] == []
+
+
+def modules_of(script: Path) -> set[str]:
+    """A script and the modules beside it that it imports, directly or not."""
+    found, waiting = set(), [script]
+    while waiting:
+        path = waiting.pop()
+        if path.name in found or not path.exists():
+            continue
+        found.add(path.name)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                waiting += [script.with_name(f"{alias.name}.py") for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                waiting.append(script.with_name(f"{node.module}.py"))
+    return found
+
+
+def test_every_rule_with_a_script_is_looked_at() -> None:
+    assert len(SCRIPT_LISTS) >= 8
+
+
+@pytest.mark.parametrize("names", SCRIPT_LISTS, ids=lambda names: names[0])
+def test_rule_depends_on_every_module_of_its_script(names: list[str]) -> None:
+    modules = modules_of(ROOT / "scripts" / names[0]) - FOR_PEOPLE_ONLY
+    assert {name for name in names if name.endswith(".py")} == modules
