@@ -8,7 +8,6 @@ import fcntl
 import os
 import resource
 import stat
-import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 
@@ -123,7 +122,7 @@ def exclusive_machine() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("waiting: another measurement has this machine", file=sys.stderr, flush=True)
+            print("waiting: another measurement has this machine", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:

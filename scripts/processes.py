@@ -43,5 +43,8 @@ def one_line(text: str) -> str:
 
 
 def describe_status(code: int, said: str) -> str:
+    """How a process ended, in one line with what it said; 127 is setpriv's (and a shell's) "not found"."""
     how = f"status {code}" if code >= 0 else signal.Signals(-code).name
+    if code == 127:
+        how = "not installed, see make setup: " + how
     return f"{how} ({one_line(said)})" if said.strip() else how

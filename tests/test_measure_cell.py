@@ -133,7 +133,7 @@ def test_missing_wrk_gives_one_line(server_epoll: str, tmp_path: Path) -> None:
         timeout=60,
     )
     assert run.returncode == 1
-    assert "wrk" in run.stderr
+    assert "wrk failed: not installed, see make setup" in run.stderr
     assert len(run.stderr.splitlines()) == 1, run.stderr
 
 
