@@ -14,6 +14,7 @@ sys.path.insert(0, str(SCRIPTS))
 from cells import RECORD, cells_of, order_of, record_path
 from config_check import schema_faults, sweep_faults
 from machine import LOCK_PATH
+from profile_server import obstacle_here
 from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, toolchain_identity
 
 # .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.
@@ -40,6 +41,10 @@ def check_config():
 
 def server_source(server):
     return str(ROOT / "servers" / f"{server}.c")
+
+
+def workers_of(wildcards):
+    return config["workers"] if wildcards.server.endswith("_multitask") else 1
 
 
 def scripts(*names):

@@ -32,7 +32,7 @@ rule measure_cell:
         duration_s=config["duration_s"],
         warmup_s=config["warmup_s"],
         host=config["host"],
-        workers=config["workers"],
+        workers=workers_of,
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"

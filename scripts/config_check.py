@@ -2,15 +2,29 @@
 
 import difflib
 import ipaddress
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
 SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
-RESERVED_PREFIX = "overview"  # of the pictures in plots/ that show all servers
+RESERVED = re.compile("overview.*|.*_flamegraph")  # other pictures in plots/ are named like that
+
+
+# JSON takes 5.0 for an integer and YAML knows .nan; neither makes a number of cells or of seconds.
+_StrictValidator = validators.extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: type(value) is int,
+            "number": lambda _, value: type(value) in (int, float) and math.isfinite(value),
+        }
+    ),
+)
 
 
 def _where(path: Sequence[str | int]) -> str:
@@ -46,7 +60,7 @@ def _describe(error: ValidationError) -> Iterator[str]:
 
 def schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """What the schema does not allow, one line each, in the order of the file."""
-    errors = Draft202012Validator(schema).iter_errors(config)
+    errors = _StrictValidator(schema).iter_errors(config)
     ordered = sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
     return [line for error in ordered for line in _describe(error)]
 
@@ -70,8 +84,8 @@ def sweep_faults(
                 f"servers[{index}]: there is no servers/{name}.c{_suggest(name, known)}, "
                 f"allowed: {', '.join(known)}"
             )
-        elif name.startswith(RESERVED_PREFIX):
-            faults.append(f"servers[{index}]: found {name!r}, but names of plots start like that")
+        elif RESERVED.fullmatch(name):
+            faults.append(f"servers[{index}]: found {name!r}, but other plots are named like that")
     most = open_files_limit - SPARE_DESCRIPTORS
     counts = [(f"connections[{i}]", count) for i, count in enumerate(config["connections"])]
     for where, count in [*counts, ("profile.connections", config["profile"]["connections"])]:

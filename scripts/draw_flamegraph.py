@@ -29,7 +29,7 @@ def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
     """Raises CalledProcessError. `flamegraph` wants to run perf itself: it gets `true`, and our stacks behind it."""
     command = ["flamegraph", "--perfdata", folded, "--no-inline", "--deterministic"]
     command += ["--palette", "java", "--title", title_of(facts)]
-    command += ["--notes", "orange: kernel, red: user space; width: share of samples"]
+    command += ["--subtitle", "orange: kernel, red: user space; width: share of samples"]
     # Without what the compiler and glibc append to names, which this palette takes for Java.
     tidy = r"s/@@*GLIBC_[0-9.]*//g; s/\.(constprop|isra|part|cold)(\.[0-9]+)?//g"
     read_stacks = f"cat > /dev/null; sed -E '{tidy}' {shlex.quote(folded)}"
@@ -41,6 +41,8 @@ def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
 def notice_svg(facts: dict[str, Any]) -> str:
     """A picture with text alone: why there is no flamegraph, and what mends it."""
     reason = f"{TITLES[facts['status']]}: {facts['reason']}"
+    if facts["status"] == "invalid":
+        reason += f" (to try again, delete results/profile/{facts['server']}.json)"
     lines = textwrap.wrap(reason, width=100)
     text = "".join(
         f'<text x="600" y="{110 + 24 * number}" font-size="16">{escape(line)}</text>'

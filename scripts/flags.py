@@ -14,6 +14,11 @@ ERRORS = Flag("errors", True, "wrk saw errors: of the socket, in the status, or 
 NO_REQUESTS = Flag("no_requests", True, "not one request was answered")
 UNSERVED = Flag("unserved_connections", False, "connections that never got a response")
 MISSING = Flag("missing_connections", False, "fewer connections were established than asked for")
+LEFTOVER = Flag(
+    "leftover_connections",
+    False,
+    "the server kept connections of the warm-up open for 2 s after it",
+)
 CLIENT_SATURATED = Flag("client_saturated", False, "wrk had no CPU left: the server could do more")
 SHARED_CPUS = Flag("shared_cpus", False, "server and load shared CPUs: there is one core only")
 
@@ -27,6 +32,7 @@ def flags_of(record: Mapping[str, Any]) -> list[Flag]:
         NO_REQUESTS: record["requests"] == 0,
         UNSERVED: record["unserved_connections"] > 0,
         MISSING: record["established_connections"] < record["connections"],
+        LEFTOVER: record["leftover_connections"] > 0,
         CLIENT_SATURATED: record["client_cpu_share"] >= CLIENT_SATURATED_SHARE,
         SHARED_CPUS: record["cpus_shared"],
     }

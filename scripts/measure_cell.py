@@ -25,6 +25,7 @@ from cells import Cell
 
 # Sockets are read just before the load ends: afterwards they are gone.
 SNAPSHOT_LEAD_S = 0.1
+CLOSE_TIMEOUT_S = 2.0
 
 
 def format_utc(seconds: float) -> str:
@@ -33,17 +34,20 @@ def format_utc(seconds: float) -> str:
     return time.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds:03}+00:00", time.gmtime(whole))
 
 
-def warm_up(run: runs.Run, arguments: argparse.Namespace) -> int:
-    """Load that is not measured (M19); returns its requests, which the server's counts include."""
+def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, int]:
+    """Load that is not measured (M19): its requests, which the server's counts include, and what it left behind."""
     if arguments.warmup_s == 0:
-        return 0
+        return {"warmup_requests": 0, "leftover_connections": 0}
     with load.running_load(
         run.url,
         connections=arguments.connections,
         threads=run.threads,
         duration_s=arguments.warmup_s,
     ) as warmup:
-        return int(warmup.finish()["requests"])
+        requests = warmup.finish()["requests"]
+    # What the server still does for connections that are gone must not be on the timed run's account.
+    left = sockets.wait_until_closed(run.server.port, CLOSE_TIMEOUT_S)
+    return {"warmup_requests": requests, "leftover_connections": left}
 
 
 def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -83,7 +87,7 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """A record's fields from the run on. Raises RunError, LoadError, Unavailable or OSError."""
     with runs.started(arguments) as run:
-        warmup_requests = warm_up(run, arguments)
+        warmup = warm_up(run, arguments)
         started_s = time.time()
         seen = timed_load(run, arguments)
         run.server.stop()
@@ -95,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "workers": run.workers,
         "server_command": run.server.command,
         **seen,
-        "warmup_requests": warmup_requests,
+        **warmup,
         "server_counts": run.server.counts,
         "response": run.response.decode("latin-1"),
     }
@@ -113,7 +117,8 @@ def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         seen = measure(arguments)
     except server_process.Unavailable as reason:
-        return {**record, "status": "unavailable", "reason": str(reason), "flags": []}
+        again = f"when that has changed, delete results/cells/{arguments.server}"
+        return {**record, "status": "unavailable", "reason": f"{reason}; {again}", "flags": []}
     raised = flags.flags_of({**record, **seen})
     record["status"] = "invalid" if any(flag.invalidates for flag in raised) else "ok"
     return {**record, "flags": [flag.name for flag in raised], **seen}
@@ -144,7 +149,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the measurement
         progress.tell(cell, record)
     return 0
 

@@ -20,6 +20,7 @@ class Figure(NamedTuple):
     unit: str
     formatter: Callable[[float, float], str]
     logarithmic: bool
+    limited_by_client: bool
     notes: list[str]
 
 
@@ -31,6 +32,7 @@ FIGURES = {
         unit="requests per second",
         formatter=plot_style.format_count,
         logarithmic=False,
+        limited_by_client=True,
         notes=[],
     ),
     "latency": Figure(
@@ -40,6 +42,7 @@ FIGURES = {
         unit="latency (logarithmic)",
         formatter=plot_style.format_microseconds,
         logarithmic=True,
+        limited_by_client=True,
         notes=[
             "A closed loop: each connection waits for its answer before it asks again, so this is no response",
             "time of users who come whether or not the server is ready. Unserved connections are not in it.",
@@ -52,6 +55,7 @@ FIGURES = {
         unit="CPU time per request (logarithmic)",
         formatter=plot_style.format_microseconds,
         logarithmic=True,
+        limited_by_client=False,
         notes=[
             "Lower is better. It also tells servers apart where wrk is the limit of throughput."
         ],
@@ -69,8 +73,8 @@ def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[st
             Line2D(
                 [],
                 [],
-                color=plot_style.color_of(server, servers),
-                marker=plot_style.marker_of(server, servers),
+                color=plot_style.color_of(server),
+                marker=plot_style.marker_of(server),
                 markersize=5,
                 label=server if measured else f"{server} (no valid run)",
             )
@@ -84,8 +88,8 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: st
     servers = [str(name) for name in summary["server"].unique()]
     figure, axes = plot_style.new_figure(10, 5.6)
     for server in servers:
-        color = plot_style.color_of(server, servers)
-        marker = plot_style.marker_of(server, servers)
+        color = plot_style.color_of(server)
+        marker = plot_style.marker_of(server)
         points, its_cells = summary[summary["server"] == server], cells[cells["server"] == server]
         plot_style.draw_interval(axes, points, figure_of.column, figure_of.scale, color)
         plot_style.draw_points(
@@ -103,10 +107,9 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: st
     notes = [
         "Bands: 95 % intervals (Student's t). Points: single runs; hollow: connections were left unserved, or errors."
     ]
-    saturation = (
-        plot_style.saturation_note(summary) if figure_of.column == "requests_per_second" else ""
-    )
-    plot_style.add_notes(figure, [*notes, *figure_of.notes, saturation])
+    if figure_of.limited_by_client:
+        notes.append(plot_style.saturation_note(summary))
+    plot_style.add_notes(figure, [*notes, *figure_of.notes])
     plot_style.save(figure, path)
 
 

@@ -11,7 +11,7 @@ import tables
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
     server = str(summary["server"].iloc[0])
-    color = plot_style.color_of(server, [server])
+    color = plot_style.color_of(server)
     figure, axes = plot_style.new_figure(7.5, 4.8)
     column = "requests_per_second"
     plot_style.draw_interval(axes, summary, column, 1, color)
@@ -27,11 +27,12 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
     if cells[column].notna().sum() == 0:
         reason = "unavailable" if (cells["status"] == "unavailable").all() else "no valid run"
         axes.text(0.5, 0.5, f"{reason} on this machine", transform=axes.transAxes, ha="center")
-    unserved = summary["unserved_connections"].fillna(0)
-    if (unserved > 0).any():
+    unserved = summary[summary["unserved_connections"] > 0]
+    if not unserved.empty:
+        most = unserved.sort_values("unserved_connections").iloc[-1]
         notes.append(
-            f"Hollow: connections that never got a response, up to {unserved.max():,.0f} "
-            f"of {summary['connections'][unserved > 0].max():,}."
+            f"Hollow: connections that never got a response, up to {most['unserved_connections']:,.0f} "
+            f"of {most['connections']:,}."
         )
     if (summary["repeats_invalid"] > 0).any():
         notes.append("Hollow and off the line: runs with errors, which are not counted.")

@@ -1,6 +1,7 @@
 """How the plots look: one place for colours, axes, intervals, and for what a hollow point means."""
 
 import math
+import zlib
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -24,15 +25,15 @@ MARKERS = "osD^vP*X<>"
 DPI = 150
 
 
-def color_of(server: str, servers: list[str]) -> str:
-    """A server's colour, the same in all plots of a sweep."""
-    others = [name for name in servers if name not in COLORS]
-    return COLORS.get(server) or OTHER_COLORS[others.index(server) % len(OTHER_COLORS)]
+def color_of(server: str) -> str:
+    """A server's colour, the same in all plots; of a server that is not ours it follows from its name."""
+    return COLORS.get(server) or OTHER_COLORS[zlib.crc32(server.encode()) % len(OTHER_COLORS)]
 
 
-def marker_of(server: str, servers: list[str]) -> str:
-    known = [*COLORS, *(name for name in servers if name not in COLORS)]
-    return MARKERS[known.index(server) % len(MARKERS)]
+def marker_of(server: str) -> str:
+    known = list(COLORS)
+    index = known.index(server) if server in known else zlib.crc32(server.encode())
+    return MARKERS[index % len(MARKERS)]
 
 
 def format_count(value: float, _position: float = 0) -> str:
@@ -135,8 +136,8 @@ def saturation_note(summary: pd.DataFrame) -> str:
     if not saturated.any():
         return ""
     return (
-        f"At {saturated.sum()} of {len(summary)} points wrk had no CPU left: "
-        "there the server could do more than is shown."
+        f"At {saturated.sum()} of {len(summary)} points wrk had no CPU left: there the server could do more, "
+        "and wrk's latencies leave out the time that requests waited in wrk."
     )
 
 

@@ -18,6 +18,7 @@ def running(command: Sequence[str], pass_fds: Sequence[int] = ()) -> Iterator[Pr
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
         pass_fds=pass_fds,
         start_new_session=True,  # Ctrl-C comes to this script alone, which ends the rest in its order
     )

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -91,6 +92,16 @@ def check_permission() -> None:
         raise NotProfiled("not_permitted", obstacle)
 
 
+def obstacle_here() -> str:
+    """What keeps this machine from profiling; empty if nothing does. A profile is made again when it changes."""
+    try:
+        stackcollapse_script()
+        check_permission()
+    except NotProfiled as obstacle:
+        return str(obstacle)
+    return ""
+
+
 def scope_of(
     capabilities: int, paranoid: int, cpus: Sequence[int], pids: Sequence[int]
 ) -> list[str]:
@@ -119,6 +130,8 @@ class Recording:
         """Give perf a command and wait until it is done. Raises NotProfiled if perf has ended instead."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._control, f"{command}\n".encode())
+        if not select.select([self._answers], [], [], PERF_TIMEOUT_S)[0]:
+            raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
         if not os.read(self._answers, 16):
             error = one_line(self.process.communicate(timeout=PERF_TIMEOUT_S)[1])
             raise NotProfiled("not_permitted", f"perf record failed: {error[:300]}")
@@ -151,7 +164,7 @@ def recording(scope: Sequence[str], frequency_hz: int, output: str) -> Iterator[
 def run_perf(*arguments: str) -> str:
     run = subprocess.run(["perf", *arguments], capture_output=True, text=True, check=False)
     if run.returncode != 0:
-        raise server_process.RunError(f"perf {arguments[0]} failed: {one_line(run.stderr)}")
+        raise NotProfiled("unavailable", f"perf {arguments[0]} failed: {one_line(run.stderr)}")
     return run.stdout
 
 

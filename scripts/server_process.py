@@ -9,7 +9,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import machine
 from processes import Process, describe_status, kill_group, running
@@ -60,7 +59,10 @@ class Server:
 
 def parse_counts(output: str) -> list[dict[str, int]]:
     """The counts of each worker: the JSON lines of what the server printed at its end."""
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    try:
+        return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    except ValueError:
+        raise RunError(f"the server's counts are no JSON: {output[:160]!r}") from None
 
 
 def describe_end(process: Process) -> str:
@@ -153,10 +155,3 @@ def verify(host: str, port: int) -> bytes:
     if answers[0] != answers[1]:
         raise RunError(f"the server's second answer differs: {answers[1][:160]!r}")
     return answers[0]
-
-
-def total(counts: list[dict[str, int]]) -> dict[str, Any] | None:
-    """Counts summed over workers; None if the server printed none."""
-    if not counts:
-        return None
-    return {name: sum(worker.get(name, 0) for worker in counts) for name in counts[0]}

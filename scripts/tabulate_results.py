@@ -52,6 +52,7 @@ def _notes(summary: pd.DataFrame) -> list[str]:
         flags.ERRORS,
         flags.NO_REQUESTS,
         flags.MISSING,
+        flags.LEFTOVER,
         flags.CLIENT_SATURATED,
         flags.SHARED_CPUS,
     ):

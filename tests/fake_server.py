@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A server that keeps contract 3 except in what its file's name says; the tests link it to that name."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -27,12 +28,16 @@ def answer(requests: int) -> bytes:
 
 
 def serve(connection: socket.socket) -> None:
+    with connection, contextlib.suppress(OSError):
+        answer_all(connection)
+
+
+def answer_all(connection: socket.socket) -> None:
     requests = 0
     while connection.recv(4096):
         requests += 1
         connection.sendall(answer(requests))
         if NAME == "closes":
-            connection.close()
             return
         if NAME == "crashes" and time.monotonic() > started + 0.5:
             os.kill(os.getpid(), signal.SIGSEGV)

@@ -28,6 +28,10 @@ WRONG = {
     "text as duration": ("duration_s: 2 s", ["duration_s", "'2 s'", "number of seconds"]),
     "true as repeats": ("repeats: true", ["repeats", "True", "whole number"]),
     "nothing as repeats": ("repeats:", ["repeats", "found nothing", "whole number"]),
+    "a float as repeats": ("repeats: 5.0", ["repeats", "5.0", "whole number"]),
+    "floats as connections": ("connections: [10.0]", ["connections[0]", "10.0", "whole number"]),
+    "not a number as duration": ("duration_s: .nan", ["duration_s", "nan", "0.1 to 3600"]),
+    "too short a warm-up": ("warmup_s: 0.01", ["warmup_s", "0.01", "from 0.1"]),
     "misspelt key": ("conections: [1]", ["conections", "unknown key", "'connections'"]),
     "misspelt key of profile": (
         "profile: {conections: 1}",
@@ -85,6 +89,14 @@ def test_defaults_of_schema_are_those_of_the_file() -> None:
         }
 
     assert defaults(SCHEMA) == DEFAULT
+
+
+def test_names_of_other_plots_are_reserved(tmp_path: Path) -> None:
+    names = ["overview_cpu", "server_flamegraph"]
+    for name in names:
+        (tmp_path / f"{name}.c").touch()
+    config = {**DEFAULT, "servers": names}
+    assert len(sweep_faults(config, tmp_path, open_files_limit=20000)) == 2
 
 
 def test_limit_of_open_files_leaves_room_for_other_files() -> None:

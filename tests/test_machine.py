@@ -4,7 +4,6 @@ import itertools
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import machine
@@ -72,35 +71,49 @@ def test_cpu_time_counts_every_thread_and_process() -> None:
         process.stdout.close()  # type: ignore[union-attr]
 
 
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import machine
+machine.LOCK_PATH = sys.argv[2]
+with machine.exclusive_machine():
+    start = time.monotonic()
+    print("held", flush=True)
+    time.sleep(float(sys.argv[3]))
+    print(start, time.monotonic())
+"""
+
+
+def hold(lock: Path, seconds: float) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", HOLD, str(ROOT / "scripts"), str(lock), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
 def test_one_holds_the_machine_and_others_wait(tmp_path: Path) -> None:
-    code = (
-        "import sys, time, pathlib; sys.path.insert(0, sys.argv[1]); import machine\n"
-        "machine.LOCK_PATH = sys.argv[2]\n"
-        "with machine.exclusive_machine():\n"
-        "    start = time.monotonic(); time.sleep(0.3); print(start, time.monotonic())"
-    )
-    command = [sys.executable, "-c", code, str(ROOT / "scripts"), str(tmp_path / "lock")]
-    runs = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    outputs = [run.communicate(timeout=30)[0].splitlines() for run in runs]
+    first = hold(tmp_path, 3)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    others = [hold(tmp_path, 0.1) for _ in range(2)]
+    outputs = [process.communicate(timeout=60)[0].splitlines() for process in (first, *others)]
     spans = sorted(tuple(map(float, lines[-1].split())) for lines in outputs)
     for (_, end), (start, _) in itertools.pairwise(spans):
         assert end <= start
-    assert any("waiting" in lines[0] for lines in outputs)
+    assert all("waiting" in lines[0] for lines in outputs[1:])
 
 
 def test_lock_is_shared_with_flock_of_the_shell(tmp_path: Path) -> None:
     """Compiles and plots take it with flock(1): they must mean the same lock."""
-    machine_lock = str(tmp_path / "lock")
-    holder = subprocess.Popen(["flock", "--shared", "--close", machine_lock, "sleep", "1"])
-    time.sleep(0.2)
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import machine\n"
-        "machine.LOCK_PATH = sys.argv[2]\nwith machine.exclusive_machine(): pass"
-    )
-    command = [sys.executable, "-c", code, str(ROOT / "scripts"), machine_lock]
-    waiting = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-    assert "waiting" in waiting.stdout
-    assert holder.wait() == 0
+    holder = hold(tmp_path, 3)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    command = ["flock", "--shared", "--close", str(tmp_path), "true"]
+    assert subprocess.run([*command[:1], "-n", *command[1:]], check=False).returncode == 1
+    holder.communicate(timeout=60)
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_lock_can_be_taken_by_every_user() -> None:
+    """A file in /tmp could not: it belongs to who came first, with the rights that his umask left."""
+    folder = os.stat(machine.LOCK_PATH)
+    assert folder.st_mode & 0o555 == 0o555
+    assert folder.st_uid == 0

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import profile_server
 import pytest
 from checkouts import (
     ROOT,
@@ -102,6 +103,14 @@ def test_flamegraph_holds_what_was_sampled_or_says_why_not(smoke: tuple[Path, st
             assert "<script" in svg
         else:
             assert facts["reason"].split(":")[0][:40] in svg
+
+
+def test_profiles_are_made_where_this_machine_lets_us(smoke: tuple[Path, str]) -> None:
+    facts = [json.loads(p.read_text()) for p in (smoke[0] / "results/profile").glob("*.json")]
+    assert len(facts) == len(SERVERS)
+    # Not all: a busy machine may spoil some, and their pictures say so.
+    if profile_server.obstacle_here() == "":
+        assert sum(profile["status"] == "ok" for profile in facts) >= len(SERVERS) / 2, facts
 
 
 def test_table_at_the_end_has_a_line_for_each_server(smoke: tuple[Path, str]) -> None:

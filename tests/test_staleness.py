@@ -106,6 +106,10 @@ EDITS: dict[str, tuple[Callable[[Path], None], Jobs]] = {
     "order of connections": (replace("config.yaml", "[1, 2]", "[2, 1]"), NOTHING),
     "comment in a server": (append("servers/server_epoll.c", "/* a comment */\n"), NOTHING),
     "comment in a shared header": (append("servers/common/http.h", "// a comment\n"), NOTHING),
+    "workers, of which these servers have one": (
+        replace("config.yaml", "workers: auto", "workers: 3"),
+        NOTHING,
+    ),
     "one more connection count": (
         replace("config.yaml", "[1, 2]", "[1, 2, 3]"),
         cells(*SERVERS, connections=(3,)) | summaries(*SERVERS),

@@ -45,6 +45,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "workers": 2,
         "started": "2026-01-01T00:00:00+00:00",
         "cpus_shared": False,
+        "leftover_connections": 0,
         **changes,
     }
 
@@ -161,6 +162,7 @@ def test_table_at_the_end_shows_each_server_at_its_best() -> None:
         ({"requests": 0}, "no_requests", True),
         ({"unserved_connections": 1}, "unserved_connections", False),
         ({"established_connections": 9}, "missing_connections", False),
+        ({"leftover_connections": 1}, "leftover_connections", False),
         ({"client_cpu_share": 0.99}, "client_saturated", False),
         ({"cpus_shared": True}, "shared_cpus", False),
     ],
@@ -179,10 +181,15 @@ def test_fairness() -> None:
 
 def test_bytes_sent_of_each_connection() -> None:
     text = (
-        "0 0 [::1]:8080 [::1]:40000  cubic wscale:7,7 rto:200 bytes_sent:1560 bytes_acked:1560\n"
-        "45 0 [::1]:8080 [::1]:40001  cubic wscale:7,7 rto:200 bytes_received:45\n"
+        "0 0 [::1]:8080 [::1]:40000  cubic wscale:7,7 rto:200 cwnd:10 bytes_sent:1560 bytes_acked:1560\n"
+        "45 0 [::1]:8080 [::1]:40001  cubic wscale:7,7 rto:200 cwnd:10 bytes_received:45\n"
     )
-    assert parse_bytes_sent(text) == [1560, 0]
+    assert parse_bytes_sent(text.splitlines()) == [1560, 0]
+
+
+def test_ss_without_tcp_info_does_not_pass_for_nothing_sent() -> None:
+    with pytest.raises(OSError, match="tcp_diag"):
+        parse_bytes_sent(["0 0 [::1]:8080 [::1]:40000"])
 
 
 def test_record_is_whole_or_not_there(tmp_path: Path) -> None:
