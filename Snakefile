@@ -21,7 +21,7 @@ rule all:
     default_target: True
     input:
         expand("results/bin/{server}", server=SERVERS),
-        map(record_path, CELLS),
+        [record_path(cell) for cell in CELLS],
         "results/cells.csv",
         "results/summary.csv",
         "results/summary.txt",

@@ -2,7 +2,9 @@
 # thousands of paths would not fit into a command.
 rule summarize_server:
     input:
-        records=lambda wildcards: map(record_path, cells_of(config, server=wildcards.server)),
+        records=lambda wildcards: [
+            record_path(cell) for cell in cells_of(config, server=wildcards.server)
+        ],
         scripts=scripts("summarize_server.py", "cells.py", "records.py", "tables.py"),
     output:
         cells="results/cells/{server}.csv",

@@ -36,6 +36,8 @@ def check_config():
     if faults:
         # As seen from where the user is: --directory has changed the working directory.
         files = ", ".join(os.path.relpath(path, os.getenv("PWD")) for path in workflow.configfiles)
+        if workflow.config_settings.config:
+            files += ", --config"
         sys.exit("\n".join(f"{files}: {fault}" for fault in faults))
 
 

@@ -1,9 +1,14 @@
 # What the person at the terminal sees: the time it will take, a line a cell, and the table at the end.
-import logging
+import shutil
 
 import progress
 from snakemake_interface_logger_plugins.common import LogEvent
 
+TOOLS = {
+    "measure_cell": ["wrk", "ss", "taskset", "setpriv"],
+    "profile_server": ["wrk", "taskset", "setpriv"],
+    "draw_flamegraph": ["flamegraph", "rsvg-convert"],
+}
 CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS}
 
 
@@ -31,31 +36,44 @@ def count_jobs():
     return {name: names.count(name) for name in set(names)}
 
 
-def announce():
-    jobs = count_jobs()
+def check_tools(jobs):
+    """Before anything runs, rather than when its turn comes."""
+    path = f"{sys.prefix}/bin:{os.getenv('PATH')}"
+    needed = {tool for rule in jobs for tool in TOOLS.get(rule, [])}
+    missing = sorted(tool for tool in needed if shutil.which(tool, path=path) is None)
+    if missing:
+        sys.exit(f"not installed: {', '.join(missing)}: see make setup")
+
+
+def announce(jobs):
     cells, profiles = jobs.get("measure_cell", 0), jobs.get("profile_server", 0)
     if not cells and not profiles:
         return
     cell_s = config["warmup_s"] + config["duration_s"] + progress.CELL_OVERHEAD_S
     profile_s = config["warmup_s"] + PROFILE["duration_s"] + progress.PROFILE_OVERHEAD_S
-    other_s = profiles * profile_s + progress.START_AND_END_S
+    other_s = profiles * profile_s
+    other_s += sum(progress.JOBS_S.get(name, 0) * count for name, count in jobs.items())
     progress.write_plan(cells, cell_s, other_s)
     expected = progress.format_duration(cells * cell_s + other_s)
     print(
-        f"{cells} cells and {profiles} profiles to run, about {expected}",
+        f"{progress.count_of(cells, 'cell')} and {progress.count_of(profiles, 'profile')} to run,"
+        f" about {expected}",
         file=sys.stderr,
         flush=True,
     )
 
 
 onstart:
+    jobs_to_run = count_jobs()
+    check_tools(jobs_to_run)
     silence_jobs()
-    announce()
+    announce(jobs_to_run)
 
 
 onsuccess:
     if any(job.rule.name == "tabulate_results" for job in workflow.dag.jobs):
-        print("\n" + Path("results/summary.txt").read_text(), end="")
+        table = Path("results/summary.txt").read_text()
+        print(f"\n{table}", end="")
         print(
             "Pictures: plots/. Tables: results/cells.csv, results/summary.csv; docs/results.md explains them."
         )

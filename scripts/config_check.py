@@ -4,6 +4,7 @@ import difflib
 import ipaddress
 import math
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,16 @@ def schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[
 
 def _address_faults(host: str) -> Iterator[str]:
     try:
-        ipaddress.ip_address(host)
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
         yield f"host: found {host!r}, allowed: a numeric IPv6 or IPv4 address"
+        return
+    try:
+        address = socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM)[0][4]
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.bind(address)
+    except OSError as error:
+        yield f"host: found {host!r}, allowed: an address of this machine ({error.strerror})"
 
 
 def sweep_faults(

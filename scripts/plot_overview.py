@@ -68,7 +68,8 @@ def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[st
     ends = summary.sort_values("connections").groupby("server")[column].last().fillna(-1.0)
     entries = []
     for server in sorted(servers, key=lambda name: -ends[name]):
-        measured = summary.loc[summary["server"] == server, column].notna().any()
+        points = summary[summary["server"] == server]
+        unserved = (points["unserved_connections"] > 0).any()
         entries.append(
             Line2D(
                 [],
@@ -76,7 +77,8 @@ def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[st
                 color=plot_style.color_of(server),
                 marker=plot_style.marker_of(server),
                 markersize=5,
-                label=server if measured else f"{server} (no valid run)",
+                linestyle=":" if unserved else "-",
+                label=server if points[column].notna().any() else f"{server} (no valid run)",
             )
         )
     axes.legend(
@@ -96,16 +98,18 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: st
             axes, its_cells, figure_of.column, figure_of.scale, color, marker, 16
         )
     plot_style.set_connections_axis(axes, sorted(summary["connections"].unique()))
+    values = cells[figure_of.column] * figure_of.scale
     if figure_of.logarithmic:
-        plot_style.set_logarithmic(axes)
+        plot_style.set_logarithmic(axes, values)
     else:
-        plot_style.start_at_zero(axes)
+        plot_style.start_at_zero(axes, values)
     axes.yaxis.set_major_formatter(figure_of.formatter)
     axes.set_ylabel(figure_of.unit)
     axes.set_title(figure_of.title, loc="left", fontweight="bold")
     label_lines(axes, summary, figure_of.column, servers)
     notes = [
-        "Bands: 95 % intervals (Student's t). Points: single runs; hollow: connections were left unserved, or errors."
+        f"{plot_style.interval_note(summary)} Points: single runs; hollow, dotted line: connections were left "
+        "unserved; hollow alone: errors."
     ]
     if figure_of.limited_by_client:
         notes.append(plot_style.saturation_note(summary))

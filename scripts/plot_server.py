@@ -17,12 +17,12 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
     plot_style.draw_interval(axes, summary, column, 1, color)
     plot_style.draw_points(axes, cells, column, 1, color, "o", 26)
     plot_style.set_connections_axis(axes, list(summary["connections"]))
-    plot_style.start_at_zero(axes)
+    plot_style.start_at_zero(axes, cells[column])
     axes.yaxis.set_major_formatter(plot_style.format_count)
     axes.set_ylabel("requests per second")
     axes.set_title(f"{server}: throughput", loc="left", fontweight="bold")
     notes = [
-        "Line and band: total over the valid repeats, 95 % interval (Student's t). Points: single runs."
+        f"Line: total over the valid repeats. {plot_style.interval_note(summary)} Points: single runs."
     ]
     if cells[column].notna().sum() == 0:
         reason = "unavailable" if (cells["status"] == "unavailable").all() else "no valid run"
@@ -31,7 +31,7 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
     if not unserved.empty:
         most = unserved.sort_values("unserved_connections").iloc[-1]
         notes.append(
-            f"Hollow: connections that never got a response, up to {most['unserved_connections']:,.0f} "
+            f"Hollow, dotted: connections that never got a response, up to {most['unserved_connections']:,.0f} "
             f"of {most['connections']:,}."
         )
     if (summary["repeats_invalid"] > 0).any():

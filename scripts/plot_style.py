@@ -75,18 +75,22 @@ def set_connections_axis(axes: Axes, connections: list[int]) -> None:
     axes.set_xlabel("connections (logarithmic)")
 
 
-def set_logarithmic(axes: Axes) -> None:
-    """A logarithmic y axis with enough labels also where it spans less than a decade."""
+def set_logarithmic(axes: Axes, values: "pd.Series[float]") -> None:
+    """A logarithmic y axis around the values, whose intervals may be far wider, with labels enough for any span."""
+    if values.dropna().empty:
+        return
+    low, high = values.min() / 1.25, values.max() * 1.25
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
     steps = (1, 2, 5) if high / low > 30 else (1, 1.5, 2, 3, 4, 5, 6, 8)
     axes.yaxis.set_major_locator(LogLocator(subs=steps))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def start_at_zero(axes: Axes) -> None:
-    """After all is drawn: the axis begins at 0, and nothing touches its upper end."""
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.03)
+def start_at_zero(axes: Axes, values: "pd.Series[float]") -> None:
+    """A y axis from 0 to above the values, whose intervals may be far wider."""
+    if values.max() > 0:
+        axes.set_ylim(0, values.max() * 1.12)
 
 
 def draw_points(
@@ -110,12 +114,14 @@ def draw_points(
 
 
 def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, scale: float, color: str) -> None:
-    """The line of a server's summary, and the band of its 95 % intervals where there are any."""
+    """The line of a server's summary, dotted if it left connections unserved, and the band of its intervals."""
     drawn = summary.dropna(subset=[column]).sort_values("connections")
+    style = ":" if (drawn["unserved_connections"] > 0).any() else "-"
     axes.plot(
         drawn["connections"],
         drawn[column] * scale,
         color=color,
+        linestyle=style,
         linewidth=1.6,
         zorder=2,
     )
@@ -128,6 +134,12 @@ def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, scale: float, 
         linewidth=0,
         zorder=1,
     )
+
+
+def interval_note(summary: pd.DataFrame) -> str:
+    if summary["requests_per_second_low"].isna().all():
+        return "One repeat: no intervals."
+    return "Bands: 95 % intervals (Student's t)."
 
 
 def saturation_note(summary: pd.DataFrame) -> str:

@@ -14,9 +14,18 @@ from cells import Cell
 PLAN = "results/.progress/plan.json"
 LOG = "results/.progress/log"
 
-CELL_OVERHEAD_S = 0.2  # starting, checking and stopping a server and wrk
-PROFILE_OVERHEAD_S = 2.5  # folding and drawing
-START_AND_END_S = 20  # compiling, aggregating, drawing
+CELL_OVERHEAD_S = 0.15  # starting, checking and stopping a server and wrk
+PROFILE_OVERHEAD_S = 1.5  # perf's end, and folding
+# Jobs that do not measure, in seconds each.
+JOBS_S = {
+    "compile_server": 0.5,
+    "draw_flamegraph": 0.4,
+    "summarize_server": 0.9,
+    "merge_tables": 0.1,
+    "tabulate_results": 0.6,
+    "plot_server": 1.2,
+    "plot_overview": 1.3,
+}
 
 
 def format_duration(seconds: float) -> str:
@@ -50,6 +59,10 @@ def count_one() -> int:
         return log.tell()
 
 
+def count_of(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def describe(record: dict[str, Any]) -> str:
     if record["status"] == "unavailable":
         return f"unavailable: {record['reason']}"
@@ -72,5 +85,5 @@ def tell(cell: Cell, record: dict[str, Any]) -> None:
             plan = json.load(file)
         done = count_one()
         left = format_duration(seconds_left(plan, done, time.time()))
-        text = f"[{done:>{len(str(plan['cells']))}}/{plan['cells']}, {left} left] {text}"
+        text = f"[{done:>{len(str(plan['cells']))}}/{plan['cells']}, {left:>11} left] {text}"
     print(text, flush=True)

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 SCHEMA_VERSION = 1
+REQUIRED = {"server", "connections", "repeat", "status", "flags"}
 
 
 def write_text(path: str, text: str) -> None:
@@ -46,4 +47,7 @@ def read(path: str) -> dict[str, Any]:
             f"{path} is of schema version {version}, not {SCHEMA_VERSION}: "
             "delete it, it will be measured again"
         )
+    if not record.keys() >= REQUIRED:
+        lacking = ", ".join(sorted(REQUIRED - record.keys()))
+        raise ValueError(f"{path} lacks {lacking}: delete it, it will be measured again")
     return dict(record)

@@ -11,9 +11,11 @@ _SENT = re.compile(r"\bbytes_sent:(\d+)")
 def _ss(options: str, port: int, *states: str) -> list[str]:
     """Lines of `ss`, one a connection of the server on this port in one of the states; OSError if ss fails."""
     command = ["ss", options, *(word for state in states for word in ("state", state))]
-    run = subprocess.run(
-        [*command, f"sport = :{port}"], check=False, capture_output=True, text=True
-    )
+    command.append(f"sport = :{port}")
+    try:
+        run = subprocess.run(command, check=False, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise OSError("ss is not installed, see make setup") from None
     if run.returncode != 0:
         raise OSError(f"ss failed: {' '.join(run.stderr.split())}")
     return [line for line in run.stdout.splitlines() if line.strip()]

@@ -27,11 +27,11 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
     )
     if best is None:
         return {"server": server}
-    half = (best["requests_per_second_high"] - best["requests_per_second_low"]) / 2
+    low, high = best["requests_per_second_low"], best["requests_per_second_high"]
     return {
         "server": server,
         "requests/s": f"{best['requests_per_second']:,.0f}",
-        "±": f"{half:,.0f}" if pd.notna(half) else "",
+        "95 % interval": f"{low:,.0f}–{high:,.0f}" if pd.notna(low) else UNAVAILABLE,
         "at connections": f"{best['connections']:,}",
         "p99 µs": f"{best['latency_p99_us']:,.0f}",
         "CPU µs/request": f"{best['server_cpu_ns_per_request'] / 1000:.2f}",
@@ -43,9 +43,9 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
 def _notes(summary: pd.DataFrame) -> list[str]:
     """A line for each thing that a reader of the table must know, with how many points it concerns."""
     notes = [
-        "Each server at its highest throughput; ±: half of the 95 % interval over repeats; unserved:",
-        "connections that never got a response, at the largest number of connections. wrk's loop is",
-        "closed, so p99 is no response time of users who come whether or not the server is ready.",
+        "Each server at its highest throughput, with its interval over repeats; unserved: connections",
+        "that never got a response, at the largest number of connections. wrk's loop is closed, so p99",
+        "is no response time of users who come whether or not the server is ready.",
     ]
     raised = summary["flags"].fillna("").str.split(";")
     for flag in (

@@ -46,6 +46,10 @@ WRONG = {
         ["profile.connections", "100000000", "ulimit -Hn"],
     ),
     "a host's name": ("host: localhost", ["host", "'localhost'", "numeric IPv6 or IPv4"]),
+    "an address of another machine": (
+        "host: 2001:db8::1",
+        ["host", "'2001:db8::1'", "an address of this machine"],
+    ),
     "a shell command as compiler": (
         "compile: {compiler: gcc; true}",
         ["compile.compiler", "'gcc; true'"],

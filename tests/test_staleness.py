@@ -98,7 +98,7 @@ NOTHING: Jobs = set()
 ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
 CODE = "\nint added(void);\nint added(void) { return 1; }\n"
 
-EDITS: dict[str, tuple[Callable[[Path], None], Jobs]] = {
+EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "no edit": (lambda _: None, NOTHING),
     "touch of every source": (touch_sources, NOTHING),
     "comment in config": (append("config.yaml", "# a comment\n"), NOTHING),
@@ -168,6 +168,18 @@ EDITS: dict[str, tuple[Callable[[Path], None], Jobs]] = {
     "a deleted record": (
         remove("results/cells/server_poll/c2_r1.json"),
         cells("server_poll", connections=(2,)) | summaries("server_poll"),
+    ),
+    "the first record deleted": (
+        remove("results/cells/server_epoll/c1_r1.json"),
+        cells("server_epoll", connections=(1,)) | summaries("server_epoll"),
+    ),
+    "everything of a server deleted but its pictures": (
+        lambda checkout: [
+            shutil.rmtree(checkout / "results/cells/server_epoll"),
+            (checkout / "results/cells/server_epoll.csv").unlink(),
+            (checkout / "results/summary/server_epoll.csv").unlink(),
+        ],
+        cells("server_epoll") | summaries("server_epoll"),
     ),
     "a deleted picture": (remove("plots/server_poll.png"), {("plot_server", "server_poll")}),
     "a deleted binary": (remove("results/bin/server_poll"), everything_of("server_poll")),

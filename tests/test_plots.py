@@ -1,0 +1,58 @@
+"""Pictures and the console's table of sweeps that lack something."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tables
+import tabulate_results
+from checkouts import ROOT
+from test_tables import record, unavailable
+
+FIGURES = ["throughput", "latency", "cpu"]
+SWEEPS = {
+    "one cell": [record()],
+    "one repeat": [record(connections=1), record(connections=10)],
+    "all unavailable": [unavailable()],
+    "one of two unavailable": [record(), {**unavailable(), "server": "server_mine"}],
+    "all invalid": [record(status="invalid", flags=["errors"], errors=2)],
+    "nothing answered": [
+        record(
+            status="invalid",
+            flags=["no_requests"],
+            requests=0,
+            requests_per_second=0.0,
+            server_cpu_ns_per_request=None,
+            latency_p50_us=None,
+            latency_p99_us=None,
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_picture_and_the_table_are_made(name: str, tmp_path: Path) -> None:
+    cells = tables.cell_table(SWEEPS[name])
+    summary = tables.summary_table(cells)
+    tables.write_table(cells, str(tmp_path / "cells.csv"))
+    tables.write_table(summary, str(tmp_path / "summary.csv"))
+    commands = [["plot_server.py"], *(["plot_overview.py", figure] for figure in FIGURES)]
+    for number, (script, *arguments) in enumerate(commands):
+        command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
+        command += ["cells.csv", "summary.csv", f"{number}.png"]
+        run = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert "Warning" not in run.stderr
+        assert (tmp_path / f"{number}.png").stat().st_size > 5000
+    assert str(cells.loc[0, "server"]) in tabulate_results.tabulate(summary)
+
+
+def test_same_data_give_the_same_picture(tmp_path: Path) -> None:
+    cells = tables.cell_table([record(1), record(2, requests_per_second=510.0)])
+    tables.write_table(cells, str(tmp_path / "cells.csv"))
+    tables.write_table(tables.summary_table(cells), str(tmp_path / "summary.csv"))
+    for name in ("a.png", "b.png"):
+        command = [sys.executable, str(ROOT / "scripts/plot_server.py")]
+        subprocess.run([*command, "cells.csv", "summary.csv", name], cwd=tmp_path, check=True)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
