@@ -3,6 +3,7 @@ PROFILE_SCRIPTS = scripts(
     "load.py",
     "machine.py",
     "processes.py",
+    "profile_gates.py",
     "records.py",
     "runs.py",
     "server_process.py",

@@ -6,7 +6,6 @@ does not let us; invalid when a gate failed. In these cases there are no stacks.
 """
 
 import argparse
-import collections
 import contextlib
 import json
 import os
@@ -24,6 +23,7 @@ from typing import Any
 
 import load
 import machine
+import profile_gates
 import records
 import runs
 import server_process
@@ -34,12 +34,6 @@ BUFFER_PAGES = 1024  # of perf for each CPU: room for a second of samples that n
 ATTEMPTS = 2  # a profile that fails a gate, as on a busy machine, is made once more
 PERF_TIMEOUT_S = 60.0
 CAP_SYS_ADMIN, CAP_SYSLOG, CAP_PERFMON = 21, 34, 38
-
-# What a profile must pass before it is drawn.
-SAMPLES_SHARE_MIN = 0.8  # of frequency × CPU seconds
-ROOTED_SHARE_MIN = 0.99  # of samples whose stack reaches main, or the start of a thread
-UNKNOWN_SHARE_MAX = 0.01  # of samples with an [unknown] frame
-ROOTS = {"main", "start_thread"}
 
 
 class NotProfiled(Exception):
@@ -168,65 +162,6 @@ def run_perf(*arguments: str) -> str:
     return run.stdout
 
 
-def parse_folded(text: str) -> dict[tuple[str, ...], int]:
-    """Folded stacks, `process;outer;inner COUNT` a line → samples by stack."""
-    stacks: dict[tuple[str, ...], int] = {}
-    for line in text.splitlines():
-        stack, _, count = line.rpartition(" ")
-        stacks[tuple(stack.split(";"))] = int(count)
-    return stacks
-
-
-def parse_event_counts(stats: str) -> dict[str, int]:
-    """Events by kind, from `perf report --stats`, whose second part lists them by event again."""
-    total = stats.partition("\ncpu-clock stats")[0]
-    found = re.findall(r"^ *(\w+) events: *(\d+)", total, re.MULTILINE)
-    return {kind: int(count) for kind, count in found}
-
-
-def parse_self_counts(report: str) -> dict[str, int]:
-    """Samples by symbol, from `perf report --no-children -F sample,pid,sym`."""
-    counts: collections.Counter[str] = collections.Counter()
-    pattern = r"^ *(\d+) +\d+:.* \[[^\]]\] (.+?) *$"
-    for count, symbol in re.findall(pattern, report, re.MULTILINE):
-        counts["[unknown]" if symbol.startswith("0x") else symbol] += int(count)
-    return dict(counts)
-
-
-def self_counts(stacks: dict[tuple[str, ...], int]) -> dict[str, int]:
-    """Samples by innermost function, in perf report's names."""
-    counts: collections.Counter[str] = collections.Counter()
-    for stack, count in stacks.items():
-        counts[stack[-1].removesuffix("_[k]")] += count
-    return dict(counts)
-
-
-def failed_gates(
-    stacks: dict[tuple[str, ...], int],
-    events: dict[str, int],
-    reported_self: dict[str, int],
-    expected_samples: float,
-) -> list[str]:
-    """What keeps a profile from being published, in words; empty if nothing does."""
-    total = sum(stacks.values())
-    own = {stack: count for stack, count in stacks.items() if not stack[0].startswith("iou-")}
-    own_total = sum(own.values())
-    rooted = sum(count for stack, count in own.items() if ROOTS & set(stack))
-    unknown = sum(count for stack, count in stacks.items() if "[unknown]" in stack)
-    failed = []
-    if total < SAMPLES_SHARE_MIN * expected_samples:
-        failed.append(f"{total} samples where {expected_samples:.0f} were expected")
-    if rooted < ROOTED_SHARE_MIN * own_total:
-        failed.append(f"only {rooted} of {own_total} stacks reach main")
-    if unknown > UNKNOWN_SHARE_MAX * total:
-        failed.append(f"{unknown} of {total} stacks have an unknown frame")
-    if events.get("LOST", 0) or events.get("LOST_SAMPLES", 0):
-        failed.append("perf lost samples")
-    if self_counts(stacks) != reported_self:
-        failed.append("the folded stacks' self counts differ from perf report's")
-    return failed
-
-
 def record_profile(arguments: argparse.Namespace, perf_data: str) -> dict[str, Any]:
     """Run server, load and perf; perf's data goes to a file, what was seen of the run is returned."""
     longest_s = arguments.warmup_s + arguments.duration_s + PERF_TIMEOUT_S
@@ -269,13 +204,13 @@ def profile(arguments: argparse.Namespace, script: str) -> tuple[str, dict[str, 
         facts = record_profile(arguments, data)
         source = ["-i", data, "--pid", ",".join(map(str, facts["server_pids"]))]
         folded = run_perf("script", "--no-inline", *source, "-s", script, "--", "--kernel")
-        stacks = parse_folded(folded)
-        events = parse_event_counts(run_perf("report", "--stats", "-i", data))
+        stacks = profile_gates.parse_folded(folded)
+        events = profile_gates.parse_event_counts(run_perf("report", "--stats", "-i", data))
         report = ["report", "--no-children", "-g", "none", "-F", "sample,pid,sym", "--stdio"]
-        reported = parse_self_counts(run_perf(*report, *source))
+        reported = profile_gates.parse_self_counts(run_perf(*report, *source))
     facts["samples"] = sum(stacks.values())
     expected = arguments.frequency_hz * facts["server_cpu_s"]
-    failed = failed_gates(stacks, events, reported, expected)
+    failed = profile_gates.failed_gates(stacks, events, reported, expected)
     facts["status"] = "invalid" if failed else "ok"
     facts["reason"] = "; ".join(failed)
     return "" if failed else folded, facts

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import draw_flamegraph
+import profile_gates
 import profile_server
 import pytest
 from checkouts import ROOT
@@ -24,8 +25,8 @@ def gates(
     reported: dict[str, int] = SELF,
     expected: float = 100.0,
 ) -> list[str]:
-    return profile_server.failed_gates(
-        profile_server.parse_folded(folded), events, reported, expected
+    return profile_gates.failed_gates(
+        profile_gates.parse_folded(folded), events, reported, expected
     )
 
 
@@ -63,7 +64,7 @@ def test_counts_of_perf_report_are_read() -> None:
         "\nAggregated stats:\n           TOTAL events:        377\n          SAMPLE events:        332  (88.1%)\n"
         "    LOST events:          2  ( 0.3%)\ncpu-clock stats:\n          SAMPLE events:        999\n"
     )
-    assert profile_server.parse_event_counts(stats) == {"TOTAL": 377, "SAMPLE": 332, "LOST": 2}
+    assert profile_gates.parse_event_counts(stats) == {"TOTAL": 377, "SAMPLE": 332, "LOST": 2}
     report = (
         "# Samples: 3\n#\n"
         "            13  2717:server_epoll    [k] tcp_ack\n"
@@ -72,7 +73,7 @@ def test_counts_of_perf_report_are_read() -> None:
         "             4  2717:server_epoll    [.] 0x00007f12\n"
     )
     expected = {"tcp_ack": 15, "operator new": 1, "[unknown]": 4}
-    assert profile_server.parse_self_counts(report) == expected
+    assert profile_gates.parse_self_counts(report) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""What vouches for a profile: perf's output read, and the gates that stacks must pass before they are published."""
+
+import collections
+import re
+
+# What a profile must pass before it is drawn.
+SAMPLES_SHARE_MIN = 0.8  # of frequency × CPU seconds
+ROOTED_SHARE_MIN = 0.99  # of samples whose stack reaches main, or the start of a thread
+UNKNOWN_SHARE_MAX = 0.01  # of samples with an [unknown] frame
+ROOTS = {"main", "start_thread"}
+
+
+def parse_folded(text: str) -> dict[tuple[str, ...], int]:
+    """Folded stacks, `process;outer;inner COUNT` a line → samples by stack."""
+    stacks: dict[tuple[str, ...], int] = {}
+    for line in text.splitlines():
+        stack, _, count = line.rpartition(" ")
+        stacks[tuple(stack.split(";"))] = int(count)
+    return stacks
+
+
+def parse_event_counts(stats: str) -> dict[str, int]:
+    """Events by kind, from `perf report --stats`, whose second part lists them by event again."""
+    total = stats.partition("\ncpu-clock stats")[0]
+    found = re.findall(r"^ *(\w+) events: *(\d+)", total, re.MULTILINE)
+    return {kind: int(count) for kind, count in found}
+
+
+def parse_self_counts(report: str) -> dict[str, int]:
+    """Samples by symbol, from `perf report --no-children -F sample,pid,sym`."""
+    counts: collections.Counter[str] = collections.Counter()
+    pattern = r"^ *(\d+) +\d+:.* \[[^\]]\] (.+?) *$"
+    for count, symbol in re.findall(pattern, report, re.MULTILINE):
+        counts["[unknown]" if symbol.startswith("0x") else symbol] += int(count)
+    return dict(counts)
+
+
+def self_counts(stacks: dict[tuple[str, ...], int]) -> dict[str, int]:
+    """Samples by innermost function, in perf report's names."""
+    counts: collections.Counter[str] = collections.Counter()
+    for stack, count in stacks.items():
+        counts[stack[-1].removesuffix("_[k]")] += count
+    return dict(counts)
+
+
+def failed_gates(
+    stacks: dict[tuple[str, ...], int],
+    events: dict[str, int],
+    reported_self: dict[str, int],
+    expected_samples: float,
+) -> list[str]:
+    """What keeps a profile from being published, in words; empty if nothing does."""
+    total = sum(stacks.values())
+    own = {stack: count for stack, count in stacks.items() if not stack[0].startswith("iou-")}
+    own_total = sum(own.values())
+    rooted = sum(count for stack, count in own.items() if ROOTS & set(stack))
+    unknown = sum(count for stack, count in stacks.items() if "[unknown]" in stack)
+    failed = []
+    if total < SAMPLES_SHARE_MIN * expected_samples:
+        failed.append(f"{total} samples where {expected_samples:.0f} were expected")
+    if rooted < ROOTED_SHARE_MIN * own_total:
+        failed.append(f"only {rooted} of {own_total} stacks reach main")
+    if unknown > UNKNOWN_SHARE_MAX * total:
+        failed.append(f"{unknown} of {total} stacks have an unknown frame")
+    if events.get("LOST", 0) or events.get("LOST_SAMPLES", 0):
+        failed.append("perf lost samples")
+    if self_counts(stacks) != reported_self:
+        failed.append("the folded stacks' self counts differ from perf report's")
+    return failed
