@@ -14,7 +14,7 @@ sys.path.insert(0, str(SCRIPTS))
 from cells import RECORD, cells_of, order_of, record_path
 from config_check import schema_faults, sweep_faults
 from machine import LOCK_PATH
-from profile_server import obstacle_here
+from profile_server import obstacle_here, obstacle_met
 from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, toolchain_identity
 
 # .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.

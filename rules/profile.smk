@@ -30,8 +30,9 @@ rule profile_server:
         warmup_s=config["warmup_s"],
         host=config["host"],
         workers=workers_of,
-        # When it is mended, the profiles that it prevented are made.
-        obstacle=OBSTACLE,
+        obstacle=lambda wildcards: obstacle_met(
+            f"results/profile/{wildcards.server}.json", OBSTACLE
+        ),
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output.folded:q} {output.facts:q}"
         " --connections {params.connections} --duration-s {params.duration_s} --frequency-hz {params.frequency_hz}"

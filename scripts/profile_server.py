@@ -87,13 +87,23 @@ def check_permission() -> None:
 
 
 def obstacle_here() -> str:
-    """What keeps this machine from profiling; empty if nothing does. A profile is made again when it changes."""
+    """What keeps this machine from profiling; empty if nothing does."""
     try:
         stackcollapse_script()
         check_permission()
     except NotProfiled as obstacle:
         return str(obstacle)
     return ""
+
+
+def obstacle_met(facts_path: str, obstacle: str) -> str:
+    """What makes a profile stale: one that an obstacle prevented is made when that is gone, and a good one is kept
+    when there is a new one, as after a reboot that has reset a sysctl."""
+    try:
+        facts = json.loads(Path(facts_path).read_text())
+    except (OSError, ValueError):
+        return obstacle
+    return "" if facts.get("status") == "ok" else obstacle
 
 
 def scope_of(

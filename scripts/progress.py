@@ -1,7 +1,7 @@
 """How far a sweep is: a line for each cell that ends, with the time that is left.
 
-The plan is written when a run starts; a cell that ends adds its seconds to a log. Both are for people only: no result
-depends on them.
+The plan is written when a run starts; a cell that ends adds a dot to a log, whose size is their number. Both are for
+people only: no result depends on them.
 """
 
 import json

@@ -96,6 +96,18 @@ def test_what_would_hide_kernel_frames_is_named_with_its_mend(
     assert mends is None or (obstacle or "").endswith(mends)
 
 
+def test_a_new_obstacle_keeps_a_good_profile_and_a_mended_one_makes_the_others(
+    tmp_path: Path,
+) -> None:
+    facts = tmp_path / "facts.json"
+    assert profile_server.obstacle_met(str(facts), "forbidden") == "forbidden"
+    facts.write_text('{"status": "ok"}')
+    assert profile_server.obstacle_met(str(facts), "forbidden") == ""
+    facts.write_text('{"status": "not_permitted"}')
+    assert profile_server.obstacle_met(str(facts), "forbidden") == "forbidden"
+    assert profile_server.obstacle_met(str(facts), "") == ""
+
+
 def test_whole_cpus_are_sampled_where_that_is_allowed() -> None:
     assert profile_server.scope_of(ADMIN, 2, [1, 3], [70, 71])[:2] == ["--cpu", "1,3"]
     assert profile_server.scope_of(PERFMON, 4, [1, 3], [70, 71])[:2] == ["--cpu", "1,3"]
