@@ -11,6 +11,7 @@ include: "rules/common.smk"
 include: "rules/compile.smk"
 include: "rules/measure.smk"
 include: "rules/profile.smk"
+include: "rules/syscalls.smk"
 include: "rules/aggregate.smk"
 include: "rules/plot.smk"
 include: "rules/console.smk"
@@ -21,10 +22,16 @@ rule all:
     default_target: True
     input:
         expand("results/bin/{server}", server=SERVERS),
-        [record_path(cell) for cell in CELLS],
+        "results/bin/ceiling",
+        [record_path(cell) for cell in [*CELLS, *CEILING_CELLS]],
+        "results/ceiling.csv",
         "results/cells.csv",
         "results/summary.csv",
+        "results/verdicts.csv",
+        "results/syscalls.csv",
         "results/summary.txt",
         expand("plots/{server}.png", server=SERVERS),
         expand("plots/overview_{figure}.png", figure=OVERVIEWS),
+        "plots/ranking.png",
+        "plots/syscalls.png",
         expand("plots/{server}_flamegraph.{suffix}", server=SERVERS, suffix=["svg", "png"]),

@@ -1,11 +1,15 @@
+SUMMARIZE_SCRIPTS = scripts(
+    "summarize_server.py", "cells.py", "flags.py", "records.py", "tables.py"
+)
+
+
 # By server, so that one server's pictures need no other's measurements. The records are found from the cells' names:
 # thousands of paths would not fit into a command.
 rule summarize_server:
     input:
-        records=lambda wildcards: [
-            record_path(cell) for cell in cells_of(config, server=wildcards.server)
-        ],
-        scripts=scripts("summarize_server.py", "cells.py", "records.py", "tables.py"),
+        records=lambda wildcards: [record_path(cell) for cell in cells_of(config, wildcards.server)],
+        ceiling="results/ceiling.csv",
+        scripts=SUMMARIZE_SCRIPTS,
     output:
         cells="results/cells/{server}.csv",
         summary="results/summary/{server}.csv",
@@ -16,12 +20,29 @@ rule summarize_server:
         repeats=config["repeats"],
     shell:
         "{SHARED} python3 {input.scripts[0]:q} {wildcards.server:q} {output.cells:q} {output.summary:q}"
+        " --connections {params.connections} --repeats {params.repeats} --ceiling {input.ceiling:q} 2> {log:q}"
+
+
+rule summarize_ceiling:
+    input:
+        records=[record_path(cell) for cell in CEILING_CELLS],
+        scripts=SUMMARIZE_SCRIPTS,
+    output:
+        cells="results/ceiling/cells.csv",
+        summary="results/ceiling.csv",
+    log:
+        "results/logs/summarize_ceiling.log",
+    params:
+        connections=sorted(config["connections"]),
+        repeats=min(config["repeats"], config["ceiling"]["repeats"]),
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} ceiling {output.cells:q} {output.summary:q}"
         " --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
 
 
 rule merge_tables:
     input:
-        tables=expand("results/{{table}}/{server}.csv", server=SERVERS),
+        tables=expand("results/{{table}}/{server}.csv", server=MEASURED),
         scripts=scripts("merge_tables.py"),
     output:
         "results/{table}.csv",
@@ -33,10 +54,23 @@ rule merge_tables:
         "{SHARED} python3 {input.scripts[0]:q} {input.tables:q} --output {output:q} 2> {log:q}"
 
 
+rule compare_servers:
+    input:
+        cells="results/cells.csv",
+        summary="results/summary.csv",
+        scripts=scripts("compare_servers.py", "cells.py", "comparisons.py", "flags.py", "tables.py"),
+    output:
+        "results/verdicts.csv",
+    log:
+        "results/logs/compare_servers.log",
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}"
+
+
 rule tabulate_results:
     input:
         summary="results/summary.csv",
-        scripts=scripts("tabulate_results.py", "flags.py"),
+        scripts=scripts("tabulate_results.py", "cells.py", "flags.py", "tables.py"),
     output:
         "results/summary.txt",
     log:

@@ -11,7 +11,17 @@ ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from cells import RECORD, cells_of, order_of, record_path
+from cells import (
+    CEILING,
+    CEILING_RECORD,
+    RECORD,
+    Cell,
+    base_of,
+    cells_of,
+    measured_servers,
+    order_of,
+    record_path,
+)
 from config_check import schema_faults, sweep_faults
 from machine import LOCK_PATH
 from profile_server import obstacle_here, obstacle_met
@@ -46,7 +56,17 @@ def server_source(server):
 
 
 def workers_of(wildcards):
-    return config["workers"] if wildcards.server.endswith("_multitask") else 1
+    return config["workers"] if base_of(wildcards.server).endswith("_multitask") else 1
+
+
+def position_of(wildcards):
+    """Of a cell in the order, from 0; after all others if it is not in the sweep."""
+    cell = Cell(wildcards.server, int(wildcards.connections), int(wildcards.repeat))
+    return POSITION.get(cell, len(POSITION))
+
+
+def priority_of(wildcards):
+    return len(POSITION) - position_of(wildcards)
 
 
 def scripts(*names):
@@ -56,20 +76,23 @@ def scripts(*names):
 
 check_config()
 SERVERS = list(config["servers"])
+MEASURED = measured_servers(config)
 CELLS = cells_of(config)
-PRIORITY = {cell: len(CELLS) - position for cell, position in order_of(config).items()}
+CEILING_CELLS = cells_of(config, CEILING)
+CEILING_WARMUP_S = 0.2
+POSITION = order_of(config)
 COMPILER = config["compile"]["compiler"]
 try:
     TOOLCHAIN = toolchain_identity(COMPILER)
     SOURCE_IDENTITY = {
         server: source_identity(COMPILER, config["compile"]["flags"], server_source(server))
-        for server in SERVERS
+        for server in [*SERVERS, CEILING]
     }
 except NoCompiler as error:
     sys.exit(str(error))
 
 
 wildcard_constraints:
-    server="|".join(SERVERS),
+    server="|".join([*MEASURED, CEILING]),
     connections=r"\d+",
     repeat=r"\d+",

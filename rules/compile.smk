@@ -9,7 +9,7 @@ rule compile_server:
         "results/bin/{server}",
     log:
         "results/logs/compile_{server}.log",
-    priority: len(CELLS) + 1
+    priority: len(POSITION) + 1
     params:
         compiler=COMPILER,
         flags=FLAGS,

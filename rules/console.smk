@@ -1,12 +1,15 @@
 # What the person at the terminal sees: the time it will take, a line a cell, and the table at the end.
 import shutil
 
+import machine_facts
 import progress
 from snakemake_interface_logger_plugins.common import LogEvent
 
 TOOLS = {
     "measure_cell": ["wrk", "ss", "taskset", "setpriv"],
+    "measure_ceiling": ["wrk", "ss", "taskset", "setpriv"],
     "profile_server": ["wrk", "taskset", "setpriv"],
+    "count_syscalls": ["wrk", "taskset", "setpriv"],
     "draw_flamegraph": ["flamegraph", "rsvg-convert"],
 }
 CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS}
@@ -47,17 +50,20 @@ def check_tools(jobs):
 
 def announce(jobs):
     cells, profiles = jobs.get("measure_cell", 0), jobs.get("profile_server", 0)
-    if not cells and not profiles:
+    ceilings = jobs.get("measure_ceiling", 0)
+    if not cells and not profiles and not ceilings:
         return
     cell_s = config["warmup_s"] + config["duration_s"] + progress.CELL_OVERHEAD_S
+    ceiling_s = CEILING_WARMUP_S + config["ceiling"]["duration_s"] + progress.CELL_OVERHEAD_S
     profile_s = config["warmup_s"] + PROFILE["duration_s"] + progress.PROFILE_OVERHEAD_S
+    measured_s = cells * cell_s + ceilings * ceiling_s
     other_s = profiles * profile_s
     other_s += sum(progress.JOBS_S.get(name, 0) * count for name, count in jobs.items())
-    progress.write_plan(cells, cell_s, other_s)
-    expected = progress.format_duration(cells * cell_s + other_s)
+    progress.write_plan(cells + ceilings, measured_s, other_s)
+    expected = progress.format_duration(measured_s + other_s)
     print(
-        f"{progress.count_of(cells, 'cell')} and {progress.count_of(profiles, 'profile')} to run,"
-        f" about {expected}",
+        f"{progress.count_of(cells, 'cell')}, {progress.count_of(ceilings, 'run')} of the ceiling"
+        f" and {progress.count_of(profiles, 'profile')} to run, about {expected}",
         file=sys.stderr,
         flush=True,
     )
@@ -66,6 +72,9 @@ def announce(jobs):
 onstart:
     jobs_to_run = count_jobs()
     check_tools(jobs_to_run)
+    machine_facts.write_facts(
+        machine_facts.PATH, machine_facts.read_facts(ROOT, COMPILER, FLAGS)
+    )
     silence_jobs()
     announce(jobs_to_run)
 

@@ -1,9 +1,11 @@
 MEASURE_SCRIPTS = scripts(
     "measure_cell.py",
     "cells.py",
+    "disturbance.py",
     "flags.py",
     "load.py",
     "machine.py",
+    "machine_facts.py",
     "processes.py",
     "records.py",
     "runs.py",
@@ -13,21 +15,23 @@ MEASURE_SCRIPTS = scripts(
 )
 
 
-# All cores: nothing else of this workflow runs beside a cell. Earlier in the order is of higher priority.
+# All cores: nothing else of this workflow runs beside a cell. Earlier in the order is of higher priority. What must not
+# make a record stale is no parameter but a resource: where it stands in the order, how often it may be tried again.
 rule measure_cell:
     input:
-        binary="results/bin/{server}",
+        binary=lambda wildcards: f"results/bin/{base_of(wildcards.server)}",
         scripts=MEASURE_SCRIPTS,
     output:
         RECORD,
     log:
         "results/logs/measure_{server}_c{connections}_r{repeat}.log",
-    priority:
-        lambda wildcards: PRIORITY.get(
-            (wildcards.server, int(wildcards.connections), int(wildcards.repeat)), 0
-        )
+    priority: priority_of
     retries: 1
     threads: workflow.cores
+    resources:
+        position=position_of,
+        seed=config["seed"],
+        disturbed_retries=config["disturbed_retries"],
     params:
         duration_s=config["duration_s"],
         warmup_s=config["warmup_s"],
@@ -36,5 +40,19 @@ rule measure_cell:
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"
+        " --position {resources.position} --seed {resources.seed} --disturbed-retries {resources.disturbed_retries}"
         " --duration-s {params.duration_s} --warmup-s {params.warmup_s}"
         " --host {params.host:q} --workers {params.workers} 2> {log:q}"
+
+
+# What the load generator itself can reach.
+use rule measure_cell as measure_ceiling with:
+    output:
+        CEILING_RECORD,
+    wildcard_constraints:
+        server=CEILING,
+    params:
+        duration_s=config["ceiling"]["duration_s"],
+        warmup_s=min(config["warmup_s"], CEILING_WARMUP_S),
+        host=config["host"],
+        workers=1,

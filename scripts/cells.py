@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+# The control: a server measured once more under this name, the same binary, so that what differs is noise (M26).
+CONTROL_SUFFIX = "_control"
+# The load generator's yardstick, servers/ceiling.c, which is not one of the compared servers (M8).
+CEILING = "ceiling"
+
 
 class Cell(NamedTuple):
     """One measurement: a server under a number of connections, for the repeat-th time (from 1)."""
@@ -16,32 +21,51 @@ class Cell(NamedTuple):
 
 
 RECORD = "results/cells/{server}/c{connections}_r{repeat}.json"
+CEILING_RECORD = "results/{server}/c{connections}_r{repeat}.json"
 
 
 def record_path(cell: Cell) -> str:
-    return RECORD.format(**cell._asdict())
+    pattern = CEILING_RECORD if cell.server == CEILING else RECORD
+    return pattern.format(**cell._asdict())
+
+
+def base_of(server: str) -> str:
+    """The server whose binary is measured under this name: itself, if it is not the control."""
+    return server.removesuffix(CONTROL_SUFFIX)
+
+
+def measured_servers(config: Mapping[str, Any]) -> list[str]:
+    """The compared servers, and the control, if its server is one of them."""
+    servers = list(config["servers"])
+    if config["control"] in servers:
+        servers.append(config["control"] + CONTROL_SUFFIX)
+    return servers
 
 
 def cells_of(
     config: Mapping[str, Any], server: str | None = None, repeat: int | None = None
 ) -> list[Cell]:
-    """The cells of a sweep, of one server or one repeat if named."""
+    """The cells of a sweep, of one server or one repeat if named; those of the ceiling only if it is named."""
+    repeats = config["repeats"]
+    if server == CEILING:
+        repeats = min(repeats, config["ceiling"]["repeats"])
     return [
         Cell(name, connections, number)
-        for number in ([repeat] if repeat else range(1, config["repeats"] + 1))
-        for name in ([server] if server else config["servers"])
+        for number in ([repeat] if repeat else range(1, repeats + 1))
+        if number <= repeats
+        for name in ([server] if server else measured_servers(config))
         for connections in config["connections"]
     ]
 
 
 def order_of(config: Mapping[str, Any]) -> dict[Cell, int]:
-    """Position of each cell, from 0: repeat by repeat, shuffled by the seed within each (M17)."""
+    """Position of each cell and run of the ceiling, from 0: repeat by repeat, each shuffled by the seed (M17)."""
     import random  # noqa: PLC0415  here, since a cell's script needs only the rest of this file
 
     order: list[Cell] = []
     for repeat in range(1, config["repeats"] + 1):
         # Sorted, so that only the seed and what is measured decide, not how config.yaml lists it.
-        block = sorted(cells_of(config, repeat=repeat))
+        block = sorted(cells_of(config, repeat=repeat) + cells_of(config, CEILING, repeat))
         random.Random(f"{config['seed']}/{repeat}").shuffle(block)
         order += block
     return {cell: position for position, cell in enumerate(order)}

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cells import CEILING, CONTROL_SUFFIX
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
 SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
-RESERVED = re.compile("overview.*|.*_flamegraph")  # other pictures in plots/ are named like that
+# Other pictures in plots/, and the control, are named like that.
+RESERVED = re.compile(f"overview.*|ranking|syscalls|.*_flamegraph|.*{CONTROL_SUFFIX}")
 
 
 # JSON takes 5.0 for an integer and YAML knows .nan; neither makes a number of cells or of seconds.
@@ -84,16 +86,17 @@ def sweep_faults(
     config: Mapping[str, Any], servers_folder: Path, open_files_limit: int
 ) -> list[str]:
     """What a well-formed config asks for and this checkout or machine does not have, one line each."""
-    known = sorted(path.stem for path in servers_folder.glob("*.c"))
+    known = sorted({path.stem for path in servers_folder.glob("*.c")} - {CEILING})
     faults = []
-    for index, name in enumerate(config["servers"]):
-        if name not in known:
+    named = [(f"servers[{i}]", name) for i, name in enumerate(config["servers"])]
+    for where, name in [*named, ("control", config["control"])]:
+        if name not in [*known, None]:
             faults.append(
-                f"servers[{index}]: there is no servers/{name}.c{_suggest(name, known)}, "
+                f"{where}: there is no servers/{name}.c{_suggest(name, known)}, "
                 f"allowed: {', '.join(known)}"
             )
-        elif RESERVED.fullmatch(name):
-            faults.append(f"servers[{index}]: found {name!r}, but other plots are named like that")
+        elif RESERVED.fullmatch(name or ""):
+            faults.append(f"{where}: found {name!r}, but other results are named like that")
     most = open_files_limit - SPARE_DESCRIPTORS
     counts = [(f"connections[{i}]", count) for i, count in enumerate(config["connections"])]
     for where, count in [*counts, ("profile.connections", config["profile"]["connections"])]:

@@ -1,39 +1,206 @@
-"""What can be wrong with a cell: each flag once, with what it means and whether the cell still counts."""
+"""What can be wrong with a cell: each flag once, with threshold, meaning, what helps, and if the cell still counts.
 
-from collections.abc import Mapping
+docs/results.md has the same list as a table, which a test compares.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+Record = Mapping[str, Any]
+
+SATURATED_SHARE = 0.95  # of the CPU time that there was
+SYNTHETIC_SHARE = 0.05
+LITTLE_TOLERANCE = 0.1
+# Shares of the elapsed time. Clean runs here: steal 0, pressure below 0.02, waits below 0.01, foreign below 0.05.
+STEAL_SHARE = 0.02
+PRESSURE_SHARE = 0.067
+WAIT_SHARE = 0.033
+FOREIGN_SHARE = 0.1
+
+
+def is_disturbed(record: Record) -> bool:
+    """Whether something else had the CPUs: by readings that say nothing of the result (M28)."""
+    gates = {
+        "steal_share": STEAL_SHARE,
+        "cpu_pressure_share": PRESSURE_SHARE,
+        "client_wait_share": WAIT_SHARE,
+        "server_wait_share": WAIT_SHARE,
+        "foreign_cpu_share": FOREIGN_SHARE,
+    }
+    return any((record[name] or 0.0) > limit for name, limit in gates.items())
+
+
+def is_server_saturated(record: Record) -> bool:
+    """All of the server's CPUs, or the one thread that it has, were busy."""
+    shares = (record["server_cpu_share"], record["server_busiest_thread_share"])
+    return any(share is not None and share >= SATURATED_SHARE for share in shares)
+
+
+def has_wrong_size(record: Record) -> bool:
+    """Without errors every byte belongs to a whole response, but for one on each connection when wrk stopped."""
+    size = len(record["response"])
+    surplus = record["response_bytes"] - record["requests"] * size
+    return record["errors"] == 0 and not 0 <= surplus <= record["connections"] * size
+
+
+def disagrees(record: Record, names: tuple[str, ...], expected: float) -> bool:
+    """Whether a count of the server or of the kernel is further from wrk's than one for each connection."""
+    counts = [record[name] for name in names if record[name] is not None]
+    return any(abs(count - expected) > record["connections"] for count in counts)
+
+
+def violates_littles_law(record: Record) -> bool:
+    ratio = record["littles_law_ratio"]
+    return ratio is not None and abs(ratio - 1) > LITTLE_TOLERANCE
 
 
 class Flag(NamedTuple):
     name: str
     invalidates: bool  # its figures are listed but never enter a summary (M27)
+    when: str
     meaning: str
+    hint: str
+    is_raised: Callable[[Record], bool]
 
 
-ERRORS = Flag("errors", True, "wrk saw errors: of the socket, in the status, or a timeout")
-NO_REQUESTS = Flag("no_requests", True, "not one request was answered")
-UNSERVED = Flag("unserved_connections", False, "connections that never got a response")
-MISSING = Flag("missing_connections", False, "fewer connections were established than asked for")
-LEFTOVER = Flag(
-    "leftover_connections",
-    False,
-    "the server kept connections of the warm-up open for 2 s after it",
-)
-CLIENT_SATURATED = Flag("client_saturated", False, "wrk had no CPU left: the server could do more")
-SHARED_CPUS = Flag("shared_cpus", False, "server and load shared CPUs: there is one core only")
+FLAGS = [
+    Flag(
+        "errors",
+        True,
+        "wrk's socket errors and timeouts > 0",
+        "connections failed, or answers took longer than 2 s",
+        "look at errors_by_kind and server_counts in the record; fewer connections, or a higher ulimit -n",
+        lambda record: sum(record["errors_by_kind"].values()) > record["errors_by_kind"]["status"],
+    ),
+    Flag(
+        "error_responses",
+        True,
+        "responses with a status above 399 > 0",
+        "the server refused requests",
+        "ask it with curl -i under load",
+        lambda record: record["errors_by_kind"]["status"] > 0,
+    ),
+    Flag(
+        "wrong_responses",
+        True,
+        "the body of a response of the warm-up, each of which is compared, or the answer after the run is not what"
+        " it was before; or, without errors, wrk did not receive the bytes of its requests",
+        "wrong or short answers: the server did not do the work",
+        "mend the server",
+        lambda record: (
+            record["warmup_wrong_responses"] > 0
+            or not record["response_unchanged"]
+            or has_wrong_size(record)
+        ),
+    ),
+    Flag(
+        "no_requests",
+        True,
+        "requests = 0",
+        "not one request was answered",
+        "the server hangs: try it by hand",
+        lambda record: record["requests"] == 0,
+    ),
+    Flag(
+        "connections_differ",
+        True,
+        "established connections ≠ connections asked for",
+        "another load than the one asked for was measured",
+        "raise net.core.somaxconn or ulimit -n, or ask for fewer connections",
+        lambda record: record["established_connections"] != record["connections"],
+    ),
+    Flag(
+        "connections_disagree",
+        True,
+        "connections that the server or the kernel counted differ from wrk's by more than `connections`",
+        "connections were opened again and again: the server closes them",
+        "keep connections open after a response",
+        lambda record: disagrees(
+            record, ("server_accepted", "kernel_connections"), record["connections"] + 1
+        ),
+    ),
+    Flag(
+        "requests_disagree",
+        True,
+        "without errors, responses that the server or the kernel counted differ from wrk's by more than"
+        " `connections`",
+        "one of them counts wrongly, and no rate can be trusted",
+        "look at server_counts, kernel_responses and requests in the record",
+        # Errors are of another size, and counted as bad requests.
+        lambda record: (
+            record["errors"] == 0
+            and disagrees(record, ("server_requests", "kernel_responses"), record["requests"])
+        ),
+    ),
+    Flag(
+        "unserved_connections",
+        False,
+        "connections on which the server sent no byte > 0",
+        "the server starved them: wrk does not see it, its figures are those of the others",
+        "a property of the I/O model, or of a server that accepts too slowly",
+        lambda record: record["unserved_connections"] > 0,
+    ),
+    Flag(
+        "leftover_connections",
+        False,
+        "the server kept connections of the warm-up open for 2 s after it",
+        "it may still have been busy with them",
+        "close connections when the client has",
+        lambda record: record["leftover_connections"] > 0,
+    ),
+    Flag(
+        "client_saturated",
+        False,
+        f"client_cpu_share ≥ {SATURATED_SHARE}",
+        "wrk had no CPU left: the server could do more, and latencies leave out the time in wrk",
+        "compare CPU per request; give wrk more CPUs, or a machine of its own",
+        lambda record: record["client_cpu_share"] >= SATURATED_SHARE,
+    ),
+    Flag(
+        "server_not_saturated",
+        False,
+        f"server_cpu_share and server_busiest_thread_share < {SATURATED_SHARE}",
+        "the server was not the limit: its throughput is not the most that it can do",
+        "compare CPU per request; see limiter in summary.csv",
+        lambda record: not is_server_saturated(record),
+    ),
+    Flag(
+        "synthetic_latency",
+        False,
+        f"latency_synthetic_share > {SYNTHETIC_SHARE}",
+        "wrk made up that many latencies (they are left out): some requests took far longer than most",
+        "look at latency_max_us; a longer duration_s",
+        lambda record: record["latency_synthetic_share"] > SYNTHETIC_SHARE,
+    ),
+    Flag(
+        "littles_law",
+        False,
+        f"littles_law_ratio further than {LITTLE_TOLERANCE} from 1",
+        "mean latency × throughput is not the number of served connections: latencies leave out time in wrk,"
+        " or connections were served in turns",
+        "do not read latencies as response times here",
+        violates_littles_law,
+    ),
+    Flag(
+        "disturbed",
+        False,
+        f"steal_share > {STEAL_SHARE}, cpu_pressure_share > {PRESSURE_SHARE}, client_wait_share or server_wait_share"
+        f" > {WAIT_SHARE}, or foreign_cpu_share > {FOREIGN_SHARE}",
+        "something else had the CPUs, in each of the attempts",
+        "end what else runs on the machine; raise disturbed_retries",
+        is_disturbed,
+    ),
+    Flag(
+        "shared_cpus",
+        False,
+        "server and load on the same CPUs",
+        "there is one core only: the two take it from each other",
+        "a machine with two cores or more",
+        lambda record: record["cpus_shared"],
+    ),
+]
 
-CLIENT_SATURATED_SHARE = 0.95
 
-
-def flags_of(record: Mapping[str, Any]) -> list[Flag]:
+def flags_of(record: Record) -> list[Flag]:
     """The flags of a record that was measured, in the order above."""
-    raised = {
-        ERRORS: record["errors"] > 0,
-        NO_REQUESTS: record["requests"] == 0,
-        UNSERVED: record["unserved_connections"] > 0,
-        MISSING: record["established_connections"] < record["connections"],
-        LEFTOVER: record["leftover_connections"] > 0,
-        CLIENT_SATURATED: record["client_cpu_share"] >= CLIENT_SATURATED_SHARE,
-        SHARED_CPUS: record["cpus_shared"],
-    }
-    return [flag for flag, is_raised in raised.items() if is_raised]
+    return [flag for flag in FLAGS if flag.is_raised(record)]

@@ -73,11 +73,19 @@ class Wrk:
 
 
 @contextlib.contextmanager
-def running_load(url: str, *, connections: int, threads: int, duration_s: float) -> Iterator[Wrk]:
-    """Start a load; nothing of it is left afterwards."""
+def running_load(
+    url: str, *, connections: int, threads: int, duration_s: float, expected_body: str | None = None
+) -> Iterator[Wrk]:
+    """Start a load; nothing of it is left afterwards.
+
+    With an expected body every response is compared with it, which a timed load cannot afford: the result's
+    `wrong_responses` counts those that had another one, beside errors.
+    """
     # -d takes whole seconds, and is only the latest end: SIGINT, which ends wrk as -d does, comes first.
     command = ["wrk", "-t", str(threads), "-c", str(connections)]
     command += ["-d", f"{math.ceil(duration_s)}s", "-s", REPORT_SCRIPT, url]
+    if expected_body is not None:
+        command += ["--", expected_body]
     with running(command) as process:
         yield Wrk(process, command, connections, duration_s)
 
@@ -153,6 +161,7 @@ def parse_report(output: str, connections: int) -> dict[str, Any]:
         "requests_per_second": requests / (duration_us / 1e6),
         "response_bytes": report["bytes"],
         "errors_by_kind": report["errors"],
+        "wrong_responses": report["wrong_responses"],
         **latency_figures(measured, sum(histogram.values())),
         "raw_text": text,
         "raw_histogram": report["histogram"],

@@ -84,6 +84,19 @@ def cpu_time_ns(pids: Collection[int]) -> int:
     return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids)
 
 
+def thread_times_ns(pids: Collection[int], most: int = 64) -> dict[str, int]:
+    """CPU time of each thread that lives; empty for more than `most`, of which no single one can be the limit.
+
+    The kernel's schedstat, in which a thread that runs now may lack its last 4 ms.
+    """
+    tasks = [f"/proc/{pid}/task/{task}" for pid in pids for task in os.listdir(f"/proc/{pid}/task")]
+    times_ns = {}
+    for task in tasks if len(tasks) <= most else []:
+        with contextlib.suppress(OSError):  # it has ended, or the kernel does not tell
+            times_ns[task] = int(read_text(f"{task}/schedstat").split()[0])
+    return times_ns
+
+
 def memory_peak_kib(pids: Collection[int]) -> int:
     """Largest resident memory (VmHWM), summed over processes: pages that they share count for each."""
     total = 0

@@ -7,15 +7,18 @@ status `unavailable`; any other fault gives one line and status 1.
 
 import argparse
 import contextlib
+import hashlib
 import os
 import signal
 import sys
 import time
 from typing import Any
 
+import disturbance
 import flags
 import load
 import machine
+import machine_facts
 import progress
 import records
 import runs
@@ -34,25 +37,30 @@ def format_utc(seconds: float) -> str:
     return time.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds:03}+00:00", time.gmtime(whole))
 
 
-def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, int]:
-    """Load that is not measured (M19): its requests, which the server's counts include, and what it left behind."""
-    if arguments.warmup_s == 0:
-        return {"warmup_requests": 0, "leftover_connections": 0}
-    with load.running_load(
-        run.url,
-        connections=arguments.connections,
-        threads=run.threads,
-        duration_s=arguments.warmup_s,
-    ) as warmup:
-        requests = warmup.finish()["requests"]
+def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Load that is not measured (M19), but of which every response is checked: what it saw, and what it left behind."""
+    seen = {"warmup_requests": 0, "warmup_wrong_responses": 0}
+    if arguments.warmup_s > 0:
+        with load.running_load(
+            run.url,
+            connections=arguments.connections,
+            threads=run.threads,
+            duration_s=arguments.warmup_s,
+            expected_body=server_process.BODY.decode(),
+        ) as warmup:
+            result = warmup.finish()
+        seen["warmup_requests"] = result["requests"]
+        seen["warmup_wrong_responses"] = result["wrong_responses"]
     # What the server still does for connections that are gone must not be on the timed run's account.
     left = sockets.wait_until_closed(run.server.port, CLOSE_TIMEOUT_S)
-    return {"warmup_requests": requests, "leftover_connections": left}
+    return {**seen, "leftover_connections": left}
 
 
 def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     """The measured load: wrk's result, and what the kernel knows of server, client and connections."""
     pids = run.server.pids
+    threads_before_ns = machine.thread_times_ns(pids)
+    before = disturbance.read(pids, [], run.split)
     cpu_before_ns = machine.cpu_time_ns(pids)
     with load.running_load(
         run.url,
@@ -64,35 +72,104 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         elapsed_ns = (time.monotonic() - wrk.started_s) * 1e9
         client_cpu_ns = machine.cpu_time_ns([wrk.process.pid])
         server_cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
+        threads_ns = [
+            time_ns - threads_before_ns.get(thread, 0)
+            for thread, time_ns in machine.thread_times_ns(pids).items()
+        ]
+        disturbed = disturbance.between(
+            before, disturbance.read(pids, [wrk.process.pid], run.split), run.split
+        )
         bytes_sent = sockets.read_bytes_sent(run.server.port)
         result = wrk.finish()
     cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
-    missing = max(0, arguments.connections - len(bytes_sent))
+    requests = result["requests"]
     served = sum(1 for sent in bytes_sent if sent > 0)
+    unserved = max(0, arguments.connections - served)
     return {
         **result,
         "load_command": wrk.command,
         "errors": sum(result["errors_by_kind"].values()),
-        "server_cpu_ns_per_request": cpu_ns / result["requests"] if result["requests"] else None,
+        "server_cpu_ns_per_request": cpu_ns / requests if requests else None,
         "server_cpu_share": server_cpu_ns / elapsed_ns / len(run.split.server),
+        "server_busiest_thread_share": max(threads_ns) / elapsed_ns if threads_ns else None,
         "client_cpu_share": client_cpu_ns / elapsed_ns / run.threads,
         "server_memory_peak_kib": machine.memory_peak_kib(pids),
         "established_connections": len(bytes_sent),
-        "unserved_connections": max(0, arguments.connections - served),
-        "fairness_jain": sockets.fairness_jain([*bytes_sent, *[0] * missing]),
+        "unserved_connections": unserved,
+        "fairness_jain": sockets.fairness_jain(
+            [*bytes_sent, *[0] * (arguments.connections - len(bytes_sent))]
+        ),
+        "littles_law_ratio": littles_law_ratio(result, arguments.connections - unserved),
+        **disturbed,
         "raw_bytes_sent": bytes_sent,
     }
 
 
+def littles_law_ratio(result: dict[str, Any], served: int) -> float | None:
+    """Mean latency × throughput / connections, in a closed loop 1 (M9; Little 1961); None if nothing was served."""
+    if result["latency_mean_us"] is None or served == 0:
+        return None
+    return float(result["latency_mean_us"] / 1e6 * result["requests_per_second"] / served)
+
+
+def answers_as_before(run: runs.Run, arguments: argparse.Namespace) -> bool:
+    """Whether the server's answer is still the one that was checked. Raises RunError if there is none."""
+    try:
+        return server_process.verify(arguments.host, run.server.port) == run.response
+    except server_process.WrongAnswer:
+        return False
+    except server_process.RunError as error:
+        run.server.check_running()
+        raise server_process.RunError(f"after the run {error}") from None
+
+
+def counts_of_timed_run(
+    run: runs.Run,
+    warmup: list[sockets.Closed] | None,
+    timed: list[sockets.Closed] | None,
+) -> dict[str, int | None]:
+    """Connections and responses of the timed load, as the kernel and as the server counted them (M11).
+
+    None for what is not known: a server that tells no counts, or a kernel whose counts were missed. Taken off are the
+    checks before and after, each two requests on one connection, and the warm-up, by the kernel's count.
+    """
+    size = len(run.response)
+    checked = server_process.VERIFY_REQUESTS
+
+    def total(name: str) -> int:
+        return sum(worker.get(name, 0) for worker in run.server.counts)
+
+    counts: dict[str, int | None] = dict.fromkeys(
+        ("kernel_connections", "kernel_responses", "server_accepted", "server_requests")
+    )
+    if timed is not None:
+        counts["kernel_connections"] = len(timed) - 1
+        counts["kernel_responses"] = sum(closed.bytes_sent for closed in timed) // size - checked
+    if warmup is not None and run.server.counts:
+        counts["server_accepted"] = total("accepted") - len(warmup) - 1
+        responses = sum(closed.bytes_sent for closed in warmup) // size
+        counts["server_requests"] = total("requests") - responses - checked
+    return counts
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """A record's fields from the run on. Raises RunError, LoadError, Unavailable or OSError."""
-    with runs.started(arguments) as run:
-        warmup = warm_up(run, arguments)
-        started_s = time.time()
-        seen = timed_load(run, arguments)
+    """One attempt: a record's fields from the run on. Raises RunError, LoadError, Unavailable or OSError."""
+    with sockets.ClosedConnections() as closed, runs.started(arguments) as run:
+        port = run.server.port
+        try:
+            warmup = warm_up(run, arguments)
+            warmup_closed = closed.take(port)
+            started_s = time.time()
+            seen = timed_load(run, arguments)
+        except (OSError, load.LoadError):
+            run.server.check_running()  # if it has ended, that explains it
+            raise
+        seen["response_unchanged"] = answers_as_before(run, arguments)
         run.server.stop()
-    return {
+        counts = counts_of_timed_run(run, warmup_closed, closed.take(port))
+    seen = {
         "started": format_utc(started_s),
+        "connections": arguments.connections,
         "server_cpus": run.split.server,
         "load_cpus": run.split.load,
         "cpus_shared": run.split.shared,
@@ -100,28 +177,53 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "server_command": run.server.command,
         **seen,
         **warmup,
+        **counts,
         "server_counts": run.server.counts,
         "response": run.response.decode("latin-1"),
     }
+    raised = flags.flags_of(seen)
+    status = "invalid" if any(flag.invalidates for flag in raised) else "ok"
+    return {"status": status, "flags": [flag.name for flag in raised], **seen}
+
+
+def measure_undisturbed(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The first attempt that nothing disturbed, or the last, with those before it (M28).
+
+    What decides is is_disturbed alone, which sees nothing of the result: measuring until it looks good is impossible.
+    """
+    earlier: list[dict[str, Any]] = []
+    while True:
+        attempt = measure(arguments)
+        if not flags.is_disturbed(attempt) or len(earlier) == arguments.disturbed_retries:
+            return {**attempt, "attempts": len(earlier) + 1, "earlier_attempts": earlier}
+        earlier.append(attempt)
+
+
+def sha256_of(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The whole record: what was asked, what was seen, and what that makes of it."""
+    """The whole record: what was asked, on which machine, and what was seen."""
+    facts = machine_facts.facts_of_sweep()
     record: dict[str, Any] = {
         "schema_version": records.SCHEMA_VERSION,
         "server": arguments.server,
         "connections": arguments.connections,
         "repeat": arguments.repeat,
+        "position": arguments.position,
+        "seed": arguments.seed,
         "asked": {name: getattr(arguments, name) for name in ("duration_s", "warmup_s", "host")},
+        "machine": facts["machine_id"],
+        "facts": facts,
+        "binary_sha256": sha256_of(arguments.binary),
     }
     try:
-        seen = measure(arguments)
+        return {**record, **measure_undisturbed(arguments)}
     except server_process.Unavailable as reason:
         again = f"when that has changed, delete results/cells/{arguments.server}"
         return {**record, "status": "unavailable", "reason": f"{reason}; {again}", "flags": []}
-    raised = flags.flags_of({**record, **seen})
-    record["status"] = "invalid" if any(flag.invalidates for flag in raised) else "ok"
-    return {**record, "flags": [flag.name for flag in raised], **seen}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -130,6 +232,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("output", help="where the record goes")
     parser.add_argument("--server", help="its name in the record (default: the binary's)")
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--position", type=int, help="in the sweep's order, from 0")
+    parser.add_argument("--seed", type=int, help="of that order")
+    parser.add_argument(
+        "--disturbed-retries",
+        type=int,
+        default=2,
+        help="attempts after a disturbed one (%(default)s)",
+    )
     runs.add_arguments(parser, duration_s=2.0)
     arguments = parser.parse_args()
     arguments.server = arguments.server or os.path.basename(arguments.binary)

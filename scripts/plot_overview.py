@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 import plot_style
 import tables
+from cells import CONTROL_SUFFIX
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -20,7 +21,8 @@ class Figure(NamedTuple):
     unit: str
     formatter: Callable[[float, float], str]
     logarithmic: bool
-    limited_by_client: bool
+    with_limits: bool
+    of_client: bool  # by the client's clock
     notes: list[str]
 
 
@@ -32,7 +34,8 @@ FIGURES = {
         unit="requests per second",
         formatter=plot_style.format_count,
         logarithmic=False,
-        limited_by_client=True,
+        with_limits=True,
+        of_client=False,
         notes=[],
     ),
     "latency": Figure(
@@ -42,7 +45,8 @@ FIGURES = {
         unit="latency (logarithmic)",
         formatter=plot_style.format_microseconds,
         logarithmic=True,
-        limited_by_client=True,
+        with_limits=False,
+        of_client=True,
         notes=[
             "A closed loop: each connection waits for its answer before it asks again, so this is no response",
             "time of users who come whether or not the server is ready. Unserved connections are not in it.",
@@ -55,12 +59,17 @@ FIGURES = {
         unit="CPU time per request (logarithmic)",
         formatter=plot_style.format_microseconds,
         logarithmic=True,
-        limited_by_client=False,
+        with_limits=False,
+        of_client=False,
         notes=[
             "Lower is better. It also tells servers apart where wrk is the limit of throughput."
         ],
     ),
 }
+
+
+def without_control(table: pd.DataFrame) -> pd.DataFrame:
+    return table[~table["server"].str.endswith(CONTROL_SUFFIX)]
 
 
 def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[str]) -> None:
@@ -87,8 +96,20 @@ def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[st
 
 
 def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
+    cells, summary, machine_note = tables.of_main_machine(cells, summary)
+    cells, summary = without_control(cells), without_control(summary)
     servers = [str(name) for name in summary["server"].unique()]
-    figure, axes = plot_style.new_figure(10, 5.6)
+    if figure_of.with_limits:
+        height = 5.6 + 0.2 * len(servers)
+        figure, axes, limits = plot_style.new_figure_with_strip(10, height, rows=len(servers))
+        plot_style.draw_ceiling(axes, summary)
+        plot_style.draw_limiters(limits, summary, servers)
+        limits.set_title("limited by", loc="left", fontsize=9)
+        plot_style.limiter_legend(limits, summary)
+        connections_axes = limits
+    else:
+        figure, axes = plot_style.new_figure(10, 5.6)
+        connections_axes = axes
     for server in servers:
         color = plot_style.color_of(server)
         marker = plot_style.marker_of(server)
@@ -97,8 +118,10 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: st
         plot_style.draw_points(
             axes, its_cells, figure_of.column, figure_of.scale, color, marker, 16
         )
-    plot_style.set_connections_axis(axes, sorted(summary["connections"].unique()))
+    plot_style.set_connections_axis(connections_axes, sorted(summary["connections"].unique()))
     values = cells[figure_of.column] * figure_of.scale
+    if figure_of.with_limits:
+        values = pd.concat([values, summary["ceiling_requests_per_second"]])
     if figure_of.logarithmic:
         plot_style.set_logarithmic(axes, values)
     else:
@@ -109,11 +132,11 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: st
     label_lines(axes, summary, figure_of.column, servers)
     notes = [
         f"{plot_style.interval_note(summary)} Points: single runs; hollow, dotted line: connections were left "
-        "unserved; hollow alone: errors."
+        "unserved; hollow alone: invalid."
     ]
-    if figure_of.limited_by_client:
-        notes.append(plot_style.saturation_note(summary))
-    plot_style.add_notes(figure, [*notes, *figure_of.notes])
+    notes += plot_style.limiter_notes(summary) if figure_of.with_limits else []
+    notes += [plot_style.saturation_note(summary)] if figure_of.of_client else []
+    plot_style.add_notes(figure, [*notes, *figure_of.notes, machine_note])
     plot_style.save(figure, path)
 
 

@@ -7,17 +7,39 @@ import sys
 import pandas as pd
 import plot_style
 import tables
+from matplotlib.axes import Axes
+
+
+def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
+    """≥ where the load generator was the limit of what was measured."""
+    for point in summary[summary["at_ceiling"].eq(True)].itertuples():
+        axes.annotate(
+            "≥",
+            (point.connections, point.requests_per_second),
+            xytext=(-9, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=11,
+            fontweight="bold",
+        )
 
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
+    cells, summary, machine_note = tables.of_main_machine(cells, summary)
     server = str(summary["server"].iloc[0])
     color = plot_style.color_of(server)
-    figure, axes = plot_style.new_figure(7.5, 4.8)
+    figure, axes, limits = plot_style.new_figure_with_strip(7.5, 5.2, rows=1)
     column = "requests_per_second"
     plot_style.draw_interval(axes, summary, column, 1, color)
     plot_style.draw_points(axes, cells, column, 1, color, "o", 26)
-    plot_style.set_connections_axis(axes, list(summary["connections"]))
-    plot_style.start_at_zero(axes, cells[column])
+    plot_style.draw_ceiling(axes, summary)
+    mark_limits(axes, summary)
+    plot_style.draw_limiters(limits, summary, [server])
+    limits.set_yticks([0], ["limited by"])
+    plot_style.limiter_legend(limits, summary)
+    plot_style.set_connections_axis(limits, list(summary["connections"]))
+    highest = pd.concat([cells[column], summary["ceiling_requests_per_second"]])
+    plot_style.start_at_zero(axes, highest)
     axes.yaxis.set_major_formatter(plot_style.format_count)
     axes.set_ylabel("requests per second")
     axes.set_title(f"{server}: throughput", loc="left", fontweight="bold")
@@ -35,8 +57,10 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
             f"of {most['connections']:,}."
         )
     if (summary["repeats_invalid"] > 0).any():
-        notes.append("Hollow and off the line: runs with errors, which are not counted.")
-    plot_style.add_notes(figure, [*notes, plot_style.saturation_note(summary)])
+        notes.append(
+            "Hollow and off the line: invalid runs, which are not counted (flags in cells.csv)."
+        )
+    plot_style.add_notes(figure, [*notes, *plot_style.limiter_notes(summary), machine_note])
     plot_style.save(figure, path)
 
 

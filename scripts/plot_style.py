@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 # Paul Tol's "bright" and "dark" qualitative schemes (SRON/EPS/TN/09-002): told apart by colour-blind readers.
@@ -23,6 +24,15 @@ COLORS = {
 OTHER_COLORS = ["#882255", "#332288", "#999933", "#cc6677", "#000000"]
 MARKERS = "osD^vP*X<>"
 DPI = 150
+CEILING_COLOR = "#555555"
+# What limits a point: its colour, and a letter for those who do not see it.
+LIMITERS = {
+    "server-bound": ("#228833", "S"),
+    "client-bound": ("#ddaa33", "C"),
+    "latency-bound": ("#77aadd", "L"),
+    "disturbed": ("#999999", "?"),
+    "starving": ("#bb5566", "!"),
+}
 
 
 def color_of(server: str) -> str:
@@ -51,14 +61,35 @@ def format_microseconds(value: float, _position: float = 0) -> str:
     return f"{value:g} µs"
 
 
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_canvas(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    return figure
+
+
+def style_axes(axes: Axes) -> None:
     axes.grid(True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = new_canvas(width, height)
+    axes = figure.add_subplot()
+    style_axes(axes)
     return figure, axes
+
+
+def new_figure_with_strip(width: float, height: float, rows: int) -> tuple[Figure, Axes, Axes]:
+    """A figure whose plot has, below and over the same connections, a strip with so many rows."""
+    figure = new_canvas(width, height)
+    strip_inches = 0.25 * rows + 0.05
+    axes, strip = figure.subplots(
+        2, sharex=True, height_ratios=[height - strip_inches - 1.5, strip_inches]
+    )
+    style_axes(axes)
+    style_axes(strip)
+    return figure, axes, strip
 
 
 def set_connections_axis(axes: Axes, connections: list[int]) -> None:
@@ -136,6 +167,84 @@ def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, scale: float, 
     )
 
 
+def draw_ceiling(axes: Axes, summary: pd.DataFrame) -> None:
+    """What wrk itself can reach, over the number of connections."""
+    column = "ceiling_requests_per_second"
+    ceiling = summary.dropna(subset=[column]).drop_duplicates("connections")
+    ceiling = ceiling.sort_values("connections")
+    if ceiling.empty:
+        return
+    axes.plot(
+        ceiling["connections"],
+        ceiling[column],
+        color=CEILING_COLOR,
+        linestyle=(0, (4, 2)),
+        linewidth=1.1,
+        zorder=1,
+    )
+    last = ceiling.iloc[-1]
+    axes.annotate(
+        "ceiling",
+        (last["connections"], last[column]),
+        xytext=(-2, 5),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=CEILING_COLOR,
+    )
+
+
+def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None:
+    """A row for each server, from the top down: what limited it at each number of connections."""
+    for row, server in enumerate(servers):
+        points = summary[(summary["server"] == server) & summary["limiter"].notna()]
+        for point in points.itertuples():
+            color, letter = LIMITERS[str(point.limiter)]
+            axes.scatter(point.connections, row, marker="s", s=90, color=color)  # type: ignore[arg-type]
+            axes.text(
+                point.connections,  # type: ignore[arg-type]
+                row,
+                letter,
+                ha="center",
+                va="center_baseline",
+                fontsize=7,
+                color="white",
+                fontweight="bold",
+            )
+    axes.set_yticks(range(len(servers)), servers, fontsize=8)
+    axes.set_ylim(len(servers) - 0.5, -0.5)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def limiter_legend(axes: Axes, summary: pd.DataFrame) -> None:
+    """Beside draw_limiters: what its colours mean, those that occur."""
+    present = [name for name in LIMITERS if (summary["limiter"] == name).any()]
+    handles = [
+        Line2D([], [], marker="s", markersize=8, linestyle="", color=LIMITERS[name][0])
+        for name in present
+    ]
+    labels = [f"{LIMITERS[name][1]}  {name}" for name in present]
+    axes.legend(
+        handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8
+    )
+
+
+LIMITER_NOTES = {
+    "client-bound": "client-bound: wrk had no CPU left, or was within 10 % of its ceiling (dashed: against a server "
+    "that does not parse): ≥, the server could do more.",
+    "latency-bound": "latency-bound: neither was busy, both waited for the other's packets.",
+    "disturbed": "disturbed: something else on the machine had the CPUs.",
+    "starving": "starving: connections never got a response, wrk's figures are those of the others.",
+}
+
+
+def limiter_notes(summary: pd.DataFrame) -> list[str]:
+    """A line for each limiter that occurs and does not speak for itself."""
+    return [note for name, note in LIMITER_NOTES.items() if (summary["limiter"] == name).any()]
+
+
 def interval_note(summary: pd.DataFrame) -> str:
     if summary["requests_per_second_low"].isna().all():
         return "One repeat: no intervals."
@@ -143,13 +252,13 @@ def interval_note(summary: pd.DataFrame) -> str:
 
 
 def saturation_note(summary: pd.DataFrame) -> str:
-    """What a reader of throughput must know; empty if the client was never the limit."""
-    saturated = summary["flags"].fillna("").str.contains("client_saturated")
-    if not saturated.any():
+    """What a reader of latencies must know; empty if the client was never the limit."""
+    bound = summary["limiter"] == "client-bound"
+    if not bound.any():
         return ""
     return (
-        f"At {saturated.sum()} of {len(summary)} points wrk had no CPU left: there the server could do more, "
-        "and wrk's latencies leave out the time that requests waited in wrk."
+        f"At {bound.sum()} of {len(summary)} points wrk was the limit: "
+        "there its latencies leave out the time that requests waited in wrk."
     )
 
 

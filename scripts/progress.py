@@ -19,12 +19,18 @@ PROFILE_OVERHEAD_S = 1.5  # perf's end, and folding
 # Jobs that do not measure, in seconds each.
 JOBS_S = {
     "compile_server": 0.5,
+    "count_syscalls": 1.5,
     "draw_flamegraph": 0.4,
     "summarize_server": 0.9,
+    "summarize_ceiling": 0.9,
     "merge_tables": 0.1,
+    "merge_syscalls": 0.1,
+    "compare_servers": 0.9,
     "tabulate_results": 0.6,
     "plot_server": 1.2,
     "plot_overview": 1.3,
+    "plot_ranking": 1.3,
+    "plot_syscalls": 1.3,
 }
 
 
@@ -36,9 +42,10 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
-def write_plan(cells: int, cell_s: float, other_s: float) -> None:
+def write_plan(cells: int, cells_s: float, other_s: float) -> None:
+    """How many cells will be measured, the seconds that they take in all, and those of everything else."""
     os.makedirs(os.path.dirname(PLAN), exist_ok=True)
-    plan = {"cells": cells, "cell_s": cell_s, "other_s": other_s, "started_s": time.time()}
+    plan = {"cells": cells, "cells_s": cells_s, "other_s": other_s, "started_s": time.time()}
     with open(PLAN, "w") as file:
         json.dump(plan, file)
     with open(LOG, "w"):
@@ -47,7 +54,8 @@ def write_plan(cells: int, cell_s: float, other_s: float) -> None:
 
 def seconds_left(plan: dict[str, float], done: int, now_s: float) -> float:
     """Expected seconds: the cells that are left at the pace so far, and what is not cells as planned."""
-    pace_s = (now_s - plan["started_s"]) / done if done >= 5 else plan["cell_s"]
+    planned_s = plan["cells_s"] / plan["cells"]
+    pace_s = (now_s - plan["started_s"]) / done if done >= 5 else planned_s
     return (plan["cells"] - done) * pace_s + plan["other_s"]
 
 
@@ -71,6 +79,10 @@ def describe(record: dict[str, Any]) -> str:
         text += f", {record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each"
     if record["unserved_connections"]:
         text += f", {record['unserved_connections']} connections unserved"
+    if "disturbed" in record["flags"]:
+        text += f", disturbed in each of {record['attempts']} attempts"
+    elif record["attempts"] > 1:
+        text += f", attempt {record['attempts']}: disturbed before"
     if record["status"] != "ok":
         text += f", {record['status']}: {', '.join(record['flags'])}"
     return text

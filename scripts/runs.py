@@ -37,20 +37,23 @@ def started(arguments: argparse.Namespace) -> Iterator[Run]:
     Raises RunError, or Unavailable if this machine cannot run the server.
     """
     machine.raise_open_files_limit()
+    allowed = os.sched_getaffinity(0)
     split = machine.CpuSplit(machine.read_cores())
-    os.sched_setaffinity(0, split.load)
     workers = machine.workers_for(arguments.workers, split)
-    with server_process.running_server(
-        arguments.binary,
-        host=arguments.host,
-        workers=workers,
-        prefix=["taskset", "--cpu-list", machine.format_cpu_list(split.server)],
-    ) as server:
-        response = server_process.verify(arguments.host, server.port)
-        threads = load.threads_for(arguments.connections, len(split.load))
-        yield Run(
-            server, load.url_of(arguments.host, server.port), split, threads, workers, response
-        )
+    threads = load.threads_for(arguments.connections, len(split.load))
+    os.sched_setaffinity(0, split.load)
+    try:
+        with server_process.running_server(
+            arguments.binary,
+            host=arguments.host,
+            workers=workers,
+            prefix=["taskset", "--cpu-list", machine.format_cpu_list(split.server)],
+        ) as server:
+            response = server_process.verify(arguments.host, server.port)
+            url = load.url_of(arguments.host, server.port)
+            yield Run(server, url, split, threads, workers, response)
+    finally:
+        os.sched_setaffinity(0, allowed)  # another run may follow
 
 
 def _exit(number: int, _frame: object) -> NoReturn:

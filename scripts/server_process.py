@@ -17,12 +17,17 @@ STARTUP_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
 EX_UNAVAILABLE = 69  # sysexits.h: the machine refuses what the server needs
 BODY = b"Hello, World!"
+VERIFY_REQUESTS = 2  # on one connection
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LISTENING = re.compile(r"listening on \[.*\]:(\d+)\n")
 
 
 class RunError(Exception):
     """A run that failed; the text is one line for the user."""
+
+
+class WrongAnswer(RunError):
+    """The server answers, but not as it must."""
 
 
 class Unavailable(Exception):
@@ -42,10 +47,14 @@ class Server:
     def pids(self) -> list[int]:
         return machine.processes_of(self.process.pid)
 
-    def stop(self) -> None:
-        """End it with SIGTERM and read its counts; RunError if it had ended before or does not end."""
+    def check_running(self) -> None:
+        """RunError if it has ended."""
         if self.process.poll() is not None:
             raise RunError(f"the server ended during the run: {describe_end(self.process)}")
+
+    def stop(self) -> None:
+        """End it with SIGTERM and read its counts; RunError if it had ended before or does not end."""
+        self.check_running()
         self.process.terminate()
         try:
             output, error = self.process.communicate(timeout=STOP_TIMEOUT_S)
@@ -124,34 +133,34 @@ def _receive_response(connection: socket.socket) -> bytes:
         head, separator, body = data.partition(b"\r\n\r\n")
         length = re.search(rb"(?im)^content-length:[ \t]*(\d+)[ \t]*\r?$", head)
         if separator and not length:
-            raise RunError(f"its response has no Content-Length: {head!r}")
+            raise WrongAnswer(f"its response has no Content-Length: {head!r}")
         if separator and length and len(body) >= int(length[1]):
             return data
         chunk = connection.recv(65536)
         if not chunk:
-            raise RunError(f"it closed the connection after {data!r}")
+            raise WrongAnswer(f"it closed the connection after {data!r}")
         data += chunk
 
 
 def verify(host: str, port: int) -> bytes:
-    """Ask twice on one connection; the response, which must be right, whole and the same (M4).
+    """Ask VERIFY_REQUESTS times on one connection; the response, which must be right, whole and the same (M4).
 
-    Raises RunError with what is wrong.
+    Raises WrongAnswer with what is wrong, or RunError if there is no answer.
     """
     try:
         with socket.create_connection((host, port), timeout=STARTUP_TIMEOUT_S) as connection:
             answers = []
-            for _ in range(2):
+            for _ in range(VERIFY_REQUESTS):
                 connection.sendall(REQUEST)
                 answers.append(_receive_response(connection))
     except OSError as error:
         raise RunError(f"the server does not answer: {error}") from None
-    except RunError as error:
-        raise RunError(f"the server's answer is wrong: {error}") from None
+    except WrongAnswer as error:
+        raise WrongAnswer(f"the server's answer is wrong: {error}") from None
     if not answers[0].startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
-        raise RunError(f"the server's answer is no 200: {answers[0][:80]!r}")
+        raise WrongAnswer(f"the server's answer is no 200: {answers[0][:80]!r}")
     if answers[0].partition(b"\r\n\r\n")[2] != BODY:
-        raise RunError(f"the server's body is not {BODY!r}: {answers[0][-80:]!r}")
+        raise WrongAnswer(f"the server's body is not {BODY!r}: {answers[0][-80:]!r}")
     if answers[0] != answers[1]:
-        raise RunError(f"the server's second answer differs: {answers[1][:160]!r}")
+        raise WrongAnswer(f"the server's second answer differs: {answers[1][:160]!r}")
     return answers[0]

@@ -1,9 +1,17 @@
 """What the kernel knows of a server's connections, which the load generator cannot see (M10, M12)."""
 
+import contextlib
+import errno
+import os
 import re
+import select
+import socket
+import struct
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 _SENT = re.compile(r"\bbytes_sent:(\d+)")
 
@@ -47,6 +55,96 @@ def wait_until_closed(port: int, timeout_s: float) -> int:
             break
         time.sleep(0.01)
     return left
+
+
+class Closed(NamedTuple):
+    """A TCP socket that the kernel has destroyed, with its final count."""
+
+    port: int  # its own
+    peer_port: int  # 0: a listener
+    bytes_sent: int
+
+
+# linux/sock_diag.h, linux/inet_diag.h, linux/tcp.h
+_NETLINK_SOCK_DIAG = 4
+_TCP_DESTROY_GROUPS = 1 << 0 | 1 << 2  # of IPv4 and of IPv6
+_SO_RCVBUFFORCE = 33
+_NLMSG_HEADER_SIZE, _INET_DIAG_MSG_SIZE = 16, 72
+_INET_DIAG_INFO = 2
+_BYTES_SENT_AT = 200  # in struct tcp_info, since Linux 4.19
+
+
+def parse_closed(message: bytes) -> Closed | None:
+    """A netlink message about a destroyed socket, headers included; None if it lacks struct tcp_info."""
+    if len(message) < _NLMSG_HEADER_SIZE + _INET_DIAG_MSG_SIZE:
+        return None
+    port, peer_port = struct.unpack_from("!HH", message, _NLMSG_HEADER_SIZE + 4)
+    at = _NLMSG_HEADER_SIZE + _INET_DIAG_MSG_SIZE
+    while at + 4 <= len(message):
+        size, kind = struct.unpack_from("=HH", message, at)
+        if kind == _INET_DIAG_INFO and size >= 4 + _BYTES_SENT_AT + 8:
+            (sent,) = struct.unpack_from("=Q", message, at + 4 + _BYTES_SENT_AT)
+            return Closed(port, peer_port, sent)
+        at += max(4, (size + 3) & ~3)
+    return None
+
+
+class ClosedConnections:
+    """What the kernel counted on each connection, told when it is gone (the sock_diag multicast, as `ss -E`).
+
+    Exact to the byte, and at no cost while a load runs. A context manager; OSError if the kernel has no such multicast.
+    """
+
+    RECEIVE_BUFFER_BYTES = 16 << 20
+
+    def __init__(self) -> None:
+        self._stop = os.eventfd(0)
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_SOCK_DIAG)
+        self._messages: list[bytes] = []
+        self._overrun = False
+        # Reads as they come: thousands of sockets that close at once would overrun the buffer.
+        self._thread = threading.Thread(target=self._receive)
+
+    def __enter__(self) -> "ClosedConnections":
+        with contextlib.suppress(
+            PermissionError
+        ):  # then the buffer is as large as the kernel likes
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, self.RECEIVE_BUFFER_BYTES)
+        self._socket.bind((0, _TCP_DESTROY_GROUPS))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.eventfd_write(self._stop, 1)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._socket.close()
+        os.close(self._stop)
+
+    def _receive(self) -> None:
+        watched = [self._socket.fileno(), self._stop]
+        while self._stop not in select.select(watched, [], [])[0]:
+            self._drain()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                try:
+                    self._messages.append(self._socket.recv(8192))
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    self._overrun = True
+
+    def take(self, port: int) -> list[Closed] | None:
+        """Connections of the server on this port that are gone since the last call; None if some were missed."""
+        messages, self._messages = self._messages, []
+        overrun, self._overrun = self._overrun, False
+        closed = [parse_closed(message) for message in messages]
+        if overrun or None in closed:
+            return None
+        return [one for one in closed if one and one.port == port and one.peer_port]
 
 
 def fairness_jain(shares: Sequence[float]) -> float:

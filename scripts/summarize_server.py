@@ -4,6 +4,7 @@
 import argparse
 import sys
 
+import pandas as pd
 import records
 import tables
 from cells import Cell, record_path
@@ -16,6 +17,7 @@ def main() -> int:
     parser.add_argument("summary", help="the table of the summary to write")
     parser.add_argument("--connections", type=int, nargs="+", required=True)
     parser.add_argument("--repeats", type=int, required=True)
+    parser.add_argument("--ceiling", help="the ceiling's summary, if this is not the ceiling")
     arguments = parser.parse_args()
     wanted = [
         Cell(arguments.server, connections, repeat)
@@ -24,11 +26,12 @@ def main() -> int:
     ]
     try:
         cells = tables.cell_table(records.read(record_path(cell)) for cell in wanted)
+        ceiling = pd.read_csv(arguments.ceiling) if arguments.ceiling else None
     except (ValueError, KeyError, OSError) as error:
         print(f"summarize_server: {error}", file=sys.stderr)
         return 1
     tables.write_table(cells, arguments.cells)
-    tables.write_table(tables.summary_table(cells), arguments.summary)
+    tables.write_table(tables.summary_table(cells, ceiling), arguments.summary)
     return 0
 
 

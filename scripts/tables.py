@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from flags import SATURATED_SHARE
 from scipy.special import stdtrit
+
+CEILING_TOLERANCE = 0.1
 
 CELL_COLUMNS = [
     "server",
@@ -33,9 +36,25 @@ CELL_COLUMNS = [
     "latency_synthetic_share",
     "workers",
     "started",
+    "machine",
+    "position",
+    "seed",
+    "attempts",
+    "server_busiest_thread_share",
+    "littles_law_ratio",
+    "kernel_connections",
+    "kernel_responses",
+    "server_accepted",
+    "server_requests",
+    "steal_share",
+    "foreign_cpu_share",
+    "cpu_pressure_share",
+    "client_wait_share",
+    "server_wait_share",
 ]
 COUNTS = ["requests", "errors", "unserved_connections", "established_connections"]
-COUNTS += ["server_memory_peak_kib", "workers"]
+COUNTS += ["server_memory_peak_kib", "workers", "position", "seed", "attempts"]
+COUNTS += ["kernel_connections", "kernel_responses", "server_accepted", "server_requests"]
 
 # Summarized as the geometric mean over repeats with an interval.
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
@@ -70,8 +89,11 @@ def _with_interval(name: str, middle: float, values: "pd.Series[float]") -> dict
     return {name: middle, f"{name}_low": middle / factor, f"{name}_high": middle * factor}
 
 
-def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
-    """One row of the summary, from the cells of one server and number of connections; invalid ones are only counted."""
+def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, Any]:
+    """One row of the summary, from the cells of one machine, server and number of connections.
+
+    Invalid cells are only counted. `ceiling`: the ceiling's row for the same machine and connections, or nothing.
+    """
     valid = cells[cells["status"] == "ok"]
     row: dict[str, Any] = {
         f"repeats_{status}": int((cells["status"] == status).sum())
@@ -92,28 +114,102 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     row["latency_max_us"] = valid["latency_max_us"].max()
     cost = valid["server_cpu_ns_per_request"]
     row |= _with_interval("server_cpu_ns_per_request", cpu_ns / requests, cost)
-    row["server_cpu_share"] = valid["server_cpu_share"].mean()
-    row["client_cpu_share"] = valid["client_cpu_share"].mean()
+    for name in ("server_cpu_share", "server_busiest_thread_share", "client_cpu_share"):
+        row[name] = valid[name].mean()
     row["unserved_connections"] = valid["unserved_connections"].max()
     row["fairness_jain"] = valid["fairness_jain"].min()
     row["server_memory_peak_kib"] = valid["server_memory_peak_kib"].max()
+    row["disturbed_share"] = (
+        valid["flags"].str.split(";").map(lambda names: "disturbed" in names).mean()
+    )
+    row["limiter"] = limiter_of(row, ceiling)
+    row["ceiling_requests_per_second"] = ceiling.get("requests_per_second", math.nan)
+    row["at_ceiling"] = is_at_ceiling(row, ceiling)
     return row
 
 
-SUMMARY_COLUMNS = ["server", "connections", "repeats_ok", "repeats_invalid", "repeats_unavailable"]
+def is_saturated(share: float) -> bool:
+    return share >= SATURATED_SHARE
+
+
+def is_at_ceiling(point: dict[str, Any], ceiling: dict[str, Any]) -> bool:
+    """Whether a server's throughput is that of the load generator: then the server could do more (M8).
+
+    Only where the load generator was busy at its ceiling; with few connections round trips are the limit of both.
+    """
+    return (
+        is_saturated(ceiling.get("client_cpu_share", math.nan))
+        and point["requests_per_second"] >= (1 - CEILING_TOLERANCE) * ceiling["requests_per_second"]
+    )
+
+
+def limiter_of(point: dict[str, Any], ceiling: dict[str, Any]) -> str:
+    """What kept a point's throughput from being higher (M7), from its own means over valid repeats.
+
+    A client without CPU left comes before a server without: when both are busy, a faster server would gain little.
+    """
+    if point["unserved_connections"] > 0:
+        return "starving"
+    if is_saturated(point["client_cpu_share"]):
+        return "client-bound"
+    if is_saturated(point["server_cpu_share"]) or is_saturated(
+        point["server_busiest_thread_share"]
+    ):
+        return "server-bound"
+    if is_at_ceiling(point, ceiling):
+        return "client-bound"
+    return "disturbed" if point["disturbed_share"] >= 0.5 else "latency-bound"
+
+
+SUMMARY_COLUMNS = ["machine", "server", "connections"]
+SUMMARY_COLUMNS += ["repeats_ok", "repeats_invalid", "repeats_unavailable"]
 for _name in ("requests_per_second", *AVERAGED, "server_cpu_ns_per_request"):
     SUMMARY_COLUMNS += [_name, f"{_name}_low", f"{_name}_high"]
-SUMMARY_COLUMNS += ["latency_max_us", "server_cpu_share", "client_cpu_share"]
+SUMMARY_COLUMNS += ["latency_max_us", "server_cpu_share", "server_busiest_thread_share"]
+SUMMARY_COLUMNS += [
+    "client_cpu_share",
+    "disturbed_share",
+    "limiter",
+    "ceiling_requests_per_second",
+    "at_ceiling",
+]
 SUMMARY_COLUMNS += ["unserved_connections", "fairness_jain", "server_memory_peak_kib", "flags"]
+POINT = ["machine", "server", "connections"]
 
 
-def summary_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row for each server and number of connections, in the order in which they come."""
-    rows = [
-        {"server": server, "connections": connections, **_summarize_point(point)}
-        for (server, connections), point in cells.groupby(["server", "connections"], sort=False)
-    ]
+def summary_table(cells: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A row for each machine, server and number of connections, in the order in which they come (M36).
+
+    `ceiling`: the summary of the ceiling, if there is one.
+    """
+    ceilings: dict[Any, Any] = {}
+    if ceiling is not None:
+        measured = ceiling.dropna(subset=["requests_per_second"]).to_dict("records")
+        ceilings = {(row["machine"], row["connections"]): row for row in measured}
+    rows = []
+    for point, point_cells in cells.groupby(POINT, sort=False, dropna=False):
+        identity = dict(zip(POINT, point, strict=True))
+        its_ceiling = ceilings.get((identity["machine"], identity["connections"]), {})
+        rows.append({**identity, **_summarize_point(point_cells, its_ceiling)})
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def main_machine(summary: pd.DataFrame) -> str:
+    """The machine that most cells are of: the one that is drawn where there are several."""
+    return str(summary.groupby("machine", sort=False)["repeats_ok"].sum().idxmax())
+
+
+def of_main_machine(
+    cells: pd.DataFrame, summary: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """The rows of the machine that most cells are of, and a note if there are others, which are never mixed (M36)."""
+    machines = summary["machine"].unique()
+    if len(machines) == 1:
+        return cells, summary, ""
+    main = main_machine(summary)
+    others = int((cells["machine"] != main).sum())
+    note = f"Only machine {main}: {others} cells are of other machines and are not drawn."
+    return cells[cells["machine"] == main], summary[summary["machine"] == main], note
 
 
 def write_table(table: pd.DataFrame, path: str) -> None:

@@ -8,8 +8,24 @@ from typing import Any
 
 import flags
 import pandas as pd
+import tables
+from cells import CONTROL_SUFFIX
 
 UNAVAILABLE = "-"
+LIMITED_BY = {
+    "server-bound": "server",
+    "client-bound": "wrk",
+    "latency-bound": "round trip",
+    "disturbed": "disturbance",
+    "starving": "starving",
+}
+# Told in the notes; the others are seen in the table, or are what limits a point.
+TOLD = {flag.name for flag in flags.FLAGS} - {
+    "unserved_connections",
+    "client_saturated",
+    "server_not_saturated",
+    "littles_law",
+}
 
 
 def best_point(points: pd.DataFrame) -> dict[str, Any] | None:
@@ -30,12 +46,12 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
     low, high = best["requests_per_second_low"], best["requests_per_second_high"]
     return {
         "server": server,
-        "requests/s": f"{best['requests_per_second']:,.0f}",
+        "requests/s": f"{'≥ ' if best['at_ceiling'] is True else ''}{best['requests_per_second']:,.0f}",
         "95 % interval": f"{low:,.0f}–{high:,.0f}" if pd.notna(low) else UNAVAILABLE,
         "at connections": f"{best['connections']:,}",
         "p99 µs": f"{best['latency_p99_us']:,.0f}",
         "CPU µs/request": f"{best['server_cpu_ns_per_request'] / 1000:.2f}",
-        "wrk busy": f"{best['client_cpu_share']:.0%}",
+        "limited by": LIMITED_BY[best["limiter"]],
         "unserved": unserved,
     }
 
@@ -43,22 +59,18 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
 def _notes(summary: pd.DataFrame) -> list[str]:
     """A line for each thing that a reader of the table must know, with how many points it concerns."""
     notes = [
-        "Each server at its highest throughput, with its interval over repeats; unserved: connections",
-        "that never got a response, at the largest number of connections. wrk's loop is closed, so p99",
-        "is no response time of users who come whether or not the server is ready.",
+        "Each server at its highest throughput, with its interval over repeats; ≥: wrk was the limit, the server",
+        "could do more; unserved: connections that never got a response, at the largest number of connections.",
+        "wrk's loop is closed, so p99 is no response time of users who come whether or not the server is ready.",
     ]
     raised = summary["flags"].fillna("").str.split(";")
-    for flag in (
-        flags.ERRORS,
-        flags.NO_REQUESTS,
-        flags.MISSING,
-        flags.LEFTOVER,
-        flags.CLIENT_SATURATED,
-        flags.SHARED_CPUS,
-    ):
+    for flag in flags.FLAGS:
         count = sum(flag.name in names for names in raised)
-        if count:
-            notes.append(f"{flag.name} at {count} of {len(summary)} points: {flag.meaning}.")
+        if flag.name in TOLD and count:
+            effect = "invalid, not counted" if flag.invalidates else "counted"
+            notes.append(
+                f"{flag.name} at {count} of {len(summary)} points ({effect}): {flag.meaning}. {flag.hint}."
+            )
     unavailable = summary.loc[summary["repeats_unavailable"] > 0, "server"].unique()
     if len(unavailable):
         notes.append(f"unavailable on this machine: {', '.join(unavailable)} (see results/cells).")
@@ -66,7 +78,9 @@ def _notes(summary: pd.DataFrame) -> list[str]:
 
 
 def tabulate(summary: pd.DataFrame) -> str:
-    rows = [_row(str(server), points) for server, points in summary.groupby("server", sort=False)]
+    main = summary[summary["machine"] == tables.main_machine(summary)]
+    compared = main[~main["server"].str.endswith(CONTROL_SUFFIX)]
+    rows = [_row(str(server), points) for server, points in compared.groupby("server", sort=False)]
     table = pd.DataFrame(rows).fillna(UNAVAILABLE)
     widths = [max(len(str(value)) for value in [name, *table[name]]) for name in table.columns]
     lines = []
@@ -78,7 +92,13 @@ def tabulate(summary: pd.DataFrame) -> str:
         )
         lines.append(line)
     lines.insert(1, "-" * len(lines[0]))
-    return "\n".join([*lines, "", *_notes(summary)]) + "\n"
+    notes = _notes(main)
+    if len(main) < len(summary):
+        notes.append(
+            f"{len(summary) - len(main)} points are of other machines than {main['machine'].iloc[0]} "
+            "and are not in this table; they are never mixed."
+        )
+    return "\n".join([*lines, "", *notes]) + "\n"
 
 
 def main() -> int:

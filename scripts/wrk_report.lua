@@ -1,4 +1,23 @@
 -- wrk's results as one JSON line, the last of its output: the full latency histogram instead of four figures.
+-- With a body as argument (wrk ... URL -- BODY) every response is compared with it, at a tenth of what wrk can do.
+
+local threads = {}
+
+function setup(thread)
+    table.insert(threads, thread)
+end
+
+function init(arguments)
+    local expected = arguments[1]
+    wrong_responses = 0
+    if expected then
+        response = function(status, _, body)
+            if status < 400 and body ~= expected then
+                wrong_responses = wrong_responses + 1
+            end
+        end
+    end
+end
 
 -- latency(i) walks the histogram from its start, so reading all of it takes up to seconds when latencies are long.
 -- The array behind it (struct stats of wrk's stats.h) is read in one pass, if it proves to be what we take it for.
@@ -50,9 +69,13 @@ function done(summary, latency, requests)
     for _, kind in ipairs({ "connect", "read", "write", "status", "timeout" }) do
         table.insert(errors, string.format('"%s": %d', kind, summary.errors[kind]))
     end
+    local wrong = 0
+    for _, thread in ipairs(threads) do
+        wrong = wrong + thread:get("wrong_responses")
+    end
     io.write(string.format(
-        '{"duration_us": %.0f, "requests": %.0f, "bytes": %.0f, "errors": {%s}, '
+        '{"duration_us": %.0f, "requests": %.0f, "bytes": %.0f, "errors": {%s}, "wrong_responses": %d, '
             .. '"histogram": {"latency_us": %s, "count": %s}}\n',
-        summary.duration, summary.requests, summary.bytes, table.concat(errors, ", "),
+        summary.duration, summary.requests, summary.bytes, table.concat(errors, ", "), wrong,
         json_list(values), json_list(counts)))
 end

@@ -55,6 +55,10 @@ WRONG = {
         ["compile.compiler", "'gcc; true'"],
     ),
     "a missing compiler": ("compile: {compiler: no-such-cc}", ["compile.compiler", "no-such-cc"]),
+    "unknown control": ("control: server_pol", ["control", "server_pol", "'server_poll'"]),
+    "the ceiling as a server": ("servers: [ceiling]", ["servers[0]", "ceiling.c", "allowed:"]),
+    "no repeats of the ceiling": ("ceiling: {repeats: 0}", ["ceiling.repeats", "found 0"]),
+    "many retries": ("disturbed_retries: 99", ["disturbed_retries", "99", "0 to 20"]),
     "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
 }
 
@@ -96,11 +100,11 @@ def test_defaults_of_schema_are_those_of_the_file() -> None:
 
 
 def test_names_of_other_plots_are_reserved(tmp_path: Path) -> None:
-    names = ["overview_cpu", "server_flamegraph"]
+    names = ["overview_cpu", "server_flamegraph", "ranking", "syscalls", "server_control"]
     for name in names:
         (tmp_path / f"{name}.c").touch()
-    config = {**DEFAULT, "servers": names}
-    assert len(sweep_faults(config, tmp_path, open_files_limit=20000)) == 2
+    config = {**DEFAULT, "servers": names, "control": None}
+    assert len(sweep_faults(config, tmp_path, open_files_limit=20000)) == len(names)
 
 
 def test_limit_of_open_files_leaves_room_for_other_files() -> None:

@@ -47,6 +47,7 @@ def report(histogram: dict[int, int], requests: int, duration_us: int, timeouts:
         "requests": requests,
         "bytes": 78 * requests,
         "errors": errors,
+        "wrong_responses": 0,
         "histogram": {"latency_us": list(histogram), "count": list(histogram.values())},
     }
     return "Running 1s test\nRequests/sec: 5\n" + json.dumps(line) + "\n"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import profile_server
 import pytest
@@ -23,6 +24,7 @@ from checkouts import (
 SERVERS = sorted(path.stem for path in (ROOT / "servers").glob("server*.c"))
 EVENT_DRIVEN = [name for name in SERVERS if name not in ("server", "server_thread")]
 FIGURES = ("throughput", "latency", "cpu")
+CONTROL = "server_poll_control"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def cells(smoke: tuple[Path, str]) -> list[dict[str, str]]:
 
 
 def test_every_cell_of_the_sweep_has_its_row(cells: list[dict[str, str]]) -> None:
-    expected = {(server, connections) for server in SERVERS for connections in ("1", "100")}
+    expected = {(name, count) for name in [*SERVERS, CONTROL] for count in ("1", "100")}
     assert {(cell["server"], cell["connections"]) for cell in cells} == expected
     assert len(cells) == len(expected)
 
@@ -52,7 +54,11 @@ def test_every_field_is_filled(cells: list[dict[str, str]]) -> None:
     for cell in cells:
         if cell["status"] != "unavailable":
             empty = {name for name, value in cell.items() if value == ""}
-            assert empty <= {"flags"}, cell
+            # Not told of a server with more threads than CPUs, or with very many.
+            of_threads = {"cpu_pressure_share", "server_wait_share", "server_busiest_thread_share"}
+            assert empty <= {"flags", *of_threads}, cell
+            if cell["server"] in EVENT_DRIVEN and not cell["server"].endswith("_multitask"):
+                assert not empty & of_threads or "shared_cpus" in cell["flags"], cell
 
 
 def test_only_io_uring_may_be_unavailable(cells: list[dict[str, str]]) -> None:
@@ -82,13 +88,14 @@ def test_server_counts_agree_with_the_client(smoke: tuple[Path, str]) -> None:
         if record["status"] == "unavailable":
             continue
         counted = sum(worker["requests"] for worker in record["server_counts"])
-        answered = record["requests"] + record["warmup_requests"] + 2
+        answered = record["requests"] + record["warmup_requests"] + 2 * 2
         assert 0 <= counted - answered <= 2 * record["connections"], path
 
 
 def test_all_pictures_are_there(smoke: tuple[Path, str]) -> None:
     plots = smoke[0] / "plots"
     expected = {f"overview_{figure}.png" for figure in FIGURES}
+    expected |= {"ranking.png", "syscalls.png"}
     for server in SERVERS:
         expected |= {f"{server}.png", f"{server}_flamegraph.png", f"{server}_flamegraph.svg"}
     assert {path.name for path in plots.iterdir()} == expected
@@ -129,9 +136,60 @@ def table_order() -> list[str]:
 
 
 def test_console_tells_the_expected_time_and_the_time_left(smoke: tuple[Path, str]) -> None:
-    assert "16 cells and 8 profiles to run, about " in smoke[1]
-    assert "[16/16, " in smoke[1]
-    assert smoke[1].count(" left] ") == 16
+    assert "18 cells, 2 runs of the ceiling and 8 profiles to run, about " in smoke[1]
+    assert "[20/20, " in smoke[1]
+    assert smoke[1].count(" left] ") == 20
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    paths = [*folder.glob("results/cells/*/*.json"), *folder.glob("results/ceiling/*.json")]
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def assert_measured_in_order(records: list[dict[str, Any]]) -> None:
+    measured = sorted(
+        (record["started"], record["position"]) for record in records if "started" in record
+    )
+    positions = [position for _, position in measured]
+    assert positions == sorted(positions)
+    assert len(set(positions)) == len(positions)
+
+
+def test_cells_are_measured_in_the_order_that_their_records_say(smoke: tuple[Path, str]) -> None:
+    records = records_of(smoke[0])
+    assert len(records) == 20
+    assert {record["seed"] for record in records} == {1}
+    assert {record["position"] for record in records} == set(range(20))
+    assert_measured_in_order(records)
+
+
+def test_every_point_says_what_limited_it(smoke: tuple[Path, str]) -> None:
+    with (smoke[0] / "results/summary.csv").open() as file:
+        points = list(csv.DictReader(file))
+    for point in points:
+        if point["repeats_ok"] != "0":
+            assert point["limiter"].endswith("-bound") or point["limiter"] == "starving", point
+            assert float(point["ceiling_requests_per_second"]) > 0
+
+
+def test_machine_is_named_in_every_record(smoke: tuple[Path, str]) -> None:
+    facts = json.loads((smoke[0] / "results/machine.json").read_text())
+    for record in records_of(smoke[0]):
+        assert record["machine"] == facts["machine_id"]
+        assert record["facts"] == facts
+        assert len(record["binary_sha256"]) == 64
+    with (smoke[0] / "results/summary.csv").open() as file:
+        assert {row["machine"] for row in csv.DictReader(file)} == {facts["machine_id"]}
+
+
+def test_verdicts_compare_every_pair_and_the_control(smoke: tuple[Path, str]) -> None:
+    with (smoke[0] / "results/verdicts.csv").open() as file:
+        whole = [row for row in csv.DictReader(file) if row["connections"] == "all"]
+    pairs = {(row["server"], row["other"]) for row in whole}
+    assert len(pairs) == 8 * 7 / 2 + 1
+    assert ("server_poll", CONTROL) in pairs
+    assert len(whole) == 2 * len(pairs)
+    assert all(row["verdict"] for row in whole)
 
 
 def test_second_run_does_nothing(smoke: tuple[Path, str]) -> None:
@@ -206,6 +264,7 @@ def test_interrupted_sweep_leaves_nothing_and_goes_on(
     again = run_snakemake(checkout, "--configfile", "slow.yaml")
     assert again.returncode == 0, again.stdout
     assert len(list(checkout.glob("results/cells/*/*.json"))) == 12
+    assert_measured_in_order(records_of(checkout))
     assert {path: path.stat().st_mtime_ns for path in records} == records
 
 
@@ -219,6 +278,7 @@ def test_two_sweeps_in_two_checkouts_do_not_overlap(tmp_path: Path) -> None:
     assert [sweep.wait(timeout=120) for sweep in sweeps] == [0, 0]
     spans = []
     for checkout in checkouts:
+        assert_measured_in_order(records_of(checkout))
         for path in checkout.glob("results/cells/*/*.json"):
             record = json.loads(path.read_text())
             start = time.mktime(time.strptime(record["started"][:19], "%Y-%m-%dT%H:%M:%S"))
@@ -244,3 +304,44 @@ def test_failing_server_stops_no_other(tmp_path: Path) -> None:
     assert "the server did not start: status 3 (cannot serve)" in run.stdout
     assert (checkout / "plots/server_epoll.png").exists()
     assert not (checkout / "results/cells/server_broken/c2_r1.json").exists()
+
+
+FAULTS = {
+    "starves": "unserved_connections",
+    "wrong_body": "wrong_responses",
+    "errors": "error_responses",
+    "closes": "connections_disagree",
+}
+FAILURES = {
+    "crashes": "the server ended during the run: SIGABRT",
+    "hangs": "after the run the server does not answer: timed out",
+}
+
+
+def test_faulty_servers_are_caught_and_the_others_results_stay(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    source = (ROOT / "tests/faulty/server_faulty.c").read_text()
+    names = [f"server_{fault}" for fault in (*FAULTS, *FAILURES)]
+    for name in names:
+        (checkout / f"servers/{name}.c").write_text(source)
+    (checkout / "overlay.yaml").write_text(
+        f"servers: [server_epoll, {', '.join(names)}]\nconnections: [10]\nrepeats: 1\n"
+        "duration_s: 1\nwarmup_s: 0.3\ndisturbed_retries: 0\nceiling: {repeats: 1}\n"
+    )
+    pictures = [f"plots/{name}.png" for name in ("server_epoll", *names)]
+    run = run_snakemake(checkout, *pictures, "--configfile", "overlay.yaml")
+    assert run.returncode != 0
+    for fault, flag in FAULTS.items():
+        with (checkout / f"results/cells/server_{fault}.csv").open() as file:
+            (cell,) = csv.DictReader(file)
+        assert flag in cell["flags"].split(";"), cell
+        assert cell["status"] == ("ok" if fault == "starves" else "invalid")
+        with (checkout / f"results/summary/server_{fault}.csv").open() as file:
+            (point,) = csv.DictReader(file)
+        assert point["limiter"] == ("starving" if fault == "starves" else "")
+    for fault, said in FAILURES.items():
+        line = f"measure_cell: server_{fault}, 10 connections, repeat 1: {said}"
+        assert line in run.stdout.splitlines(), run.stdout
+        assert not (checkout / f"results/cells/server_{fault}/c10_r1.json").exists()
+    made = {path.stem for path in (checkout / "plots").glob("*.png")}
+    assert made == {"server_epoll", *(f"server_{fault}" for fault in FAULTS)}

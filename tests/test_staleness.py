@@ -11,8 +11,11 @@ from checkouts import copy_checkout, jobs_to_run, run_snakemake
 SERVERS = ["server_epoll", "server_poll"]
 CONFIG = """\
 servers: [server_epoll, server_poll]
+control: null
 connections: [1, 2]
 repeats: 1
+disturbed_retries: 0
+ceiling: {repeats: 1, duration_s: 0.2}
 duration_s: 0.2
 warmup_s: 0
 seed: 1
@@ -30,7 +33,10 @@ exec gcc "$@"
 
 Jobs = set[tuple[str, ...]]
 OVERVIEWS: Jobs = {("plot_overview", figure) for figure in ("throughput", "latency", "cpu")}
+COMPARED: Jobs = {("compare_servers",), ("plot_ranking",)}
 MERGED: Jobs = {("merge_tables", "cells"), ("merge_tables", "summary"), ("tabulate_results",)}
+MERGED |= COMPARED
+COUNTED: Jobs = {("merge_syscalls",), ("plot_syscalls",)}
 
 
 def summaries(*servers: str) -> Jobs:
@@ -47,9 +53,21 @@ def profiles(*servers: str) -> Jobs:
     return {(rule, name) for rule in ("profile_server", "draw_flamegraph") for name in servers}
 
 
+def counts(*servers: str) -> Jobs:
+    return COUNTED | {("count_syscalls", name) for name in servers}
+
+
+def ceiling(*connections: int) -> Jobs:
+    """What follows from new runs of the ceiling, beside summaries."""
+    return {("measure_ceiling", "ceiling", str(count), "1") for count in connections} | {
+        ("summarize_ceiling",)
+    }
+
+
 def everything_of(*servers: str) -> Jobs:
-    compiled: Jobs = {("compile_server", name) for name in servers}
-    return compiled | cells(*servers) | profiles(*servers) | summaries(*servers)
+    made: Jobs = {("compile_server", name) for name in servers}
+    made |= counts(*servers) | profiles(*servers)
+    return made | cells(*servers) | summaries(*servers)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +114,7 @@ def remove(name: str) -> Callable[[Path], None]:
 
 NOTHING: Jobs = set()
 ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
+ALL_CEILING: Jobs = {("compile_server", "ceiling")} | ceiling(1, 2)
 CODE = "\nint added(void);\nint added(void) { return 1; }\n"
 
 EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
@@ -112,7 +131,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "one more connection count": (
         replace("config.yaml", "[1, 2]", "[1, 2, 3]"),
-        cells(*SERVERS, connections=(3,)) | summaries(*SERVERS),
+        cells(*SERVERS, connections=(3,)) | ceiling(3) | summaries(*SERVERS),
     ),
     "one more repeat": (
         replace("config.yaml", "repeats: 1", "repeats: 2"),
@@ -124,9 +143,35 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "one server fewer": (
         replace("config.yaml", ", server_poll]", "]"),
-        MERGED | OVERVIEWS,
+        MERGED | OVERVIEWS | COUNTED,
     ),
-    "duration": (replace("config.yaml", "duration_s: 0.2", "duration_s: 0.3"), ALL_CELLS),
+    "a control": (
+        replace("config.yaml", "control: null", "control: server_poll"),
+        cells("server_poll_control")
+        | {("summarize_server", "server_poll_control")}
+        | MERGED
+        | OVERVIEWS,
+    ),
+    "how often disturbed cells are measured again": (
+        replace("config.yaml", "disturbed_retries: 0", "disturbed_retries: 5"),
+        NOTHING,
+    ),
+    "more repeats of the ceiling than of the sweep": (
+        replace("config.yaml", "{repeats: 1, duration_s: 0.2}", "{repeats: 3, duration_s: 0.2}"),
+        NOTHING,
+    ),
+    "the ceiling's duration": (
+        replace("config.yaml", "{repeats: 1, duration_s: 0.2}", "{repeats: 1, duration_s: 0.3}"),
+        ceiling(1, 2) | summaries(*SERVERS),
+    ),
+    "code of the ceiling": (
+        append("servers/ceiling.c", CODE),
+        ALL_CEILING | summaries(*SERVERS),
+    ),
+    "duration": (
+        replace("config.yaml", "duration_s: 0.2\nwarmup", "duration_s: 0.3\nwarmup"),
+        ALL_CELLS,
+    ),
     "profile's duration": (
         replace("config.yaml", "duration_s: 0.5", "duration_s: 0.6"),
         profiles(*SERVERS),
@@ -134,18 +179,26 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "code of a server": (append("servers/server_epoll.c", CODE), everything_of("server_epoll")),
     "code of a header that all share": (
         append("servers/common/http.h", CODE),
-        everything_of(*SERVERS),
+        everything_of(*SERVERS) | ALL_CEILING,
     ),
     "code of a header that one includes": (
         append("servers/common/epoll_loop.h", CODE),
         everything_of("server_epoll"),
     ),
-    "compiler flags": (replace("config.yaml", "-O1", "-O2"), everything_of(*SERVERS)),
+    "compiler flags": (replace("config.yaml", "-O1", "-O2"), everything_of(*SERVERS) | ALL_CEILING),
     "compiler version": (
         replace("compiler_version", "1.0", "1.1"),
-        everything_of(*SERVERS),
+        everything_of(*SERVERS) | ALL_CEILING,
     ),
-    "how cells are measured": (append("scripts/sockets.py", "# changed\n"), ALL_CELLS),
+    "how cells are measured": (
+        append("scripts/sockets.py", "# changed\n"),
+        ALL_CELLS | ceiling(1, 2),
+    ),
+    "how verdicts are found": (append("scripts/comparisons.py", "# changed\n"), COMPARED),
+    "how system calls are counted": (
+        append("scripts/count_syscalls.py", "# changed\n"),
+        counts(*SERVERS),
+    ),
     "a line of progress": (append("scripts/progress.py", "# changed\n"), NOTHING),
     "how profiles are made": (
         append("scripts/profile_server.py", "# changed\n"),
@@ -161,10 +214,18 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "the plots' style": (
         append("scripts/plot_style.py", "# changed\n"),
-        {("plot_server", name) for name in SERVERS} | OVERVIEWS,
+        {("plot_server", name) for name in SERVERS}
+        | OVERVIEWS
+        | {("plot_ranking",), ("plot_syscalls",)},
     ),
-    "how tables are made": (append("scripts/tables.py", "# changed\n"), summaries(*SERVERS)),
-    "a deleted table": (remove("results/cells.csv"), {("merge_tables", "cells")} | OVERVIEWS),
+    "how tables are made": (
+        append("scripts/tables.py", "# changed\n"),
+        summaries(*SERVERS) | {("summarize_ceiling",)},
+    ),
+    "a deleted table": (
+        remove("results/cells.csv"),
+        {("merge_tables", "cells")} | OVERVIEWS | COMPARED,
+    ),
     "a deleted record": (
         remove("results/cells/server_poll/c2_r1.json"),
         cells("server_poll", connections=(2,)) | summaries("server_poll"),
@@ -204,10 +265,12 @@ def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
     assert {job[0] for job in jobs} == {
         "compile_server",
         "measure_cell",
+        "measure_ceiling",
+        "summarize_ceiling",
         "summarize_server",
         "plot_server",
     }
-    assert {job[1] for job in jobs} == {"server_epoll"}
+    assert {job[1] for job in jobs if len(job) > 1} == {"server_epoll", "ceiling"}
 
 
 def test_flamegraph_of_one_server_needs_no_cell(checkout: Path) -> None:

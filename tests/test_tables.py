@@ -12,9 +12,8 @@ import pytest
 import records
 import tables
 import tabulate_results
-from flags import flags_of
+from flags import FLAGS, Flag, flags_of
 from scipy import stats
-from sockets import fairness_jain, parse_bytes_sent
 
 
 def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
@@ -44,14 +43,34 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "latency_synthetic_share": 0.0,
         "workers": 2,
         "started": "2026-01-01T00:00:00+00:00",
+        "machine": "0123abcd",
+        "position": repeat,
+        "seed": 1,
+        "attempts": 1,
+        "server_busiest_thread_share": 0.99,
+        "littles_law_ratio": 1.0,
+        "kernel_connections": 11,
+        "kernel_responses": 1003,
+        "server_accepted": 11,
+        "server_requests": 1003,
+        "steal_share": 0.0,
+        "foreign_cpu_share": 0.01,
+        "cpu_pressure_share": 0.01,
+        "client_wait_share": 0.001,
+        "server_wait_share": 0.001,
         "cpus_shared": False,
         "leftover_connections": 0,
+        "errors_by_kind": {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0},
+        "warmup_wrong_responses": 0,
+        "response_unchanged": True,
+        "response_bytes": 1000 * 20,
+        "response": "20 bytes of response",
         **changes,
     }
 
 
 def unavailable(repeat: int = 1) -> dict[str, Any]:
-    fields = ("schema_version", "server", "connections", "repeat")
+    fields = ("schema_version", "server", "connections", "repeat", "machine", "position", "seed")
     return {**{key: record(repeat)[key] for key in fields}, "status": "unavailable", "flags": []}
 
 
@@ -156,41 +175,144 @@ def test_table_at_the_end_shows_each_server_at_its_best() -> None:
     assert any("unavailable" in note and "server_uring" in note for note in notes)
 
 
+NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
+# What raises each flag, and what is just not enough to.
+RAISED = {
+    "errors": ({"errors": 1, "errors_by_kind": {**NO_ERRORS, "read": 1}}, {}),
+    "error_responses": ({"errors": 1, "errors_by_kind": {**NO_ERRORS, "status": 1}}, {}),
+    "wrong_responses": ({"warmup_wrong_responses": 1}, {"response_bytes": 1010 * 20}),
+    "no_requests": (
+        {"requests": 0, "response_bytes": 0, "kernel_responses": 0, "server_requests": 0},
+        {},
+    ),
+    "connections_differ": ({"established_connections": 9}, {}),
+    "connections_disagree": ({"server_accepted": 22}, {"server_accepted": 21}),
+    "requests_disagree": ({"kernel_responses": 989}, {"kernel_responses": 990}),
+    "unserved_connections": ({"unserved_connections": 1}, {}),
+    "leftover_connections": ({"leftover_connections": 1}, {}),
+    "client_saturated": ({"client_cpu_share": 0.95}, {"client_cpu_share": 0.94}),
+    "server_not_saturated": (
+        {"server_busiest_thread_share": 0.9},
+        {"server_busiest_thread_share": None, "server_cpu_share": 0.95},
+    ),
+    "synthetic_latency": (
+        {"latency_synthetic_share": 0.06},
+        {"latency_synthetic_share": 0.05},
+    ),
+    "littles_law": ({"littles_law_ratio": 0.89}, {"littles_law_ratio": 1.09}),
+    "disturbed": ({"foreign_cpu_share": 0.11}, {"foreign_cpu_share": 0.1}),
+    "shared_cpus": ({"cpus_shared": True}, {}),
+}
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_flag_is_raised_at_its_threshold_and_not_before(flag: Flag) -> None:
+    enough, not_enough = RAISED[flag.name]
+    assert flags_of(record(**enough)) == [flag]
+    assert flags_of(record(**not_enough)) == []
+
+
 @pytest.mark.parametrize(
-    ("changes", "flag", "invalidates"),
+    ("changes", "name"),
     [
-        ({"errors": 1}, "errors", True),
-        ({"requests": 0}, "no_requests", True),
-        ({"unserved_connections": 1}, "unserved_connections", False),
-        ({"established_connections": 9}, "missing_connections", False),
-        ({"leftover_connections": 1}, "leftover_connections", False),
-        ({"client_cpu_share": 0.99}, "client_saturated", False),
-        ({"cpus_shared": True}, "shared_cpus", False),
+        ({"response_unchanged": False}, "wrong_responses"),
+        ({"response_bytes": 999 * 20}, "wrong_responses"),
+        ({"response_bytes": 1011 * 20}, "wrong_responses"),
+        ({"established_connections": 11}, "connections_differ"),
+        ({"kernel_connections": 0}, "connections_disagree"),
+        ({"server_requests": 1011}, "requests_disagree"),
+        ({"littles_law_ratio": 1.2}, "littles_law"),
+        ({"steal_share": 0.03}, "disturbed"),
+        ({"cpu_pressure_share": 0.07}, "disturbed"),
+        ({"client_wait_share": 0.04}, "disturbed"),
+        ({"server_wait_share": 0.04}, "disturbed"),
     ],
 )
-def test_flags(changes: dict[str, Any], flag: str, invalidates: bool) -> None:
-    assert flags_of(record()) == []
-    (raised,) = flags_of(record(**changes))
-    assert (raised.name, raised.invalidates) == (flag, invalidates)
+def test_flag_has_other_causes_too(changes: dict[str, Any], name: str) -> None:
+    assert [flag.name for flag in flags_of(record(**changes))] == [name]
 
 
-def test_fairness() -> None:
-    assert fairness_jain([5, 5, 5, 5]) == 1
-    assert fairness_jain([7, 0, 0, 0]) == 0.25
-    assert fairness_jain([0, 0]) == 0
+def test_what_is_not_known_raises_no_flag() -> None:
+    unknown = ("kernel_connections", "kernel_responses", "server_accepted", "server_requests")
+    unknown += ("cpu_pressure_share", "client_wait_share", "server_wait_share")
+    assert flags_of(record(**dict.fromkeys(unknown))) == []
 
 
-def test_bytes_sent_of_each_connection() -> None:
-    text = (
-        "0 0 [::1]:8080 [::1]:40000  cubic wscale:7,7 rto:200 cwnd:10 bytes_sent:1560 bytes_acked:1560\n"
-        "45 0 [::1]:8080 [::1]:40001  cubic wscale:7,7 rto:200 cwnd:10 bytes_received:45\n"
-    )
-    assert parse_bytes_sent(text.splitlines()) == [1560, 0]
+def test_flags_are_those_of_the_docs() -> None:
+    docs = (Path(__file__).parent.parent / "docs/results.md").read_text()
+    table = docs.partition("### Flags\n")[2].partition("\n\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    expected = [
+        [
+            f"`{flag.name}`",
+            "invalid" if flag.invalidates else "counted",
+            flag.when,
+            flag.meaning,
+            flag.hint,
+        ]
+        for flag in FLAGS
+    ]
+    assert [[cell.replace("`", "") for cell in row] for row in rows] == [
+        [cell.replace("`", "") for cell in row] for row in expected
+    ]
 
 
-def test_ss_without_tcp_info_does_not_pass_for_nothing_sent() -> None:
-    with pytest.raises(OSError, match="tcp_diag"):
-        parse_bytes_sent(["0 0 [::1]:8080 [::1]:40000"])
+POINT = {
+    "unserved_connections": 0,
+    "client_cpu_share": 0.5,
+    "server_cpu_share": 0.5,
+    "server_busiest_thread_share": math.nan,
+    "disturbed_share": 0.4,
+    "requests_per_second": 100.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "limiter"),
+    [
+        ({}, "latency-bound"),
+        ({"disturbed_share": 0.5}, "disturbed"),
+        ({"server_cpu_share": 0.95, "disturbed_share": 1.0}, "server-bound"),
+        ({"server_cpu_share": 0.3, "server_busiest_thread_share": 0.96}, "server-bound"),
+        ({"client_cpu_share": 0.95, "server_cpu_share": 0.99}, "client-bound"),
+        ({"requests_per_second": 180.0}, "client-bound"),
+        ({"requests_per_second": 179.0}, "latency-bound"),
+        ({"requests_per_second": 180.0, "server_cpu_share": 0.99}, "server-bound"),
+        ({"unserved_connections": 1, "client_cpu_share": 0.99}, "starving"),
+    ],
+)
+def test_limiter(changes: dict[str, Any], limiter: str) -> None:
+    ceiling = {"requests_per_second": 200.0, "client_cpu_share": 0.99}
+    assert tables.limiter_of({**POINT, **changes}, ceiling) == limiter
+
+
+def test_ceiling_counts_only_where_the_load_generator_was_busy() -> None:
+    point = {**POINT, "requests_per_second": 190.0}
+    ceiling = {"requests_per_second": 200.0, "client_cpu_share": 0.99}
+    assert tables.is_at_ceiling(point, ceiling)
+    assert not tables.is_at_ceiling(point, {**ceiling, "client_cpu_share": 0.6})
+    assert not tables.is_at_ceiling(point, {})
+
+
+def test_summary_has_the_ceiling_of_the_same_machine_and_connections() -> None:
+    rows = [record(connections=c, client_cpu_share=0.99) for c in (10, 100)]
+    ceiling = tables.summary_table(tables.cell_table([{**rows[0], "server": "ceiling"}]))
+    summary = tables.summary_table(tables.cell_table(rows), ceiling)
+    assert list(summary["ceiling_requests_per_second"].fillna(0)) == [500, 0]
+    assert list(summary["at_ceiling"]) == [True, False]
+
+
+def test_machines_are_never_pooled() -> None:
+    rows = [record(1), record(2, machine="another"), record(3, machine="another")]
+    rows[0]["requests"], rows[0]["requests_per_second"] = 9000, 4500.0
+    cells = tables.cell_table(rows)
+    summary = tables.summary_table(cells)
+    assert list(summary["machine"]) == ["0123abcd", "another"]
+    assert list(summary["requests_per_second"]) == [4500, 500]
+    assert tables.main_machine(summary) == "another"
+    text = tabulate_results.tabulate(summary)
+    assert "4,500" not in text
+    assert "1 points are of other machines" in text
 
 
 def test_record_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+import count_syscalls
+
+COUNT_SCRIPTS = scripts(
+    "count_syscalls.py",
+    "load.py",
+    "machine.py",
+    "processes.py",
+    "records.py",
+    "runs.py",
+    "server_process.py",
+    "wrk_report.lua",
+)
+COUNT_OBSTACLE = count_syscalls.obstacle_here()
+
+
+# A run of its own: nothing is counted in a measured one (M18).
+rule count_syscalls:
+    input:
+        binary="results/bin/{server}",
+        scripts=COUNT_SCRIPTS,
+    output:
+        "results/syscalls/{server}.csv",
+    log:
+        "results/logs/count_syscalls_{server}.log",
+    retries: 1
+    threads: workflow.cores
+    params:
+        connections=config["profile"]["connections"],
+        host=config["host"],
+        workers=workers_of,
+        obstacle=lambda wildcards: count_syscalls.obstacle_met(
+            f"results/syscalls/{wildcards.server}.csv", COUNT_OBSTACLE
+        ),
+    shell:
+        "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
+        " --connections {params.connections} --host {params.host:q} --workers {params.workers} 2> {log:q}"
+
+
+rule merge_syscalls:
+    input:
+        tables=expand("results/syscalls/{server}.csv", server=SERVERS),
+        scripts=scripts("merge_tables.py"),
+    output:
+        "results/syscalls.csv",
+    log:
+        "results/logs/merge_syscalls.log",
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {input.tables:q} --output {output:q} 2> {log:q}"
+
+
+rule plot_syscalls:
+    input:
+        table="results/syscalls.csv",
+        scripts=scripts("plot_syscalls.py", "plot_style.py"),
+    output:
+        "plots/syscalls.png",
+    log:
+        "results/logs/plot_syscalls.log",
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {input.table:q} {output:q} 2> {log:q}"

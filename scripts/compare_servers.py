@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""results/cells.csv and results/summary.csv → results/verdicts.csv: which server is faster, pair by pair."""
+
+import argparse
+import sys
+
+import comparisons
+import pandas as pd
+import tables
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cells", help="results/cells.csv")
+    parser.add_argument("summary", help="results/summary.csv")
+    parser.add_argument("output", help="the table of verdicts to write")
+    arguments = parser.parse_args()
+    try:
+        # A machine's name may be all digits, and is no number for that.
+        cells = pd.read_csv(arguments.cells, dtype={"machine": str})
+        summary = pd.read_csv(arguments.summary, dtype={"machine": str})
+        tables.write_table(comparisons.verdict_table(cells, summary), arguments.output)
+    except (ValueError, OSError) as error:
+        print(f"compare_servers: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""Which server is faster, and can this sweep tell? Cells and their summary → a verdict for each pair of servers.
+
+Two servers are compared by the logarithms of their ratios, paired by block: the cells of one machine, number of
+connections and repeat, which the machine's drift has met alike (Kalibera & Jones, "Rigorous benchmarking in reasonable
+time", ISMM 2013, for ratios and their intervals). The mean is tested by Student's t with n - 1 degrees of freedom.
+
+Over the whole sweep the pairs of all numbers of connections are one sample. What truly differs between the numbers then
+counts as noise: intervals are wider, and verdicts fewer, than a model of each number would give. That is conservative.
+
+Of the many tests of one machine and metric, Holm's method keeps the chance of any false verdict below ALPHA (Holm, "A
+simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979): over all pairs for the whole sweep,
+and over all pairs and points for the points.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from cells import base_of
+from scipy.special import chdtri, nctdtrinc, ndtri, stdtr, stdtrit
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+Pair = tuple[int, int]
+
+ALPHA = 0.05
+# "Depends on connections" needs points of both signs. A pair's points of one sign are false with a chance of 0.01 at
+# most; between equal servers both must be, which is about 0.01 × 0.01, with Holm's second step at most 0.00015 (two
+# points). Bound: 0.0002 × pairs of servers. Where one sign is true a single error is enough: 0.01 for such a pair.
+DEPENDS_ALPHA = 0.02
+POWER = 0.9
+# Tables hold nine digits: logarithms that differ by less do not differ.
+ROUNDING = 1e-8
+
+THROUGHPUT, COST = "requests_per_second", "server_cpu_ns_per_request"
+BETTER_SIGN = {THROUGHPUT: 1, COST: -1}
+
+FASTER, SLOWER, EQUAL = "faster", "slower", "no difference"
+DEPENDS, UNDECIDABLE = "depends on connections", "not decidable here"
+DIFFERENCES = {FASTER, SLOWER, DEPENDS}
+VERDICT_OF_SIGN = {1: FASTER, -1: SLOWER, 0: EQUAL}
+
+WHOLE_SWEEP = "all"
+CLIENT_LIMITED = "wrk was the limit for both"
+BELOW_FLOOR = "smaller than the noise floor"
+CONTROL_DIFFERS = "the same binary twice: this sweep sees differences that are not there"
+
+CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", *BETTER_SIGN]
+SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter", "at_ceiling"]
+VERDICT_COLUMNS = ["machine", "metric", "server", "other", "connections", "pairs"]
+VERDICT_COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
+VERDICT_COLUMNS += ["smallest_detectable_percent", "noise_floor_percent", "reason"]
+
+
+class Sweep(NamedTuple):
+    """One machine's cells as arrays.
+
+    logarithms: of each metric in its own unit, [server, point, repeat]; NaN where no valid cell is.
+    starving, client_limited: [server, point].
+    """
+
+    servers: list[str]
+    connections: list[int]
+    logarithms: dict[str, Floats]
+    starving: Booleans
+    client_limited: Booleans
+
+
+class Estimates(NamedTuple):
+    """Mean log-ratios of samples, arrays of one shape; NaN where a sample is too small or does not vary."""
+
+    pairs: Integers
+    mean: Floats
+    standard_error: Floats
+    p_value: Floats
+
+
+def _points_of(rows: pd.DataFrame, servers: list[str], connections: list[int]) -> Booleans:
+    """Which points are in some rows of the summary: [server, point]."""
+    points = set(zip(rows["server"], rows["connections"], strict=True))
+    return np.array([[(name, count) in points for count in connections] for name in servers])
+
+
+def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
+    """One machine's tables → arrays. ValueError if a cell is there twice or a figure is no number."""
+    if cells.duplicated(["server", "connections", "repeat"]).any():
+        raise ValueError("a cell is there twice: tables of several sweeps cannot be compared")
+    servers = [str(name) for name in cells["server"].unique()]
+    connections = sorted(int(count) for count in cells["connections"].unique())
+    repeats = sorted(cells["repeat"].unique())
+    valid = cells[cells["status"] == "ok"]
+    position = tuple(
+        pd.Index(names).get_indexer(pd.Index(valid[column]))
+        for names, column in (
+            (servers, "server"),
+            (connections, "connections"),
+            (repeats, "repeat"),
+        )
+    )
+    logarithms = {}
+    for metric in BETTER_SIGN:
+        figures = np.full((len(servers), len(connections), len(repeats)), np.nan)
+        figures[position] = valid[metric].astype(float)
+        logarithms[metric] = np.log(figures, where=figures > 0, out=np.full_like(figures, np.nan))
+    limited = (summary["limiter"] == "client-bound") | (summary["at_ceiling"].map(str) == "True")
+    return Sweep(
+        servers,
+        connections,
+        logarithms,
+        _points_of(summary[summary["limiter"] == "starving"], servers, connections),
+        _points_of(summary[limited], servers, connections),
+    )
+
+
+def is_control_of(control: str, server: str) -> bool:
+    return control != server and base_of(control) == server
+
+
+def pairs_of(servers: list[str]) -> list[Pair]:
+    """Positions of the servers of each pair, in order of appearance; a control has one pair, with its base server."""
+    controls = {name for name in servers if any(is_control_of(name, base) for base in servers)}
+    return [
+        (first, second)
+        for first, second in itertools.combinations(range(len(servers)), 2)
+        if not controls & {servers[first], servers[second]}
+        or _is_control_pair(servers, (first, second))
+    ]
+
+
+def _is_control_pair(servers: list[str], pair: Pair) -> bool:
+    first, second = (servers[position] for position in pair)
+    return is_control_of(first, second) or is_control_of(second, first)
+
+
+def estimate(log_ratios: Floats) -> Estimates:
+    """Student's t of the mean against 0, two-sided, along the last axis; what is NaN is left out.
+
+    A sample that does not vary tells nothing of its noise, and is not tested: it has no error and no p-value.
+    """
+    present = np.isfinite(log_ratios)
+    pairs = present.sum(axis=-1)
+    total = np.where(present, log_ratios, 0).sum(axis=-1)
+    mean = np.where(pairs > 0, total / np.maximum(pairs, 1), np.nan)
+    squares = np.where(present, (log_ratios - mean[..., np.newaxis]) ** 2, 0).sum(axis=-1)
+    freedom = np.maximum(pairs - 1, 1)
+    deviation = np.sqrt(squares / freedom)
+    testable = (pairs >= 2) & (deviation > ROUNDING)
+    standard_error = np.where(testable, deviation / np.sqrt(np.maximum(pairs, 1)), np.nan)
+    p_value = 2 * stdtr(freedom, -np.abs(mean) / standard_error)
+    return Estimates(pairs, mean, standard_error, p_value)
+
+
+def holm(p_values: Floats) -> Floats:
+    """p-values of one family, of any shape → adjusted ones; NaN is no member of the family, and stays (Holm 1979)."""
+    flat = p_values.ravel()
+    order = np.argsort(flat)  # NaN last
+    members = np.isfinite(flat).sum()
+    steps = np.maximum(members - np.arange(flat.size), 1)
+    adjusted = np.empty_like(flat)
+    adjusted[order] = np.minimum(np.maximum.accumulate(flat[order] * steps), 1)
+    return adjusted.reshape(p_values.shape)
+
+
+def _noncentrality(freedom: Integers, t: Floats) -> Floats:
+    """By how many standard errors the truth must differ from 0 for Student's t to exceed t with a chance of POWER."""
+    # Far out the spread of the standard error alone decides, and nctdtrinc would search without end.
+    far = t * np.sqrt(chdtri(freedom, 1 - POWER) / freedom)
+    near = nctdtrinc(freedom, 1 - POWER, np.minimum(t, 1000))
+    return np.asarray(np.where(t > 1000, far, near))
+
+
+def smallest_detectable(pairs: Integers, standard_error: Floats, floor: Floats) -> Floats:
+    """The true log-ratio that a sweep with the same noise finds with a chance of POWER, at Holm's first step.
+
+    pairs and standard_error: of all tests of one family, in any shape. What is to be found must be significant at ALPHA
+    divided by the number of tests, two-sided, and its estimate must lie above the floor.
+    """
+    tests = np.isfinite(standard_error).sum()
+    freedom, inverse = np.unique(np.maximum(pairs - 1, 1), return_inverse=True)
+    t_critical = stdtrit(freedom, 1 - ALPHA / 2 / max(tests, 1))
+    significant = _noncentrality(freedom, t_critical)[inverse].reshape(pairs.shape)
+    above_floor = floor / standard_error + ndtri(POWER)
+    return np.asarray(standard_error * np.maximum(significant, above_floor))
+
+
+def _obstacle(sweep: Sweep, metric: str, pair: Pair, point: int) -> str:
+    """Why a pair cannot be compared at a point; empty if it can."""
+    first, second = (np.isfinite(sweep.logarithms[metric][server, point]) for server in pair)
+    if not (first & second).any():
+        return "no valid cells in common"
+    starving = [sweep.servers[server] for server in pair if sweep.starving[server, point]]
+    if starving:
+        return f"{' and '.join(starving)} starving (another workload)"
+    if metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair):
+        return CLIENT_LIMITED
+    return ""
+
+
+def _samples(sweep: Sweep, metric: str, pairs: list[Pair], obstacles: list[list[str]]) -> Floats:
+    """Log-ratios paired by block, [pair, level, observation]: level 0 is the whole sweep, the others its points."""
+    first, second = np.array(pairs).T
+    log_ratios = sweep.logarithms[metric][first] - sweep.logarithms[metric][second]
+    log_ratios[np.array(obstacles) != ""] = np.nan
+    number, points, repeats = log_ratios.shape
+    samples = np.full((number, 1 + points, points * repeats), np.nan)
+    samples[:, 0] = log_ratios.reshape(number, -1)
+    samples[:, 1:, :repeats] = log_ratios
+    return samples
+
+
+class Tests(NamedTuple):
+    """All tests of one metric, arrays [pair, level]; sign: 1 faster, -1 slower, 0 if it is no verdict.
+
+    depends_sign, [pair, point]: the same, of points that may make "depends on connections".
+    """
+
+    estimates: Estimates
+    p_adjusted: Floats
+    smallest_detectable: Floats
+    floor: float
+    significant: Booleans
+    sign: Integers
+    depends_sign: Integers
+
+
+def _test(samples: Floats, control: Booleans, better_sign: int) -> Tests:
+    estimates = estimate(samples)
+    controls = np.abs(estimates.mean[control, 0])
+    floor = float(np.fmax.reduce(controls, initial=np.nan))
+    # The control's own pair is what the floor is made of.
+    floors = np.where(control, 0, np.nan_to_num(floor))[:, np.newaxis]
+    levels = [np.s_[:, :1], np.s_[:, 1:]]
+    p_adjusted = np.hstack([holm(estimates.p_value[level]) for level in levels])
+    detectable = [
+        smallest_detectable(estimates.pairs[level], estimates.standard_error[level], floors)
+        for level in levels
+    ]
+    significant = p_adjusted <= ALPHA
+    at_points = np.array([holm(row) for row in estimates.p_value[:, 1:]]) <= DEPENDS_ALPHA
+    direction = better_sign * np.sign(np.nan_to_num(estimates.mean)).astype(int)
+    direction *= np.abs(estimates.mean) > floors
+    return Tests(
+        estimates,
+        p_adjusted,
+        np.hstack(detectable),
+        floor,
+        significant,
+        direction * significant,
+        direction[:, 1:] * at_points,
+    )
+
+
+def _joined(counts: Iterable[int]) -> str:
+    return ", ".join(map(str, counts))
+
+
+def _partial_reason(connections: list[int], obstacles: list[str]) -> str:
+    """What of the sweep a pair's verdict does not rest on; empty if it rests on all points."""
+    usable = obstacles.count("")
+    if usable == len(obstacles):
+        return ""
+    parts = [f"{usable} of {len(obstacles)} points comparable"]
+    for obstacle in dict.fromkeys(filter(None, obstacles)):
+        missing = zip(connections, obstacles, strict=True)
+        parts.append(f"{obstacle} at {_joined(count for count, why in missing if why == obstacle)}")
+    return "; ".join(parts)
+
+
+def _depends_reason(connections: list[int], signs: Sequence[int]) -> str:
+    """The points where either is faster, if there are both; else empty."""
+    parts = []
+    for sign in (1, -1):
+        counts = [count for count, its in zip(connections, signs, strict=True) if its == sign]
+        if not counts:
+            return ""
+        parts.append(f"{VERDICT_OF_SIGN[sign]} at {_joined(counts)}")
+    return "; ".join(parts)
+
+
+def _untested_reason(pairs: int) -> str:
+    return "only 1 pair" if pairs == 1 else "the pairs do not vary: no noise to test against"
+
+
+def _judge(tests: Tests, pair: int, level: int, depends: str) -> tuple[str, str]:
+    """Verdict and reason of one test, apart from points that could not be compared."""
+    pairs = int(tests.estimates.pairs[pair, level])
+    if pairs == 0:
+        return UNDECIDABLE, ""
+    if np.isnan(tests.estimates.p_value[pair, level]):
+        return UNDECIDABLE, _untested_reason(pairs)
+    if depends:
+        return DEPENDS, depends
+    sign = int(tests.sign[pair, level])
+    below_floor = bool(tests.significant[pair, level]) and not sign
+    return VERDICT_OF_SIGN[sign], BELOW_FLOOR if below_floor else ""
+
+
+def _figures(tests: Tests) -> dict[str, npt.NDArray[Any]]:
+    """The columns of numbers, [pair, level]."""
+    pairs, mean, standard_error, p_value = tests.estimates
+    half = stdtrit(np.maximum(pairs - 1, 1), 0.975) * standard_error
+    with np.errstate(over="ignore"):  # two wild pairs may have an interval without end
+        return {
+            "pairs": pairs,
+            "ratio": np.exp(mean),
+            "ratio_low": np.exp(mean - half),
+            "ratio_high": np.exp(mean + half),
+            "p_value": p_value,
+            "p_adjusted": tests.p_adjusted,
+            "smallest_detectable_percent": 100 * np.expm1(tests.smallest_detectable),
+            "noise_floor_percent": np.full(pairs.shape, 100 * np.expm1(tests.floor)),
+        }
+
+
+def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
+    """Verdicts of one machine and metric, a row for each pair of servers and level; none for less than two servers.
+
+    Keys as VERDICT_COLUMNS, without machine; "faster" is a higher throughput, or less CPU time per request.
+    """
+    pairs = pairs_of(sweep.servers)
+    if not pairs:
+        return []
+    points = range(len(sweep.connections))
+    obstacles = [[_obstacle(sweep, metric, pair, point) for point in points] for pair in pairs]
+    control = np.array([_is_control_pair(sweep.servers, pair) for pair in pairs])
+    samples = _samples(sweep, metric, pairs, obstacles)
+    tests = _test(samples, control, BETTER_SIGN[metric])
+    figures = _figures(tests)
+    rows = []
+    for number, (first, second) in enumerate(pairs):
+        names = {"metric": metric, "server": sweep.servers[first], "other": sweep.servers[second]}
+        missing = [_partial_reason(sweep.connections, obstacles[number]), *obstacles[number]]
+        depends = _depends_reason(sweep.connections, tests.depends_sign[number])
+        for level, count in enumerate([WHOLE_SWEEP, *sweep.connections]):
+            verdict, reason = _judge(tests, number, level, "" if level else depends)
+            surprise = CONTROL_DIFFERS if control[number] and verdict in DIFFERENCES else ""
+            row = {**names, "connections": count, "verdict": verdict}
+            row |= {name: array[number, level] for name, array in figures.items()}
+            row["reason"] = "; ".join(filter(None, (reason, surprise, missing[level])))
+            rows.append(row)
+    return rows
+
+
+def _require(table: pd.DataFrame, columns: list[str], name: str) -> None:
+    absent = [column for column in columns if column not in table]
+    if absent:
+        raise ValueError(f"{name} has no column {', '.join(absent)}")
+
+
+def verdict_table(cells: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """cells.csv and summary.csv → a row for each machine, metric, pair of servers and level (docs/results.md).
+
+    connections is "all" for the whole sweep, else a count. Machines are never pooled. ValueError if a table lacks a
+    column, a cell is there twice, or a figure is no number.
+    """
+    _require(cells, CELL_COLUMNS, "the table of cells")
+    _require(summary, SUMMARY_COLUMNS, "the summary")
+    rows = []
+    for machine, its_cells in cells.groupby("machine", sort=False, dropna=False):
+        its_summary = summary[summary["machine"].isin([machine])]
+        sweep = sweep_of(its_cells, its_summary)
+        for metric in BETTER_SIGN:
+            rows += [{"machine": machine, **row} for row in compare(sweep, metric)]
+    return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
+
+
+def letter_groups(names: Sequence[str], told_apart: Iterable[frozenset[str]]) -> list[set[str]]:
+    """Largest groups of names no two of which are told apart, in order of their first members: one letter for each.
+
+    Every pair that is told apart splits the groups that hold both; what is part of another group is absorbed (Piepho,
+    "An algorithm for a letter-based representation of all-pairwise comparisons", J. Comput. Graph. Stat. 13, 2004).
+    """
+    groups = [set(names)]
+    for pair in told_apart:
+        split = [part for group in groups for part in _split(group, pair)]
+        unique = [group for number, group in enumerate(split) if group not in split[:number]]
+        groups = [group for group in unique if not any(group < other for other in unique)]
+    return sorted(groups, key=lambda group: [name not in group for name in names])
+
+
+def _split(group: set[str], pair: frozenset[str]) -> list[set[str]]:
+    return [group - {name} for name in sorted(pair)] if pair <= group else [group]

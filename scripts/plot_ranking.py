@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""Draw the ranking of one machine's servers: ratios to a reference server, and which servers are not told apart."""
+
+import argparse
+import math
+import sys
+from typing import NamedTuple
+
+import comparisons
+import numpy as np
+import pandas as pd
+import plot_style
+import tables
+from comparisons import COST, THROUGHPUT
+from matplotlib.axes import Axes
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+TITLES = {COST: "CPU time per request", THROUGHPUT: "Throughput"}
+DIRECTIONS = {COST: "← better", THROUGHPUT: "better →"}
+REMARKS = {comparisons.DEPENDS: "depends", comparisons.UNDECIDABLE: "not decidable"}
+GREY = "#666666"
+BAND_COLOR = "#e2e2e2"
+
+
+class Row(NamedTuple):
+    """One server in one panel: its ratio to the reference and its interval, NaN where there is none; a remark."""
+
+    ratio: float
+    low: float
+    high: float
+    remark: str
+
+
+NOTHING = Row(math.nan, math.nan, math.nan, "")
+
+
+def base_among(server: str, servers: list[str]) -> str | None:
+    """The server that this one is the control of, if it is one."""
+    return next((base for base in servers if comparisons.is_control_of(server, base)), None)
+
+
+def served_points(summary: pd.DataFrame) -> pd.DataFrame:
+    """Those with a valid run in which no connection was left unserved: only these are compared."""
+    return summary[summary["limiter"] != "starving"].dropna(subset=[COST])
+
+
+def reference_of(servers: list[str], summary: pd.DataFrame) -> str:
+    """The control's base; without a control the first server of those that can be compared at most points."""
+    bases = [base for name in servers if (base := base_among(name, servers))]
+    points = served_points(summary)["server"].value_counts().to_dict()
+    return bases[0] if bases else max(servers, key=lambda name: points.get(name, 0))
+
+
+def ordered(servers: list[str], summary: pd.DataFrame) -> list[str]:
+    """By the least CPU time per request where all connections were served; a control comes after its base."""
+    least = served_points(summary).groupby("server")[COST].min().to_dict()
+
+    def key(server: str) -> tuple[float, int, bool]:
+        base = base_among(server, servers)
+        name = base or server
+        return least.get(name, math.inf), servers.index(name), base is not None
+
+    return sorted(servers, key=key)
+
+
+def row_of(server: str, reference: str, verdicts: pd.DataFrame) -> Row:
+    """From one metric's verdicts."""
+    if server == reference:
+        return Row(1, math.nan, math.nan, "")
+    names = [server, reference]
+    pair = verdicts[verdicts["server"].isin(names) & verdicts["other"].isin(names)]
+    points = pair[pair["connections"] != comparisons.WHOLE_SWEEP]
+    whole = pair[pair["connections"] == comparisons.WHOLE_SWEEP].iloc[0]
+    usable = int((points["pairs"] > 0).sum())
+    if not usable:
+        return NOTHING
+    ratio, low, high = (float(whole[name]) for name in ("ratio", "ratio_low", "ratio_high"))
+    if whole["server"] == reference:
+        ratio, low, high = 1 / ratio, 1 / high, 1 / low
+    remarks = [f"{usable} of {len(points)} points"] if usable < len(points) else []
+    remarks += [REMARKS[whole["verdict"]]] if whole["verdict"] in REMARKS else []
+    return Row(ratio, low, high, ", ".join(remarks))
+
+
+def letters_of(servers: list[str], verdicts: pd.DataFrame) -> dict[str, str]:
+    """Each server's letters, from one metric's verdicts over the whole sweep; none where nothing was decidable."""
+    pairs = verdicts[verdicts["server"].isin(servers) & verdicts["other"].isin(servers)]
+    whole = pairs[pairs["connections"] == comparisons.WHOLE_SWEEP]
+    decided = whole[whole["verdict"] != comparisons.UNDECIDABLE]
+    told = decided[decided["verdict"].isin([comparisons.FASTER, comparisons.SLOWER])]
+    known = {*decided["server"], *decided["other"]}
+    groups = comparisons.letter_groups(
+        [name for name in servers if name in known],
+        [frozenset(pair) for pair in zip(told["server"], told["other"], strict=True)],
+    )
+    return {
+        name: "".join(_letter(number) for number, group in enumerate(groups) if name in group)
+        for name in servers
+    }
+
+
+def _letter(number: int) -> str:
+    return chr(ord("a") + number % 26) + "′" * (number // 26)
+
+
+def ratio_locator(span: float) -> Locator:
+    """Ticks at round factors; where all is near to 1, at even steps."""
+    if span < 2:
+        return MaxNLocator(6, steps=[1, 2, 5, 10])
+    return LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if span < 6 else (1, 2, 5))
+
+
+def set_ratio_axis(axes: Axes, rows: list[Row], floor: float) -> None:
+    """A logarithmic axis around 1, all ratios and the floor (a factor); intervals far wider run out of it."""
+    ratios = np.array([1, *(row.ratio for row in rows if math.isfinite(row.ratio))])
+    ends = [*ratios, 1 / floor, floor, *(end for row in rows for end in (row.low, row.high))]
+    reach = max(ratios.max() / ratios.min(), 1.5)
+    low = max(np.nanmin(ends), ratios.min() / reach)
+    high = min(np.nanmax(ends), ratios.max() * reach)
+    margin = max((high / low) ** 0.06, 1.03)
+    axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
+    axes.xaxis.set_major_locator(ratio_locator(high / low))
+    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.4g}×")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_row(axes: Axes, height: int, row: Row, color: str, hollow: bool) -> None:
+    if not math.isfinite(row.ratio):
+        middle = axes.get_yaxis_transform()
+        text = axes.text(0.5, height, "no comparable point", transform=middle)
+        text.set(ha="center", va="center", fontsize=8, color=GREY, backgroundcolor="white")
+        return
+    axes.plot([row.low, row.high], [height, height], color=color, linewidth=1.6, zorder=2)
+    face = "white" if hollow else color
+    axes.scatter(
+        row.ratio, height, s=34, facecolors=face, edgecolors=color, linewidths=1.4, zorder=3
+    )
+
+
+def floor_percent(verdicts: pd.DataFrame, metric: str) -> float:
+    """NaN if it was not measured."""
+    return float(verdicts.loc[verdicts["metric"] == metric, "noise_floor_percent"].max())
+
+
+def draw_panel(
+    axes: Axes, metric: str, servers: list[str], reference: str, verdicts: pd.DataFrame
+) -> None:
+    """One metric: a row a server from the top down, with its letters and remark at the right."""
+    its_verdicts = verdicts[verdicts["metric"] == metric]
+    rows = [row_of(server, reference, its_verdicts) for server in servers]
+    bases = [base_among(server, servers) for server in servers]
+    floor = 1 + floor_percent(verdicts, metric) / 100
+    if math.isfinite(floor):
+        axes.axvspan(1 / floor, floor, color=BAND_COLOR, linewidth=0, zorder=0)
+    axes.axvline(1, color=GREY, linewidth=0.8, zorder=1)
+    for height, (server, base, row) in enumerate(zip(servers, bases, rows, strict=True)):
+        draw_row(axes, height, row, plot_style.color_of(base or server), base is not None)
+    set_ratio_axis(axes, rows, floor)
+    axes.set_title(TITLES[metric], loc="left", fontweight="bold")
+    axes.set_xlabel(f"ratio to {reference}, logarithmic ({DIRECTIONS[metric]})", fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    compared = [server for server, base in zip(servers, bases, strict=True) if not base]
+    letters = letters_of(compared, its_verdicts)
+    labels = [
+        f"{letters.get(server, '')}  {row.remark}"
+        for server, row in zip(servers, rows, strict=True)
+    ]
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(range(len(servers)), labels, fontsize=8)
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)
+
+
+def floor_note(verdicts: pd.DataFrame) -> str:
+    floors = {name: floor_percent(verdicts, metric) for metric, name in TITLES.items()}
+    measured = [f"{name} {floor:.2g} %" for name, floor in floors.items() if math.isfinite(floor)]
+    if not measured:
+        return "No control: noise floor not measured."
+    return (
+        "Grey band: noise floor, by which one binary measured twice differed from itself "
+        f"({', '.join(measured)})."
+    )
+
+
+def notes_of(verdicts: pd.DataFrame) -> list[str]:
+    """What a reader must know, a line each."""
+    if verdicts.empty:
+        return ["One server: nothing to compare it with."]
+    points = verdicts[verdicts["connections"] != comparisons.WHOLE_SWEEP]
+    throughput = points[points["metric"] == THROUGHPUT]
+    limited = int((throughput["reason"] == comparisons.CLIENT_LIMITED).sum())
+    surprising = verdicts["reason"].str.contains(comparisons.CONTROL_DIFFERS, regex=False)
+    notes = [
+        "Dots: mean ratio over the numbers of connections at which the two can be compared; lines: its 95 % interval.",
+        "Servers that share a letter are not told apart by a verdict "
+        "(Holm's method: a risk of 5 % that any in a panel is false).",
+        floor_note(verdicts),
+    ]
+    if limited:
+        notes.append(
+            f"Throughput: {limited} of {len(throughput)} comparisons of two servers at one number of connections "
+            "are left out, since wrk was the limit for both."
+        )
+    if surprising.any():
+        notes.append("The control differs from itself by a verdict: doubt the others too.")
+    return notes
+
+
+def label_of(server: str, servers: list[str], summary: pd.DataFrame) -> str:
+    base = base_among(server, servers)
+    label = f"control: {base} again" if base else server
+    measured = summary.loc[summary["server"] == server, COST].notna().any()
+    return label if measured else f"{label} (no valid run)"
+
+
+def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
+    machine = tables.main_machine(summary)
+    others = summary["machine"].nunique() - 1
+    summary = summary[summary["machine"] == machine]
+    verdicts = verdicts[verdicts["machine"] == machine]
+    names = [str(name) for name in summary["server"].unique()]
+    reference, servers = reference_of(names, summary), ordered(names, summary)
+    figure = plot_style.new_canvas(11, 2.4 + 0.32 * len(servers))
+    panels = figure.subplots(1, len(TITLES), sharey=True)
+    for axes, metric in zip(panels, TITLES, strict=True):
+        plot_style.style_axes(axes)
+        draw_panel(axes, metric, servers, reference, verdicts)
+    panels[0].set_yticks(range(len(servers)), [label_of(name, names, summary) for name in servers])
+    panels[0].set_ylim(len(servers) - 0.5, -0.5)
+    notes = notes_of(verdicts)
+    if others:
+        notes.append(
+            f"Only machine {machine} is drawn; verdicts of {others} more are in the table, not mixed with it."
+        )
+    plot_style.add_notes(figure, notes)
+    plot_style.save(figure, path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("verdicts", help="results/verdicts.csv")
+    parser.add_argument("summary", help="results/summary.csv")
+    parser.add_argument("output", help="the PNG to draw")
+    arguments = parser.parse_args()
+    texts = {"machine": str, "reason": str}  # a machine's name may be all digits
+    verdicts = pd.read_csv(arguments.verdicts, dtype=texts).fillna({"reason": ""})
+    draw(verdicts, pd.read_csv(arguments.summary, dtype=texts), arguments.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Draw what each server asks of the kernel for a request: system calls, context switches, and memory in all."""
+
+import argparse
+import sys
+import textwrap
+
+import pandas as pd
+import plot_style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# By what a call is for: blue receives, orange sends, green waits, purple does all of it at once, as does io_uring.
+COLORS = {
+    "recvfrom": "#4477aa",
+    "read": "#88bbdd",
+    "sendto": "#ee8866",
+    "write": "#ffbb88",
+    "writev": "#cc5533",
+    "epoll_wait": "#117733",
+    "epoll_pwait": "#44aa88",
+    "poll": "#66aa55",
+    "ppoll": "#99cc99",
+    "pselect6": "#bbcc33",
+    "io_uring_enter": "#aa3377",
+    "futex": "#ddaacc",
+    "accept4": "#333333",
+    "close": "#888888",
+    "epoll_ctl": "#997700",
+}
+OTHER_COLOR = "#cccccc"
+PLAIN_COLOR = "#667788"
+BAR_HEIGHT = 0.62
+LEAST = 0.02  # calls a request; what no server makes as often would not be seen
+TITLES = {
+    "not_permitted": "not permitted",
+    "unavailable": "not available",
+    "invalid": "not published",
+}
+KIB_PER_MIB = 1024
+
+
+def calls_by_server(table: pd.DataFrame) -> pd.DataFrame:
+    """System calls per request: a row a server, a column a call; rare ones are in `other`."""
+    calls = table[(table["kind"] == "system_call") & (table["name"] != "all")]
+    wide = calls.pivot(index="server", columns="name", values="per_request").fillna(0.0)
+    common = [name for name in COLORS if name in wide and wide[name].max() >= LEAST]
+    shown = wide[common].copy()
+    shown["other"] = wide.drop(columns=common).sum(axis="columns")
+    return shown
+
+
+def draw_calls(axes: Axes, calls: pd.DataFrame, rows: dict[str, int]) -> None:
+    positions = [rows[server] for server in calls.index]
+    left = pd.Series(0.0, index=calls.index)
+    for name in calls:
+        color = COLORS.get(str(name), OTHER_COLOR)
+        axes.barh(positions, calls[name], left=left, height=BAR_HEIGHT, color=color, label=name)
+        left += calls[name]
+    label_ends(axes, positions, list(left), "{:.2f}", room=1.12)
+    axes.set_title("System calls per request", loc="left", fontweight="bold", fontsize=11)
+
+
+def draw_figure(
+    axes: Axes, values: "pd.Series[float]", rows: dict[str, int], title: str, form: str
+) -> None:
+    """One bar a server."""
+    positions = [rows[str(server)] for server in values.index]
+    axes.barh(positions, values, height=BAR_HEIGHT, color=PLAIN_COLOR)
+    label_ends(axes, positions, list(values), form, room=1.5)
+    axes.set_title(title, loc="left", fontsize=10)
+
+
+def label_ends(
+    axes: Axes, positions: list[int], values: list[float], form: str, room: float
+) -> None:
+    """The figure at the end of each bar; the axis is so many times as long as the longest."""
+    for position, value in zip(positions, values, strict=True):
+        axes.annotate(
+            form.format(value),
+            (value, position),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    axes.set_xlim(0, max(values, default=0) * room or 1)
+
+
+def say_why(axes: Axes, table: pd.DataFrame, rows: dict[str, int]) -> None:
+    """In place of the bar of a server that was not counted."""
+    for _, row in table[table["status"] != "ok"].iterrows():
+        said = f"{TITLES[row['status']]}: {row['reason']}"
+        axes.annotate(
+            textwrap.fill(said, 88, max_lines=3, placeholder=" …", break_on_hyphens=False),
+            (0, rows[row["server"]]),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+            color="#555555",
+            in_layout=False,
+        )
+
+
+def notes_of(table: pd.DataFrame) -> list[str]:
+    connections = ", ".join(f"{count:,}" for count in table["connections"].unique())
+    return [
+        f"A run of its own under perf stat, {connections} connections; its start and end are counted too. "
+        f"other: calls that perf was not asked for by name, and those below {LEAST:g} a request.",
+        "Calls that wait are shared by all requests that are ready: the busier the server, the smaller the share. "
+        "Memory: summed over processes.",
+    ]
+
+
+def new_panels(servers: list[str]) -> tuple[Figure, list[Axes]]:
+    """Three panels with a row a server, the first server above."""
+    figure = Figure(
+        figsize=(11.5, 1.9 + 0.42 * len(servers)), dpi=plot_style.DPI, layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(1, 3, sharey=True, width_ratios=[3.2, 1, 1]))
+    for axes in panels:
+        axes.grid(True, axis="x", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(servers)), servers)
+    panels[0].set_ylim(len(servers) - 0.4, -0.6)
+    return figure, panels
+
+
+def draw(table: pd.DataFrame, path: str) -> None:
+    servers = [str(name) for name in table["server"].unique()]
+    rows = {server: position for position, server in enumerate(servers)}
+    figure, panels = new_panels(servers)
+    calls = calls_by_server(table)
+    draw_calls(panels[0], calls, rows)
+    switches = table[table["kind"] == "context_switch"].set_index("server")["per_request"]
+    draw_figure(panels[1], switches, rows, "Context switches\nper request", "{:.3f}")
+    memory = table[table["kind"] == "memory"].set_index("server")["count"] / KIB_PER_MIB
+    draw_figure(panels[2], memory, rows, "Peak memory\n(MiB)", "{:.1f}")
+    say_why(panels[0], table, rows)
+    if len(calls):
+        figure.legend(loc="outside right center", frameon=False, fontsize=9, title="system call")
+    plot_style.add_notes(figure, notes_of(table))
+    plot_style.save(figure, path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", help="results/syscalls.csv")
+    parser.add_argument("output", help="the PNG to draw")
+    arguments = parser.parse_args()
+    draw(pd.read_csv(arguments.table), arguments.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

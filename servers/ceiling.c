@@ -1,0 +1,61 @@
+/* Not one of the compared servers: what the load generator reaches against a server that does next to nothing.
+ *
+ * An epoll loop that takes whatever arrives for one request and never looks at it. A server whose throughput comes
+ * near to this one's was held up by the load generator, or by the kernel's network, not by itself. */
+#include "common/connection.h"
+#include "common/listener.h"
+
+#include <sys/epoll.h>
+
+enum { BATCH = 512 }; /* events taken by one call */
+
+static bool watch(int epoll, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static void accept_all(int epoll, int listener)
+{
+    for (int fd; (fd = listener_accept(listener, SOCK_NONBLOCK)) >= 0;)
+        if (!watch(epoll, fd))
+            listener_refuse(fd);
+}
+
+static void answer(int fd)
+{
+    static char buffer[RECEIVE_SIZE];
+    const ssize_t size = recv(fd, buffer, sizeof buffer, 0);
+
+    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (size > 0 && send(fd, responses, RESPONSE_SIZE, MSG_NOSIGNAL) == RESPONSE_SIZE) {
+        counter_add(&process_counters.requests, 1);
+        return;
+    }
+    close(fd); /* its watch ends with it */
+}
+
+int main(int argc, char **argv)
+{
+    const struct options options = options_parse(argc, argv);
+    const int listener = listener_open(&options, SOCK_NONBLOCK, false);
+    const int epoll = epoll_create1(EPOLL_CLOEXEC);
+    static struct epoll_event events[BATCH];
+
+    if (epoll < 0 || !watch(epoll, listener))
+        err(EXIT_FAILURE, "epoll");
+    counters_report_on_sigterm();
+    listener_announce(listener, &options);
+    for (;;) {
+        const int ready = epoll_wait(epoll, events, BATCH, -1);
+        if (ready < 0 && errno != EINTR)
+            err(EXIT_FAILURE, "epoll_wait");
+        for (int i = 0; i < ready; i++) {
+            if (events[i].data.fd == listener)
+                accept_all(epoll, listener);
+            else
+                answer(events[i].data.fd);
+        }
+    }
+}
