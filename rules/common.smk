@@ -35,6 +35,13 @@ if os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg")):
 SHARED = f"flock --shared --close {LOCK_PATH}"
 
 
+# -j beside the profile's cores is taken for a limit of a cluster's jobs, and lifts that of cores, which keeps measurements
+# apart and in order. Here it is what it is without a profile: another name for cores.
+if workflow.local_exec and workflow.nodes:
+    workflow.global_resources["_cores"] = workflow.nodes
+    workflow.global_resources["_nodes"] = None
+
+
 def check_config():
     """Stop with one line a fault, before anything is run; else fill in what the config leaves out."""
     schema = ROOT / "schemas/config.schema.yaml"

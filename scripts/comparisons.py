@@ -148,8 +148,8 @@ def estimate(log_ratios: Floats) -> Estimates:
     squares = np.where(present, (log_ratios - mean[..., np.newaxis]) ** 2, 0).sum(axis=-1)
     freedom = np.maximum(pairs - 1, 1)
     deviation = np.sqrt(squares / freedom)
-    testable = (pairs >= 2) & (deviation > ROUNDING)
-    standard_error = np.where(testable, deviation / np.sqrt(np.maximum(pairs, 1)), np.nan)
+    error = deviation / np.sqrt(np.maximum(pairs, 1))
+    standard_error = np.where(deviation > ROUNDING, error, np.nan)
     p_value = 2 * stdtr(freedom, -np.abs(mean) / standard_error)
     return Estimates(pairs, mean, standard_error, p_value)
 

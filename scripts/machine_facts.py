@@ -560,7 +560,7 @@ def write_facts(path: str, facts: dict[str, Any]) -> None:
 
 
 def facts_of_sweep(path: str = PATH) -> dict[str, Any]:
-    """The facts that were written when the sweep began, if this is still that machine; else, as by hand, those of now."""
+    """The facts written when the sweep began, if this is still that machine; else, as by hand, those of now."""
     try:
         with open(path, encoding="utf-8") as file:
             facts = json.load(file)

@@ -158,7 +158,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         port = run.server.port
         try:
             warmup = warm_up(run, arguments)
-            warmup_closed = closed.take(port)
+            # One to check, and one by which wrk sees whether anybody is there.
+            loads = 1 + arguments.connections
+            warmup_closed = closed.take(port, 1 + (loads if arguments.warmup_s > 0 else 0))
             started_s = time.time()
             seen = timed_load(run, arguments)
         except (OSError, load.LoadError):
@@ -166,7 +168,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             raise
         seen["response_unchanged"] = answers_as_before(run, arguments)
         run.server.stop()
-        counts = counts_of_timed_run(run, warmup_closed, closed.take(port))
+        counts = counts_of_timed_run(run, warmup_closed, closed.take(port, loads + 1))
     seen = {
         "started": format_utc(started_s),
         "connections": arguments.connections,

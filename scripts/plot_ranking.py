@@ -139,34 +139,30 @@ def draw_row(axes: Axes, height: int, row: Row, color: str, hollow: bool) -> Non
     )
 
 
-def floor_percent(verdicts: pd.DataFrame, metric: str) -> float:
-    """NaN if it was not measured."""
-    return float(verdicts.loc[verdicts["metric"] == metric, "noise_floor_percent"].max())
+def floor_percent(verdicts: pd.DataFrame) -> float:
+    """Of one metric's verdicts; NaN if it was not measured."""
+    return float(verdicts["noise_floor_percent"].max())
 
 
 def draw_panel(
-    axes: Axes, metric: str, servers: list[str], reference: str, verdicts: pd.DataFrame
+    axes: Axes, metric: str, rows: dict[str, Row], reference: str, verdicts: pd.DataFrame
 ) -> None:
-    """One metric: a row a server from the top down, with its letters and remark at the right."""
-    its_verdicts = verdicts[verdicts["metric"] == metric]
-    rows = [row_of(server, reference, its_verdicts) for server in servers]
-    bases = [base_among(server, servers) for server in servers]
-    floor = 1 + floor_percent(verdicts, metric) / 100
+    """One metric and its verdicts: a row a server from the top down, with its letters and remark at the right."""
+    floor = 1 + floor_percent(verdicts) / 100
     if math.isfinite(floor):
         axes.axvspan(1 / floor, floor, color=BAND_COLOR, linewidth=0, zorder=0)
     axes.axvline(1, color=GREY, linewidth=0.8, zorder=1)
-    for height, (server, base, row) in enumerate(zip(servers, bases, rows, strict=True)):
+    servers = list(rows)
+    bases = {server: base_among(server, servers) for server in servers}
+    for height, (server, row) in enumerate(rows.items()):
+        base = bases[server]
         draw_row(axes, height, row, plot_style.color_of(base or server), base is not None)
-    set_ratio_axis(axes, rows, floor)
+    set_ratio_axis(axes, list(rows.values()), floor)
     axes.set_title(TITLES[metric], loc="left", fontweight="bold")
     axes.set_xlabel(f"ratio to {reference}, logarithmic ({DIRECTIONS[metric]})", fontsize=9)
     axes.tick_params(axis="y", length=0)
-    compared = [server for server, base in zip(servers, bases, strict=True) if not base]
-    letters = letters_of(compared, its_verdicts)
-    labels = [
-        f"{letters.get(server, '')}  {row.remark}"
-        for server, row in zip(servers, rows, strict=True)
-    ]
+    letters = letters_of([server for server in servers if not bases[server]], verdicts)
+    labels = [f"{letters.get(server, '')}  {row.remark}" for server, row in rows.items()]
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(servers)), labels, fontsize=8)
     right.tick_params(length=0)
@@ -174,14 +170,16 @@ def draw_panel(
 
 
 def floor_note(verdicts: pd.DataFrame) -> str:
-    floors = {name: floor_percent(verdicts, metric) for metric, name in TITLES.items()}
-    measured = [f"{name} {floor:.2g} %" for name, floor in floors.items() if math.isfinite(floor)]
-    if not measured:
+    floors = [
+        (name, floor_percent(verdicts[verdicts["metric"] == metric]))
+        for metric, name in TITLES.items()
+    ]
+    if all(math.isnan(floor) for _, floor in floors):
         return "No control: noise floor not measured."
-    return (
-        "Grey band: noise floor, by which one binary measured twice differed from itself "
-        f"({', '.join(measured)})."
+    known = (
+        f"{name} {'unknown' if math.isnan(floor) else f'{floor:.2g} %'}" for name, floor in floors
     )
+    return f"Grey band: noise floor, by which one binary measured twice differed from itself ({', '.join(known)})."
 
 
 def notes_of(verdicts: pd.DataFrame) -> list[str]:
@@ -208,11 +206,10 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
     return notes
 
 
-def label_of(server: str, servers: list[str], summary: pd.DataFrame) -> str:
+def label_of(server: str, servers: list[str], measured: set[str]) -> str:
     base = base_among(server, servers)
     label = f"control: {base} again" if base else server
-    measured = summary.loc[summary["server"] == server, COST].notna().any()
-    return label if measured else f"{label} (no valid run)"
+    return label if server in measured else f"{label} (no valid run)"
 
 
 def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
@@ -221,13 +218,19 @@ def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
     summary = summary[summary["machine"] == machine]
     verdicts = verdicts[verdicts["machine"] == machine]
     names = [str(name) for name in summary["server"].unique()]
+    measured = set(summary.dropna(subset=[COST])["server"])
     reference, servers = reference_of(names, summary), ordered(names, summary)
     figure = plot_style.new_canvas(11, 2.4 + 0.32 * len(servers))
     panels = figure.subplots(1, len(TITLES), sharey=True)
     for axes, metric in zip(panels, TITLES, strict=True):
         plot_style.style_axes(axes)
-        draw_panel(axes, metric, servers, reference, verdicts)
-    panels[0].set_yticks(range(len(servers)), [label_of(name, names, summary) for name in servers])
+        its_verdicts = verdicts[verdicts["metric"] == metric]
+        rows = {
+            name: row_of(name, reference, its_verdicts) if name in measured else NOTHING
+            for name in servers
+        }
+        draw_panel(axes, metric, rows, reference, its_verdicts)
+    panels[0].set_yticks(range(len(servers)), [label_of(name, names, measured) for name in servers])
     panels[0].set_ylim(len(servers) - 0.5, -0.5)
     notes = notes_of(verdicts)
     if others:

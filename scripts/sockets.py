@@ -71,6 +71,7 @@ _TCP_DESTROY_GROUPS = 1 << 0 | 1 << 2  # of IPv4 and of IPv6
 _SO_RCVBUFFORCE = 33
 _NLMSG_HEADER_SIZE, _INET_DIAG_MSG_SIZE = 16, 72
 _INET_DIAG_INFO = 2
+TELL_TIMEOUT_S = 1.0
 _BYTES_SENT_AT = 200  # in struct tcp_info, since Linux 4.19
 
 
@@ -137,14 +138,22 @@ class ClosedConnections:
                         raise
                     self._overrun = True
 
-    def take(self, port: int) -> list[Closed] | None:
-        """Connections of the server on this port that are gone since the last call; None if some were missed."""
-        messages, self._messages = self._messages, []
-        overrun, self._overrun = self._overrun, False
-        closed = [parse_closed(message) for message in messages]
-        if overrun or None in closed:
-            return None
-        return [one for one in closed if one and one.port == port and one.peer_port]
+    def take(self, port: int, expected: int) -> list[Closed] | None:
+        """Connections of the server on this port that are gone since the last call; None if some were missed.
+
+        The kernel tells of them a little later: waits for the expected number, but no longer than TELL_TIMEOUT_S.
+        """
+        deadline_s = time.monotonic() + TELL_TIMEOUT_S
+        while True:
+            told = [parse_closed(message) for message in self._messages]
+            closed = [one for one in told if one and one.port == port and one.peer_port]
+            if len(closed) >= expected or self._overrun or time.monotonic() > deadline_s:
+                break
+            time.sleep(0.005)
+        missed = self._overrun or None in told
+        del self._messages[: len(told)]
+        self._overrun = False
+        return None if missed else closed
 
 
 def fairness_jain(shares: Sequence[float]) -> float:

@@ -243,6 +243,13 @@ def test_a_pair_needs_both_cells_of_its_block() -> None:
         assert it["ratio"] == pytest.approx(1.1, rel=0.01)
 
 
+def test_a_figure_of_zero_has_no_ratio() -> None:
+    cells = quiet(ALIKE, counts=[10])
+    cells.loc[cells.index[0], COST] = 0
+    it = row(verdicts_of(cells), *PAIR)
+    assert (it["pairs"], it["verdict"]) == (REPEATS - 1, comparisons.EQUAL)
+
+
 def test_order_of_the_cells_does_not_matter_within_a_server() -> None:
     cells = sweep(np.random.default_rng(4), servers=list(PAIR))
     shuffled = cells.sample(frac=1, random_state=1).sort_values("server", kind="stable")
@@ -347,7 +354,9 @@ def test_one_repeat_decides_over_the_sweep_and_not_at_a_point() -> None:
 @pytest.mark.parametrize("factor", [1, 1.1])
 def test_pairs_that_do_not_vary_are_not_tested(factor: float) -> None:
     variation = {THROUGHPUT: (0, 0), COST: (0, 0)}
-    verdicts = verdicts_of(quiet({"server_poll": factor, BASE: 1}, variation=variation))
+    cells = quiet({"server_poll": factor, BASE: 1}, variation=variation)
+    cells[[COST, THROUGHPUT]] = cells[[COST, THROUGHPUT]].mul(cells["repeat"] / 7, axis=0)
+    verdicts = verdicts_of(cells)
     assert set(verdicts["verdict"]) == {comparisons.UNDECIDABLE}
     assert verdicts["reason"].str.startswith("the pairs do not vary").all()
 
@@ -536,6 +545,12 @@ def test_every_ranking_is_drawn(servers: list[str], repeats: int, tmp_path: Path
     assert (tmp_path / "ranking.png").stat().st_size > 5000
 
 
+def test_what_cannot_be_compared_has_no_place_in_the_ranking() -> None:
+    verdicts = verdicts_of(quiet(ALIKE), limiter=lambda *_: "starving")
+    row = plot_ranking.row_of("server_poll", BASE, verdicts[verdicts["metric"] == COST])
+    assert row is plot_ranking.NOTHING
+
+
 def test_ranking_says_what_a_reader_must_know() -> None:
     cells = quiet({"server_poll": 1, BASE: 1, CONTROL: 1.03})
     verdicts = verdicts_of(cells, limiter=lambda _, count: "client-bound" if count > 10 else "")
@@ -543,6 +558,8 @@ def test_ranking_says_what_a_reader_must_know() -> None:
     assert "8 of 12 comparisons" in notes
     assert "CPU time per request 3 %" in notes
     assert "doubt" in notes
+    nowhere = verdicts_of(cells, limiter=lambda *_: "client-bound")
+    assert "Throughput unknown" in "\n".join(plot_ranking.notes_of(nowhere))
     notes = "\n".join(plot_ranking.notes_of(verdicts_of(quiet(ALIKE))))
     assert "No control" in notes
     assert "wrk was the limit" not in notes

@@ -208,6 +208,7 @@ connections: [1, 2, 3]
 repeats: 4
 duration_s: 0.5
 warmup_s: 0
+disturbed_retries: 0
 profile: {connections: 2, duration_s: 0.5}
 """
 
@@ -297,7 +298,7 @@ def test_failing_server_stops_no_other(tmp_path: Path) -> None:
     )
     (checkout / "overlay.yaml").write_text(
         "servers: [server_broken, server_epoll]\nconnections: [2]\nrepeats: 1\nduration_s: 0.2\n"
-        "warmup_s: 0\nprofile: {connections: 2, duration_s: 0.5}\n"
+        "warmup_s: 0\ndisturbed_retries: 0\nprofile: {connections: 2, duration_s: 0.5}\n"
     )
     run = run_snakemake(checkout, "--configfile", "overlay.yaml")
     assert run.returncode != 0

@@ -4,7 +4,6 @@ import os
 import socket
 import struct
 import threading
-import time
 
 import pytest
 from sockets import Closed, ClosedConnections, fairness_jain, parse_bytes_sent, parse_closed
@@ -65,19 +64,18 @@ def test_kernel_counts_every_byte_of_every_connection_of_the_server() -> None:
             for size in (3, 5000, 70):
                 exchange(listener, size)
             exchange(other, 11)
-        time.sleep(0.2)
-        connections = closed.take(port)
+        connections = closed.take(port, 3)
         assert connections is not None
         # Those that closed first wait for a minute; the kernel tells of them all the same.
         assert sorted(connection.bytes_sent for connection in connections) == [3, 70, 5000]
-        assert closed.take(port) == []
+        assert closed.take(port, 0) == []
 
 
 def test_missed_messages_are_not_taken_for_no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     with ClosedConnections() as closed:
         monkeypatch.setattr(closed, "_overrun", True)
-        assert closed.take(1) is None
-        assert closed.take(1) == []
+        assert closed.take(1, 1) is None
+        assert closed.take(1, 0) == []
 
 
 def test_nothing_is_left_of_a_subscription() -> None:
