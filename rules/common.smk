@@ -14,6 +14,7 @@ sys.path.insert(0, str(SCRIPTS))
 from cells import (
     CEILING,
     CEILING_RECORD,
+    CONFIG_PATH,
     RECORD,
     Cell,
     base_of,

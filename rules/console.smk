@@ -3,6 +3,7 @@ import shutil
 
 import machine_facts
 import progress
+from machine_facts import write_facts
 from snakemake_interface_logger_plugins.common import LogEvent
 
 TOOLS = {
@@ -72,9 +73,8 @@ def announce(jobs):
 onstart:
     jobs_to_run = count_jobs()
     check_tools(jobs_to_run)
-    machine_facts.write_facts(
-        machine_facts.PATH, machine_facts.read_facts(ROOT, COMPILER, FLAGS)
-    )
+    write_facts(machine_facts.PATH, machine_facts.read_facts(ROOT, COMPILER, FLAGS))
+    write_facts(CONFIG_PATH, config)
     silence_jobs()
     announce(jobs_to_run)
 

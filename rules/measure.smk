@@ -16,7 +16,7 @@ MEASURE_SCRIPTS = scripts(
 
 
 # All cores: nothing else of this workflow runs beside a cell. Earlier in the order is of higher priority. What must not
-# make a record stale is no parameter but a resource: where it stands in the order, how often it may be tried again.
+# make a record stale is no parameter: the script finds the order, and how often to try again, in the config of the sweep.
 rule measure_cell:
     input:
         binary=lambda wildcards: f"results/bin/{base_of(wildcards.server)}",
@@ -28,10 +28,6 @@ rule measure_cell:
     priority: priority_of
     retries: 1
     threads: workflow.cores
-    resources:
-        position=position_of,
-        seed=config["seed"],
-        disturbed_retries=config["disturbed_retries"],
     params:
         duration_s=config["duration_s"],
         warmup_s=config["warmup_s"],
@@ -40,7 +36,6 @@ rule measure_cell:
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"
-        " --position {resources.position} --seed {resources.seed} --disturbed-retries {resources.disturbed_retries}"
         " --duration-s {params.duration_s} --warmup-s {params.warmup_s}"
         " --host {params.host:q} --workers {params.workers} 2> {log:q}"
 

@@ -20,6 +20,8 @@ class Cell(NamedTuple):
         return f"{self.server}, {self.connections} connections, repeat {self.repeat}"
 
 
+# The sweep's whole config, written when it begins.
+CONFIG_PATH = "results/config.json"
 RECORD = "results/cells/{server}/c{connections}_r{repeat}.json"
 CEILING_RECORD = "results/{server}/c{connections}_r{repeat}.json"
 

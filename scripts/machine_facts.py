@@ -473,7 +473,7 @@ def snakemake_version() -> str | None:
 
 
 def machine_id(facts: dict[str, Any]) -> str:
-    """12 hexadecimal digits that differ where results must not be compared without saying so (M36).
+    """m and 12 hexadecimal digits that differ where results must not be compared without saying so (M36).
 
     Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, and
     the installation. Not of names, load, tools and source: the same machine in a new container keeps its id.
@@ -497,7 +497,8 @@ def machine_id(facts: dict[str, Any]) -> str:
         kernel["mitigations"],
         facts["system"]["installation"],
     ]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    # A letter first, or tables would take some ids for numbers.
+    return "m" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def machine_label(facts: dict[str, Any]) -> str:

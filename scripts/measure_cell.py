@@ -8,12 +8,14 @@ status `unavailable`; any other fault gives one line and status 1.
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import signal
 import sys
 import time
 from typing import Any
 
+import cells
 import disturbance
 import flags
 import load
@@ -24,7 +26,6 @@ import records
 import runs
 import server_process
 import sockets
-from cells import Cell
 
 # Sockets are read just before the load ends: afterwards they are gone.
 SNAPSHOT_LEAD_S = 0.1
@@ -206,16 +207,27 @@ def sha256_of(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def config_of_sweep() -> dict[str, Any]:
+    """The config of the sweep that this cell is one of; by hand there is none."""
+    with contextlib.suppress(OSError, ValueError), open(cells.CONFIG_PATH) as file:
+        return dict(json.load(file))
+    return {}
+
+
 def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole record: what was asked, on which machine, and what was seen."""
     facts = machine_facts.facts_of_sweep()
+    sweep = config_of_sweep()
+    if arguments.disturbed_retries is None:
+        arguments.disturbed_retries = sweep.get("disturbed_retries", 2)
+    cell = cells.Cell(arguments.server, arguments.connections, arguments.repeat)
     record: dict[str, Any] = {
         "schema_version": records.SCHEMA_VERSION,
         "server": arguments.server,
         "connections": arguments.connections,
         "repeat": arguments.repeat,
-        "position": arguments.position,
-        "seed": arguments.seed,
+        "position": cells.order_of(sweep).get(cell) if sweep else None,
+        "seed": sweep.get("seed"),
         "asked": {name: getattr(arguments, name) for name in ("duration_s", "warmup_s", "host")},
         "machine": facts["machine_id"],
         "facts": facts,
@@ -234,13 +246,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("output", help="where the record goes")
     parser.add_argument("--server", help="its name in the record (default: the binary's)")
     parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--position", type=int, help="in the sweep's order, from 0")
-    parser.add_argument("--seed", type=int, help="of that order")
     parser.add_argument(
         "--disturbed-retries",
         type=int,
-        default=2,
-        help="attempts after a disturbed one (%(default)s)",
+        help="attempts after disturbed ones (as in the sweep, or 2)",
     )
     runs.add_arguments(parser, duration_s=2.0)
     arguments = parser.parse_args()
@@ -250,7 +259,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    cell = Cell(arguments.server, arguments.connections, arguments.repeat)
+    cell = cells.Cell(arguments.server, arguments.connections, arguments.repeat)
     runs.end_cleanly_on_sigterm()
     try:
         with machine.exclusive_machine():

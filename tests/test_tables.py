@@ -223,7 +223,7 @@ def test_flag_is_raised_at_its_threshold_and_not_before(flag: Flag) -> None:
         ({"server_requests": 1011}, "requests_disagree"),
         ({"littles_law_ratio": 1.2}, "littles_law"),
         ({"steal_share": 0.03}, "disturbed"),
-        ({"cpu_pressure_share": 0.07}, "disturbed"),
+        ({"cpu_pressure_share": 0.26}, "disturbed"),
         ({"client_wait_share": 0.04}, "disturbed"),
         ({"server_wait_share": 0.04}, "disturbed"),
     ],
