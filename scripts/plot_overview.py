@@ -90,8 +90,13 @@ def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[st
                 label=server if points[column].notna().any() else f"{server} (no valid run)",
             )
         )
+    ceiling, _ = axes.get_legend_handles_labels()
     axes.legend(
-        handles=entries, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9
+        handles=[*entries, *ceiling],
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        fontsize=9,
     )
 
 

@@ -105,7 +105,7 @@ def _letter(number: int) -> str:
 
 def ratio_locator(span: float) -> Locator:
     """Ticks at round factors; where all is near to 1, at even steps."""
-    if span < 2:
+    if span < 4:
         return MaxNLocator(6, steps=[1, 2, 5, 10])
     return LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if span < 6 else (1, 2, 5))
 

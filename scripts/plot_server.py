@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
     """≥ where the load generator was the limit of what was measured."""
-    for point in summary[summary["at_ceiling"].eq(True)].itertuples():
+    for point in summary[summary["limiter"] == "client-bound"].itertuples():
         axes.annotate(
             "≥",
             (point.connections, point.requests_per_second),
@@ -33,6 +33,8 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
     plot_style.draw_interval(axes, summary, column, 1, color)
     plot_style.draw_points(axes, cells, column, 1, color, "o", 26)
     plot_style.draw_ceiling(axes, summary)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right", frameon=False, fontsize=8)
     mark_limits(axes, summary)
     plot_style.draw_limiters(limits, summary, [server])
     limits.set_yticks([0], ["limited by"])

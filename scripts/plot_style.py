@@ -25,6 +25,8 @@ OTHER_COLORS = ["#882255", "#332288", "#999933", "#cc6677", "#000000"]
 MARKERS = "osD^vP*X<>"
 DPI = 150
 CEILING_COLOR = "#555555"
+CEILING_DASHES = (0, (4, 2))
+CEILING_LABEL = "wrk's ceiling"
 # What limits a point: its colour, and a letter for those who do not see it.
 LIMITERS = {
     "server-bound": ("#228833", "S"),
@@ -178,19 +180,10 @@ def draw_ceiling(axes: Axes, summary: pd.DataFrame) -> None:
         ceiling["connections"],
         ceiling[column],
         color=CEILING_COLOR,
-        linestyle=(0, (4, 2)),
+        linestyle=CEILING_DASHES,
         linewidth=1.1,
         zorder=1,
-    )
-    last = ceiling.iloc[-1]
-    axes.annotate(
-        "ceiling",
-        (last["connections"], last[column]),
-        xytext=(-2, 5),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color=CEILING_COLOR,
+        label=CEILING_LABEL,
     )
 
 
@@ -232,8 +225,7 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame) -> None:
 
 
 LIMITER_NOTES = {
-    "client-bound": "client-bound: wrk had no CPU left, or was within 10 % of its ceiling (dashed: against a server "
-    "that does not parse): ≥, the server could do more.",
+    "client-bound": "client-bound (≥): wrk had no CPU left, or was within 10 % of its ceiling: the server can do more.",
     "latency-bound": "latency-bound: neither was busy, both waited for the other's packets.",
     "disturbed": "disturbed: something else on the machine had the CPUs.",
     "starving": "starving: connections never got a response, wrk's figures are those of the others.",

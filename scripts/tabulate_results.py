@@ -46,7 +46,7 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
     low, high = best["requests_per_second_low"], best["requests_per_second_high"]
     return {
         "server": server,
-        "requests/s": f"{'≥ ' if best['at_ceiling'] is True else ''}{best['requests_per_second']:,.0f}",
+        "requests/s": f"{'≥ ' if best['limiter'] == 'client-bound' else ''}{best['requests_per_second']:,.0f}",
         "95 % interval": f"{low:,.0f}–{high:,.0f}" if pd.notna(low) else UNAVAILABLE,
         "at connections": f"{best['connections']:,}",
         "p99 µs": f"{best['latency_p99_us']:,.0f}",

@@ -213,9 +213,9 @@ profile: {connections: 2, duration_s: 0.5}
 """
 
 
-def start_sweep(checkout: Path) -> "subprocess.Popen[str]":
+def start_sweep(checkout: Path, overlay: str = SLOW) -> "subprocess.Popen[str]":
     """A sweep in a session of its own, as in a terminal, that has measured two cells and works on another."""
-    (checkout / "slow.yaml").write_text(SLOW)
+    (checkout / "slow.yaml").write_text(overlay)
     sweep = subprocess.Popen(
         [*SNAKEMAKE, "-j1", "--configfile", "slow.yaml"],
         cwd=checkout,
@@ -267,6 +267,25 @@ def test_interrupted_sweep_leaves_nothing_and_goes_on(
     assert len(list(checkout.glob("results/cells/*/*.json"))) == 12
     assert_measured_in_order(records_of(checkout))
     assert {path: path.stat().st_mtime_ns for path in records} == records
+
+
+def test_snakemake_sleeps_while_a_cell_is_measured(tmp_path: Path) -> None:
+    """It used to look at all jobs again every second, once more with each job that had ended."""
+    checkout = copy_checkout(tmp_path / "checkout")
+    sweep = start_sweep(checkout, SLOW.replace("duration_s: 0.5\nw", "duration_s: 3\nw"))
+
+    def wake_ups() -> int:
+        status = Path(f"/proc/{sweep.pid}/status").read_text()
+        return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    try:
+        time.sleep(0.5)
+        before = wake_ups()
+        time.sleep(2)
+        assert wake_ups() - before <= 1
+    finally:
+        os.killpg(sweep.pid, signal.SIGINT)
+        sweep.wait(timeout=30)
 
 
 def test_two_sweeps_in_two_checkouts_do_not_overlap(tmp_path: Path) -> None:
