@@ -34,7 +34,7 @@ rule summarize_ceiling:
         "results/logs/summarize_ceiling.log",
     params:
         connections=sorted(config["connections"]),
-        repeats=min(config["repeats"], config["ceiling"]["repeats"]),
+        repeats=min(config["repeats"], config["ceiling_repeats"]),
     shell:
         "{SHARED} python3 {input.scripts[0]:q} ceiling {output.cells:q} {output.summary:q}"
         " --connections {params.connections} --repeats {params.repeats} 2> {log:q}"

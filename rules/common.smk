@@ -14,8 +14,8 @@ sys.path.insert(0, str(SCRIPTS))
 from cells import (
     CEILING,
     CEILING_RECORD,
-    CONFIG_PATH,
     RECORD,
+    SWEEP_PATH,
     Cell,
     base_of,
     cells_of,
@@ -64,6 +64,9 @@ def server_source(server):
 
 
 def workers_of(wildcards):
+    """Processes: of the ceiling one for each of the server's CPUs, of *_multitask as many as config says."""
+    if wildcards.server == CEILING:
+        return "cpus"
     return config["workers"] if base_of(wildcards.server).endswith("_multitask") else 1
 
 
@@ -87,7 +90,6 @@ SERVERS = list(config["servers"])
 MEASURED = measured_servers(config)
 CELLS = cells_of(config)
 CEILING_CELLS = cells_of(config, CEILING)
-CEILING_WARMUP_S = 0.2
 POSITION = order_of(config)
 COMPILER = config["compile"]["compiler"]
 try:

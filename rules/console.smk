@@ -1,6 +1,7 @@
 # How a run begins and ends, and what the person at the terminal sees: the time it will take, a line a cell, the table.
 import json
 import shutil
+import time
 
 import machine_facts
 import progress
@@ -56,13 +57,11 @@ def announce(jobs):
     if not cells and not profiles and not ceilings:
         return
     cell_s = config["warmup_s"] + config["duration_s"] + progress.CELL_OVERHEAD_S
-    ceiling_s = CEILING_WARMUP_S + config["ceiling"]["duration_s"] + progress.CELL_OVERHEAD_S
     profile_s = config["warmup_s"] + PROFILE["duration_s"] + progress.PROFILE_OVERHEAD_S
-    measured_s = cells * cell_s + ceilings * ceiling_s
     other_s = profiles * profile_s
     other_s += sum(progress.JOBS_S.get(name, 0) * count for name, count in jobs.items())
-    progress.write_plan(cells + ceilings, measured_s, other_s)
-    expected = progress.format_duration(measured_s + other_s)
+    progress.write_plan(cells + ceilings, cell_s, other_s)
+    expected = progress.format_duration((cells + ceilings) * cell_s + other_s)
     print(
         f"{progress.count_of(cells, 'cell')}, {progress.count_of(ceilings, 'run')} of the ceiling"
         f" and {progress.count_of(profiles, 'profile')} to run, about {expected}",
@@ -87,7 +86,8 @@ onstart:
     check_tools(jobs_to_run)
     facts = machine_facts.read_facts(ROOT, COMPILER, FLAGS)
     machine_facts.write_facts(machine_facts.PATH, facts)
-    records.write_text(CONFIG_PATH, json.dumps(config, indent=2) + "\n")
+    sweep = {"started": records.format_utc(time.time()), "config": config}
+    records.write_text(SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
     silence_jobs()
     announce(jobs_to_run)
 

@@ -17,6 +17,7 @@ MEASURE_SCRIPTS = scripts(
 
 # All cores: nothing else of this workflow runs beside a cell. Earlier in the order is of higher priority. What must not
 # make a record stale is no parameter: the script finds the order, and how often to try again, in the config of the sweep.
+# No retries: a server that fails in some of its runs must not pass for one that never does.
 rule measure_cell:
     input:
         binary=lambda wildcards: f"results/bin/{base_of(wildcards.server)}",
@@ -26,7 +27,6 @@ rule measure_cell:
     log:
         "results/logs/measure_{server}_c{connections}_r{repeat}.log",
     priority: priority_of
-    retries: 1
     threads: workflow.cores
     params:
         duration_s=config["duration_s"],
@@ -46,8 +46,3 @@ use rule measure_cell as measure_ceiling with:
         CEILING_RECORD,
     wildcard_constraints:
         server=CEILING,
-    params:
-        duration_s=config["ceiling"]["duration_s"],
-        warmup_s=min(config["warmup_s"], CEILING_WARMUP_S),
-        host=config["host"],
-        workers=1,

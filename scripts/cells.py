@@ -20,8 +20,8 @@ class Cell(NamedTuple):
         return f"{self.server}, {self.connections} connections, repeat {self.repeat}"
 
 
-# The sweep's whole config, written when it begins.
-CONFIG_PATH = "results/config.json"
+# What runs now: when it began (`started`), and its whole config (`config`).
+SWEEP_PATH = "results/sweep.json"
 RECORD = "results/cells/{server}/c{connections}_r{repeat}.json"
 CEILING_RECORD = "results/{server}/c{connections}_r{repeat}.json"
 
@@ -29,6 +29,10 @@ CEILING_RECORD = "results/{server}/c{connections}_r{repeat}.json"
 def record_path(cell: Cell) -> str:
     pattern = CEILING_RECORD if cell.server == CEILING else RECORD
     return pattern.format(**cell._asdict())
+
+
+def is_control(server: str) -> bool:
+    return server.endswith(CONTROL_SUFFIX)
 
 
 def base_of(server: str) -> str:
@@ -50,7 +54,7 @@ def cells_of(
     """The cells of a sweep, of one server or one repeat if named; those of the ceiling only if it is named."""
     repeats = config["repeats"]
     if server == CEILING:
-        repeats = min(repeats, config["ceiling"]["repeats"])
+        repeats = min(repeats, config["ceiling_repeats"])
     return [
         Cell(name, connections, number)
         for number in ([repeat] if repeat else range(1, repeats + 1))

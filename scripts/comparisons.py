@@ -1,15 +1,16 @@
 """Which server is faster, and can this sweep tell? Cells and their summary → a verdict for each pair of servers.
 
 Two servers are compared by the logarithms of their ratios, paired by block: the cells of one machine, number of
-connections and repeat, which the machine's drift has met alike (Kalibera & Jones, "Rigorous benchmarking in reasonable
-time", ISMM 2013, for ratios and their intervals). The mean is tested by Student's t with n - 1 degrees of freedom.
+connections and repeat, measured in one run of the workflow, which the machine's drift has met alike (Kalibera & Jones,
+"Rigorous benchmarking in reasonable time", ISMM 2013, for ratios and their intervals). The mean is tested by Student's
+t with n - 1 degrees of freedom.
 
 Over the whole sweep the pairs of all numbers of connections are one sample. What truly differs between the numbers then
 counts as noise: intervals are wider, and verdicts fewer, than a model of each number would give. That is conservative.
 
 Of the many tests of one machine and metric, Holm's method keeps the chance of any false verdict below ALPHA (Holm, "A
 simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979): over all pairs for the whole sweep,
-and over all pairs and points for the points.
+and over all pairs and points for the points. "Depends on connections" is made of verdicts at points, and no test.
 """
 
 import itertools
@@ -19,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from cells import base_of
-from scipy.special import chdtri, nctdtrinc, ndtri, stdtr, stdtrit
+from cells import base_of, is_control
+from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -28,10 +29,8 @@ Booleans = npt.NDArray[np.bool_]
 Pair = tuple[int, int]
 
 ALPHA = 0.05
-# "Depends on connections" needs points of both signs. A pair's points of one sign are false with a chance of 0.01 at
-# most; between equal servers both must be, which is about 0.01 × 0.01, with Holm's second step at most 0.00015 (two
-# points). Bound: 0.0002 × pairs of servers. Where one sign is true a single error is enough: 0.01 for such a pair.
-DEPENDS_ALPHA = 0.02
+# With fewer, the noise is hardly known.
+MIN_PAIRS = 3
 POWER = 0.9
 # Tables hold nine digits: logarithms that differ by less do not differ.
 ROUNDING = 1e-8
@@ -46,11 +45,12 @@ VERDICT_OF_SIGN = {1: FASTER, -1: SLOWER, 0: EQUAL}
 
 WHOLE_SWEEP = "all"
 CLIENT_LIMITED = "wrk was the limit for both"
+OTHER_RUNS = "measured in different runs"
 BELOW_FLOOR = "smaller than the noise floor"
 CONTROL_DIFFERS = "the same binary twice: this sweep sees differences that are not there"
 
-CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", *BETTER_SIGN]
-SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter", "at_ceiling"]
+CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", "sweep", *BETTER_SIGN]
+SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter"]
 VERDICT_COLUMNS = ["machine", "metric", "server", "other", "connections", "pairs"]
 VERDICT_COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
 VERDICT_COLUMNS += ["smallest_detectable_percent", "noise_floor_percent", "reason"]
@@ -60,12 +60,14 @@ class Sweep(NamedTuple):
     """One machine's cells as arrays.
 
     logarithms: of each metric in its own unit, [server, point, repeat]; NaN where no valid cell is.
+    runs: a number for each run of the workflow, [server, point, repeat]: the one that measured the cell.
     starving, client_limited: [server, point].
     """
 
     servers: list[str]
     connections: list[int]
     logarithms: dict[str, Floats]
+    runs: Integers
     starving: Booleans
     client_limited: Booleans
 
@@ -106,40 +108,36 @@ def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
         figures = np.full((len(servers), len(connections), len(repeats)), np.nan)
         figures[position] = valid[metric].astype(float)
         logarithms[metric] = np.log(figures, where=figures > 0, out=np.full_like(figures, np.nan))
-    limited = (summary["limiter"] == "client-bound") | (summary["at_ceiling"].map(str) == "True")
+    runs = np.zeros((len(servers), len(connections), len(repeats)), int)
+    runs[position] = pd.factorize(valid["sweep"])[0]
     return Sweep(
         servers,
         connections,
         logarithms,
+        runs,
         _points_of(summary[summary["limiter"] == "starving"], servers, connections),
-        _points_of(summary[limited], servers, connections),
+        _points_of(summary[summary["limiter"] == "client-bound"], servers, connections),
     )
-
-
-def is_control_of(control: str, server: str) -> bool:
-    return control != server and base_of(control) == server
 
 
 def pairs_of(servers: list[str]) -> list[Pair]:
     """Positions of the servers of each pair, in order of appearance; a control has one pair, with its base server."""
-    controls = {name for name in servers if any(is_control_of(name, base) for base in servers)}
     return [
         (first, second)
         for first, second in itertools.combinations(range(len(servers)), 2)
-        if not controls & {servers[first], servers[second]}
-        or _is_control_pair(servers, (first, second))
+        if not has_control(servers, (first, second))
+        or base_of(servers[first]) == base_of(servers[second])
     ]
 
 
-def _is_control_pair(servers: list[str], pair: Pair) -> bool:
-    first, second = (servers[position] for position in pair)
-    return is_control_of(first, second) or is_control_of(second, first)
+def has_control(servers: list[str], pair: Pair) -> bool:
+    return any(is_control(servers[position]) for position in pair)
 
 
 def estimate(log_ratios: Floats) -> Estimates:
     """Student's t of the mean against 0, two-sided, along the last axis; what is NaN is left out.
 
-    A sample that does not vary tells nothing of its noise, and is not tested: it has no error and no p-value.
+    A sample of less than MIN_PAIRS, or one that does not vary, is not tested: it has no error and no p-value.
     """
     present = np.isfinite(log_ratios)
     pairs = present.sum(axis=-1)
@@ -149,7 +147,8 @@ def estimate(log_ratios: Floats) -> Estimates:
     freedom = np.maximum(pairs - 1, 1)
     deviation = np.sqrt(squares / freedom)
     error = deviation / np.sqrt(np.maximum(pairs, 1))
-    standard_error = np.where(deviation > ROUNDING, error, np.nan)
+    testable = (pairs >= MIN_PAIRS) & (deviation > ROUNDING)
+    standard_error = np.where(testable, error, np.nan)
     p_value = 2 * stdtr(freedom, -np.abs(mean) / standard_error)
     return Estimates(pairs, mean, standard_error, p_value)
 
@@ -165,14 +164,6 @@ def holm(p_values: Floats) -> Floats:
     return adjusted.reshape(p_values.shape)
 
 
-def _noncentrality(freedom: Integers, t: Floats) -> Floats:
-    """By how many standard errors the truth must differ from 0 for Student's t to exceed t with a chance of POWER."""
-    # Far out the spread of the standard error alone decides, and nctdtrinc would search without end.
-    far = t * np.sqrt(chdtri(freedom, 1 - POWER) / freedom)
-    near = nctdtrinc(freedom, 1 - POWER, np.minimum(t, 1000))
-    return np.asarray(np.where(t > 1000, far, near))
-
-
 def smallest_detectable(pairs: Integers, standard_error: Floats, floor: Floats) -> Floats:
     """The true log-ratio that a sweep with the same noise finds with a chance of POWER, at Holm's first step.
 
@@ -182,9 +173,17 @@ def smallest_detectable(pairs: Integers, standard_error: Floats, floor: Floats) 
     tests = np.isfinite(standard_error).sum()
     freedom, inverse = np.unique(np.maximum(pairs - 1, 1), return_inverse=True)
     t_critical = stdtrit(freedom, 1 - ALPHA / 2 / max(tests, 1))
-    significant = _noncentrality(freedom, t_critical)[inverse].reshape(pairs.shape)
+    # By how many standard errors the truth must differ from 0.
+    noncentrality = nctdtrinc(freedom, 1 - POWER, t_critical)
+    significant = noncentrality[inverse].reshape(pairs.shape)
     above_floor = floor / standard_error + ndtri(POWER)
     return np.asarray(standard_error * np.maximum(significant, above_floor))
+
+
+def _in_one_run(sweep: Sweep, pair: Pair) -> Booleans:
+    """Which cells of two servers the same run of the workflow measured: [point, repeat]."""
+    first, second = pair
+    return np.asarray(sweep.runs[first] == sweep.runs[second])
 
 
 def _obstacle(sweep: Sweep, metric: str, pair: Pair, point: int) -> str:
@@ -195,16 +194,31 @@ def _obstacle(sweep: Sweep, metric: str, pair: Pair, point: int) -> str:
     starving = [sweep.servers[server] for server in pair if sweep.starving[server, point]]
     if starving:
         return f"{' and '.join(starving)} starving (another workload)"
-    if metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair):
+    limited = metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair)
+    # One binary measured twice shows the noise, whatever the limit is.
+    if limited and not has_control(sweep.servers, pair):
         return CLIENT_LIMITED
-    return ""
+    return "" if (first & second & _in_one_run(sweep, pair)[point]).any() else OTHER_RUNS
 
 
-def _samples(sweep: Sweep, metric: str, pairs: list[Pair], obstacles: list[list[str]]) -> Floats:
-    """Log-ratios paired by block, [pair, level, observation]: level 0 is the whole sweep, the others its points."""
+def _paired(
+    sweep: Sweep, metric: str, pairs: list[Pair], obstacles: list[list[str]]
+) -> tuple[Floats, Integers]:
+    """Log-ratios paired by block, [pair, point, repeat], and how many of different runs are left out, [pair, point].
+
+    Both of points without an obstacle; elsewhere NaN and 0.
+    """
     first, second = np.array(pairs).T
     log_ratios = sweep.logarithms[metric][first] - sweep.logarithms[metric][second]
     log_ratios[np.array(obstacles) != ""] = np.nan
+    apart = ~np.array([_in_one_run(sweep, pair) for pair in pairs])
+    left_out = (apart & np.isfinite(log_ratios)).sum(axis=-1)
+    log_ratios[apart] = np.nan
+    return log_ratios, left_out
+
+
+def _samples(log_ratios: Floats) -> Floats:
+    """[pair, point, repeat] → [pair, level, observation]: level 0 is the whole sweep, the others its points."""
     number, points, repeats = log_ratios.shape
     samples = np.full((number, 1 + points, points * repeats), np.nan)
     samples[:, 0] = log_ratios.reshape(number, -1)
@@ -213,10 +227,7 @@ def _samples(sweep: Sweep, metric: str, pairs: list[Pair], obstacles: list[list[
 
 
 class Tests(NamedTuple):
-    """All tests of one metric, arrays [pair, level]; sign: 1 faster, -1 slower, 0 if it is no verdict.
-
-    depends_sign, [pair, point]: the same, of points that may make "depends on connections".
-    """
+    """All tests of one metric, arrays [pair, level]; sign: 1 faster, -1 slower, 0 if it is no verdict."""
 
     estimates: Estimates
     p_adjusted: Floats
@@ -224,23 +235,23 @@ class Tests(NamedTuple):
     floor: float
     significant: Booleans
     sign: Integers
-    depends_sign: Integers
 
 
-def _test(samples: Floats, control: Booleans, better_sign: int) -> Tests:
+def _test(samples: Floats, decidable: Booleans, control: Booleans, better_sign: int) -> Tests:
+    """decidable: whether a level may have a verdict, [pair, level]; others are in no family of tests."""
     estimates = estimate(samples)
+    estimates = estimates._replace(p_value=np.where(decidable, estimates.p_value, np.nan))
     controls = np.abs(estimates.mean[control, 0])
     floor = float(np.fmax.reduce(controls, initial=np.nan))
     # The control's own pair is what the floor is made of.
     floors = np.where(control, 0, np.nan_to_num(floor))[:, np.newaxis]
     levels = [np.s_[:, :1], np.s_[:, 1:]]
     p_adjusted = np.hstack([holm(estimates.p_value[level]) for level in levels])
+    error = np.where(decidable, estimates.standard_error, np.nan)
     detectable = [
-        smallest_detectable(estimates.pairs[level], estimates.standard_error[level], floors)
-        for level in levels
+        smallest_detectable(estimates.pairs[level], error[level], floors) for level in levels
     ]
     significant = p_adjusted <= ALPHA
-    at_points = np.array([holm(row) for row in estimates.p_value[:, 1:]]) <= DEPENDS_ALPHA
     direction = better_sign * np.sign(np.nan_to_num(estimates.mean)).astype(int)
     direction *= np.abs(estimates.mean) > floors
     return Tests(
@@ -250,7 +261,6 @@ def _test(samples: Floats, control: Booleans, better_sign: int) -> Tests:
         floor,
         significant,
         direction * significant,
-        direction[:, 1:] * at_points,
     )
 
 
@@ -258,12 +268,20 @@ def _joined(counts: Iterable[int]) -> str:
     return ", ".join(map(str, counts))
 
 
+def enough_points(usable: int, points: int) -> bool:
+    """Whether a verdict over the whole sweep may rest on so many of its points."""
+    return 2 * usable >= points
+
+
 def _partial_reason(connections: list[int], obstacles: list[str]) -> str:
     """What of the sweep a pair's verdict does not rest on; empty if it rests on all points."""
-    usable = obstacles.count("")
-    if usable == len(obstacles):
+    usable, points = obstacles.count(""), len(obstacles)
+    if usable == points:
         return ""
-    parts = [f"{usable} of {len(obstacles)} points comparable"]
+    number = (
+        str(usable) if enough_points(usable, points) else f"only {usable}" if usable else "none"
+    )
+    parts = [f"{number} of {points} points comparable"]
     for obstacle in dict.fromkeys(filter(None, obstacles)):
         missing = zip(connections, obstacles, strict=True)
         parts.append(f"{obstacle} at {_joined(count for count, why in missing if why == obstacle)}")
@@ -281,15 +299,24 @@ def _depends_reason(connections: list[int], signs: Sequence[int]) -> str:
     return "; ".join(parts)
 
 
+def _number_of_pairs(number: int) -> str:
+    return f"{number} pair{'s' if number > 1 else ''}"
+
+
+def _left_out_reason(number: int) -> str:
+    return f"{_number_of_pairs(number)} left out: {OTHER_RUNS}" if number else ""
+
+
 def _untested_reason(pairs: int) -> str:
-    return "only 1 pair" if pairs == 1 else "the pairs do not vary: no noise to test against"
+    few = f"only {_number_of_pairs(pairs)}"
+    return few if pairs < MIN_PAIRS else "the pairs do not vary: no noise to test against"
 
 
-def _judge(tests: Tests, pair: int, level: int, depends: str) -> tuple[str, str]:
-    """Verdict and reason of one test, apart from points that could not be compared."""
-    pairs = int(tests.estimates.pairs[pair, level])
-    if pairs == 0:
+def _judge(tests: Tests, pair: int, level: int, decidable: bool, depends: str) -> tuple[str, str]:
+    """Verdict and reason of one test, apart from what could not be compared."""
+    if not decidable:
         return UNDECIDABLE, ""
+    pairs = int(tests.estimates.pairs[pair, level])
     if np.isnan(tests.estimates.p_value[pair, level]):
         return UNDECIDABLE, _untested_reason(pairs)
     if depends:
@@ -303,17 +330,16 @@ def _figures(tests: Tests) -> dict[str, npt.NDArray[Any]]:
     """The columns of numbers, [pair, level]."""
     pairs, mean, standard_error, p_value = tests.estimates
     half = stdtrit(np.maximum(pairs - 1, 1), 0.975) * standard_error
-    with np.errstate(over="ignore"):  # two wild pairs may have an interval without end
-        return {
-            "pairs": pairs,
-            "ratio": np.exp(mean),
-            "ratio_low": np.exp(mean - half),
-            "ratio_high": np.exp(mean + half),
-            "p_value": p_value,
-            "p_adjusted": tests.p_adjusted,
-            "smallest_detectable_percent": 100 * np.expm1(tests.smallest_detectable),
-            "noise_floor_percent": np.full(pairs.shape, 100 * np.expm1(tests.floor)),
-        }
+    return {
+        "pairs": pairs,
+        "ratio": np.exp(mean),
+        "ratio_low": np.exp(mean - half),
+        "ratio_high": np.exp(mean + half),
+        "p_value": p_value,
+        "p_adjusted": tests.p_adjusted,
+        "smallest_detectable_percent": 100 * np.expm1(tests.smallest_detectable),
+        "noise_floor_percent": np.full(pairs.shape, 100 * np.expm1(tests.floor)),
+    }
 
 
 def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
@@ -326,21 +352,28 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
         return []
     points = range(len(sweep.connections))
     obstacles = [[_obstacle(sweep, metric, pair, point) for point in points] for pair in pairs]
-    control = np.array([_is_control_pair(sweep.servers, pair) for pair in pairs])
-    samples = _samples(sweep, metric, pairs, obstacles)
-    tests = _test(samples, control, BETTER_SIGN[metric])
+    log_ratios, left_out = _paired(sweep, metric, pairs, obstacles)
+    left_out = np.column_stack([left_out.sum(axis=1), left_out])
+    usable = np.array(obstacles) == ""
+    enough = [enough_points(its_points.sum(), len(points)) for its_points in usable]
+    decidable = np.column_stack([enough, usable])
+    control = np.array([has_control(sweep.servers, pair) for pair in pairs])
+    tests = _test(_samples(log_ratios), decidable, control, BETTER_SIGN[metric])
     figures = _figures(tests)
     rows = []
     for number, (first, second) in enumerate(pairs):
         names = {"metric": metric, "server": sweep.servers[first], "other": sweep.servers[second]}
         missing = [_partial_reason(sweep.connections, obstacles[number]), *obstacles[number]]
-        depends = _depends_reason(sweep.connections, tests.depends_sign[number])
+        depends = _depends_reason(sweep.connections, tests.sign[number, 1:])
         for level, count in enumerate([WHOLE_SWEEP, *sweep.connections]):
-            verdict, reason = _judge(tests, number, level, "" if level else depends)
+            verdict, reason = _judge(
+                tests, number, level, decidable[number, level], "" if level else depends
+            )
             surprise = CONTROL_DIFFERS if control[number] and verdict in DIFFERENCES else ""
+            others = _left_out_reason(left_out[number, level])
             row = {**names, "connections": count, "verdict": verdict}
             row |= {name: array[number, level] for name, array in figures.items()}
-            row["reason"] = "; ".join(filter(None, (reason, surprise, missing[level])))
+            row["reason"] = "; ".join(filter(None, (reason, surprise, missing[level], others)))
             rows.append(row)
     return rows
 

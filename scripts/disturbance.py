@@ -3,6 +3,7 @@
 The readings know nothing of the run's result: whether a run is measured again must not depend on how it came out (M28).
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Collection, Sequence
@@ -49,15 +50,18 @@ def threads_of(pids: Collection[int]) -> list[str]:
     return [f"/proc/{pid}/task/{task}" for pid in pids for task in os.listdir(f"/proc/{pid}/task")]
 
 
-def read_run_queue_wait_s(threads: Sequence[str]) -> float | None:
-    """Time that threads were runnable and had no CPU, since each began; None if the kernel does not tell."""
-    wait_ns = 0
+def read_waits_s(threads: Sequence[str]) -> dict[str, float]:
+    """By thread, the time in which it was runnable and had no CPU, since it began; without those that do not tell."""
+    waits_s = {}
     for thread in threads:
-        try:
-            wait_ns += int(machine.read_text(f"{thread}/schedstat").split()[1])
-        except (OSError, IndexError):
-            return None
-    return wait_ns / 1e9
+        with contextlib.suppress(OSError, IndexError):
+            waits_s[thread] = int(machine.read_text(f"{thread}/schedstat").split()[1]) / 1e9
+    return waits_s
+
+
+def longest_wait_s(before: dict[str, float], after: dict[str, float]) -> float | None:
+    """Of any thread in the time between; None if none tells."""
+    return max((wait - before.get(thread, 0.0) for thread, wait in after.items()), default=None)
 
 
 class Reading(NamedTuple):
@@ -67,8 +71,8 @@ class Reading(NamedTuple):
     cpu: CpuTime
     own_s: float  # CPU time of server and load
     pressure_s: float | None
-    client_wait_s: float | None
-    server_wait_s: float | None
+    client_waits_s: dict[str, float]
+    server_waits_s: dict[str, float]
 
 
 def read(server: Collection[int], client: Collection[int], split: machine.CpuSplit) -> Reading:
@@ -82,8 +86,8 @@ def read(server: Collection[int], client: Collection[int], split: machine.CpuSpl
         parse_cpu_time(machine.read_text("/proc/stat"), cpus),
         machine.cpu_time_ns([*server, *client]) / 1e9,
         None if waits_for_itself else read_pressure_s(),
-        None if split.shared else read_run_queue_wait_s(threads_of(client)),
-        None if waits_for_itself else read_run_queue_wait_s(threads),
+        {} if split.shared else read_waits_s(threads_of(client)),
+        {} if waits_for_itself else read_waits_s(threads),
     )
 
 
@@ -92,14 +96,17 @@ def between(before: Reading, after: Reading, split: machine.CpuSplit) -> dict[st
     elapsed_s = after.at_s - before.at_s
     cpus = len({*split.server, *split.load})
 
-    def share(one: float | None, other: float | None) -> float | None:
-        return None if one is None or other is None else (other - one) / elapsed_s
+    def share(time_s: float | None) -> float | None:
+        return None if time_s is None else time_s / elapsed_s
 
+    pressure_s = None
+    if before.pressure_s is not None and after.pressure_s is not None:
+        pressure_s = after.pressure_s - before.pressure_s
     busy_s = elapsed_s * cpus - (after.cpu.idle_s - before.cpu.idle_s)
     return {
         "steal_share": (after.cpu.stolen_s - before.cpu.stolen_s) / elapsed_s / cpus,
         "foreign_cpu_share": max(0.0, busy_s - (after.own_s - before.own_s)) / elapsed_s / cpus,
-        "cpu_pressure_share": share(before.pressure_s, after.pressure_s),
-        "client_wait_share": share(before.client_wait_s, after.client_wait_s),
-        "server_wait_share": share(before.server_wait_s, after.server_wait_s),
+        "cpu_pressure_share": share(pressure_s),
+        "client_wait_share": share(longest_wait_s(before.client_waits_s, after.client_waits_s)),
+        "server_wait_share": share(longest_wait_s(before.server_waits_s, after.server_waits_s)),
     }

@@ -32,10 +32,16 @@ def is_disturbed(record: Record) -> bool:
     return any((record[name] or 0.0) > limit for name, limit in gates.items())
 
 
-def is_server_saturated(record: Record) -> bool:
-    """All of the server's CPUs, or the one thread that it has, were busy."""
-    shares = (record["server_cpu_share"], record["server_busiest_thread_share"])
-    return any(share is not None and share >= SATURATED_SHARE for share in shares)
+def is_saturated(share: float | None) -> bool:
+    """NaN and None, what is not known, are not."""
+    return share is not None and share >= SATURATED_SHARE
+
+
+def is_server_saturated(figures: Record) -> bool:
+    """All of the server's CPUs, or the busiest of its threads, had no time left; of a record or of a point's means."""
+    return is_saturated(figures["server_cpu_share"]) or is_saturated(
+        figures["server_busiest_thread_share"]
+    )
 
 
 def has_wrong_size(record: Record) -> bool:
@@ -135,6 +141,14 @@ FLAGS = [
         ),
     ),
     Flag(
+        "processes_changed",
+        True,
+        "the server has other processes near the end of the run than before it",
+        "its CPU time is not known: that of processes that come and go is in no count",
+        "a server with a fixed set of processes",
+        lambda record: record["processes_changed"],
+    ),
+    Flag(
         "unserved_connections",
         False,
         "connections on which the server sent no byte > 0",
@@ -156,7 +170,7 @@ FLAGS = [
         f"client_cpu_share ≥ {SATURATED_SHARE}",
         "wrk had no CPU left: the server could do more, and latencies leave out the time in wrk",
         "compare CPU per request; give wrk more CPUs, or a machine of its own",
-        lambda record: record["client_cpu_share"] >= SATURATED_SHARE,
+        lambda record: is_saturated(record["client_cpu_share"]),
     ),
     Flag(
         "server_not_saturated",
@@ -164,7 +178,7 @@ FLAGS = [
         f"server_cpu_share and server_busiest_thread_share < {SATURATED_SHARE}",
         "the server was not the limit: its throughput is not the most that it can do",
         "compare CPU per request; see limiter in summary.csv",
-        lambda record: not is_server_saturated(record),
+        lambda record: not record["cpus_shared"] and not is_server_saturated(record),
     ),
     Flag(
         "synthetic_latency",

@@ -60,8 +60,9 @@ def read_cores() -> list[list[int]]:
 
 
 def workers_for(workers: str, split: CpuSplit) -> int:
-    """Processes of a multitask server; `auto` is one for each of its CPUs, and several in any case."""
-    return max(2, len(split.server)) if workers == "auto" else int(workers)
+    """Processes of a server: `cpus` is one for each of its CPUs, `auto` the same, but several in any case."""
+    known = {"cpus": len(split.server), "auto": max(2, len(split.server))}
+    return known.get(workers) or int(workers)
 
 
 def processes_of(pid: int) -> list[int]:

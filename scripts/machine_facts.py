@@ -569,7 +569,10 @@ def facts_of_sweep(path: str = PATH) -> dict[str, Any]:
             return dict(facts)
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    return read_facts(CHECKOUT, "gcc", [])
+    return {
+        **read_facts(CHECKOUT, "gcc", []),
+        "build": None,
+    }  # with what the binary was built is not known
 
 
 def main() -> int:

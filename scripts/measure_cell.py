@@ -32,12 +32,6 @@ SNAPSHOT_LEAD_S = 0.1
 CLOSE_TIMEOUT_S = 2.0
 
 
-def format_utc(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601, to the millisecond."""
-    whole, milliseconds = divmod(round(seconds * 1000), 1000)
-    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds:03}+00:00", time.gmtime(whole))
-
-
 def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     """Load that is not measured (M19), but of which every response is checked: what it saw, and what it left behind."""
     seen = {"warmup_requests": 0, "warmup_wrong_responses": 0}
@@ -80,6 +74,7 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         disturbed = disturbance.between(
             before, disturbance.read(pids, [wrk.process.pid], run.split), run.split
         )
+        processes_changed = set(run.server.pids) != set(pids)
         bytes_sent = sockets.read_bytes_sent(run.server.port)
         result = wrk.finish()
     cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
@@ -100,6 +95,7 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         "fairness_jain": sockets.fairness_jain(
             [*bytes_sent, *[0] * (arguments.connections - len(bytes_sent))]
         ),
+        "processes_changed": processes_changed,
         "littles_law_ratio": littles_law_ratio(result, arguments.connections - unserved),
         **disturbed,
         "raw_bytes_sent": bytes_sent,
@@ -171,7 +167,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         run.server.stop()
         counts = counts_of_timed_run(run, warmup_closed, closed.take(port, loads + 1))
     seen = {
-        "started": format_utc(started_s),
+        "started": records.format_utc(started_s),
         "connections": arguments.connections,
         "server_cpus": run.split.server,
         "load_cpus": run.split.load,
@@ -207,27 +203,29 @@ def sha256_of(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def config_of_sweep() -> dict[str, Any]:
-    """The config of the sweep that this cell is one of; by hand there is none."""
-    with contextlib.suppress(OSError, ValueError), open(cells.CONFIG_PATH) as file:
-        return dict(json.load(file))
-    return {}
+def sweep_here() -> tuple[str | None, dict[str, Any]]:
+    """When the sweep began that this cell is one of, and its config; by hand there is none."""
+    with contextlib.suppress(OSError, ValueError, KeyError), open(cells.SWEEP_PATH) as file:
+        sweep = json.load(file)
+        return sweep["started"], sweep["config"]
+    return None, {}
 
 
 def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole record: what was asked, on which machine, and what was seen."""
     facts = machine_facts.facts_of_sweep()
-    sweep = config_of_sweep()
+    sweep, config = sweep_here()
     if arguments.disturbed_retries is None:
-        arguments.disturbed_retries = sweep.get("disturbed_retries", 2)
+        arguments.disturbed_retries = config.get("disturbed_retries", 2)
     cell = cells.Cell(arguments.server, arguments.connections, arguments.repeat)
     record: dict[str, Any] = {
         "schema_version": records.SCHEMA_VERSION,
         "server": arguments.server,
         "connections": arguments.connections,
         "repeat": arguments.repeat,
-        "position": cells.order_of(sweep).get(cell) if sweep else None,
-        "seed": sweep.get("seed"),
+        "sweep": sweep,
+        "position": cells.order_of(config).get(cell) if config else None,
+        "seed": config.get("seed"),
         "asked": {name: getattr(arguments, name) for name in ("duration_s", "warmup_s", "host")},
         "machine": facts["machine_id"],
         "facts": facts,

@@ -32,6 +32,7 @@ LIMITERS = {
     "server-bound": ("#228833", "S"),
     "client-bound": ("#ddaa33", "C"),
     "latency-bound": ("#77aadd", "L"),
+    "shared-cpus": ("#aa4499", "="),
     "disturbed": ("#999999", "?"),
     "starving": ("#bb5566", "!"),
 }
@@ -225,8 +226,9 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame) -> None:
 
 
 LIMITER_NOTES = {
-    "client-bound": "client-bound (≥): wrk had no CPU left, or was within 10 % of its ceiling: the server can do more.",
+    "client-bound": "client-bound: wrk had no CPU left, or was within 10 % of its ceiling; the server was not busy.",
     "latency-bound": "latency-bound: neither was busy, both waited for the other's packets.",
+    "shared-cpus": "shared-cpus: server and wrk took turns on the same CPUs.",
     "disturbed": "disturbed: something else on the machine had the CPUs.",
     "starving": "starving: connections never got a response, wrk's figures are those of the others.",
 }

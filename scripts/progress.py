@@ -42,10 +42,10 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
-def write_plan(cells: int, cells_s: float, other_s: float) -> None:
-    """How many cells will be measured, the seconds that they take in all, and those of everything else."""
+def write_plan(cells: int, cell_s: float, other_s: float) -> None:
+    """How many cells will be measured, the seconds that each takes, and those of everything else."""
     os.makedirs(os.path.dirname(PLAN), exist_ok=True)
-    plan = {"cells": cells, "cells_s": cells_s, "other_s": other_s, "started_s": time.time()}
+    plan = {"cells": cells, "cell_s": cell_s, "other_s": other_s, "started_s": time.time()}
     with open(PLAN, "w") as file:
         json.dump(plan, file)
     with open(LOG, "w"):
@@ -54,8 +54,7 @@ def write_plan(cells: int, cells_s: float, other_s: float) -> None:
 
 def seconds_left(plan: dict[str, float], done: int, now_s: float) -> float:
     """Expected seconds: the cells that are left at the pace so far, and what is not cells as planned."""
-    planned_s = plan["cells_s"] / plan["cells"]
-    pace_s = (now_s - plan["started_s"]) / done if done >= 5 else planned_s
+    pace_s = (now_s - plan["started_s"]) / done if done >= 5 else plan["cell_s"]
     return (plan["cells"] - done) * pace_s + plan["other_s"]
 
 

@@ -3,10 +3,17 @@
 import contextlib
 import json
 import os
+import time
 from typing import Any
 
-SCHEMA_VERSION = 1
-REQUIRED = {"server", "connections", "repeat", "status", "flags"}
+SCHEMA_VERSION = 2
+REQUIRED = {"server", "connections", "repeat", "status", "flags", "machine"}
+
+
+def format_utc(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601, to the millisecond."""
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds:03}+00:00", time.gmtime(whole))
 
 
 def write_text(path: str, text: str) -> None:

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     parser.add_argument("--duration-s", type=float, default=duration_s, help="(%(default)s)")
     parser.add_argument("--warmup-s", type=float, default=0.5, help="(default: %(default)s)")
     parser.add_argument("--host", default="::1", help="numeric address (default: %(default)s)")
-    parser.add_argument("--workers", default="auto", help="of a multitask server, or auto")
+    parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
 
 
 @contextlib.contextmanager

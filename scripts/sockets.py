@@ -36,6 +36,11 @@ def parse_bytes_sent(lines: Sequence[str]) -> list[int]:
     """
     if not all("cwnd:" in line for line in lines):
         raise OSError("ss tells nothing about connections: is the kernel's tcp_diag missing?")
+    # The connection's own first byte is acknowledged too: only more than one was sent by somebody.
+    if any(re.search(r"\bbytes_acked:(?!1\b)", line) and not _SENT.search(line) for line in lines):
+        raise OSError(
+            "the kernel does not count the bytes of connections: Linux 4.19 or newer does"
+        )
     return [int(match[1]) if (match := _SENT.search(line)) else 0 for line in lines]
 
 
@@ -125,8 +130,11 @@ class ClosedConnections:
 
     def _receive(self) -> None:
         watched = [self._socket.fileno(), self._stop]
-        while self._stop not in select.select(watched, [], [])[0]:
-            self._drain()
+        try:
+            while self._stop not in select.select(watched, [], [])[0]:
+                self._drain()
+        except OSError:
+            self._overrun = True
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -150,7 +158,7 @@ class ClosedConnections:
             if len(closed) >= expected or self._overrun or time.monotonic() > deadline_s:
                 break
             time.sleep(0.005)
-        missed = self._overrun or None in told
+        missed = self._overrun or None in told or len(closed) < expected
         del self._messages[: len(told)]
         self._overrun = False
         return None if missed else closed

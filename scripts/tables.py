@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from flags import SATURATED_SHARE
+from flags import is_saturated, is_server_saturated
 from scipy.special import stdtrit
 
 CEILING_TOLERANCE = 0.1
@@ -37,6 +37,7 @@ CELL_COLUMNS = [
     "workers",
     "started",
     "machine",
+    "sweep",
     "position",
     "seed",
     "attempts",
@@ -119,44 +120,35 @@ def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, 
     row["unserved_connections"] = valid["unserved_connections"].max()
     row["fairness_jain"] = valid["fairness_jain"].min()
     row["server_memory_peak_kib"] = valid["server_memory_peak_kib"].max()
-    row["disturbed_share"] = (
-        valid["flags"].str.split(";").map(lambda names: "disturbed" in names).mean()
-    )
+    raised = valid["flags"].str.split(";")
+    row["disturbed_share"] = raised.map(lambda names: "disturbed" in names).mean()
+    row["cpus_shared"] = raised.map(lambda names: "shared_cpus" in names).any()
     row["limiter"] = limiter_of(row, ceiling)
     row["ceiling_requests_per_second"] = ceiling.get("requests_per_second", math.nan)
     row["at_ceiling"] = is_at_ceiling(row, ceiling)
     return row
 
 
-def is_saturated(share: float) -> bool:
-    return share >= SATURATED_SHARE
-
-
 def is_at_ceiling(point: dict[str, Any], ceiling: dict[str, Any]) -> bool:
-    """Whether a server's throughput is that of the load generator: then the server could do more (M8).
-
-    Only where the load generator was busy at its ceiling; with few connections round trips are the limit of both.
-    """
-    return (
-        is_saturated(ceiling.get("client_cpu_share", math.nan))
-        and point["requests_per_second"] >= (1 - CEILING_TOLERANCE) * ceiling["requests_per_second"]
-    )
+    """Whether a point's throughput is that of the load generator, though the server was not busy (M8)."""
+    if not ceiling or is_server_saturated(point):
+        return False
+    least = (1 - CEILING_TOLERANCE) * ceiling["requests_per_second"]
+    return bool(point["requests_per_second"] >= least)
 
 
 def limiter_of(point: dict[str, Any], ceiling: dict[str, Any]) -> str:
     """What kept a point's throughput from being higher (M7), from its own means over valid repeats.
 
-    A client without CPU left comes before a server without: when both are busy, a faster server would gain little.
+    A server without CPU left comes before a client without: its throughput is the most that it can do in any case.
     """
     if point["unserved_connections"] > 0:
         return "starving"
-    if is_saturated(point["client_cpu_share"]):
-        return "client-bound"
-    if is_saturated(point["server_cpu_share"]) or is_saturated(
-        point["server_busiest_thread_share"]
-    ):
+    if point["cpus_shared"] and is_saturated(point["server_cpu_share"] + point["client_cpu_share"]):
+        return "shared-cpus"
+    if is_server_saturated(point):
         return "server-bound"
-    if is_at_ceiling(point, ceiling):
+    if is_saturated(point["client_cpu_share"]) or is_at_ceiling(point, ceiling):
         return "client-bound"
     return "disturbed" if point["disturbed_share"] >= 0.5 else "latency-bound"
 
@@ -184,8 +176,9 @@ def summary_table(cells: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> p
     """
     ceilings: dict[Any, Any] = {}
     if ceiling is not None:
-        measured = ceiling.dropna(subset=["requests_per_second"]).to_dict("records")
-        ceilings = {(row["machine"], row["connections"]): row for row in measured}
+        # Only where the load generator was busy: with few connections round trips are the limit, not the generator.
+        busy = ceiling[ceiling["client_cpu_share"].map(is_saturated)].to_dict("records")
+        ceilings = {(row["machine"], row["connections"]): row for row in busy}
     rows = []
     for point, point_cells in cells.groupby(POINT, sort=False, dropna=False):
         identity = dict(zip(POINT, point, strict=True))
@@ -208,7 +201,7 @@ def of_main_machine(
         return cells, summary, ""
     main = main_machine(summary)
     others = int((cells["machine"] != main).sum())
-    note = f"Only machine {main}: {others} cells are of other machines and are not drawn."
+    note = f"Only machine {main}: {others} cells of others are not drawn (delete results/cells to measure all here)."
     return cells[cells["machine"] == main], summary[summary["machine"] == main], note
 
 

@@ -16,6 +16,7 @@ LIMITED_BY = {
     "server-bound": "server",
     "client-bound": "wrk",
     "latency-bound": "round trip",
+    "shared-cpus": "shared CPUs",
     "disturbed": "disturbance",
     "starving": "starving",
 }

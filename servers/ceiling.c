@@ -1,9 +1,9 @@
 /* Not one of the compared servers: what the load generator reaches against a server that does next to nothing.
  *
- * An epoll loop that takes whatever arrives for one request and never looks at it. A server whose throughput comes
- * near to this one's was held up by the load generator, or by the kernel's network, not by itself. */
+ * An epoll loop in each worker that takes whatever arrives for one request and never looks at it. A server whose
+ * throughput comes near to this one's was held up by the load generator, not by itself. */
 #include "common/connection.h"
-#include "common/listener.h"
+#include "common/workers.h"
 
 #include <sys/epoll.h>
 
@@ -36,17 +36,14 @@ static void answer(int fd)
     close(fd); /* its watch ends with it */
 }
 
-int main(int argc, char **argv)
+static void serve(int listener)
 {
-    const struct options options = options_parse(argc, argv);
-    const int listener = listener_open(&options, SOCK_NONBLOCK, false);
     const int epoll = epoll_create1(EPOLL_CLOEXEC);
     static struct epoll_event events[BATCH];
 
     if (epoll < 0 || !watch(epoll, listener))
         err(EXIT_FAILURE, "epoll");
-    counters_report_on_sigterm();
-    listener_announce(listener, &options);
+    workers_ready();
     for (;;) {
         const int ready = epoll_wait(epoll, events, BATCH, -1);
         if (ready < 0 && errno != EINTR)
@@ -58,4 +55,11 @@ int main(int argc, char **argv)
                 answer(events[i].data.fd);
         }
     }
+}
+
+int main(int argc, char **argv)
+{
+    const struct options options = options_parse(argc, argv);
+
+    workers_run(&options, SOCK_NONBLOCK, serve);
 }

@@ -7,7 +7,7 @@ CONFIG = {
     "control": None,
     "connections": [1, 10, 100],
     "repeats": 4,
-    "ceiling": {"repeats": 2},
+    "ceiling_repeats": 2,
     "seed": 1,
 }
 

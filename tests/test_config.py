@@ -57,7 +57,7 @@ WRONG = {
     "a missing compiler": ("compile: {compiler: no-such-cc}", ["compile.compiler", "no-such-cc"]),
     "unknown control": ("control: server_pol", ["control", "server_pol", "'server_poll'"]),
     "the ceiling as a server": ("servers: [ceiling]", ["servers[0]", "ceiling.c", "allowed:"]),
-    "no repeats of the ceiling": ("ceiling: {repeats: 0}", ["ceiling.repeats", "found 0"]),
+    "no repeats of the ceiling": ("ceiling_repeats: 0", ["ceiling_repeats", "found 0"]),
     "many retries": ("disturbed_retries: 99", ["disturbed_retries", "99", "0 to 20"]),
     "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
 }

@@ -34,13 +34,18 @@ def test_pressure() -> None:
 
 def reading(at_s: float, **changes: object) -> Reading:
     values = {"cpu": CpuTime(0, 0), "own_s": 0.0, "pressure_s": 0.0}
-    values |= {"client_wait_s": 0.0, "server_wait_s": 0.0, **changes}
+    values |= {"client_waits_s": {"1": 0.0}, "server_waits_s": {"9": 0.0}, **changes}
     return Reading(at_s=at_s, **values)  # type: ignore[arg-type]
 
 
 def test_shares_are_of_the_elapsed_time_and_of_all_cpus() -> None:
     after = reading(
-        12.0, cpu=CpuTime(1.0, 0.2), own_s=2.5, pressure_s=0.5, client_wait_s=0.1, server_wait_s=0.3
+        12.0,
+        cpu=CpuTime(1.0, 0.2),
+        own_s=2.5,
+        pressure_s=0.5,
+        client_waits_s={"1": 0.1, "2": 0.08},  # of any thread, not of all: wrk may have many
+        server_waits_s={"9": 0.3},
     )
     assert between(reading(10.0), after, SPLIT) == {
         "steal_share": pytest.approx(0.05),
@@ -52,7 +57,7 @@ def test_shares_are_of_the_elapsed_time_and_of_all_cpus() -> None:
 
 
 def test_what_the_kernel_does_not_tell_is_not_taken_for_nothing() -> None:
-    after = reading(2.0, pressure_s=None, server_wait_s=None)
+    after = reading(2.0, pressure_s=None, server_waits_s={})
     shares = between(reading(0.0), after, SPLIT)
     assert shares["cpu_pressure_share"] is shares["server_wait_share"] is None
 
@@ -101,9 +106,8 @@ def test_a_server_of_many_threads_waits_for_itself() -> None:
     finally:
         process.kill()
         process.communicate()
-    assert seen.server_wait_s is None
+    assert seen.server_waits_s == {}
     assert seen.pressure_s is None
-    assert seen.client_wait_s == 0
 
 
 def test_a_kernel_without_these_files_is_told_apart_from_a_quiet_one(
@@ -114,4 +118,4 @@ def test_a_kernel_without_these_files_is_told_apart_from_a_quiet_one(
 
     monkeypatch.setattr(machine, "read_text", missing)
     assert disturbance.read_pressure_s() is None
-    assert disturbance.read_run_queue_wait_s([str(tmp_path)]) is None
+    assert disturbance.read_waits_s([str(tmp_path)]) == {}

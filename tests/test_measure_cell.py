@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import flags
+import machine
 import measure_cell
 import pytest
 import sockets
@@ -278,26 +279,20 @@ def test_short_answers_are_seen_by_their_bytes(server_epoll: str, tmp_path: Path
     assert flags.has_wrong_size({**record, "response": record["response"] + "."})
 
 
-def test_foreign_load_makes_a_cell_disturbed_and_every_attempt_is_kept(
-    server_epoll: str, tmp_path: Path
+@pytest.mark.parametrize("name", ["server_epoll", "server_thread"])
+@pytest.mark.parametrize("side", ["load", "server"])
+def test_foreign_loop_makes_a_cell_disturbed_and_every_attempt_is_kept(
+    name: str, side: str, tmp_path: Path
 ) -> None:
-    loops = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass",
-            ]
-        )
-        for cpu in os.sched_getaffinity(0)
-    ]
+    (cpu, *_) = getattr(machine.CpuSplit(machine.read_cores()), side)
+    code = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
+    loop = subprocess.Popen([sys.executable, "-c", code])
     try:
         arguments = ("--disturbed-retries", "2", "--duration-s", "0.5")
-        run = measure(server_epoll, tmp_path / "record.json", *arguments)
+        run = measure(compile_server(name, tmp_path), tmp_path / "record.json", *arguments)
     finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
+        loop.kill()
+        loop.wait()
     assert run.returncode == 0, run.stderr
     assert "disturbed in each of 3 attempts" in run.stdout
     record = json.loads((tmp_path / "record.json").read_text())

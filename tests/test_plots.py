@@ -4,11 +4,37 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import plot_server
+import plot_style
 import pytest
 import tables
 import tabulate_results
 from checkouts import ROOT
 from test_tables import record, unavailable
+
+
+def with_ceiling() -> "pd.DataFrame":
+    """A summary of a server that wrk limits at 10 connections, and that leaves some unserved at 100."""
+    rows = [
+        record(client_cpu_share=0.99, server_cpu_share=0.5, server_busiest_thread_share=0.5),
+        record(connections=100, unserved_connections=9),
+    ]
+    ceiling = tables.summary_table(tables.cell_table([{**rows[0], "server": "ceiling"}]))
+    return tables.summary_table(tables.cell_table(rows), ceiling)
+
+
+def test_ceiling_limiters_and_lower_bounds_are_drawn() -> None:
+    summary = with_ceiling()
+    _, axes, strip = plot_style.new_figure_with_strip(5, 4, rows=1)
+    plot_style.draw_ceiling(axes, summary)
+    plot_server.mark_limits(axes, summary)
+    plot_style.draw_limiters(strip, summary, ["server_epoll"])
+    (line,) = axes.lines
+    assert list(line.get_xydata()[0]) == [10, 500]
+    assert [(text.get_text(), text.xy[0]) for text in axes.texts] == [("≥", 10)]
+    assert [text.get_text() for text in strip.texts] == ["C", "!"]
+
 
 FIGURES = ["throughput", "latency", "cpu"]
 SWEEPS = {

@@ -6,6 +6,7 @@ import struct
 import threading
 
 import pytest
+import sockets
 from sockets import Closed, ClosedConnections, fairness_jain, parse_bytes_sent, parse_closed
 
 
@@ -26,6 +27,13 @@ def test_bytes_sent_of_each_connection() -> None:
 def test_ss_without_tcp_info_does_not_pass_for_nothing_sent() -> None:
     with pytest.raises(OSError, match="tcp_diag"):
         parse_bytes_sent(["0 0 [::1]:8080 [::1]:40000"])
+
+
+def test_kernel_that_does_not_count_bytes_does_not_pass_for_nothing_sent() -> None:
+    line = "0 0 [::1]:8080 [::1]:40000 cubic cwnd:10 bytes_acked:{} bytes_received:45"
+    assert parse_bytes_sent([line.format(1)]) == [0]
+    with pytest.raises(OSError, match=r"Linux 4\.19"):
+        parse_bytes_sent([line.format(1561)])
 
 
 def message(info: bytes) -> bytes:
@@ -71,10 +79,19 @@ def test_kernel_counts_every_byte_of_every_connection_of_the_server() -> None:
         assert closed.take(port, 0) == []
 
 
+def test_fewer_connections_than_there_were_are_not_taken_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sockets, "TELL_TIMEOUT_S", 0.05)
+    with ClosedConnections() as closed:
+        assert closed.take(1, 1) is None
+        assert closed.take(1, 0) == []
+
+
 def test_missed_messages_are_not_taken_for_no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     with ClosedConnections() as closed:
         monkeypatch.setattr(closed, "_overrun", True)
-        assert closed.take(1, 1) is None
+        assert closed.take(1, 0) is None
         assert closed.take(1, 0) == []
 
 

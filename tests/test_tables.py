@@ -18,7 +18,7 @@ from scipy import stats
 
 def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "server": "server_epoll",
         "connections": 10,
         "repeat": repeat,
@@ -44,6 +44,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "workers": 2,
         "started": "2026-01-01T00:00:00+00:00",
         "machine": "0123abcd",
+        "sweep": "2026-01-01T00:00:00.000+00:00",
         "position": repeat,
         "seed": 1,
         "attempts": 1,
@@ -60,6 +61,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "server_wait_share": 0.001,
         "cpus_shared": False,
         "leftover_connections": 0,
+        "processes_changed": False,
         "errors_by_kind": {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0},
         "warmup_wrong_responses": 0,
         "response_unchanged": True,
@@ -70,7 +72,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def unavailable(repeat: int = 1) -> dict[str, Any]:
-    fields = ("schema_version", "server", "connections", "repeat", "machine", "position", "seed")
+    fields = ("schema_version", "server", "connections", "repeat", "machine", "sweep", "position")
     return {**{key: record(repeat)[key] for key in fields}, "status": "unavailable", "flags": []}
 
 
@@ -188,6 +190,7 @@ RAISED = {
     "connections_differ": ({"established_connections": 9}, {}),
     "connections_disagree": ({"server_accepted": 22}, {"server_accepted": 21}),
     "requests_disagree": ({"kernel_responses": 989}, {"kernel_responses": 990}),
+    "processes_changed": ({"processes_changed": True}, {}),
     "unserved_connections": ({"unserved_connections": 1}, {}),
     "leftover_connections": ({"leftover_connections": 1}, {}),
     "client_saturated": ({"client_cpu_share": 0.95}, {"client_cpu_share": 0.94}),
@@ -201,7 +204,7 @@ RAISED = {
     ),
     "littles_law": ({"littles_law_ratio": 0.89}, {"littles_law_ratio": 1.09}),
     "disturbed": ({"foreign_cpu_share": 0.11}, {"foreign_cpu_share": 0.1}),
-    "shared_cpus": ({"cpus_shared": True}, {}),
+    "shared_cpus": ({"cpus_shared": True, "server_busiest_thread_share": 0.5}, {}),
 }
 
 
@@ -263,6 +266,7 @@ POINT = {
     "server_cpu_share": 0.5,
     "server_busiest_thread_share": math.nan,
     "disturbed_share": 0.4,
+    "cpus_shared": False,
     "requests_per_second": 100.0,
 }
 
@@ -274,7 +278,10 @@ POINT = {
         ({"disturbed_share": 0.5}, "disturbed"),
         ({"server_cpu_share": 0.95, "disturbed_share": 1.0}, "server-bound"),
         ({"server_cpu_share": 0.3, "server_busiest_thread_share": 0.96}, "server-bound"),
-        ({"client_cpu_share": 0.95, "server_cpu_share": 0.99}, "client-bound"),
+        ({"client_cpu_share": 0.95}, "client-bound"),
+        ({"client_cpu_share": 0.95, "server_cpu_share": 0.95}, "server-bound"),
+        ({"cpus_shared": True}, "shared-cpus"),
+        ({"cpus_shared": True, "client_cpu_share": 0.4}, "latency-bound"),
         ({"requests_per_second": 180.0}, "client-bound"),
         ({"requests_per_second": 179.0}, "latency-bound"),
         ({"requests_per_second": 180.0, "server_cpu_share": 0.99}, "server-bound"),
@@ -282,24 +289,30 @@ POINT = {
     ],
 )
 def test_limiter(changes: dict[str, Any], limiter: str) -> None:
-    ceiling = {"requests_per_second": 200.0, "client_cpu_share": 0.99}
+    ceiling = {"requests_per_second": 200.0}
     assert tables.limiter_of({**POINT, **changes}, ceiling) == limiter
 
 
-def test_ceiling_counts_only_where_the_load_generator_was_busy() -> None:
+def test_a_busy_server_is_not_at_the_load_generators_ceiling() -> None:
     point = {**POINT, "requests_per_second": 190.0}
-    ceiling = {"requests_per_second": 200.0, "client_cpu_share": 0.99}
-    assert tables.is_at_ceiling(point, ceiling)
-    assert not tables.is_at_ceiling(point, {**ceiling, "client_cpu_share": 0.6})
+    assert tables.is_at_ceiling(point, {"requests_per_second": 200.0})
+    assert not tables.is_at_ceiling(
+        {**point, "server_cpu_share": 0.95}, {"requests_per_second": 200.0}
+    )
     assert not tables.is_at_ceiling(point, {})
 
 
-def test_summary_has_the_ceiling_of_the_same_machine_and_connections() -> None:
-    rows = [record(connections=c, client_cpu_share=0.99) for c in (10, 100)]
-    ceiling = tables.summary_table(tables.cell_table([{**rows[0], "server": "ceiling"}]))
+def test_summary_has_the_ceiling_of_the_same_point_if_the_load_generator_was_busy_there() -> None:
+    counts = (10, 100, 1000)
+    rows = [record(connections=count, server_busiest_thread_share=0.5) for count in counts]
+    ceilings = [
+        {**rows[0], "server": "ceiling", "client_cpu_share": 0.99},
+        {**rows[1], "server": "ceiling", "client_cpu_share": 0.9},
+    ]
+    ceiling = tables.summary_table(tables.cell_table(ceilings))
     summary = tables.summary_table(tables.cell_table(rows), ceiling)
-    assert list(summary["ceiling_requests_per_second"].fillna(0)) == [500, 0]
-    assert list(summary["at_ceiling"]) == [True, False]
+    assert list(summary["ceiling_requests_per_second"].fillna(0)) == [500, 0, 0]
+    assert list(summary["at_ceiling"]) == [True, False, False]
 
 
 def test_machines_are_never_pooled() -> None:
@@ -327,7 +340,7 @@ def test_record_is_whole_or_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "3", json.dumps({"schema_version": 0}), json.dumps({"schema_version": 1})],
+    ["", "{", "[]", "3", json.dumps({"schema_version": 0}), json.dumps({"schema_version": 2})],
 )
 def test_a_file_that_is_no_record_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "record.json"

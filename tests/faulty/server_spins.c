@@ -1,9 +1,11 @@
-/* server_epoll, but for a loop before each answer that makes it about 5 % slower. */
+/* server_epoll, but for a loop before each answer: 300 ns make it about 5 % slower. */
 #include <stddef.h>
 #include <sys/socket.h>
 #include <time.h>
 
-static const long SPIN_NS = 300;
+#ifndef SPIN_NS
+#define SPIN_NS 300
+#endif
 
 static void spin(void)
 {
