@@ -278,10 +278,8 @@ def _partial_reason(connections: list[int], obstacles: list[str]) -> str:
     usable, points = obstacles.count(""), len(obstacles)
     if usable == points:
         return ""
-    number = (
-        str(usable) if enough_points(usable, points) else f"only {usable}" if usable else "none"
-    )
-    parts = [f"{number} of {points} points comparable"]
+    only = "only " if usable and not enough_points(usable, points) else ""
+    parts = [f"{only}{usable or 'none'} of {points} points comparable"]
     for obstacle in dict.fromkeys(filter(None, obstacles)):
         missing = zip(connections, obstacles, strict=True)
         parts.append(f"{obstacle} at {_joined(count for count, why in missing if why == obstacle)}")
@@ -364,7 +362,7 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
     for number, (first, second) in enumerate(pairs):
         names = {"metric": metric, "server": sweep.servers[first], "other": sweep.servers[second]}
         missing = [_partial_reason(sweep.connections, obstacles[number]), *obstacles[number]]
-        depends = _depends_reason(sweep.connections, tests.sign[number, 1:])
+        depends = _depends_reason(sweep.connections, tests.sign[number, 1:].tolist())
         for level, count in enumerate([WHOLE_SWEEP, *sweep.connections]):
             verdict, reason = _judge(
                 tests, number, level, decidable[number, level], "" if level else depends

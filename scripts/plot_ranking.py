@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import plot_style
 import tables
+from cells import base_of, is_control
 from comparisons import COST, THROUGHPUT
 from matplotlib.axes import Axes
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 TITLES = {COST: "CPU time per request", THROUGHPUT: "Throughput"}
+NAMES = {COST: "CPU time per request", THROUGHPUT: "throughput"}  # within a sentence
 DIRECTIONS = {COST: "← better", THROUGHPUT: "better →"}
 REMARKS = {comparisons.DEPENDS: "depends", comparisons.UNDECIDABLE: "not decidable"}
 GREY = "#666666"
@@ -34,11 +36,6 @@ class Row(NamedTuple):
 NOTHING = Row(math.nan, math.nan, math.nan, "")
 
 
-def base_among(server: str, servers: list[str]) -> str | None:
-    """The server that this one is the control of, if it is one."""
-    return next((base for base in servers if comparisons.is_control_of(server, base)), None)
-
-
 def served_points(summary: pd.DataFrame) -> pd.DataFrame:
     """Those with a valid run in which no connection was left unserved: only these are compared."""
     return summary[summary["limiter"] != "starving"].dropna(subset=[COST])
@@ -46,7 +43,7 @@ def served_points(summary: pd.DataFrame) -> pd.DataFrame:
 
 def reference_of(servers: list[str], summary: pd.DataFrame) -> str:
     """The control's base; without a control the first server of those that can be compared at most points."""
-    bases = [base for name in servers if (base := base_among(name, servers))]
+    bases = [base_of(name) for name in servers if is_control(name) and base_of(name) in servers]
     points = served_points(summary)["server"].value_counts().to_dict()
     return bases[0] if bases else max(servers, key=lambda name: points.get(name, 0))
 
@@ -55,10 +52,9 @@ def ordered(servers: list[str], summary: pd.DataFrame) -> list[str]:
     """By the least CPU time per request where all connections were served; a control comes after its base."""
     least = served_points(summary).groupby("server")[COST].min().to_dict()
 
-    def key(server: str) -> tuple[float, int, bool]:
-        base = base_among(server, servers)
-        name = base or server
-        return least.get(name, math.inf), servers.index(name), base is not None
+    def key(server: str) -> tuple[float, str, bool]:
+        base = base_of(server)
+        return least.get(base, math.inf), base, is_control(server)
 
     return sorted(servers, key=key)
 
@@ -70,15 +66,16 @@ def row_of(server: str, reference: str, verdicts: pd.DataFrame) -> Row:
     names = [server, reference]
     pair = verdicts[verdicts["server"].isin(names) & verdicts["other"].isin(names)]
     points = pair[pair["connections"] != comparisons.WHOLE_SWEEP]
-    whole = pair[pair["connections"] == comparisons.WHOLE_SWEEP].iloc[0]
     usable = int((points["pairs"] > 0).sum())
     if not usable:
         return NOTHING
+    whole = pair[pair["connections"] == comparisons.WHOLE_SWEEP].iloc[0]
     ratio, low, high = (float(whole[name]) for name in ("ratio", "ratio_low", "ratio_high"))
     if whole["server"] == reference:
         ratio, low, high = 1 / ratio, 1 / high, 1 / low
     remarks = [f"{usable} of {len(points)} points"] if usable < len(points) else []
-    remarks += [REMARKS[whole["verdict"]]] if whole["verdict"] in REMARKS else []
+    if whole["verdict"] in REMARKS and comparisons.enough_points(usable, len(points)):
+        remarks.append(REMARKS[whole["verdict"]])
     return Row(ratio, low, high, ", ".join(remarks))
 
 
@@ -87,7 +84,7 @@ def letters_of(servers: list[str], verdicts: pd.DataFrame) -> dict[str, str]:
     pairs = verdicts[verdicts["server"].isin(servers) & verdicts["other"].isin(servers)]
     whole = pairs[pairs["connections"] == comparisons.WHOLE_SWEEP]
     decided = whole[whole["verdict"] != comparisons.UNDECIDABLE]
-    told = decided[decided["verdict"].isin([comparisons.FASTER, comparisons.SLOWER])]
+    told = decided[decided["verdict"].isin(comparisons.DIFFERENCES)]
     known = {*decided["server"], *decided["other"]}
     groups = comparisons.letter_groups(
         [name for name in servers if name in known],
@@ -152,34 +149,43 @@ def draw_panel(
     if math.isfinite(floor):
         axes.axvspan(1 / floor, floor, color=BAND_COLOR, linewidth=0, zorder=0)
     axes.axvline(1, color=GREY, linewidth=0.8, zorder=1)
-    servers = list(rows)
-    bases = {server: base_among(server, servers) for server in servers}
     for height, (server, row) in enumerate(rows.items()):
-        base = bases[server]
-        draw_row(axes, height, row, plot_style.color_of(base or server), base is not None)
+        color = plot_style.color_of(base_of(server))
+        draw_row(axes, height, row, color, is_control(server))
     set_ratio_axis(axes, list(rows.values()), floor)
     axes.set_title(TITLES[metric], loc="left", fontweight="bold")
     axes.set_xlabel(f"ratio to {reference}, logarithmic ({DIRECTIONS[metric]})", fontsize=9)
     axes.tick_params(axis="y", length=0)
-    letters = letters_of([server for server in servers if not bases[server]], verdicts)
+    letters = letters_of([server for server in rows if not is_control(server)], verdicts)
     labels = [f"{letters.get(server, '')}  {row.remark}" for server, row in rows.items()]
     right = axes.secondary_yaxis("right")
-    right.set_yticks(range(len(servers)), labels, fontsize=8)
+    right.set_yticks(range(len(rows)), labels, fontsize=8)
     right.tick_params(length=0)
     right.spines["right"].set_visible(False)
 
 
+def control_difference(verdicts: pd.DataFrame) -> str:
+    """The noise floor of one metric, and the interval of what it was found from: the control against its server."""
+    floor = floor_percent(verdicts)
+    if math.isnan(floor):
+        return "unknown"
+    control = next(name for name in verdicts["other"] if is_control(name))
+    row = row_of(control, base_of(control), verdicts)
+    interval = f"interval {100 * row.low - 100:+.1f} to {100 * row.high - 100:+.1f} %"
+    return f"{floor:.2g} % ({interval if math.isfinite(row.low) else 'no interval'})"
+
+
 def floor_note(verdicts: pd.DataFrame) -> str:
-    floors = [
-        (name, floor_percent(verdicts[verdicts["metric"] == metric]))
-        for metric, name in TITLES.items()
-    ]
-    if all(math.isnan(floor) for _, floor in floors):
+    if not verdicts["other"].map(is_control).any():
         return "No control: noise floor not measured."
-    known = (
-        f"{name} {'unknown' if math.isnan(floor) else f'{floor:.2g} %'}" for name, floor in floors
+    differences = [
+        f"{name} {control_difference(verdicts[verdicts['metric'] == metric])}"
+        for metric, name in NAMES.items()
+    ]
+    return (
+        "Grey band: noise floor, by which one binary measured twice differed from itself: "
+        f"{', '.join(differences)}."
     )
-    return f"Grey band: noise floor, by which one binary measured twice differed from itself ({', '.join(known)})."
 
 
 def notes_of(verdicts: pd.DataFrame) -> list[str]:
@@ -187,7 +193,7 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
     if verdicts.empty:
         return ["One server: nothing to compare it with."]
     points = verdicts[verdicts["connections"] != comparisons.WHOLE_SWEEP]
-    throughput = points[points["metric"] == THROUGHPUT]
+    throughput = points[(points["metric"] == THROUGHPUT) & ~points["other"].map(is_control)]
     limited = int((throughput["reason"] == comparisons.CLIENT_LIMITED).sum())
     surprising = verdicts["reason"].str.contains(comparisons.CONTROL_DIFFERS, regex=False)
     notes = [
@@ -201,14 +207,18 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
             f"Throughput: {limited} of {len(throughput)} comparisons of two servers at one number of connections "
             "are left out, since wrk was the limit for both."
         )
+    if verdicts["reason"].str.contains(comparisons.OTHER_RUNS, regex=False).any():
+        notes.append(
+            "Cells of different runs of the workflow are not compared: "
+            "to compare them, delete results/cells and run again."
+        )
     if surprising.any():
         notes.append("The control differs from itself by a verdict: doubt the others too.")
     return notes
 
 
-def label_of(server: str, servers: list[str], measured: set[str]) -> str:
-    base = base_among(server, servers)
-    label = f"control: {base} again" if base else server
+def label_of(server: str, measured: set[str]) -> str:
+    label = f"control: {base_of(server)} again" if is_control(server) else server
     return label if server in measured else f"{label} (no valid run)"
 
 
@@ -230,7 +240,7 @@ def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
             for name in servers
         }
         draw_panel(axes, metric, rows, reference, its_verdicts)
-    panels[0].set_yticks(range(len(servers)), [label_of(name, names, measured) for name in servers])
+    panels[0].set_yticks(range(len(servers)), [label_of(name, measured) for name in servers])
     panels[0].set_ylim(len(servers) - 0.5, -0.5)
     notes = notes_of(verdicts)
     if others:
@@ -247,9 +257,8 @@ def main() -> int:
     parser.add_argument("summary", help="results/summary.csv")
     parser.add_argument("output", help="the PNG to draw")
     arguments = parser.parse_args()
-    texts = {"machine": str, "reason": str}  # a machine's name may be all digits
-    verdicts = pd.read_csv(arguments.verdicts, dtype=texts).fillna({"reason": ""})
-    draw(verdicts, pd.read_csv(arguments.summary, dtype=texts), arguments.output)
+    verdicts = pd.read_csv(arguments.verdicts, dtype={"reason": str}).fillna({"reason": ""})
+    draw(verdicts, pd.read_csv(arguments.summary), arguments.output)
     return 0
 
 
