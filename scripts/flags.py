@@ -38,7 +38,7 @@ def is_saturated(share: float | None) -> bool:
 
 
 def is_server_saturated(figures: Record) -> bool:
-    """All of the server's CPUs, or the busiest of its threads, had no time left; of a record or of a point's means."""
+    """All of the server's CPUs, or the busiest of its threads, had no time left; of a record or a point."""
     return is_saturated(figures["server_cpu_share"]) or is_saturated(
         figures["server_busiest_thread_share"]
     )

@@ -115,8 +115,9 @@ def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, 
     row["latency_max_us"] = valid["latency_max_us"].max()
     cost = valid["server_cpu_ns_per_request"]
     row |= _with_interval("server_cpu_ns_per_request", cpu_ns / requests, cost)
+    # One disturbed repeat must not hide what limited the others.
     for name in ("server_cpu_share", "server_busiest_thread_share", "client_cpu_share"):
-        row[name] = valid[name].mean()
+        row[name] = valid[name].median()
     row["unserved_connections"] = valid["unserved_connections"].max()
     row["fairness_jain"] = valid["fairness_jain"].min()
     row["server_memory_peak_kib"] = valid["server_memory_peak_kib"].max()
@@ -138,7 +139,7 @@ def is_at_ceiling(point: dict[str, Any], ceiling: dict[str, Any]) -> bool:
 
 
 def limiter_of(point: dict[str, Any], ceiling: dict[str, Any]) -> str:
-    """What kept a point's throughput from being higher (M7), from its own means over valid repeats.
+    """What kept a point's throughput from being higher (M7), from its medians over valid repeats.
 
     A server without CPU left comes before a client without: its throughput is the most that it can do in any case.
     """

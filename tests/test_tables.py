@@ -163,15 +163,23 @@ def test_merging_keeps_one_header() -> None:
 def test_table_at_the_end_shows_each_server_at_its_best() -> None:
     rows = [
         record(1, connections=1, requests=100, requests_per_second=50.0),
-        record(1, connections=10, unserved_connections=9, flags=["unserved_connections"]),
+        record(2, connections=10, requests_per_second=9.0, requests=18),
+        record(
+            1,
+            connections=20,
+            requests_per_second=900.0,
+            requests=1800,
+            unserved_connections=9,
+            flags=["unserved_connections"],
+        ),
         {**unavailable(), "server": "server_uring"},
     ]
     text = tabulate_results.tabulate(tables.summary_table(tables.cell_table(rows)))
     header, rule, first, second, *notes = text.splitlines()
     assert header.startswith("server")
-    assert first.split()[:3] == ["server_epoll", "500", "-"]
-    assert first.split()[3] == "10"
-    assert first.endswith("9 of 10")
+    assert first.split()[:3] == ["server_epoll", "50", "-"]
+    assert first.split()[3] == "1"
+    assert first.endswith("9 of 20")
     assert set(second.split()) == {"server_uring", "-"}
     assert len({len(header), len(rule), len(first), len(second)}) == 1
     assert any("unavailable" in note and "server_uring" in note for note in notes)
@@ -313,6 +321,12 @@ def test_summary_has_the_ceiling_of_the_same_point_if_the_load_generator_was_bus
     summary = tables.summary_table(tables.cell_table(rows), ceiling)
     assert list(summary["ceiling_requests_per_second"].fillna(0)) == [500, 0, 0]
     assert list(summary["at_ceiling"]) == [True, False, False]
+
+
+def test_one_disturbed_repeat_does_not_hide_what_limited_the_others() -> None:
+    rows = [record(n, client_cpu_share=0.99, server_busiest_thread_share=0.5) for n in (1, 2)]
+    rows.append(record(3, client_cpu_share=0.4, server_busiest_thread_share=0.5))
+    assert summary_of(*rows)["limiter"] == "client-bound"
 
 
 def test_machines_are_never_pooled() -> None:
