@@ -45,6 +45,7 @@ VERDICT_OF_SIGN = {1: FASTER, -1: SLOWER, 0: EQUAL}
 
 WHOLE_SWEEP = "all"
 CLIENT_LIMITED = "wrk was the limit for both"
+LOWER_BOUND = "wrk was the limit, and throughput a lower bound, of"
 OTHER_RUNS = "measured in different runs"
 BELOW_FLOOR = "smaller than the noise floor"
 CONTROL_DIFFERS = "the same binary twice: this sweep sees differences that are not there"
@@ -310,7 +311,30 @@ def _untested_reason(pairs: int) -> str:
     return few if pairs < MIN_PAIRS else "the pairs do not vary: no noise to test against"
 
 
-def _judge(tests: Tests, pair: int, level: int, decidable: bool, depends: str) -> tuple[str, str]:
+def _limited_losers(
+    sweep: Sweep, metric: str, pairs: list[Pair], usable: Booleans, sign: Integers
+) -> list[list[str]]:
+    """For each pair and level the slower server, if wrk was its limit there; else empty.
+
+    Then its throughput is a lower bound, and that it is the slower one does not follow.
+    """
+    names = [[""] * sign.shape[1] for _ in pairs]
+    if metric != THROUGHPUT:
+        return names
+    for number, pair in enumerate(pairs):
+        if has_control(sweep.servers, pair):
+            continue  # which is there for its noise
+        for level in np.flatnonzero(sign[number]):
+            loser = pair[1] if sign[number, level] > 0 else pair[0]
+            points = usable[number] if level == 0 else np.arange(usable.shape[1]) == level - 1
+            if sweep.client_limited[loser, points].any():
+                names[number][level] = sweep.servers[loser]
+    return names
+
+
+def _judge(
+    tests: Tests, pair: int, level: int, decidable: bool, depends: str, limited_loser: str
+) -> tuple[str, str]:
     """Verdict and reason of one test, apart from what could not be compared."""
     if not decidable:
         return UNDECIDABLE, ""
@@ -319,6 +343,8 @@ def _judge(tests: Tests, pair: int, level: int, decidable: bool, depends: str) -
         return UNDECIDABLE, _untested_reason(pairs)
     if depends:
         return DEPENDS, depends
+    if limited_loser:
+        return UNDECIDABLE, f"{LOWER_BOUND} {limited_loser}"
     sign = int(tests.sign[pair, level])
     below_floor = bool(tests.significant[pair, level]) and not sign
     return VERDICT_OF_SIGN[sign], BELOW_FLOOR if below_floor else ""
@@ -358,14 +384,22 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
     control = np.array([has_control(sweep.servers, pair) for pair in pairs])
     tests = _test(_samples(log_ratios), decidable, control, BETTER_SIGN[metric])
     figures = _figures(tests)
+    limited_losers = _limited_losers(sweep, metric, pairs, usable, tests.sign)
     rows = []
     for number, (first, second) in enumerate(pairs):
         names = {"metric": metric, "server": sweep.servers[first], "other": sweep.servers[second]}
         missing = [_partial_reason(sweep.connections, obstacles[number]), *obstacles[number]]
-        depends = _depends_reason(sweep.connections, tests.sign[number, 1:].tolist())
+        losers = limited_losers[number]
+        signs = np.where(np.array(losers) == "", tests.sign[number], 0)
+        depends = _depends_reason(sweep.connections, signs[1:].tolist())
         for level, count in enumerate([WHOLE_SWEEP, *sweep.connections]):
             verdict, reason = _judge(
-                tests, number, level, decidable[number, level], "" if level else depends
+                tests,
+                number,
+                level,
+                decidable[number, level],
+                "" if level else depends,
+                losers[level],
             )
             surprise = CONTROL_DIFFERS if control[number] and verdict in DIFFERENCES else ""
             others = _left_out_reason(left_out[number, level])

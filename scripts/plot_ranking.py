@@ -199,7 +199,7 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
     notes = [
         "Dots: mean ratio over the numbers of connections at which the two can be compared; lines: its 95 % interval.",
         "Servers that share a letter are not told apart by a verdict "
-        "(Holm's method: a risk of 5 % that any in a panel is false).",
+        "(Holm's method: a risk of about 5 % that any in a panel is false).",
         floor_note(verdicts),
     ]
     if limited:

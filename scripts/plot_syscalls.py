@@ -8,7 +8,6 @@ import textwrap
 import pandas as pd
 import plot_style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # By what a call is for: blue receives, orange sends, green waits, purple does all of it at once, as does io_uring.
@@ -116,15 +115,11 @@ def notes_of(table: pd.DataFrame) -> list[str]:
 
 def new_panels(servers: list[str]) -> tuple[Figure, list[Axes]]:
     """Three panels with a row a server, the first server above."""
-    figure = Figure(
-        figsize=(11.5, 1.9 + 0.42 * len(servers)), dpi=plot_style.DPI, layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    figure = plot_style.new_canvas(11.5, 1.9 + 0.42 * len(servers))
     panels = list(figure.subplots(1, 3, sharey=True, width_ratios=[3.2, 1, 1]))
     for axes in panels:
-        axes.grid(True, axis="x", color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        plot_style.style_axes(axes)
+        axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(servers)), servers)
     panels[0].set_ylim(len(servers) - 0.4, -0.6)

@@ -105,6 +105,7 @@ for _ in first again; do
 done
 
 if ! installed requirements.txt; then
+    [[ ! -L .venv ]] || rm .venv # --clear would empty what it points to: another checkout's
     "$python" -m venv --clear .venv || die "$python could not make .venv (its reason is above)"
     install_python_packages requirements.txt
 fi

@@ -23,7 +23,7 @@ STUBS = {
     "python3": f"""
         case "$*" in
         -c*) exec {shlex.quote(sys.executable)} "$@" ;;
-        "-m venv --clear .venv") rm -rf .venv && mkdir -p .venv/bin ;;
+        "-m venv --clear .venv") rm -rf .venv/* && mkdir -p .venv/bin ;;
         *) exit 1 ;;
         esac
         ln -s "$HOME/bin/python" .venv/bin/python
@@ -153,6 +153,16 @@ def test_a_venv_that_no_longer_fits_is_remade(ready, harm):
     ready.setup()
     assert len(ready.calls) == 1
     assert is_silent(ready.setup())
+
+
+def test_a_venv_that_is_a_link_to_anothers_leaves_that_alone(machine):
+    others = machine.folder / "another checkout's venv"
+    others.mkdir()
+    (others / "kept").touch()
+    (machine.checkout / ".venv").symlink_to(others)
+    assert machine.setup().returncode == 0
+    assert [path.name for path in others.iterdir()] == ["kept"]
+    assert not (machine.checkout / ".venv").is_symlink()
 
 
 def test_a_failed_install_is_told_and_redone(machine):
