@@ -395,6 +395,8 @@ def test_a_control_is_compared_where_wrk_limits_but_not_where_it_starves() -> No
     control = row(limited, BASE, CONTROL, THROUGHPUT)
     assert (control["pairs"], control["noise_floor_percent"]) == (30, pytest.approx(3, abs=0.2))
     assert row(limited, *PAIR, THROUGHPUT)["pairs"] == 0
+    wrong = verdicts_of(quiet({BASE: 1, CONTROL: 1.3}), limiter=lambda *_: "client-bound")
+    assert row(wrong, BASE, CONTROL, THROUGHPUT)["verdict"] == comparisons.SLOWER
     starving = verdicts_of(cells, limiter=lambda _, count: "starving" if count > 50 else "")
     assert row(starving, BASE, CONTROL, THROUGHPUT)["pairs"] == 15
 
