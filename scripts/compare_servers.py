@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument("output", help="the table of verdicts to write")
     arguments = parser.parse_args()
     try:
-        cells, summary = pd.read_csv(arguments.cells), pd.read_csv(arguments.summary)
+        cells, summary = tables.read_cell_table(arguments.cells), pd.read_csv(arguments.summary)
         tables.write_table(comparisons.verdict_table(cells, summary), arguments.output)
     except (ValueError, OSError) as error:
         print(f"compare_servers: {error}", file=sys.stderr)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import tables
 from cells import base_of, is_control
 from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
@@ -50,7 +51,8 @@ OTHER_RUNS = "measured in different runs"
 BELOW_FLOOR = "smaller than the noise floor"
 CONTROL_DIFFERS = "the same binary twice: this sweep sees differences that are not there"
 
-CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", "sweep", *BETTER_SIGN]
+CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", "flags", "sweep"]
+CELL_COLUMNS += BETTER_SIGN
 SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter"]
 VERDICT_COLUMNS = ["machine", "metric", "server", "other", "connections", "pairs"]
 VERDICT_COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
@@ -95,7 +97,7 @@ def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
     servers = [str(name) for name in cells["server"].unique()]
     connections = sorted(int(count) for count in cells["connections"].unique())
     repeats = sorted(cells["repeat"].unique())
-    valid = cells[cells["status"] == "ok"]
+    valid = tables.counted_cells(cells)
     position = tuple(
         pd.Index(names).get_indexer(pd.Index(valid[column]))
         for names, column in (

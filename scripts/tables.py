@@ -57,6 +57,8 @@ COUNTS = ["requests", "errors", "unserved_connections", "established_connections
 COUNTS += ["server_memory_peak_kib", "workers", "position", "seed", "attempts"]
 COUNTS += ["kernel_connections", "kernel_responses", "server_accepted", "server_requests"]
 
+POINT = ["machine", "server", "connections"]
+
 # Summarized as the geometric mean over repeats with an interval.
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
 
@@ -69,7 +71,8 @@ def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def read_cell_table(path: str) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=dict.fromkeys(COUNTS, "Int64")).fillna({"flags": ""})
+    dtypes = {**dict.fromkeys(COUNTS, "Int64"), "flags": "str"}
+    return pd.read_csv(path, dtype=dtypes).fillna({"flags": ""})
 
 
 def interval_factor_95(values: "pd.Series[float]") -> float:
@@ -90,12 +93,28 @@ def _with_interval(name: str, middle: float, values: "pd.Series[float]") -> dict
     return {name: middle, f"{name}_low": middle / factor, f"{name}_high": middle * factor}
 
 
+def has_flag(cells: pd.DataFrame, name: str) -> "pd.Series[bool]":
+    return cells["flags"].str.split(";").map(lambda names: name in names).astype(bool)
+
+
+def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that summaries and verdicts rest on: valid, and undisturbed where their point has such a cell.
+
+    What was disturbed is known from readings that say nothing of the result, so leaving it out favours nobody.
+    """
+    valid = cells[cells["status"] == "ok"]
+    disturbed = has_flag(valid, "disturbed")
+    keys = [valid[name].fillna("") for name in POINT]
+    some_undisturbed = (~disturbed).groupby(keys, sort=False).transform("any").astype(bool)
+    return valid[~disturbed | ~some_undisturbed]
+
+
 def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, Any]:
     """One row of the summary, from the cells of one machine, server and number of connections.
 
     Invalid cells are only counted. `ceiling`: the ceiling's row for the same machine and connections, or nothing.
     """
-    valid = cells[cells["status"] == "ok"]
+    valid = counted_cells(cells)
     row: dict[str, Any] = {
         f"repeats_{status}": int((cells["status"] == status).sum())
         for status in ("ok", "invalid", "unavailable")
@@ -121,9 +140,8 @@ def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, 
     row["unserved_connections"] = valid["unserved_connections"].max()
     row["fairness_jain"] = valid["fairness_jain"].min()
     row["server_memory_peak_kib"] = valid["server_memory_peak_kib"].max()
-    raised = valid["flags"].str.split(";")
-    row["disturbed_share"] = raised.map(lambda names: "disturbed" in names).mean()
-    row["cpus_shared"] = raised.map(lambda names: "shared_cpus" in names).any()
+    row["disturbed_share"] = has_flag(cells[cells["status"] == "ok"], "disturbed").mean()
+    row["cpus_shared"] = has_flag(valid, "shared_cpus").any()
     row["limiter"] = limiter_of(row, ceiling)
     row["ceiling_requests_per_second"] = ceiling.get("requests_per_second", math.nan)
     row["at_ceiling"] = is_at_ceiling(row, ceiling)
@@ -167,7 +185,6 @@ SUMMARY_COLUMNS += [
     "at_ceiling",
 ]
 SUMMARY_COLUMNS += ["unserved_connections", "fairness_jain", "server_memory_peak_kib", "flags"]
-POINT = ["machine", "server", "connections"]
 
 
 def summary_table(cells: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -56,7 +56,8 @@ def sweep(
         [servers, counts, range(1, repeats + 1)], names=["server", "connections", "repeat"]
     )
     status = random.choice(["ok", "invalid", ""], shape, p=[1 - 2 * lost, lost, lost])
-    columns: dict[str, Any] = {"machine": machine, "sweep": FIRST_RUN, "status": status.ravel()}
+    columns: dict[str, Any] = {"machine": machine, "sweep": FIRST_RUN, "flags": ""}
+    columns["status"] = status.ravel()
     truth = np.ones(shape)
     for server, factor in (factors or {}).items():
         truth[servers.index(server)] = np.reshape(factor, (-1, 1))
@@ -399,6 +400,17 @@ def test_a_control_is_compared_where_wrk_limits_but_not_where_it_starves() -> No
     assert row(wrong, BASE, CONTROL, THROUGHPUT)["verdict"] == comparisons.SLOWER
     starving = verdicts_of(cells, limiter=lambda _, count: "starving" if count > 50 else "")
     assert row(starving, BASE, CONTROL, THROUGHPUT)["pairs"] == 15
+
+
+def test_disturbed_cells_count_only_where_there_are_no_others() -> None:
+    cells = quiet({"server_poll": 1, BASE: 1})
+    first = cells["repeat"] == 1
+    spoilt = cells.assign(flags=np.where(first, "littles_law;disturbed", ""))
+    spoilt.loc[first & (cells["server"] == BASE), [COST, THROUGHPUT]] *= 5
+    verdicts = verdicts_of(spoilt)
+    assert row(verdicts, *PAIR)["pairs"] == 24
+    assert row(verdicts, *PAIR)["ratio"] == pytest.approx(1, abs=0.05)
+    assert row(verdicts_of(cells.assign(flags="disturbed")), *PAIR)["pairs"] == 30
 
 
 # Cells of different runs

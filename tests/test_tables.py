@@ -329,6 +329,15 @@ def test_one_disturbed_repeat_does_not_hide_what_limited_the_others() -> None:
     assert summary_of(*rows)["limiter"] == "client-bound"
 
 
+def test_disturbed_cells_count_only_where_a_point_has_no_others() -> None:
+    rows = [record(n, requests_per_second=500.0) for n in (1, 2)]
+    spoilt = [record(n, flags=["disturbed"], requests=10, requests_per_second=5.0) for n in (3, 4)]
+    row = summary_of(*rows, *spoilt)
+    assert row["requests_per_second"] == 500
+    assert (row["repeats_ok"], row["disturbed_share"]) == (4, 0.5)
+    assert summary_of(*spoilt)["requests_per_second"] == 5
+
+
 def test_machines_are_never_pooled() -> None:
     rows = [record(1), record(2, machine="another"), record(3, machine="another")]
     rows[0]["requests"], rows[0]["requests_per_second"] = 9000, 4500.0
