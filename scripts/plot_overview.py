@@ -137,7 +137,7 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: st
     label_lines(axes, summary, figure_of.column, servers)
     notes = [
         f"{plot_style.interval_note(summary)} Points: single runs; hollow, dotted line: connections were left "
-        "unserved; hollow alone: invalid."
+        "unserved; hollow alone: invalid or disturbed."
     ]
     notes += plot_style.limiter_notes(summary) if figure_of.with_limits else []
     notes += [plot_style.saturation_note(summary)] if figure_of.of_client else []

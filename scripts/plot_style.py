@@ -130,9 +130,10 @@ def start_at_zero(axes: Axes, values: "pd.Series[float]") -> None:
 def draw_points(
     axes: Axes, cells: pd.DataFrame, column: str, scale: float, color: str, marker: str, size: float
 ) -> None:
-    """Each cell's own value; hollow where it is invalid, or where connections were left unserved (M31)."""
+    """Each cell's own value; hollow if invalid, disturbed, or if it left connections unserved (M31)."""
     drawn = cells.dropna(subset=[column])
     hollow = (drawn["status"] != "ok") | (drawn["unserved_connections"].fillna(0) > 0)
+    hollow |= drawn["flags"].str.contains("disturbed")
     for part, face in ((drawn[~hollow], color), (drawn[hollow], "white")):
         axes.scatter(
             part["connections"],
