@@ -63,7 +63,7 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
             "Hollow and off the line: invalid runs, which are not counted (flags in cells.csv)."
         )
     if (summary["disturbed_share"] > 0).any():
-        notes.append("Hollow too: disturbed runs, which count only where there are no others.")
+        notes.append("Hollow: disturbed runs, which count only where there are no others.")
     if (summary["limiter"] == "client-bound").any():
         notes.append("≥: wrk was the limit, the server could do more.")
     plot_style.add_notes(figure, [*notes, *plot_style.limiter_notes(summary), machine_note])

@@ -169,7 +169,7 @@ def limiter_of(point: dict[str, Any], ceiling: dict[str, Any]) -> str:
         return "server-bound"
     if is_saturated(point["client_cpu_share"]) or is_at_ceiling(point, ceiling):
         return "client-bound"
-    return "disturbed" if point["disturbed_share"] >= 0.5 else "latency-bound"
+    return "disturbed" if point["disturbed_share"] == 1 else "latency-bound"
 
 
 SUMMARY_COLUMNS = ["machine", "server", "connections"]

@@ -273,7 +273,7 @@ POINT = {
     "client_cpu_share": 0.5,
     "server_cpu_share": 0.5,
     "server_busiest_thread_share": math.nan,
-    "disturbed_share": 0.4,
+    "disturbed_share": 0.8,
     "cpus_shared": False,
     "requests_per_second": 100.0,
 }
@@ -283,7 +283,7 @@ POINT = {
     ("changes", "limiter"),
     [
         ({}, "latency-bound"),
-        ({"disturbed_share": 0.5}, "disturbed"),
+        ({"disturbed_share": 1.0}, "disturbed"),
         ({"server_cpu_share": 0.95, "disturbed_share": 1.0}, "server-bound"),
         ({"server_cpu_share": 0.3, "server_busiest_thread_share": 0.96}, "server-bound"),
         ({"client_cpu_share": 0.95}, "client-bound"),
