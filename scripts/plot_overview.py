@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 import plot_style
 import tables
-from cells import CONTROL_SUFFIX
+from cells import is_control
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -69,7 +69,7 @@ FIGURES = {
 
 
 def without_control(table: pd.DataFrame) -> pd.DataFrame:
-    return table[~table["server"].str.endswith(CONTROL_SUFFIX)]
+    return table[~table["server"].map(is_control).astype(bool)]
 
 
 def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[str]) -> None:

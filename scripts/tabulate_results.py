@@ -9,7 +9,7 @@ from typing import Any
 import flags
 import pandas as pd
 import tables
-from cells import CONTROL_SUFFIX
+from cells import is_control
 
 UNAVAILABLE = "-"
 LIMITED_BY = {
@@ -85,7 +85,7 @@ def _notes(summary: pd.DataFrame) -> list[str]:
 
 def tabulate(summary: pd.DataFrame) -> str:
     main = summary[summary["machine"] == tables.main_machine(summary)]
-    compared = main[~main["server"].str.endswith(CONTROL_SUFFIX)]
+    compared = main[~main["server"].map(is_control).astype(bool)]
     rows = [_row(str(server), points) for server, points in compared.groupby("server", sort=False)]
     table = pd.DataFrame(rows).fillna(UNAVAILABLE)
     widths = [max(len(str(value)) for value in [name, *table[name]]) for name in table.columns]
