@@ -2,9 +2,10 @@
  * owed become bytes to send. The models decide only when to call which. */
 #pragma once
 
+#include "chunked.h"
 #include "counters.h"
-#include "http.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -32,17 +33,21 @@ enum connection_next { CONNECTION_READ, CONNECTION_WRITE, CONNECTION_CLOSE };
 struct connection {
     struct counters *counters;
     size_t owed;         /* bytes of responses not yet sent */
-    size_t offset;       /* where in a response the next byte to send is */
     const char *refusal; /* what is still to be sent of an error response; NULL: none */
-    uint64_t body_left;  /* bytes of the current request's body that have not arrived */
+    uint64_t body_left;  /* bytes of the current request's body, or chunk, that have not arrived */
     char *partial;       /* the start of a head whose end has not arrived; NULL until needed */
-    size_t partial_size;
+    uint16_t partial_size;
+    uint16_t offset;    /* where in a response the next byte to send is */
+    uint16_t line_size; /* bytes between two chunks that have arrived */
+    uint8_t chunked;    /* enum chunked_state */
     int fd;
     bool keep_alive; /* of the request whose body is arriving */
     bool begun;      /* a byte has arrived */
     bool ending;     /* no further request is taken; close when all is sent */
     bool draining;   /* a refusal was sent; wait for the client to close */
+    bool emptied;    /* the last receive left nothing behind */
 };
+static_assert(sizeof(struct connection) <= 64, "more than a line of the cache");
 
 static inline struct connection *connection_init(struct connection *connection, int fd,
                                                  struct counters *counters)
@@ -80,6 +85,8 @@ static inline void connection_refuse(struct connection *connection, const char *
     counter_add(&connection->counters->bad_requests, 1);
     connection->refusal = refusal;
     connection->partial_size = 0;
+    connection->chunked = CHUNKED_END;
+    connection->body_left = 0;
     connection->ending = true;
 }
 
@@ -99,17 +106,45 @@ static inline bool connection_keep(struct connection *connection, const char *da
     if (connection->partial == NULL)
         return false;
     memcpy(connection->partial + connection->partial_size, data, size);
-    connection->partial_size += size;
+    connection->partial_size += (uint16_t)size;
     return true;
+}
+
+/* Pass over what has arrived of a body, or of a chunk. */
+static inline size_t connection_pass_over(struct connection *connection, size_t size)
+{
+    const size_t taken = size < connection->body_left ? size : (size_t)connection->body_left;
+    connection->body_left -= taken;
+    return taken;
 }
 
 static inline size_t connection_take_body(struct connection *connection, size_t size)
 {
-    const size_t taken = size < connection->body_left ? size : (size_t)connection->body_left;
-    connection->body_left -= taken;
+    const size_t taken = connection_pass_over(connection, size);
     if (connection->body_left == 0)
         connection_answer(connection, connection->keep_alive);
     return taken;
+}
+
+/* Take a chunk's data, or one byte of what is around it. */
+static inline size_t connection_take_chunk(struct connection *connection, const char *data,
+                                           size_t size)
+{
+    if (connection->chunked == CHUNKED_DATA) {
+        const size_t taken = connection_pass_over(connection, size);
+        if (connection->body_left == 0)
+            connection->chunked = CHUNKED_DATA_RETURN;
+        connection->line_size = 0;
+        return taken;
+    }
+    connection->chunked = chunked_next(connection->chunked, &connection->body_left, *data);
+    if (connection->chunked == CHUNKED_BAD)
+        connection_refuse(connection, REFUSAL("400 Bad Request"));
+    else if (++connection->line_size > HTTP_HEAD_MAX)
+        connection_refuse(connection, REFUSAL("431 Request Header Fields Too Large"));
+    else if (connection->chunked == CHUNKED_END)
+        connection_answer(connection, connection->keep_alive);
+    return 1;
 }
 
 /* Take one head, or a part of one, from the start of `data`; returns how many bytes of it were used. */
@@ -132,7 +167,10 @@ static inline size_t connection_take_head(struct connection *connection, const c
         connection->partial_size = 0;
         connection->body_left = request.content_length;
         connection->keep_alive = request.keep_alive;
-        if (request.content_length == 0)
+        connection->line_size = 0;
+        if (request.chunked)
+            connection->chunked = CHUNKED_SIZE_START;
+        else if (request.content_length == 0)
             connection_answer(connection, request.keep_alive);
         return request.head_size - before;
     case HTTP_INCOMPLETE:
@@ -156,9 +194,13 @@ static inline void connection_take(struct connection *connection, const char *da
 {
     connection->begun = true;
     while (size > 0 && !connection->ending) {
-        const size_t taken = connection->body_left > 0
-                                 ? connection_take_body(connection, size)
-                                 : connection_take_head(connection, data, size);
+        size_t taken;
+        if (connection->chunked != CHUNKED_END)
+            taken = connection_take_chunk(connection, data, size);
+        else if (connection->body_left > 0)
+            taken = connection_take_body(connection, size);
+        else
+            taken = connection_take_head(connection, data, size);
         data += taken;
         size -= taken;
     }
@@ -171,9 +213,15 @@ static inline void connection_count_end(struct connection *connection, ssize_t s
         counter_add(&connection->counters->resets, 1);
     else if (!connection->begun)
         counter_add(&connection->counters->empty_requests, 1);
-    else if (connection->partial_size > 0 || connection->body_left > 0)
+    else if (connection->partial_size > 0 || connection->body_left > 0 ||
+             connection->chunked != CHUNKED_END)
         counter_add(&connection->counters->bad_requests, 1);
     connection->ending = true;
+}
+
+static inline bool connection_is_writing(const struct connection *connection)
+{
+    return connection->owed > 0 || (connection->refusal != NULL && *connection->refusal != '\0');
 }
 
 /* What is to be sent next: its size, 0 if nothing. */
@@ -192,7 +240,7 @@ static inline void connection_sent(struct connection *connection, size_t size)
 {
     if (connection->owed > 0) {
         connection->owed -= size;
-        connection->offset = (connection->offset + size) % RESPONSE_SIZE;
+        connection->offset = (uint16_t)((connection->offset + size) % RESPONSE_SIZE);
     } else {
         connection->refusal += size;
     }
@@ -233,6 +281,7 @@ static inline enum connection_next connection_write(struct connection *connectio
 static inline enum connection_next connection_read(struct connection *connection, char *buffer)
 {
     const ssize_t size = recv(connection->fd, buffer, RECEIVE_SIZE, 0);
+    connection->emptied = size < RECEIVE_SIZE;
     if (size > 0) {
         connection_take(connection, buffer, (size_t)size);
         return connection_write(connection);

@@ -8,19 +8,23 @@
 #include <string.h>
 #include <strings.h>
 
-enum { HTTP_HEAD_MAX = 8192 }; /* bytes; a longer head is answered with 431 */
+enum {
+    HTTP_HEAD_MAX = 8192
+}; /* bytes; a longer head, or line between chunks, is answered with 431 */
 
 enum http_result {
     HTTP_COMPLETE,    /* the head is whole and well-formed */
     HTTP_INCOMPLETE,  /* well-formed so far, its end has not arrived */
     HTTP_MALFORMED,   /* no request: 400 */
-    HTTP_UNSUPPORTED, /* a transfer coding, which these servers do not decode: 501 */
+    HTTP_UNSUPPORTED, /* a transfer coding other than chunked: 501 */
 };
 
 struct http_request {
     size_t head_size;        /* bytes, with the empty line that ends the head */
     uint64_t content_length; /* bytes of body that follow the head */
     bool has_content_length;
+    bool chunked; /* a body of which the length is in the body */
+    bool version_1_0;
     bool close; /* asked for, which nothing revokes */
     bool keep_alive;
 };
@@ -34,6 +38,14 @@ static inline bool http_is_token_char(unsigned char c)
         ['`'] = 1, ['|'] = 1, ['~'] = 1, ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
     };
     return token[c];
+}
+
+static inline int http_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    const char lower = c | 0x20;
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
 static inline size_t http_token_length(const char *text, size_t size)
@@ -94,7 +106,8 @@ static inline bool http_parse_request_line(const char *line, size_t size,
     if (minor < '0' || minor > '9' ||
         memcmp(line + size - 1 - version_size, version, version_size) != 0)
         return false;
-    request->keep_alive = minor != '0';
+    request->version_1_0 = minor == '0';
+    request->keep_alive = !request->version_1_0;
     return http_is_target(line + method_size + 1, size - method_size - 2 - version_size);
 }
 
@@ -142,9 +155,18 @@ static inline enum http_result http_parse_field(const char *line, size_t size,
         if (!http_parse_content_length(value, value_size, request))
             return HTTP_MALFORMED;
     } else if (name_size == 17 && strncasecmp(line, "Transfer-Encoding", 17) == 0) {
-        return HTTP_UNSUPPORTED;
+        if (request->chunked || value_size != 7 || strncasecmp(value, "chunked", 7) != 0)
+            return HTTP_UNSUPPORTED;
+        request->chunked = true;
     }
     return HTTP_COMPLETE;
+}
+
+/* Two statements of where the body ends are one too many, and in 1.0 there are no chunks (RFC 9112, 6.1): what
+ * another server on the way made of them is not known. */
+static inline bool http_is_framing_certain(const struct http_request *request)
+{
+    return !request->chunked || (!request->has_content_length && !request->version_1_0);
 }
 
 /* Parse the head of the request at the start of `data`. `request` is valid after HTTP_COMPLETE alone.
@@ -177,7 +199,7 @@ static inline enum http_result http_parse(const char *data, size_t size,
         } else {
             request->head_size = (size_t)(newline + 1 - data);
             request->keep_alive &= !request->close;
-            return HTTP_COMPLETE;
+            return http_is_framing_certain(request) ? HTTP_COMPLETE : HTTP_MALFORMED;
         }
         line = newline + 1;
     }

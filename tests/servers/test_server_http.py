@@ -202,9 +202,96 @@ def test_a_malformed_request_gets_400_and_the_end(server, request_bytes):
         ask(client)
 
 
-@pytest.mark.parametrize("fields", [b"", b"Content-Length: 5\r\n"], ids=["alone", "after a length"])
-def test_a_transfer_coding_gets_501_and_the_end(server, fields):
-    head = b"POST / HTTP/1.1\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n"
+CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED_BODIES = {
+    "none": b"0\r\n\r\n",
+    "one chunk": b"5\r\nhello\r\n0\r\n\r\n",
+    "like a request": b"%x\r\n%b\r\n0\r\n\r\n" % (len(GET), GET),
+    "like its own end": b"7\r\n0\r\n\r\n\r\n\r\n0\r\n\r\n",
+    "many chunks": 3000 * b"1\r\nx\r\n" + b"0\r\n\r\n",
+    "a chunk larger than one call receives": b"186A0\r\n" + 100_000 * b"x" + b"\r\n0\r\n\r\n",
+    "leading zeros": b"0005\r\nhello\r\n000\r\n\r\n",
+    "extensions": b'5;a;b=c;d="e f"\r\nhello\r\n0 \t;last\r\n\r\n',
+    "trailers": b"0\r\nX: y\r\nTransfer-Encoding: gzip\r\nContent-Length: 99\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("body", CHUNKED_BODIES.values(), ids=CHUNKED_BODIES)
+def test_a_body_in_chunks_is_skipped_and_the_request_after_it_answered(server, body):
+    with server.connect() as client:
+        ask(client, CHUNKED_HEAD + body)
+        client.sendall(CHUNKED_HEAD + body + GET + CHUNKED_HEAD + body + GET)
+        assert_ends_after(client, 4)
+
+
+def test_a_body_in_chunks_may_be_cut_anywhere(server):
+    body = b'6;a="b"\r\nGET / \r\n0\r\nX: y\r\n\r\n'
+    with server.connect() as client:
+        for cut in range(1, len(body)):
+            send_in_pieces(client, [CHUNKED_HEAD + body[:cut], body[cut:] + GET])
+            assert receive(client, 2 * len(RESPONSE)) == 2 * RESPONSE
+        assert_ends_after(client, 0)
+
+
+BAD_CHUNKS = {
+    "no size": b"\r\nhello\r\n",
+    "no hexadecimal size": b"g\r\n",
+    "a size with a sign": b"+5\r\nhello\r\n",
+    "a size with 0x": b"0x5\r\nhello\r\n",
+    "a negative size": b"-1\r\n",
+    "space before a size": b" 5\r\nhello\r\n",
+    "space after a size": b"5 \r\nhello\r\n",
+    "a size of 2 to the 64th": b"10000000000000000\r\n",
+    "bare LF after a size": b"5\nhello\r\n",
+    "bare CR after a size": b"5\rhello\r\n",
+    "bare LF in an extension": b"5;a\nhello\r\n",
+    "NUL in an extension": b"5;a\0\r\nhello\r\n",
+    "a chunk longer than its size": b"4\r\nhello\r\n",
+    "bare LF after a chunk": b"5\r\nhello\n0\r\n\r\n",
+    "bare LF after the last chunk": b"0\n\n",
+    "a trailer without a colon": b"0\r\nX\r\n\r\n",
+    "bare LF after a trailer": b"0\r\nX: y\n\r\n",
+    "bare LF at the end": b"0\r\n\n",
+    "space before a trailer's name": b"0\r\n X: y\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("body", BAD_CHUNKS.values(), ids=BAD_CHUNKS)
+def test_a_malformed_chunk_gets_400_and_the_end(server, body):
+    with server.connect() as client:
+        client.sendall(CHUNKED_HEAD + body + GET)
+        assert receive_all(client) == refusal("400 Bad Request")
+
+
+@pytest.mark.parametrize(
+    "line", [b"5;" + 9000 * b"x", 9000 * b"0", b"0\r\n" + 999 * b"X: yyyy\r\n"]
+)
+def test_too_much_between_chunks_gets_431_and_the_end(server, line):
+    with server.connect() as client:
+        client.sendall(CHUNKED_HEAD + line)
+        assert receive_all(client) == refusal("431 Request Header Fields Too Large")
+
+
+UNCERTAIN = {  # of these another server on the way may have understood another end
+    "a length before": b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a length after": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+    "HTTP/1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("head", UNCERTAIN.values(), ids=UNCERTAIN)
+def test_a_body_whose_end_is_uncertain_gets_400_and_the_end(server, head):
+    with server.connect() as client:
+        client.sendall(head + b"0\r\n\r\n" + GET)
+        assert receive_all(client) == refusal("400 Bad Request")
+
+
+@pytest.mark.parametrize(
+    "coding",
+    [b"gzip", b"gzip, chunked", b"chunked, chunked", b"chunked\r\nTransfer-Encoding: gzip", b""],
+)
+def test_another_transfer_coding_gets_501_and_the_end(server, coding):
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: " + coding + b"\r\n\r\n"
     with server.connect() as client:
         client.sendall(head + b"0\r\n\r\n" + GET)
         assert receive_all(client) == refusal("501 Not Implemented")
