@@ -327,6 +327,15 @@ def test_a_client_that_does_not_read_for_a_while_gets_every_byte(server):
         assert_ends_after(client, 0)
 
 
+def test_requests_that_come_while_the_answers_to_others_wait_are_answered(server):
+    """Each part is taken by one call, and soon one is taken while the socket takes no more answers."""
+    part = 900 * b"GET / HTTP/1.1\r\n\r\n"
+    with server.connect(receive_buffer=4096) as client:
+        send_in_pieces(client, 20 * [part], pause_s=0.005)
+        assert receive(client, 20 * 900 * len(RESPONSE)) == 20 * 900 * RESPONSE
+        assert_ends_after(client, 0)
+
+
 @pytest.mark.parametrize("count", [1, 5000])
 def test_a_client_that_stops_sending_still_gets_its_answers(server, count):
     with server.connect(receive_buffer=4096) as client:
