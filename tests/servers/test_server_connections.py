@@ -3,6 +3,7 @@
 import contextlib
 import resource
 import select
+import signal
 import socket
 import threading
 import time
@@ -266,3 +267,20 @@ def test_running_out_of_descriptors_refuses_connections_without_spinning(
     (counts,) = server.stop()
     assert counts["accepted"] == 110
     assert counts["refused_connections"] == 100 - len(served)
+
+
+@pytest.mark.parametrize("name", ["server_sigio"])
+def test_signals_that_did_not_fit_into_the_queue_lose_no_request(binary):
+    with (
+        running(["prlimit", "--sigpending=8:8", binary, "--port", "0"]) as server,
+        connected(server, 50) as clients,
+    ):
+        for client in clients:
+            ask(client)
+        server.process.send_signal(signal.SIGSTOP)
+        for client in clients:
+            client.sendall(GET)
+        server.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            ask(client, b"")
+        server.stop()
