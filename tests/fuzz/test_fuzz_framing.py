@@ -32,7 +32,7 @@ def start(name: str, runs: int, options: list[str]) -> subprocess.Popen[bytes]:
     if name == "long":
         (corpus / "long").write_bytes(LONG_HEAD)
         (corpus / "longest").write_bytes(LONG_HEAD[: 8192 - 4] + b"\r\n\r\n")
-    options = [*options, f"-runs={runs}", "-seed=1", "-timeout=10", "-print_final_stats=1"]
+    options = [*options, f"-runs={runs}", "-seed=1", "-timeout=100", "-print_final_stats=1"]
     options += [f"-dict={HERE / 'framing.dict'}", f"-artifact_prefix={BUILD}/{name}-"]
     command = [BUILD / "fuzz_framing", *options, corpus, HERE / "corpus"]
     with (BUILD / f"{name}.log").open("w") as log:
@@ -51,7 +51,7 @@ def test_no_input_breaks_the_framing():
     executed = 0
     for name, status in statuses.items():
         log = (BUILD / f"{name}.log").read_text(errors="replace")
-        found = "\n".join(line for line in log.splitlines() if not line.startswith("#"))
+        found = log.rpartition("\n#")[2]  # from the last line of progress on
         assert status == 0, found
         inputs = re.search(r"^stat::number_of_executed_units: (\d+)$", log, re.MULTILINE)
         coverage = re.search(r"^#\d+\s+DONE\s+(cov: .*)exec", log, re.MULTILINE)
