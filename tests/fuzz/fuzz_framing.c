@@ -90,6 +90,7 @@ static void expect_same(const struct client *a, const struct client *b)
     EXPECT(a->counters.requests == b->counters.requests);
     EXPECT(a->counters.bad_requests == b->counters.bad_requests);
     EXPECT(a->connection.ending == b->connection.ending);
+    EXPECT(a->connection.body_left == b->connection.body_left);
     EXPECT((a->refusal == NULL) == (b->refusal == NULL));
     EXPECT(a->refusal == NULL || strcmp(a->refusal, b->refusal) == 0);
 }

@@ -5,8 +5,6 @@ import re
 from typing import NamedTuple
 
 COMPLETE, INCOMPLETE, MALFORMED, UNSUPPORTED = range(4)
-
-
 CHUNKED = -1  # in place of a length
 
 
