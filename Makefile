@@ -11,7 +11,7 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all setup setup-dev smoke test lint format lock clean distclean help
+.PHONY: all setup setup-dev smoke test sanitize lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
@@ -27,6 +27,10 @@ setup-dev:
 
 test: lint  ## every check and test
 	$(bin)/pytest
+
+# All of it is in `make test` too. A longer run: make sanitize RUNS=10000000
+sanitize: setup-dev  ## the servers under sanitizers: a million inputs from a fuzzer, clients that misbehave
+	$(bin)/pytest -s tests/fuzz tests/servers/test_server_sanitized.py
 
 lint: setup-dev  ## formatters and linters, changing nothing
 	$(bin)/ruff format --check

@@ -21,6 +21,7 @@ need() { "${@:2}" >/dev/null 2>&1 || missing+=("$1"); }
 includes() { gcc -E -include "$1" -xc /dev/null; }
 liburing_is_whole() { includes liburing.h && [[ $(gcc -print-file-name=liburing.a) == /* ]]; }
 font_exists() { [[ $(find -L /usr/share/fonts ~/.local/share/fonts -name DejaVuSans.ttf -print -quit 2>/dev/null) ]]; }
+fuzzer_links() { clang -fsanitize=fuzzer -xc - -o /dev/null <<<'int LLVMFuzzerTestOneInput(void) { return 0; }'; }
 perf_works() { perf --version >/dev/null 2>&1; } # Ubuntu's perf is a wrapper that fails without the kernel's own
 
 # The right to install: root, sudo without a password, or sudo with someone there to type it.
@@ -75,6 +76,14 @@ sys.exit(sys.version_info >= (3, 14) and not os.path.exists(header))'
     fi
 }
 
+need_fuzzer() {
+    need clang have clang
+    have clang || return 0
+    local version
+    version=$(clang -dumpversion)
+    need "libclang-rt-${version%%.*}-dev" fuzzer_links
+}
+
 install_missing() {
     ((${#missing[@]})) || return 0
     may_install || die "missing ${missing[*]}: install them, on Debian or Ubuntu with: sudo apt-get install --no-install-recommends ${missing[*]}"
@@ -98,9 +107,10 @@ if [[ ${1-} == dev ]]; then
     need cppcheck have cppcheck
     need shellcheck have shellcheck
 fi
-# Twice, since what a python lacks is known only once there is one.
+# Twice, since what a python or a clang lacks is known only once there is one.
 for _ in first again; do
     need_python
+    [[ ${1-} != dev ]] || need_fuzzer
     install_missing
 done
 

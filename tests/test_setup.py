@@ -15,7 +15,7 @@ STUBS = {
     **dict.fromkeys(
         ["make", "wrk", "ss", "rsvg-convert", "flock", "setpriv", "taskset", "perf"], ""
     ),
-    **dict.fromkeys(["nix-instantiate", "cppcheck", "shellcheck"], ""),
+    **dict.fromkeys(["nix-instantiate", "cppcheck", "shellcheck", "clang"], ""),
     "gcc": "echo /usr/lib/liburing.a",  # it has every header too
     "id": "echo 1000",
     "uname": "echo 6.1.0",
@@ -181,11 +181,16 @@ def test_without_the_right_to_install_one_line_names_package_and_command(machine
     assert not done.stdout and not machine.calls
 
 
-@pytest.mark.parametrize("command", ["nix-instantiate", "cppcheck", "shellcheck"])
+@pytest.mark.parametrize("command", ["nix-instantiate", "cppcheck", "shellcheck", "clang"])
 def test_what_only_the_tests_need_is_asked_for_by_dev_alone(ready, command):
     ready.remove(command)
     assert is_silent(ready.setup())
     assert fails_with_one_line(ready.setup("dev"), "missing")
+
+
+def test_clang_without_the_fuzzer_of_its_version_is_not_enough(ready):
+    ready.stub("clang", '[[ "$*" == -dumpversion ]] && echo 14.0.6')
+    assert fails_with_one_line(ready.setup("dev"), "missing libclang-rt-14-dev:")
 
 
 def test_root_installs_exactly_what_is_missing(ready):
