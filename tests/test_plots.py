@@ -11,7 +11,7 @@ import pytest
 import tables
 import tabulate_results
 from checkouts import ROOT
-from test_tables import record, unavailable
+from test_tables import SHORT_CONNECTIONS, record, unavailable
 
 
 def with_ceiling() -> "pd.DataFrame":
@@ -42,6 +42,7 @@ SWEEPS = {
     "one repeat": [record(connections=1), record(connections=10)],
     "all unavailable": [unavailable()],
     "one of two unavailable": [record(), {**unavailable(), "server": "server_mine"}],
+    "short connections": [record(1, **SHORT_CONNECTIONS), record(2, **SHORT_CONNECTIONS)],
     "all invalid": [record(status="invalid", flags=["errors"], errors=2)],
     "nothing answered": [
         record(
