@@ -181,6 +181,17 @@ def ask(client: socket.socket, request: bytes = GET) -> None:
     assert receive(client, len(RESPONSE)) == RESPONSE
 
 
+def is_answered(client: socket.socket) -> bool:
+    """Whether a request is answered, rather than its connection closed or reset."""
+    try:
+        client.sendall(GET)
+        answer = receive(client, len(RESPONSE))
+    except (ConnectionResetError, BrokenPipeError):
+        return False
+    assert answer in (RESPONSE, b"")
+    return answer == RESPONSE
+
+
 def send_in_pieces(client: socket.socket, pieces: Sequence[bytes], pause_s: float = 0.001) -> None:
     for piece in pieces:
         client.sendall(piece)
