@@ -20,8 +20,10 @@ COLORS = {
     "server_epoll_multitask": "#66ccee",
     "server_uring": "#117733",
     "server_uring_multitask": "#44bb99",
+    "server_thread_50": "#882255",
+    "server_uring_naive": "#332288",
 }
-OTHER_COLORS = ["#882255", "#332288", "#999933", "#cc6677", "#000000"]
+OTHER_COLORS = ["#999933", "#cc6677", "#000000"]
 MARKERS = "osD^vP*X<>"
 DPI = 150
 CEILING_COLOR = "#555555"
@@ -242,7 +244,7 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame) -> None:
                 markeredgecolor="#999999",
             )
         )
-        labels.append("     no valid run")
+        labels.append("    no valid run")
     axes.legend(
         handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8
     )

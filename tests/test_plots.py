@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import plot_overview
 import plot_server
 import plot_style
 import pytest
@@ -34,6 +35,24 @@ def test_ceiling_limiters_and_lower_bounds_are_drawn() -> None:
     assert list(line.get_xydata()[0]) == [10, 500]
     assert [(text.get_text(), text.xy[0]) for text in axes.texts] == [("≥", 10)]
     assert [text.get_text() for text in strip.texts] == ["C", "!"]
+
+
+def test_a_point_without_a_valid_run_is_a_hollow_square_in_the_strip() -> None:
+    rows = [record(), record(connections=100, status="invalid", flags=["errors"], errors=2)]
+    _, _, strip = plot_style.new_figure_with_strip(5, 4, rows=1)
+    summary = tables.summary_table(tables.cell_table(rows))
+    plot_style.draw_limiters(strip, summary, ["server_epoll"])
+    plot_style.limiter_legend(strip, summary)
+    hollow = [squares for squares in strip.collections if not len(squares.get_facecolor())]
+    assert [squares.get_offsets().tolist() for squares in hollow] == [[[100, 0]]]
+    labels = [text.get_text().strip() for text in strip.get_legend().get_texts()]
+    assert labels == ["S  server-bound", "no valid run"]
+
+
+def test_a_connection_per_request_is_told_beside_the_servers_name() -> None:
+    summary = tables.summary_table(tables.cell_table([record(**SHORT_CONNECTIONS)]))
+    label = plot_overview.label_of("server_epoll", summary, "requests_per_second")
+    assert label == "server_epoll\n(a connection per request)"
 
 
 FIGURES = ["throughput", "latency", "cpu"]
