@@ -51,9 +51,11 @@ OTHER_RUNS = "measured in different runs"
 BELOW_FLOOR = "smaller than the noise floor"
 CONTROL_DIFFERS = "the same binary twice: this sweep sees differences that are not there"
 
+OTHER_WORKLOAD = "a connection per request (another workload)"
+
 CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", "flags", "sweep"]
 CELL_COLUMNS += BETTER_SIGN
-SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter"]
+SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter", "flags"]
 VERDICT_COLUMNS = ["machine", "metric", "server", "other", "connections", "pairs"]
 VERDICT_COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
 VERDICT_COLUMNS += ["smallest_detectable_percent", "noise_floor_percent", "reason"]
@@ -64,7 +66,7 @@ class Sweep(NamedTuple):
 
     logarithms: of each metric in its own unit, [server, point, repeat]; NaN where no valid cell is.
     runs: a number for each run of the workflow, [server, point, repeat]: the one that measured the cell.
-    starving, client_limited: [server, point].
+    starving, client_limited, connection_per_request: [server, point].
     """
 
     servers: list[str]
@@ -73,6 +75,7 @@ class Sweep(NamedTuple):
     runs: Integers
     starving: Booleans
     client_limited: Booleans
+    connection_per_request: Booleans
 
 
 class Estimates(NamedTuple):
@@ -120,6 +123,9 @@ def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
         runs,
         _points_of(summary[summary["limiter"] == "starving"], servers, connections),
         _points_of(summary[summary["limiter"] == "client-bound"], servers, connections),
+        _points_of(
+            summary[tables.has_flag(summary, "connection_per_request")], servers, connections
+        ),
     )
 
 
@@ -197,6 +203,11 @@ def _obstacle(sweep: Sweep, metric: str, pair: Pair, point: int) -> str:
     starving = [sweep.servers[server] for server in pair if sweep.starving[server, point]]
     if starving:
         return f"{' and '.join(starving)} starving (another workload)"
+    short = [
+        sweep.servers[server] for server in pair if sweep.connection_per_request[server, point]
+    ]
+    if len(short) == 1:
+        return f"{short[0]}: {OTHER_WORKLOAD}"
     limited = metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair)
     # One binary measured twice shows the noise, whatever the limit is.
     if limited and not has_control(sweep.servers, pair):

@@ -57,6 +57,17 @@ def disagrees(record: Record, names: tuple[str, ...], expected: float) -> bool:
     return any(abs(count - expected) > record["connections"] for count in counts)
 
 
+def connections_disagree(record: Record) -> bool:
+    """Whether the server's or the kernel's count does not fit to wrk's connections."""
+    if not record["connection_per_request"]:
+        names = ("server_accepted", "kernel_connections")
+        return disagrees(record, names, record["connections"] + 1)  # wrk's probing one
+    # The kernel's count has other programs' connections in it.
+    return record["kernel_connections"] < record["requests"] or disagrees(
+        record, ("server_accepted",), record["requests"] + 1
+    )
+
+
 def violates_littles_law(record: Record) -> bool:
     ratio = record["littles_law_ratio"]
     return ratio is not None and abs(ratio - 1) > LITTLE_TOLERANCE
@@ -112,20 +123,22 @@ FLAGS = [
     Flag(
         "connections_differ",
         True,
-        "established connections ≠ connections asked for",
+        "established connections ≠ connections asked for (not with connection_per_request)",
         "another load than the one asked for was measured",
         "raise net.core.somaxconn or ulimit -n, or ask for fewer connections",
-        lambda record: record["established_connections"] != record["connections"],
+        lambda record: (
+            not record["connection_per_request"]
+            and record["established_connections"] != record["connections"]
+        ),
     ),
     Flag(
         "connections_disagree",
         True,
-        "connections that the server or the kernel counted differ from wrk's by more than `connections`",
-        "connections were opened again and again: the server closes them",
-        "keep connections open after a response",
-        lambda record: disagrees(
-            record, ("server_accepted", "kernel_connections"), record["connections"] + 1
-        ),
+        "connections that the server or the kernel counted differ from wrk's by more than `connections`; with"
+        " connection_per_request, the server's from wrk's requests, or the kernel counted fewer than those",
+        "connections were opened again and again: the server closes them without announcing it",
+        "keep connections open after a response, or say Connection: close in it",
+        connections_disagree,
     ),
     Flag(
         "requests_disagree",
@@ -154,7 +167,15 @@ FLAGS = [
         "connections on which the server sent no byte > 0",
         "the server starved them: wrk does not see it, its figures are those of the others",
         "a property of the I/O model, or of a server that accepts too slowly",
-        lambda record: record["unserved_connections"] > 0,
+        lambda record: (record["unserved_connections"] or 0) > 0,
+    ),
+    Flag(
+        "connection_per_request",
+        False,
+        "the response says Connection: close",
+        "another workload: each request has a connection of its own, whose making is in every figure but latencies",
+        "compare only with servers that do the same: what differs from others is not the I/O model's part",
+        lambda record: record["connection_per_request"],
     ),
     Flag(
         "leftover_connections",

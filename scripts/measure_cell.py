@@ -79,8 +79,6 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         result = wrk.finish()
     cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
     requests = result["requests"]
-    served = sum(1 for sent in bytes_sent if sent > 0)
-    unserved = max(0, arguments.connections - served)
     return {
         **result,
         "load_command": wrk.command,
@@ -91,14 +89,26 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         "client_cpu_share": client_cpu_ns / elapsed_ns / run.threads,
         "server_memory_peak_kib": machine.memory_peak_kib(pids),
         "established_connections": len(bytes_sent),
-        "unserved_connections": unserved,
-        "fairness_jain": sockets.fairness_jain(
-            [*bytes_sent, *[0] * (arguments.connections - len(bytes_sent))]
-        ),
         "processes_changed": processes_changed,
-        "littles_law_ratio": littles_law_ratio(result, arguments.connections - unserved),
+        **fairness_of(run, arguments.connections, bytes_sent, result),
         **disturbed,
         "raw_bytes_sent": bytes_sent,
+    }
+
+
+def fairness_of(
+    run: runs.Run, connections: int, bytes_sent: list[int], result: dict[str, Any]
+) -> dict[str, Any]:
+    """Who was served (M12); None where connections come and go, so that the live ones tell nothing of the others."""
+    if run.connection_per_request:
+        return dict.fromkeys(("unserved_connections", "fairness_jain", "littles_law_ratio"))
+    unserved = max(0, connections - sum(1 for sent in bytes_sent if sent > 0))
+    return {
+        "unserved_connections": unserved,
+        "fairness_jain": sockets.fairness_jain(
+            [*bytes_sent, *[0] * (connections - len(bytes_sent))]
+        ),
+        "littles_law_ratio": littles_law_ratio(result, connections - unserved),
     }
 
 
@@ -120,6 +130,16 @@ def answers_as_before(run: runs.Run, arguments: argparse.Namespace) -> bool:
         raise server_process.RunError(f"after the run {error}") from None
 
 
+def total_of(run: runs.Run, name: str) -> int:
+    """A count of the server over its whole life, summed over workers."""
+    return sum(worker.get(name, 0) for worker in run.server.counts)
+
+
+UNKNOWN_COUNTS: dict[str, int | None] = dict.fromkeys(
+    ("kernel_connections", "kernel_responses", "server_accepted", "server_requests")
+)
+
+
 def counts_of_timed_run(
     run: runs.Run,
     warmup: list[sockets.Closed] | None,
@@ -132,20 +152,32 @@ def counts_of_timed_run(
     """
     size = len(run.response)
     checked = server_process.VERIFY_REQUESTS
-
-    def total(name: str) -> int:
-        return sum(worker.get(name, 0) for worker in run.server.counts)
-
-    counts: dict[str, int | None] = dict.fromkeys(
-        ("kernel_connections", "kernel_responses", "server_accepted", "server_requests")
-    )
+    counts = dict(UNKNOWN_COUNTS)
     if timed is not None:
         counts["kernel_connections"] = len(timed) - 1
         counts["kernel_responses"] = sum(closed.bytes_sent for closed in timed) // size - checked
     if warmup is not None and run.server.counts:
-        counts["server_accepted"] = total("accepted") - len(warmup) - 1
+        counts["server_accepted"] = total_of(run, "accepted") - len(warmup) - 1
         responses = sum(closed.bytes_sent for closed in warmup) // size
-        counts["server_requests"] = total("requests") - responses - checked
+        counts["server_requests"] = total_of(run, "requests") - responses - checked
+    return counts
+
+
+def counts_of_short_connections(
+    run: runs.Run, arguments: argparse.Namespace, warmup_requests: int, accepted: int
+) -> dict[str, int | None]:
+    """As counts_of_timed_run, for a connection per request; `accepted`: in the timed load, by the kernel.
+
+    The warm-up is taken off by wrk's count, and one for each connection, on which a request was under way when wrk
+    stopped; so the server's counts are right to `connections`.
+    """
+    counts = {**UNKNOWN_COUNTS, "kernel_connections": accepted}
+    if run.server.counts:
+        has_warmup = arguments.warmup_s > 0
+        other = 2 * server_process.VERIFY_REQUESTS + warmup_requests
+        other += arguments.connections if has_warmup else 0
+        counts["server_accepted"] = total_of(run, "accepted") - other - has_warmup
+        counts["server_requests"] = total_of(run, "requests") - other
     return counts
 
 
@@ -153,19 +185,28 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One attempt: a record's fields from the run on. Raises RunError, LoadError, Unavailable or OSError."""
     with sockets.ClosedConnections() as closed, runs.started(arguments) as run:
         port = run.server.port
+        if run.connection_per_request:
+            closed.end()  # of so many, the telling would be a load of its own
         try:
             warmup = warm_up(run, arguments)
             # One to check, and one by which wrk sees whether anybody is there.
             loads = 1 + arguments.connections
             warmup_closed = closed.take(port, 1 + (loads if arguments.warmup_s > 0 else 0))
             started_s = time.time()
+            accepted = sockets.accepted_connections()
             seen = timed_load(run, arguments)
+            accepted = sockets.accepted_connections() - accepted
         except (OSError, load.LoadError):
             run.server.check_running()  # if it has ended, that explains it
             raise
         seen["response_unchanged"] = answers_as_before(run, arguments)
         run.server.stop()
-        counts = counts_of_timed_run(run, warmup_closed, closed.take(port, loads + 1))
+        if run.connection_per_request:
+            counts = counts_of_short_connections(
+                run, arguments, warmup["warmup_requests"], accepted
+            )
+        else:
+            counts = counts_of_timed_run(run, warmup_closed, closed.take(port, loads + 1))
     seen = {
         "started": records.format_utc(started_s),
         "connections": arguments.connections,
@@ -179,6 +220,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         **counts,
         "server_counts": run.server.counts,
         "response": run.response.decode("latin-1"),
+        "connection_per_request": run.connection_per_request,
     }
     raised = flags.flags_of(seen)
     status = "invalid" if any(flag.invalidates for flag in raised) else "ok"

@@ -72,6 +72,14 @@ def without_control(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table["server"].map(is_control).astype(bool)]
 
 
+def label_of(server: str, points: pd.DataFrame, column: str) -> str:
+    """A server's name, and what must be known before its line is compared with others."""
+    remarks = [] if points[column].notna().any() else ["no valid run"]
+    if tables.has_flag(points, "connection_per_request").any():
+        remarks.append("a connection per request")
+    return f"{server}\n({', '.join(remarks)})" if remarks else server
+
+
 def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[str]) -> None:
     """A legend beside the plot, in the order of the lines' right ends, so that it reads like labels of the lines."""
     ends = summary.sort_values("connections").groupby("server")[column].last().fillna(-1.0)
@@ -87,7 +95,7 @@ def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[st
                 marker=plot_style.marker_of(server),
                 markersize=5,
                 linestyle=":" if unserved else "-",
-                label=server if points[column].notna().any() else f"{server} (no valid run)",
+                label=label_of(server, points, column),
             )
         )
     ceiling, _ = axes.get_legend_handles_labels()

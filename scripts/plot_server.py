@@ -58,6 +58,10 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
             f"Hollow, dotted: connections that never got a response, up to {most['unserved_connections']:,.0f} "
             f"of {most['connections']:,}."
         )
+    if tables.has_flag(summary, "connection_per_request").any():
+        notes.append(
+            "Each request has a connection of its own: compare only with servers that do the same."
+        )
     if (summary["repeats_invalid"] > 0).any():
         notes.append(
             "Hollow and off the line: invalid runs, which are not counted (flags in cells.csv)."

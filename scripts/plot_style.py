@@ -20,8 +20,10 @@ COLORS = {
     "server_epoll_multitask": "#66ccee",
     "server_uring": "#117733",
     "server_uring_multitask": "#44bb99",
+    "server_thread_50": "#882255",
+    "server_uring_naive": "#332288",
 }
-OTHER_COLORS = ["#882255", "#332288", "#999933", "#cc6677", "#000000"]
+OTHER_COLORS = ["#999933", "#cc6677", "#000000"]
 MARKERS = "osD^vP*X<>"
 DPI = 150
 CEILING_COLOR = "#555555"
@@ -192,8 +194,12 @@ def draw_ceiling(axes: Axes, summary: pd.DataFrame) -> None:
 def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None:
     """A row for each server, from the top down: what limited it at each number of connections."""
     for row, server in enumerate(servers):
-        points = summary[(summary["server"] == server) & summary["limiter"].notna()]
-        for point in points.itertuples():
+        its_points = summary[summary["server"] == server]
+        invalid = invalid_points(its_points)["connections"]
+        axes.scatter(
+            invalid, [row] * len(invalid), marker="s", s=80, color="none", edgecolors="#999999"
+        )
+        for point in its_points[its_points["limiter"].notna()].itertuples():
             color, letter = LIMITERS[str(point.limiter)]
             axes.scatter(point.connections, row, marker="s", s=90, color=color)  # type: ignore[arg-type]
             axes.text(
@@ -213,6 +219,11 @@ def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
+def invalid_points(summary: pd.DataFrame) -> pd.DataFrame:
+    """Those that were measured, but without a valid run."""
+    return summary[(summary["repeats_ok"] == 0) & (summary["repeats_invalid"] > 0)]
+
+
 def limiter_legend(axes: Axes, summary: pd.DataFrame) -> None:
     """Beside draw_limiters: what its colours mean, those that occur."""
     present = [name for name in LIMITERS if (summary["limiter"] == name).any()]
@@ -221,6 +232,19 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame) -> None:
         for name in present
     ]
     labels = [f"{LIMITERS[name][1]}  {name}" for name in present]
+    if not invalid_points(summary).empty:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                marker="s",
+                markersize=8,
+                linestyle="",
+                color="none",
+                markeredgecolor="#999999",
+            )
+        )
+        labels.append("    no valid run")
     axes.legend(
         handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8
     )

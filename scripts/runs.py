@@ -21,6 +21,10 @@ class Run(NamedTuple):
     workers: int
     response: bytes
 
+    @property
+    def connection_per_request(self) -> bool:
+        return server_process.closes_connection(self.response)
+
 
 def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None:
     parser.add_argument("--connections", type=int, default=100, help="(default: %(default)s)")

@@ -17,7 +17,7 @@ STARTUP_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
 EX_UNAVAILABLE = 69  # sysexits.h: the machine refuses what the server needs
 BODY = b"Hello, World!"
-VERIFY_REQUESTS = 2  # on one connection
+VERIFY_REQUESTS = 2  # on one connection, if the server keeps it
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LISTENING = re.compile(r"listening on \[.*\]:(\d+)\n")
 
@@ -142,17 +142,42 @@ def _receive_response(connection: socket.socket) -> bytes:
         data += chunk
 
 
+def closes_connection(response: bytes) -> bool:
+    """Whether a response announces that its connection ends with it."""
+    head = response.partition(b"\r\n\r\n")[0]
+    return re.search(rb"(?im)^connection:[ \t]*close[ \t]*\r?$", head) is not None
+
+
+def _check_closed(connection: socket.socket) -> None:
+    try:
+        if connection.recv(1) == b"":
+            return
+    except TimeoutError:
+        pass
+    raise WrongAnswer("it announces 'Connection: close' and does not close")
+
+
+def _ask(host: str, port: int) -> list[bytes]:
+    """VERIFY_REQUESTS answers on one connection, or each on its own if the server announces that it closes."""
+    answers: list[bytes] = []
+    while len(answers) < VERIFY_REQUESTS:
+        with socket.create_connection((host, port), timeout=STARTUP_TIMEOUT_S) as connection:
+            while len(answers) < VERIFY_REQUESTS:
+                connection.sendall(REQUEST)
+                answers.append(_receive_response(connection))
+                if closes_connection(answers[-1]):
+                    _check_closed(connection)
+                    break
+    return answers
+
+
 def verify(host: str, port: int) -> bytes:
-    """Ask VERIFY_REQUESTS times on one connection; the response, which must be right, whole and the same (M4).
+    """Ask VERIFY_REQUESTS times; the response, which must be right, whole and the same (M4).
 
     Raises WrongAnswer with what is wrong, or RunError if there is no answer.
     """
     try:
-        with socket.create_connection((host, port), timeout=STARTUP_TIMEOUT_S) as connection:
-            answers = []
-            for _ in range(VERIFY_REQUESTS):
-                connection.sendall(REQUEST)
-                answers.append(_receive_response(connection))
+        answers = _ask(host, port)
     except OSError as error:
         raise RunError(f"the server does not answer: {error}") from None
     except WrongAnswer as error:

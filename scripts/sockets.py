@@ -62,6 +62,13 @@ def wait_until_closed(port: int, timeout_s: float) -> int:
     return left
 
 
+def accepted_connections() -> int:
+    """TCP connections made so far to listeners of this network namespace, whatever program's (PassiveOpens)."""
+    with open("/proc/net/snmp", encoding="ascii") as file:
+        names, values = (line.split() for line in file if line.startswith("Tcp:"))
+    return int(values[names.index("PassiveOpens")])
+
+
 class Closed(NamedTuple):
     """A TCP socket that the kernel has destroyed, with its final count."""
 
@@ -109,6 +116,7 @@ class ClosedConnections:
         self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_SOCK_DIAG)
         self._messages: list[bytes] = []
         self._overrun = False
+        self._ended = False
         # Reads as they come: thousands of sockets that close at once would overrun the buffer.
         self._thread = threading.Thread(target=self._receive)
 
@@ -122,11 +130,16 @@ class ClosedConnections:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+        os.close(self._stop)
+
+    def end(self) -> None:
+        """Be told no more; take() gives None from now on."""
+        self._ended = True
         os.eventfd_write(self._stop, 1)
         if self._thread.ident is not None:
             self._thread.join()
         self._socket.close()
-        os.close(self._stop)
 
     def _receive(self) -> None:
         watched = [self._socket.fileno(), self._stop]
@@ -151,6 +164,8 @@ class ClosedConnections:
 
         The kernel tells of them a little later: waits for the expected number, but no longer than TELL_TIMEOUT_S.
         """
+        if self._ended:
+            return None
         deadline_s = time.monotonic() + TELL_TIMEOUT_S
         while True:
             told = [parse_closed(message) for message in self._messages]

@@ -94,7 +94,7 @@ def _with_interval(name: str, middle: float, values: "pd.Series[float]") -> dict
 
 
 def has_flag(cells: pd.DataFrame, name: str) -> "pd.Series[bool]":
-    return cells["flags"].str.split(";").map(lambda names: name in names).astype(bool)
+    return cells["flags"].map(lambda names: name in str(names).split(";")).astype(bool)
 
 
 def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
@@ -161,7 +161,7 @@ def limiter_of(point: dict[str, Any], ceiling: dict[str, Any]) -> str:
 
     A server without CPU left comes before a client without: its throughput is the most that it can do in any case.
     """
-    if point["unserved_connections"] > 0:
+    if pd.notna(point["unserved_connections"]) and point["unserved_connections"] > 0:
         return "starving"
     if point["cpus_shared"] and is_saturated(point["server_cpu_share"] + point["client_cpu_share"]):
         return "shared-cpus"

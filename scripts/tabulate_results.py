@@ -43,7 +43,11 @@ def best_point(points: pd.DataFrame) -> dict[str, Any] | None:
 def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
     best = best_point(points)
     # At the largest number of connections: at its best point a server often has but one.
-    last = points.dropna(subset=["requests_per_second"]).tail(1)
+    last = (
+        points.dropna(subset=["requests_per_second"])
+        .tail(1)
+        .dropna(subset=["unserved_connections"])
+    )
     unserved = "".join(
         f"{row.unserved_connections:,.0f} of {row.connections:,}" for row in last.itertuples()
     )
@@ -58,7 +62,7 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
         "p99 µs": f"{best['latency_p99_us']:,.0f}",
         "CPU µs/request": f"{best['server_cpu_ns_per_request'] / 1000:.2f}",
         "limited by": LIMITED_BY[best["limiter"]],
-        "unserved": unserved,
+        "unserved": unserved or UNAVAILABLE,
     }
 
 

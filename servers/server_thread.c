@@ -6,7 +6,12 @@
 #include "common/connection.h"
 #include "common/listener.h"
 
+#include <limits.h>
 #include <pthread.h>
+
+#ifndef CLIENTS_MAX /* server_thread_50 sets it */
+#define CLIENTS_MAX UINT_MAX
+#endif
 
 enum { STACK_SIZE = 65536 }; /* bytes: room for a few calls */
 
@@ -20,6 +25,7 @@ struct client {
 };
 
 static struct client *clients;
+static atomic_uint clients_count;
 static struct counters ended; /* the counts of those whose thread has ended */
 /* Taken once a connection, not once a request. */
 static pthread_mutex_t clients_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -27,6 +33,7 @@ static pthread_mutex_t clients_lock = PTHREAD_MUTEX_INITIALIZER;
 static void client_register(struct client *client)
 {
     pthread_mutex_lock(&clients_lock);
+    clients_count++;
     client->next = clients;
     client->link = &clients;
     if (clients != NULL)
@@ -38,6 +45,7 @@ static void client_register(struct client *client)
 static void client_free(struct client *client)
 {
     pthread_mutex_lock(&clients_lock);
+    clients_count--;
     *client->link = client->next;
     if (client->next != NULL)
         client->next->link = client->link;
@@ -59,7 +67,7 @@ static void *client_serve(void *argument)
 
 static bool client_start(int fd, const pthread_attr_t *attributes)
 {
-    struct client *client = malloc(sizeof *client);
+    struct client *client = clients_count < CLIENTS_MAX ? malloc(sizeof *client) : NULL;
     pthread_t thread;
 
     if (client == NULL) {

@@ -21,6 +21,8 @@ def answer(requests: int) -> bytes:
         return RESPONSE.replace(b"text", b"test")
     if NAME == "status_500":
         return RESPONSE.replace(b"200 OK", b"500 No")
+    if NAME == "announces_to_close":
+        return RESPONSE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     return RESPONSE
 
 

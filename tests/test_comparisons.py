@@ -75,7 +75,7 @@ def sweep(
 def summary_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> pd.DataFrame:
     """summary.csv with what verdicts need of it: server-bound points, but for `limits` by server and connections."""
     means = cells.groupby(["machine", "server", "connections"], sort=False)[[COST]].mean()
-    summary = means.reset_index().assign(limiter="server-bound", repeats_ok=1)
+    summary = means.reset_index().assign(limiter="server-bound", flags="", repeats_ok=1)
     for column, limit in limits.items():
         points = zip(summary["server"], summary["connections"], strict=True)
         summary[column] = [limit(*point) for point in points]
@@ -338,6 +338,20 @@ def test_starving_servers_are_not_compared() -> None:
         assert whole["reason"] == (
             "3 of 6 points comparable; server_epoll starving (another workload) at 100, 500, 1000"
         )
+
+
+def test_a_connection_per_request_is_compared_only_with_the_same() -> None:
+    for short, reason in (
+        ({BASE}, "server_epoll: a connection per request (another workload)"),
+        ({*PAIR}, ""),
+    ):
+        flags = {name: "connection_per_request" if name in short else "" for name in PAIR}
+        verdicts = verdicts_of(quiet(DEARER), flags=lambda server, _, flags=flags: flags[server])
+        for metric in (COST, THROUGHPUT):
+            point = row(verdicts, *PAIR, metric, connections=100)
+            assert (point["verdict"] == comparisons.UNDECIDABLE) == bool(reason)
+            assert (point["pairs"] == 0) == bool(reason)
+            assert point["reason"] == reason
 
 
 def test_a_verdict_over_the_sweep_needs_half_of_its_points() -> None:

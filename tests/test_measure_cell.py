@@ -163,6 +163,7 @@ FAULTS = {
     "wrong_second": "second answer differs",
     "status_500": "no 200",
     "closes": "server's answer is wrong: it closed",
+    "announces_to_close": "announces 'Connection: close' and does not close",
     "crashes": "ended during the run: SIGSEGV",
     "no_stop": "did not stop within",
     "ends_badly": "ended badly: status 3",
@@ -269,6 +270,28 @@ def test_wrong_answers_are_seen_without_a_warm_up_too(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "record.json").read_text())
     assert not record["response_unchanged"]
     assert "wrong_responses" in record["flags"]
+
+
+@pytest.mark.parametrize("warmup_s", ["0", "0.2"])
+def test_server_that_announces_to_close_is_measured_and_what_is_not_known_is_empty(
+    warmup_s: str, tmp_path: Path
+) -> None:
+    binary = compile_server("server_uring_naive", tmp_path)
+    run = measure(binary, tmp_path / "record.json", "--duration-s", "0.5", "--warmup-s", warmup_s)
+    assert run.returncode == 0, run.stderr
+    record = json.loads((tmp_path / "record.json").read_text())
+    if record["status"] == "unavailable":
+        pytest.skip(record["reason"])
+    assert (record["status"], record["errors"]) == ("ok", 0)
+    assert record["connection_per_request"]
+    assert set(record["flags"]) - OF_THE_MACHINE == {"connection_per_request"}
+    for name in ("unserved_connections", "fairness_jain", "littles_law_ratio", "kernel_responses"):
+        assert record[name] is None, name
+    assert record["kernel_connections"] > record["requests"] > 0
+    assert abs(record["server_accepted"] - record["requests"] - 1) <= 4
+    assert abs(record["server_requests"] - record["requests"]) <= 4
+    (counts,) = record["server_counts"]
+    assert counts["accepted"] >= counts["requests"] >= record["requests"] + 2 * 2
 
 
 def test_short_answers_are_seen_by_their_bytes(server_epoll: str, tmp_path: Path) -> None:

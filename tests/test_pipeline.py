@@ -13,6 +13,7 @@ from typing import Any
 import plot_style
 import profile_server
 import pytest
+import yaml
 from checkouts import (
     ROOT,
     SNAKEMAKE,
@@ -22,7 +23,7 @@ from checkouts import (
     run_snakemake,
 )
 
-SERVERS = sorted(path.stem for path in (ROOT / "servers").glob("server*.c"))
+SERVERS = sorted(yaml.safe_load((ROOT / "config.yaml").read_text())["servers"])
 EVENT_DRIVEN = [name for name in SERVERS if name not in ("server", "server_thread")]
 FIGURES = ("throughput", "latency", "cpu")
 CONTROL = "server_poll_control"

@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import plot_overview
 import plot_server
 import plot_style
 import pytest
 import tables
 import tabulate_results
 from checkouts import ROOT
-from test_tables import record, unavailable
+from test_tables import SHORT_CONNECTIONS, record, unavailable
 
 
 def with_ceiling() -> "pd.DataFrame":
@@ -36,12 +37,31 @@ def test_ceiling_limiters_and_lower_bounds_are_drawn() -> None:
     assert [text.get_text() for text in strip.texts] == ["C", "!"]
 
 
+def test_a_point_without_a_valid_run_is_a_hollow_square_in_the_strip() -> None:
+    rows = [record(), record(connections=100, status="invalid", flags=["errors"], errors=2)]
+    _, _, strip = plot_style.new_figure_with_strip(5, 4, rows=1)
+    summary = tables.summary_table(tables.cell_table(rows))
+    plot_style.draw_limiters(strip, summary, ["server_epoll"])
+    plot_style.limiter_legend(strip, summary)
+    hollow = [squares for squares in strip.collections if not len(squares.get_facecolor())]
+    assert [squares.get_offsets().tolist() for squares in hollow] == [[[100, 0]]]
+    labels = [text.get_text().strip() for text in strip.get_legend().get_texts()]
+    assert labels == ["S  server-bound", "no valid run"]
+
+
+def test_a_connection_per_request_is_told_beside_the_servers_name() -> None:
+    summary = tables.summary_table(tables.cell_table([record(**SHORT_CONNECTIONS)]))
+    label = plot_overview.label_of("server_epoll", summary, "requests_per_second")
+    assert label == "server_epoll\n(a connection per request)"
+
+
 FIGURES = ["throughput", "latency", "cpu"]
 SWEEPS = {
     "one cell": [record()],
     "one repeat": [record(connections=1), record(connections=10)],
     "all unavailable": [unavailable()],
     "one of two unavailable": [record(), {**unavailable(), "server": "server_mine"}],
+    "short connections": [record(1, **SHORT_CONNECTIONS), record(2, **SHORT_CONNECTIONS)],
     "all invalid": [record(status="invalid", flags=["errors"], errors=2)],
     "nothing answered": [
         record(

@@ -95,8 +95,25 @@ def test_missed_messages_are_not_taken_for_no_connections(monkeypatch: pytest.Mo
         assert closed.take(1, 0) == []
 
 
-def test_nothing_is_left_of_a_subscription() -> None:
+def test_a_subscription_that_was_ended_tells_nothing() -> None:
+    with ClosedConnections() as closed:
+        closed.end()
+        assert closed.take(1, 0) is None
+
+
+def test_kernel_counts_accepted_connections() -> None:
+    before = sockets.accepted_connections()
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        for _ in range(3):
+            exchange(listener, 1)
+    assert sockets.accepted_connections() - before >= 3
+
+
+@pytest.mark.parametrize("end_early", [False, True])
+def test_nothing_is_left_of_a_subscription(end_early: bool) -> None:
     before = (len(os.listdir("/proc/self/fd")), threading.active_count())
-    with ClosedConnections():
+    with ClosedConnections() as closed:
         assert threading.active_count() == before[1] + 1
+        if end_early:
+            closed.end()
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before

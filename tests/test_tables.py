@@ -67,6 +67,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "response_unchanged": True,
         "response_bytes": 1000 * 20,
         "response": "20 bytes of response",
+        "connection_per_request": False,
         **changes,
     }
 
@@ -185,6 +186,19 @@ def test_table_at_the_end_shows_each_server_at_its_best() -> None:
     assert any("unavailable" in note and "server_uring" in note for note in notes)
 
 
+# A cell of a server that closes after each response: how many were established when the kernel was asked says nothing.
+SHORT_CONNECTIONS = {
+    "flags": ["connection_per_request"],
+    "connection_per_request": True,
+    "established_connections": 3,
+    "unserved_connections": None,
+    "fairness_jain": None,
+    "littles_law_ratio": None,
+    "kernel_connections": 1000,
+    "kernel_responses": None,
+    "server_accepted": 1011,
+    "server_requests": 1010,
+}
 NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
 # What raises each flag, and what is just not enough to.
 RAISED = {
@@ -200,6 +214,7 @@ RAISED = {
     "requests_disagree": ({"kernel_responses": 989}, {"kernel_responses": 990}),
     "processes_changed": ({"processes_changed": True}, {}),
     "unserved_connections": ({"unserved_connections": 1}, {}),
+    "connection_per_request": (SHORT_CONNECTIONS, {}),
     "leftover_connections": ({"leftover_connections": 1}, {}),
     "client_saturated": ({"client_cpu_share": 0.95}, {"client_cpu_share": 0.94}),
     "server_not_saturated": (
@@ -241,6 +256,38 @@ def test_flag_is_raised_at_its_threshold_and_not_before(flag: Flag) -> None:
 )
 def test_flag_has_other_causes_too(changes: dict[str, Any], name: str) -> None:
     assert [flag.name for flag in flags_of(record(**changes))] == [name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"kernel_connections": 999}, "connections_disagree"),
+        ({"server_accepted": 1012}, "connections_disagree"),
+        ({"server_accepted": 990}, "connections_disagree"),
+        ({"server_requests": 1011}, "requests_disagree"),
+    ],
+)
+def test_what_can_be_checked_of_short_connections_is_checked(
+    changes: dict[str, Any], name: str
+) -> None:
+    others = {"kernel_connections": 5000}  # of other programs, too
+    accepted = flags_of(record(**SHORT_CONNECTIONS | others))
+    assert [flag.name for flag in accepted] == ["connection_per_request"]
+    raised = flags_of(record(**SHORT_CONNECTIONS | changes))
+    assert {flag.name for flag in raised} == {name, "connection_per_request"}
+
+
+def test_who_was_served_on_short_connections_stays_unknown(tmp_path: Path) -> None:
+    cells = tables.cell_table([record(1, **SHORT_CONNECTIONS), record(2, **SHORT_CONNECTIONS)])
+    tables.write_table(cells, str(tmp_path / "cells.csv"))
+    summary = tables.summary_table(tables.read_cell_table(str(tmp_path / "cells.csv")))
+    (point,) = summary.to_dict("records")
+    assert pd.isna(point["unserved_connections"])
+    assert pd.isna(point["fairness_jain"])
+    assert point["limiter"] == "server-bound"
+    tables.write_table(summary, str(tmp_path / "summary.csv"))
+    table = tabulate_results.tabulate(pd.read_csv(tmp_path / "summary.csv"))
+    assert table.splitlines()[2].split()[-2:] == ["server", "-"]
 
 
 def test_what_is_not_known_raises_no_flag() -> None:

@@ -20,6 +20,7 @@ from harness import (
     SERVERS,
     Server,
     ask,
+    is_answered,
     receive,
     receive_all,
     refusal,
@@ -45,17 +46,6 @@ def enough_descriptors() -> Iterator[None]:
 def connected(server: Server, count: int) -> Iterator[list[socket.socket]]:
     with contextlib.ExitStack() as clients:
         yield [clients.enter_context(server.connect()) for _ in range(count)]
-
-
-def is_answered(client: socket.socket) -> bool:
-    """Whether a request is answered, rather than its connection closed or reset."""
-    try:
-        client.sendall(GET)
-        answer = receive(client, len(RESPONSE))
-    except (ConnectionResetError, BrokenPipeError):
-        return False
-    assert answer in (RESPONSE, b"")
-    return answer == RESPONSE
 
 
 @pytest.mark.parametrize("name", CONCURRENT)

@@ -1,0 +1,122 @@
+"""Servers that do badly on purpose: what they break, and that they break nothing else."""
+
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from harness import (
+    COUNTS,
+    EXHIBITS,
+    GET,
+    RESPONSE,
+    SANITIZED,
+    Server,
+    ask,
+    compile_server,
+    receive,
+    receive_all,
+    refusal,
+    reset,
+    send_in_pieces,
+    wait_until,
+)
+
+NAIVE, THREAD_50 = "server_uring_naive", "server_thread_50"
+RESPONSE_AND_CLOSE = RESPONSE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+POST = b"POST / HTTP/1.1\r\nContent-Length: 40000\r\n\r\n" + 40_000 * b"x"
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def binaries(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """As compiled for finding faults: what no sanitizer complains of in these tests is safe enough for an exhibit."""
+    folder = tmp_path_factory.mktemp("exhibits")
+    compiled = {name: compile_server(name, folder, SANITIZED) for name in EXHIBITS}
+    return lambda name: compiled[name]
+
+
+def is_turned_away(server: Server) -> bool:
+    with server.connect() as client:
+        try:
+            return client.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+@pytest.mark.parametrize("name", [THREAD_50])
+def test_thread_50_serves_50_clients_and_turns_away_the_others_until_one_leaves(server: Server):
+    with ExitStack() as open_clients:
+        clients = [open_clients.enter_context(server.connect()) for _ in range(50)]
+        for client in clients:
+            ask(client)
+        assert is_turned_away(server)
+        assert is_turned_away(server)
+        for client in clients:
+            ask(client)  # still
+        clients[7].close()
+        wait_until(lambda: server.connections() == 49, "one connection closed")
+        with server.connect() as client:
+            ask(client)
+            assert is_turned_away(server)
+    server.wait_until_all_closed()
+    expected = {"accepted": 54, "requests": 101, "refused_connections": 3}
+    assert server.stop() == [COUNTS | expected]
+
+
+@pytest.mark.parametrize("name", [NAIVE])
+@pytest.mark.parametrize("request_bytes", [GET, GET + GET, POST, POST + GET, CHUNKED])
+def test_naive_answers_one_request_and_closes(server: Server, request_bytes: bytes):
+    with server.connect() as client:
+        client.sendall(request_bytes)
+        assert receive(client, len(RESPONSE_AND_CLOSE)) == RESPONSE_AND_CLOSE
+        try:
+            assert client.recv(1) == b""
+        except ConnectionResetError:
+            assert request_bytes != GET  # what it left unread
+    server.wait_until_all_closed()
+    assert server.stop() == [COUNTS | {"accepted": 1, "requests": 1}]
+
+
+@pytest.mark.parametrize("name", [NAIVE])
+def test_naive_serves_many_at_once_whatever_the_pieces(server: Server):
+    with ExitStack() as open_clients:
+        clients = [open_clients.enter_context(server.connect()) for _ in range(500)]
+        for piece in (GET[:9], GET[9:]):
+            for client in clients:
+                client.sendall(piece)
+        for client in clients:
+            assert receive_all(client) == RESPONSE_AND_CLOSE
+    server.wait_until_all_closed()
+    assert server.stop() == [COUNTS | {"accepted": 500, "requests": 500}]
+
+
+@pytest.mark.parametrize("name", [NAIVE])
+def test_naive_refuses_what_is_no_request(server: Server):
+    with server.connect() as client:
+        client.sendall(b"no request\r\n\r\n")
+        assert receive_all(client) == refusal("400 Bad Request")
+    with server.connect() as client:
+        send_in_pieces(client, [5000 * b"x", 5000 * b"x"])
+        assert receive_all(client) == refusal("431 Request Header Fields Too Large")
+    server.wait_until_all_closed()
+    assert server.stop() == [COUNTS | {"accepted": 2, "bad_requests": 2}]
+
+
+@pytest.mark.parametrize("name", [NAIVE])
+def test_naive_outlives_clients_that_leave(server: Server):
+    before = len(server.descriptors())
+    for start in (b"", GET[:9], POST[:99], GET):
+        for end in (socket.socket.close, reset):
+            for _ in range(20):
+                client = server.connect()
+                client.sendall(start)
+                end(client)
+    with server.connect() as client:
+        client.sendall(GET)
+        assert receive_all(client) == RESPONSE_AND_CLOSE
+    server.wait_until_all_closed()
+    assert len(server.descriptors()) == before
+    (counts,) = server.stop()
+    assert counts["accepted"] == 8 * 20 + 1
