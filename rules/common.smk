@@ -24,6 +24,7 @@ from cells import (
     record_path,
 )
 from config_check import schema_faults, sweep_faults
+from external import launched
 from machine import LOCK_PATH
 from profile_server import obstacle_here, obstacle_met
 from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, toolchain_identity
@@ -88,6 +89,12 @@ def scripts(*names):
 check_config()
 SERVERS = list(config["servers"])
 MEASURED = measured_servers(config)
+EXTERNAL = {
+    server: launched(config["external"][server], str(ROOT))
+    for server in SERVERS
+    if server in config["external"]
+}
+COMPILED = [*(server for server in SERVERS if server not in EXTERNAL), CEILING]
 CELLS = cells_of(config)
 CEILING_CELLS = cells_of(config, CEILING)
 POSITION = order_of(config)
@@ -96,7 +103,7 @@ try:
     TOOLCHAIN = toolchain_identity(COMPILER)
     SOURCE_IDENTITY = {
         server: source_identity(COMPILER, config["compile"]["flags"], server_source(server))
-        for server in [*SERVERS, CEILING]
+        for server in COMPILED
     }
 except NoCompiler as error:
     sys.exit(str(error))

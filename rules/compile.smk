@@ -1,3 +1,5 @@
+import json
+
 FLAGS = [*LANGUAGE_FLAGS, *config["compile"]["flags"]]
 
 
@@ -9,6 +11,8 @@ rule compile_server:
         "results/bin/{server}",
     log:
         "results/logs/compile_{server}.log",
+    wildcard_constraints:
+        server="|".join(COMPILED),
     priority: len(POSITION) + 1
     params:
         compiler=COMPILER,
@@ -18,3 +22,27 @@ rule compile_server:
         identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
     shell:
         "{SHARED} {params.compiler:q} {params.flags:q} {input.source:q} -o {output:q} {params.libraries:q} 2> {log:q}"
+
+
+# The binary of a server that is not ours is a script that starts it. What is installed is part of what it is made of.
+rule prepare_external:
+    input:
+        scripts=scripts(
+            "prepare_external.py",
+            "external.py",
+            "external_launcher.py",
+            "machine.py",
+            "processes.py",
+            "server_process.py",
+        ),
+    output:
+        "results/bin/{server}",
+    log:
+        "results/logs/prepare_external_{server}.log",
+    wildcard_constraints:
+        server="|".join(EXTERNAL) or "(?!)",  # nothing
+    priority: len(POSITION) + 1
+    params:
+        description=lambda wildcards: json.dumps(EXTERNAL[wildcards.server]),
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {params.description:q} {output:q} 2> {log:q}"

@@ -5,11 +5,12 @@ import ipaddress
 import math
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cells import CEILING, CONTROL_SUFFIX
+from external import description_faults
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
@@ -54,6 +55,10 @@ def _describe(error: ValidationError) -> Iterator[str]:
             if key not in known:
                 name = _where([*error.absolute_path, key])
                 yield f"{name}: unknown key{_suggest(key, known)}, allowed: {', '.join(known)}"
+    elif error.validator == "required":
+        for key in error.validator_value:
+            if key not in error.instance:
+                yield f"{where}: found no {key}, allowed: {allowed}"
     elif error.validator == "uniqueItems":
         yield f"{where}: found {_duplicates(error.instance)[0]!r} twice, allowed: {allowed}"
     else:
@@ -82,17 +87,27 @@ def _address_faults(host: str) -> Iterator[str]:
         yield f"host: found {host!r}, allowed: an address of this machine ({error.strerror})"
 
 
+def _external_faults(
+    external: Mapping[str, Any], ours: Collection[str], root: Path
+) -> Iterator[str]:
+    for name, description in external.items():
+        if name in ours:
+            yield f"external.{name}: there is a servers/{name}.c already, allowed: another name"
+        yield from description_faults(name, description, str(root))
+
+
 def sweep_faults(
     config: Mapping[str, Any], servers_folder: Path, open_files_limit: int
 ) -> list[str]:
     """What a well-formed config asks for and this checkout or machine does not have, one line each."""
-    known = sorted({path.stem for path in servers_folder.glob("*.c")} - {CEILING})
-    faults = []
+    ours = {path.stem for path in servers_folder.glob("*.c")}
+    faults = list(_external_faults(config["external"], ours, servers_folder.parent))
+    known = sorted((ours | set(config["external"])) - {CEILING})
     named = [(f"servers[{i}]", name) for i, name in enumerate(config["servers"])]
     for where, name in [*named, ("control", config["control"])]:
         if name not in [*known, None]:
             faults.append(
-                f"{where}: there is no servers/{name}.c{_suggest(name, known)}, "
+                f"{where}: there is no servers/{name}.c and no external.{name}{_suggest(name, known)}, "
                 f"allowed: {', '.join(known)}"
             )
         elif RESERVED.fullmatch(name or ""):

@@ -93,6 +93,43 @@ install_missing() {
     missing=()
 }
 
+# The servers that tests compare ours with. Only unpacked: as packages they would start as services, on port 80.
+have_yardstick() { PATH=.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin have "$1"; }
+
+unpack_yardsticks() {
+    local missing=() package folder=$PWD/.venv/yardsticks library
+    have_yardstick nginx || missing+=(nginx-light)
+    have_yardstick h2o || missing+=(h2o)
+    have_yardstick lighttpd || missing+=(lighttpd)
+    ((${#missing[@]})) || return 0
+    have apt-get dpkg || die "missing ${missing[*]}: install them"
+    echo "setup: unpacking ${missing[*]} into .venv"
+    if may_install; then apt_get update || true; fi
+    rm -rf "$folder"
+    mkdir -p "$folder/archives/partial"
+    # Without the right to install, hence without locks: nothing but these archives is written.
+    apt-get -qq --yes --download-only --no-install-recommends -o Debug::NoLocking=1 \
+        -o Dir::Cache::archives="$folder/archives" install "${missing[@]}" >/dev/null ||
+        die "apt-get could not download ${missing[*]} (its reason is above)"
+    for package in "$folder"/archives/*.deb; do dpkg -x "$package" "$folder"; done
+    rm -r "$folder/archives"
+    library=$folder/usr/lib/$(gcc -print-multiarch)
+    for package in "${missing[@]}"; do
+        case $package in
+        nginx-light) unpacked nginx usr/sbin/nginx ;;
+        h2o) unpacked h2o usr/bin/h2o ;;
+        lighttpd) unpacked lighttpd usr/sbin/lighttpd -m "$folder/usr/lib/lighttpd" ;;
+        esac
+    done
+}
+
+# unpacked NAME PROGRAM [ARGUMENT...]: a command that runs it from where it lies
+unpacked() {
+    printf '#!/bin/sh\nexport LD_LIBRARY_PATH=%q H2O_ROOT=%q\nexec %q %s "$@"\n' \
+        "$library" "$folder/usr" "$folder/$2" "${3:+$(printf '%q ' "${@:3}")}" >".venv/bin/$1"
+    chmod +x ".venv/bin/$1"
+}
+
 need make have make
 need gcc have gcc
 need libc6-dev includes stdio.h # gcc only recommends it
@@ -121,6 +158,7 @@ if ! installed requirements.txt; then
 fi
 if [[ ${1-} == dev ]]; then
     installed requirements-dev.txt || install_python_packages requirements-dev.txt
+    unpack_yardsticks
 fi
 
 # Tried once: without perf all but the flamegraphs works, and they say why they are missing.

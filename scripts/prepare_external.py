@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Make the launcher of an external server, which is started like ours; run its build first, if it has one."""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import external
+import external_launcher
+import server_process
+
+# To sh a command, to Python a string: a #! line allows no spaces in a path. -I and -S: Python's own library alone.
+FIRST_LINES = f"""\
+{server_process.EXTERNAL.decode()}\
+''''exec {{python}} -IS "$0" "$@"
+'''
+"""
+NOT_FOUND = 127
+
+
+def build(words: list[str], root: str) -> int:
+    """Its exit status."""
+    program = external.find_program(words[0], root)
+    if not os.access(program, os.X_OK):
+        return NOT_FOUND
+    return subprocess.run(
+        [program, *words[1:]], cwd=root, check=False, stdout=sys.stderr
+    ).returncode
+
+
+def write_launcher(path: str, description: dict[str, Any]) -> None:
+    with open(external_launcher.__file__, encoding="utf-8") as file:
+        source = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(FIRST_LINES.format(python=shlex.quote(os.path.realpath(sys.executable))))
+        file.write(f"{source}\n\nmain({description!r})\n")
+    os.chmod(path, 0o755)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("description", help="what external.launched() returned, as JSON")
+    parser.add_argument("output", help="where the launcher goes")
+    arguments = parser.parse_args()
+    description = json.loads(arguments.description)
+    name = os.path.basename(arguments.output)
+    if words := description["build"]:
+        status = build(words, description["root"])
+        made = os.access(description["program"], os.X_OK)
+        if status == NOT_FOUND:  # no fault: the launcher says what to install
+            description.update(program="", command=words)
+        elif status != 0 or not made:
+            why = f"status {status}" if status else f"there is no {description['command'][0]}"
+            print(f"prepare_external: {name}: {shlex.join(words)!r}: {why}", file=sys.stderr)
+            return 1
+    write_launcher(arguments.output, description)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
