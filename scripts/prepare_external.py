@@ -55,7 +55,7 @@ def main() -> int:
             description.update(program="", command=words)
         elif status != 0 or not made:
             why = f"status {status}" if status else f"there is no {description['command'][0]}"
-            print(f"prepare_external: {name}: {shlex.join(words)!r}: {why}", file=sys.stderr)
+            print(f"prepare_external: {name}: '{shlex.join(words)}': {why}", file=sys.stderr)
             return 1
     write_launcher(arguments.output, description)
     return 0

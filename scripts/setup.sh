@@ -97,7 +97,7 @@ install_missing() {
 have_yardstick() { PATH=.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin have "$1"; }
 
 unpack_yardsticks() {
-    local missing=() package folder=$PWD/.venv/yardsticks library
+    local missing=() package folder=$PWD/.venv/yardsticks libraries
     have_yardstick nginx || missing+=(nginx-light)
     have_yardstick h2o || missing+=(h2o)
     have_yardstick lighttpd || missing+=(lighttpd)
@@ -113,7 +113,7 @@ unpack_yardsticks() {
         die "apt-get could not download ${missing[*]} (its reason is above)"
     for package in "$folder"/archives/*.deb; do dpkg -x "$package" "$folder"; done
     rm -r "$folder/archives"
-    library=$folder/usr/lib/$(gcc -print-multiarch)
+    libraries=$folder/usr/lib/$(gcc -print-multiarch):$folder/lib/$(gcc -print-multiarch)
     for package in "${missing[@]}"; do
         case $package in
         nginx-light) unpacked nginx usr/sbin/nginx ;;
@@ -126,7 +126,7 @@ unpack_yardsticks() {
 # unpacked NAME PROGRAM [ARGUMENT...]: a command that runs it from where it lies
 unpacked() {
     printf '#!/bin/sh\nexport LD_LIBRARY_PATH=%q H2O_ROOT=%q\nexec %q %s "$@"\n' \
-        "$library" "$folder/usr" "$folder/$2" "${3:+$(printf '%q ' "${@:3}")}" >".venv/bin/$1"
+        "$libraries" "$folder/usr" "$folder/$2" "${3:+$(printf '%q ' "${@:3}")}" >".venv/bin/$1"
     chmod +x ".venv/bin/$1"
 }
 

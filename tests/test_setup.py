@@ -16,6 +16,7 @@ STUBS = {
         ["make", "wrk", "ss", "rsvg-convert", "flock", "setpriv", "taskset", "perf"], ""
     ),
     **dict.fromkeys(["nix-instantiate", "cppcheck", "shellcheck", "clang"], ""),
+    **dict.fromkeys(["nginx", "h2o", "lighttpd"], ""),
     "gcc": "echo /usr/lib/liburing.a",  # it has every header too
     "id": "echo 1000",
     "uname": "echo 6.1.0",
@@ -191,6 +192,37 @@ def test_what_only_the_tests_need_is_asked_for_by_dev_alone(ready, command):
 def test_clang_without_the_fuzzer_of_its_version_is_not_enough(ready):
     ready.stub("clang", '[[ "$*" == -dumpversion ]] && echo 14.0.6')
     assert fails_with_one_line(ready.setup("dev"), "missing libclang-rt-14-dev:")
+
+
+def test_servers_to_compare_with_are_unpacked_not_installed(ready):
+    assert ready.setup("dev").returncode == 0
+    # Not root, and no sudo: an archive is downloaded, and unpacked where it changes nothing.
+    ready.stub(
+        "apt-get", RECORD + 'touch "$(echo "$*" | sed "s/.*archives=//;s/ install.*//")/x.deb"'
+    )
+    ready.stub(
+        "dpkg", RECORD + 'mkdir -p "$3/usr/sbin"; ln -s "$HOME/bin/served" "$3/usr/sbin/nginx"'
+    )
+    ready.stub("served", 'echo "$*"; echo "$LD_LIBRARY_PATH"')
+    for name in ("sed", "chmod"):
+        (ready.folder / "bin" / name).symlink_to(shutil.which(name) or name)
+    ready.remove("nginx")
+    setup = ready.checkout / "scripts/setup.sh"
+    of_this_machine = ":/usr/local/sbin:/usr/sbin:/sbin"
+    assert setup.read_text().count(of_this_machine) == 1
+    setup.write_text(setup.read_text().replace(of_this_machine, ""))
+    done = ready.setup("dev")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "setup: unpacking nginx-light into .venv\n"
+    download, unpack = ready.calls
+    assert download.startswith("apt-get ") and download.endswith(" install nginx-light")
+    assert " --download-only " in download
+    assert unpack.startswith("dpkg -x ")
+    wrapper = ready.checkout / ".venv/bin/nginx"
+    ran = subprocess.run([wrapper, "-c", "a b"], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[0] == "-c a b"
+    assert f"{ready.checkout}/.venv/yardsticks/usr/lib" in ran.stdout
+    assert is_silent(ready.setup("dev"))
 
 
 def test_root_installs_exactly_what_is_missing(ready):
