@@ -279,12 +279,14 @@ def test_yardstick_serves_writes_to_its_scratch_directory_alone_and_stops(
     name: str, host: str, tmp_path: Path
 ) -> None:
     binary = prepare(tmp_path, name, CONFIG["external"][name])
+    of_services = set(Path("/run").glob(f"*{name}*"))
     with started(binary, host) as server:
         response = server_process.verify(host, server.port)
         assert re.search(rb"(?i)\r\ncontent-type: text/plain\r\n", response)
         written = set().union(*(files_open_for_writing(pid) for pid in server.pids))
         assert written
         assert all(path.startswith(f"{tmp_path}/") for path in written), written
+        assert set(Path("/run").glob(f"*{name}*")) == of_services
         with socket.create_connection((host, server.port)):
             started_s = time.monotonic()
             server.stop()
