@@ -65,15 +65,31 @@ def free_port(host: str) -> int:
         return int(listener.getsockname()[1])
 
 
-def is_listened_on(port: int) -> bool:
-    """As the kernel lists it: a connection to find out would be one that the server counts."""
+def listeners_on(port: int) -> set[str]:
+    """The sockets, as the kernel lists them: a connection to find out would be one that the server counts."""
+    found = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError), open(f"/proc/self/net/{table}") as file:
             for line in file:
-                _, local, _, state, *_ = line.split(maxsplit=4)
+                _, local, _, state, _, _, _, _, _, inode, *_ = line.split(maxsplit=10)
                 if state == LISTEN and local.endswith(f":{port:04X}"):
-                    return True
-    return False
+                    found.add(f"socket:[{inode}]")
+    return found
+
+
+def started_ticks(pid: str) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[19])
+
+
+def end_in_background(port: int) -> None:
+    """End processes that listen on the port and are younger than this one: a server that has left its group."""
+    listeners = listeners_on(port)
+    for pid in filter(str.isdecimal, os.listdir("/proc") if listeners else []):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            opened = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+            if opened & listeners and started_ticks(pid) >= started_ticks("self"):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def last_line(output: str) -> str:
@@ -93,8 +109,9 @@ def guard(server: int, pidfd: int, port: int, ready: str | None, listening: str)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)  # readable when it has ended
     deadline_s = time.monotonic() + READY_TIMEOUT_S
-    while not (holds(OUTPUT, ready) if ready else is_listened_on(port)):
+    while not (holds(OUTPUT, ready) if ready else listeners_on(port)):
         if poll.poll(POLL_MS):
+            end_in_background(port)  # before this is said: who reads it ends this process too
             print(f"it ended before it was ready: {last_line(OUTPUT)}", file=sys.stderr)
             break
         if time.monotonic() > deadline_s:
@@ -106,10 +123,9 @@ def guard(server: int, pidfd: int, port: int, ready: str | None, listening: str)
     else:
         print(listening)
     sys.stdout.flush()
-    redirect(
-        os.devnull
-    )  # who reads until the end of the server's output must not wait for this process
+    redirect(os.devnull)  # who reads the server's output to its end must not wait for this process
     poll.poll()
+    end_in_background(port)
     if os.getpgrp() == server:
         os.killpg(server, signal.SIGKILL)
 
@@ -126,9 +142,7 @@ def enter_scratch(scratch: str, files: Mapping[str, str], values: Mapping[str, s
     """Make the scratch directory anew, with the files of the description; it is where the server runs."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(scratch)
-    os.umask(
-        0o022
-    )  # a server that root starts may become another user, who must be able to read them
+    os.umask(0o022)  # what root starts may become another user, who must be able to read them
     os.makedirs(scratch)
     os.chdir(scratch)
     for name, text in files.items():

@@ -27,6 +27,7 @@ from test_measure_cell import OF_THE_MACHINE, measure
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 SCHEMA = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text())
+NGINX = CONFIG["external"]["nginx"]
 YARDSTICKS = ["nginx", "h2o", "lighttpd"]
 EXAMPLES = {
     name: description
@@ -155,6 +156,16 @@ def test_what_a_killed_server_leaves_is_ended(tmp_path: Path) -> None:
     assert eventually(lambda: not processes_mentioning(str(tmp_path)))
 
 
+def test_server_that_goes_to_the_background_is_ended(tmp_path: Path) -> None:
+    files = {"nginx.conf": NGINX["files"]["nginx.conf"].replace("daemon off;", "")}
+    binary = prepare(tmp_path, "mine", {**NGINX, "files": files})
+    run = measure(binary, tmp_path / "record.json")
+    assert (run.returncode, len(run.stderr.splitlines())) == (1, 1), run.stderr
+    # Its pid file is there until it ends by itself, which it does not.
+    pid = (tmp_path / "results/external/mine/nginx.pid").read_text().strip()
+    assert eventually(lambda: not Path(f"/proc/{pid}").exists())
+
+
 @pytest.mark.parametrize(
     "arguments", [["--prot", "1"], ["--port"], ["--port", "x"], ["--workers", ""], ["more"]]
 )
@@ -168,7 +179,6 @@ def test_bad_usage_is_one_line_and_status_2(arguments: list[str], tmp_path: Path
     assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (2, "", 1), run.stderr
 
 
-NGINX = CONFIG["external"]["nginx"]
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "exits at once": (describe("broken"), "ended before it was ready: ValueError: no such thing"),
     "never ready": (describe("silent"), "within 4 s it did not listen: getting ready"),
