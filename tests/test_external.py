@@ -277,9 +277,11 @@ def test_others_may_end_as_they_like_but_for_a_crash(
 def files_open_for_writing(pid: int) -> set[str]:
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        flags = re.search(r"flags:\t(\d+)", Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text())
-        if flags and int(flags[1], 8) & os.O_ACCMODE and entry.exists() and entry.is_file():
-            found.add(str(entry.readlink()))
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
+            flags = int(info.partition("flags:")[2].split()[0], 8)
+            if flags & os.O_ACCMODE and entry.is_file():
+                found.add(str(entry.readlink()))
     return found
 
 
