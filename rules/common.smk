@@ -14,11 +14,14 @@ sys.path.insert(0, str(SCRIPTS))
 from cells import (
     CEILING,
     CEILING_RECORD,
+    COST_RECORD,
     RECORD,
     SWEEP_PATH,
     Cell,
     base_of,
     cells_of,
+    cost_record_path,
+    cost_sweep,
     measured_servers,
     order_of,
     record_path,
@@ -70,14 +73,18 @@ def workers_of(wildcards):
     return config["workers"] if base_of(wildcards.server).endswith("_multitask") else 1
 
 
-def position_of(wildcards):
-    """Of a cell in the order, from 0; after all others if it is not in the sweep."""
-    cell = Cell(wildcards.server, int(wildcards.connections), int(wildcards.repeat))
-    return POSITION.get(cell, len(POSITION))
+def cell_of(wildcards):
+    return Cell(wildcards.server, int(wildcards.connections), int(wildcards.repeat))
 
 
 def priority_of(wildcards):
-    return len(POSITION) - position_of(wildcards)
+    """Of a cell: earlier in the order is higher, and 0 is what is not in the sweep. All come before the benchmark of cost."""
+    position = POSITION.get(cell_of(wildcards))
+    return 0 if position is None else len(POSITION) + len(COST_POSITION) - position
+
+
+def cost_priority_of(wildcards):
+    return len(COST_POSITION) - COST_POSITION.get(cell_of(wildcards), len(COST_POSITION))
 
 
 def scripts(*names):
@@ -91,12 +98,15 @@ MEASURED = measured_servers(config)
 CELLS = cells_of(config)
 CEILING_CELLS = cells_of(config, CEILING)
 POSITION = order_of(config)
+COST = cost_sweep(config)
+COST_CELLS = [*cells_of(COST), *cells_of(COST, CEILING)]
+COST_POSITION = order_of(COST)
 COMPILER = config["compile"]["compiler"]
 try:
     TOOLCHAIN = toolchain_identity(COMPILER)
     SOURCE_IDENTITY = {
         server: source_identity(COMPILER, config["compile"]["flags"], server_source(server))
-        for server in [*SERVERS, CEILING]
+        for server in dict.fromkeys([*SERVERS, *COST["servers"], CEILING])
     }
 except NoCompiler as error:
     sys.exit(str(error))

@@ -9,7 +9,9 @@ rule compile_server:
         "results/bin/{server}",
     log:
         "results/logs/compile_{server}.log",
-    priority: len(POSITION) + 1
+    wildcard_constraints:
+        server="|".join(SOURCE_IDENTITY),
+    priority: len(POSITION) + len(COST_POSITION) + 1
     params:
         compiler=COMPILER,
         flags=FLAGS,
