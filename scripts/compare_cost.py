@@ -143,14 +143,11 @@ def _line_of(point: dict[Any, Any]) -> dict[str, str]:
     }
 
 
-def main_machine(table: pd.DataFrame) -> str:
-    """The machine that most runs are of."""
-    return str(table.groupby("machine", sort=False)["runs"].sum().idxmax())
-
-
 def tabulate(table: pd.DataFrame) -> str:
     """The table for the console: the cheapest first at each number of connections, and what to know of the rows."""
-    main = table[table["machine"] == main_machine(table)].sort_values(["connections", "ratio"])
+    main = table[table["machine"] == tables.main_machine(table, "runs")].sort_values(
+        ["connections", "ratio"]
+    )
     lines = aligned(pd.DataFrame([_line_of(point) for point in main.to_dict("records")]))
     lines += [
         "",
