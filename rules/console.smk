@@ -69,11 +69,9 @@ def announce(jobs):
     progress.write_plan(measured, cells_s / max(measured, 1), other_s)
     counted = [(cells, "cell", ""), (ceilings, "run", " of the ceiling")]
     counted += [(costs, "run", " of the benchmark of cost"), (profiles, "profile", "")]
-    *most, last = [
-        f"{progress.count_of(number, noun)}{rest}" for number, noun, rest in counted if number
-    ]
+    parts = [f"{progress.count_of(number, noun)}{rest}" for number, noun, rest in counted if number]
     print(
-        f"{' and '.join([*([', '.join(most)] if most else []), last])} to run, about {progress.format_duration(cells_s + other_s)}",
+        f"{progress.join(parts)} to run, about {progress.format_duration(cells_s + other_s)}",
         file=sys.stderr,
         flush=True,
     )
@@ -106,7 +104,9 @@ onsuccess:
     if "compare_cost" in rules_of_run:
         table = Path("results/cost.txt").read_text()
         print(f"\n{table}", end="")
-        print("Table: results/cost.csv; docs/results.md explains it. Picture: plots/cost.png, if asked for.")
+        print(
+            "Table: results/cost.csv; docs/results.md explains it. Picture: plots/cost.png, if asked for."
+        )
     if "tabulate_results" in rules_of_run:
         table = Path("results/summary.txt").read_text()
         print(f"\n{table}", end="")

@@ -72,6 +72,11 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def join(parts: list[str]) -> str:
+    """a; a and b; a, b and c."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+
+
 def describe(record: dict[str, Any]) -> str:
     if record["status"] == "unavailable":
         return f"unavailable: {record['reason']}"

@@ -116,7 +116,12 @@ def test_names_of_other_plots_are_reserved(tmp_path: Path) -> None:
     names = ["overview_cpu", "server_flamegraph", "ranking", "syscalls", "cost", "server_control"]
     for name in names:
         (tmp_path / f"{name}.c").touch()
-    config = {**DEFAULT, "servers": names, "control": None}
+    config = {
+        **DEFAULT,
+        "servers": names,
+        "control": None,
+        "cost": {"servers": [], "connections": []},
+    }
     assert len(sweep_faults(config, tmp_path, open_files_limit=20000)) == len(names)
 
 
