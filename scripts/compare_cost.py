@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import flags
 import numpy as np
 import pandas as pd
 import records
@@ -61,22 +62,31 @@ def _status_of(cells: pd.DataFrame) -> str:
     return "disturbed" if tables.has_flag(valid, "disturbed").all() else "ok"
 
 
-def _reasons(row: dict[str, Any], cells: pd.DataFrame, has_baseline: bool) -> list[str]:
-    """What a reader of a point's row must know."""
+def _invalidating_flags(cells: pd.DataFrame) -> str:
+    raised = {flag for text in cells["flags"] for flag in text.split(";")}
+    return ", ".join(flag.name for flag in flags.FLAGS if flag.invalidates and flag.name in raised)
+
+
+def _reasons(row: dict[str, Any], cells: pd.DataFrame, baseline: str) -> list[str]:
+    """What a reader of a point's row must know; baseline: its status, empty if there is none."""
     reasons = list(cells["reason"][cells["status"] == "unavailable"].unique())
     if row["invalid"]:
-        flags = cells["flags"][cells["status"] == "invalid"].str.split(";").explode().unique()
-        reasons.append(f"{row['invalid']} of {row['runs']} runs invalid: {', '.join(flags)}")
+        why = _invalidating_flags(cells[cells["status"] == "invalid"])
+        reasons.append(f"{row['invalid']} of {row['runs']} runs invalid: {why}")
     if row["starving"]:
         reasons.append(
             f"{row['unserved_connections']} of {row['connections']} connections were never served:"
             " another workload"
         )
     if row["status"] == "disturbed":
-        reasons.append("every run was disturbed: run it again on an idle machine")
+        reasons.append(
+            "every valid run was disturbed: delete results/cost, and run again when the machine is idle"
+        )
+    elif baseline == "disturbed":
+        reasons.append("every valid run of the baseline was disturbed")
     if row["status"] in ("ok", "disturbed"):
         served = len(served_runs(cells))
-        if not has_baseline:
+        if baseline not in ("ok", "disturbed"):
             reasons.append("the baseline has no run that counts")
         elif row["pairs"] < served:
             reasons.append(
@@ -90,7 +100,7 @@ def _reasons(row: dict[str, Any], cells: pd.DataFrame, has_baseline: bool) -> li
     return reasons
 
 
-def _summarize_point(cells: pd.DataFrame, has_baseline: bool) -> dict[str, Any]:
+def _summarize_point(cells: pd.DataFrame, baseline: str) -> dict[str, Any]:
     """A row but for its identity, from the runs of one machine, server and number of connections."""
     counted = tables.counted_cells(cells)
     served = served_runs(cells)
@@ -114,16 +124,16 @@ def _summarize_point(cells: pd.DataFrame, has_baseline: bool) -> dict[str, Any]:
         "unserved_connections": valid["unserved_connections"].max(),
         "client_cpu_share": counted["client_cpu_share"].median(),
     }
-    return {**row, "reason": "; ".join(_reasons(row, cells, has_baseline))}
+    return {**row, "reason": "; ".join(_reasons(row, cells, baseline))}
 
 
 def cost_table(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells with ratios → a row for each machine, server and number of connections, in the order in which they come."""
-    baseline = served_runs(cells[cells["server"] == CEILING])
-    points = set(zip(baseline["machine"], baseline["connections"], strict=True))
+    baselines = cells[cells["server"] == CEILING].groupby(["machine", "connections"])
+    statuses = {point: _status_of(its_cells) for point, its_cells in baselines}
     rows = []
     for (machine, server, connections), its_cells in cells.groupby(tables.POINT, sort=False):
-        row = _summarize_point(its_cells, (machine, connections) in points)
+        row = _summarize_point(its_cells, statuses.get((machine, connections), ""))
         rows.append({**row, "machine": machine, "server": server})
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -225,7 +225,10 @@ def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "sweep": sweep,
         "position": cells.positions_of(config).get(arguments.output) if config else None,
         "seed": config.get("seed"),
-        "asked": {name: getattr(arguments, name) for name in ("duration_s", "warmup_s", "host")},
+        "asked": {
+            name: getattr(arguments, name)
+            for name in ("duration_s", "warmup_s", "host", "server_cpus")
+        },
         "machine": facts["machine_id"],
         "facts": facts,
         "binary_sha256": sha256_of(arguments.binary),

@@ -86,10 +86,11 @@ def draw_panel(axes: Axes, points: pd.DataFrame, cells: pd.DataFrame, servers: l
 
 def notes_of(table: pd.DataFrame, machines: int) -> list[str]:
     pairs = table["pairs"][table["ratio"].notna() & (table["server"] != CEILING)]
+    noun = "block" if len(pairs) and pairs.max() == 1 else "blocks"
     numbers = "–".join(str(number) for number in sorted({*pairs.agg(["min", "max"])}))
     lines = "; lines: its exact 95 % interval" if table["ratio_low"].notna().any() else ""
     notes = [
-        f"Dots: median ratio over {numbers} blocks{lines}; small dots: the blocks."
+        f"Dots: median ratio over {numbers} {noun}{lines}; small dots: the blocks."
         if len(pairs)
         else "",
         "Baseline: an epoll loop which receives and sends without looking. Server: one process on one CPU, keep-alive.",

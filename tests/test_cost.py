@@ -144,7 +144,8 @@ def test_invalid_runs_are_counted_and_left_out() -> None:
 
 
 def test_server_without_a_valid_run_has_a_row_that_says_so() -> None:
-    bad = runs("a", [1.5] * 6, status="invalid", flags=["errors", "wrong_responses"])
+    raised = ["errors", "wrong_responses", "client_saturated"]
+    bad = runs("a", [1.5] * 6, status="invalid", flags=raised)
     row = rows_of(baseline(6) + bad)["a"]
     assert (row["status"], row["pairs"]) == ("invalid", 0)
     assert np.isnan(row["cpu_ns_per_request"])
@@ -165,7 +166,13 @@ def test_server_whose_every_run_was_disturbed_says_so() -> None:
     row = rows_of(baseline(6) + runs("a", [1.5] * 6, flags=["disturbed"]))["a"]
     assert (row["status"], row["disturbed"]) == ("disturbed", 6)
     assert row["ratio"] == pytest.approx(1.5)
-    assert "every run was disturbed" in row["reason"]
+    assert row["reason"].startswith("every valid run was disturbed")
+
+
+def test_disturbed_baseline_is_said() -> None:
+    row = rows_of(baseline(6, flags=["disturbed"]) + runs("a", [1.5] * 6))["a"]
+    assert row["ratio"] == pytest.approx(1.5)
+    assert row["reason"] == "every valid run of the baseline was disturbed"
 
 
 def test_server_that_serves_few_connections_does_not_look_cheap() -> None:
@@ -267,7 +274,7 @@ def test_each_server_of_the_benchmark_is_one_process_on_one_cpu(tiny: tuple[Path
     assert len(paths) == 18
     measured = [json.loads(path.read_text()) for path in paths]
     for one in measured:
-        assert len(one["server_cpus"]) == 1
+        assert one["asked"]["server_cpus"] == len(one["server_cpus"]) == 1
         assert one["server_command"][-2:] == ["--workers", "1"]
     started = sorted(measured, key=lambda one: str(one["started"]))
     assert [one["position"] for one in started] == list(range(18))
