@@ -164,10 +164,10 @@ def tabulate(table: pd.DataFrame) -> str:
         "CPU time per request on one CPU; ratio: median over blocks of that to the loop which only receives and sends",
         f"({CEILING}), with the exact interval of the median. Below 1 is possible: another I/O model than that loop's.",
     ]
-    for server, points in main[main["reason"] != ""].groupby("server", sort=False):
-        for reason, its in points.groupby("reason", sort=False):
-            counts = ", ".join(str(count) for count in its["connections"])
-            lines.append(f"{server} at {counts}: {reason}.")
+    for reason, points in main[main["reason"] != ""].groupby("reason", sort=False):
+        counts = points.groupby("server", sort=False)["connections"]
+        whom = [f"{server} at {', '.join(map(str, its))}" for server, its in counts]
+        lines.append(f"{'; '.join(whom)}: {reason}.")
     if len(main) < len(table):
         lines.append(
             f"{len(table) - len(main)} rows are of other machines and are not in this table; they are never mixed."

@@ -200,6 +200,14 @@ def test_unavailable_server_has_a_row_with_its_reason() -> None:
     assert row["reason"] == "no such"
 
 
+def test_reason_is_told_once_for_all_that_it_concerns() -> None:
+    names = [(name, count) for name in (CEILING, "a", "b") for count in (10, 99)]
+    records = [one for name, count in names for one in runs(name, [1.5] * 3, connections=count)]
+    table = compare_cost.cost_table(with_ratios(records))
+    text = compare_cost.tabulate(table)
+    assert text.endswith("\na at 10, 99; b at 10, 99: fewer than 6 pairs: no interval.\n")
+
+
 def test_missing_baseline_is_said() -> None:
     bad = baseline(6, status="invalid", flags=["errors"])
     row = rows_of(bad + runs("a", [1.5] * 6))["a"]
