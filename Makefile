@@ -11,13 +11,16 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all setup setup-dev smoke test sanitize lint format lock clean distclean help
+.PHONY: all cost setup setup-dev smoke test sanitize lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
 
 smoke: setup  ## the same pipeline on the tiny sweep of tests/smoke.yaml, in build/smoke
 	$(bin)/snakemake -j1 --directory build/smoke --configfile tests/smoke.yaml
+
+cost: setup  ## CPU time per request on one CPU, as ratio to a loop that looks at nothing: results/cost.csv
+	$(bin)/snakemake -j1 results/cost.csv plots/cost.png
 
 setup:  ## install what is missing: system packages, then .venv
 	@scripts/setup.sh

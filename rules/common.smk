@@ -14,11 +14,14 @@ sys.path.insert(0, str(SCRIPTS))
 from cells import (
     CEILING,
     CEILING_RECORD,
+    COST_RECORD,
     RECORD,
     SWEEP_PATH,
     Cell,
     base_of,
     cells_of,
+    cost_record_path,
+    cost_sweep,
     measured_servers,
     order_of,
     record_path,
@@ -71,14 +74,18 @@ def workers_of(wildcards):
     return config["workers"] if base_of(wildcards.server).endswith("_multitask") else 1
 
 
-def position_of(wildcards):
-    """Of a cell in the order, from 0; after all others if it is not in the sweep."""
-    cell = Cell(wildcards.server, int(wildcards.connections), int(wildcards.repeat))
-    return POSITION.get(cell, len(POSITION))
+def cell_of(wildcards):
+    return Cell(wildcards.server, int(wildcards.connections), int(wildcards.repeat))
 
 
 def priority_of(wildcards):
-    return len(POSITION) - position_of(wildcards)
+    """Of a cell: earlier in the order is higher, and 0 is what is not in the sweep. All come before the benchmark of cost."""
+    position = POSITION.get(cell_of(wildcards))
+    return 0 if position is None else len(POSITION) + len(COST_POSITION) - position
+
+
+def cost_priority_of(wildcards):
+    return len(COST_POSITION) - COST_POSITION.get(cell_of(wildcards), len(COST_POSITION))
 
 
 def scripts(*names):
@@ -89,15 +96,21 @@ def scripts(*names):
 check_config()
 SERVERS = list(config["servers"])
 MEASURED = measured_servers(config)
+COST = cost_sweep(config)
+# Of the sweep and of the benchmark of cost.
+BUILT = list(dict.fromkeys([*SERVERS, *COST["servers"]]))
 EXTERNAL = {
     server: launched(config["external"][server], str(ROOT))
-    for server in SERVERS
+    for server in BUILT
     if server in config["external"]
 }
-COMPILED = [*(server for server in SERVERS if server not in EXTERNAL), CEILING]
+COMPILED = [*(server for server in BUILT if server not in EXTERNAL), CEILING]
 CELLS = cells_of(config)
 CEILING_CELLS = cells_of(config, CEILING)
 POSITION = order_of(config)
+COST_CELLS = [*cells_of(COST), *cells_of(COST, CEILING)]
+COST_POSITION = order_of(COST)
+BUILD_PRIORITY = len(POSITION) + len(COST_POSITION) + 1  # before all cells
 COMPILER = config["compile"]["compiler"]
 try:
     TOOLCHAIN = toolchain_identity(COMPILER)

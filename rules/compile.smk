@@ -13,7 +13,7 @@ rule compile_server:
         "results/logs/compile_{server}.log",
     wildcard_constraints:
         server="|".join(COMPILED),
-    priority: len(POSITION) + 1
+    priority: BUILD_PRIORITY
     params:
         compiler=COMPILER,
         flags=FLAGS,
@@ -41,7 +41,7 @@ rule prepare_external:
         "results/logs/prepare_external_{server}.log",
     wildcard_constraints:
         server="|".join(EXTERNAL) or "(?!)",  # nothing
-    priority: len(POSITION) + 1
+    priority: BUILD_PRIORITY
     params:
         description=lambda wildcards: json.dumps(EXTERNAL[wildcards.server]),
     shell:

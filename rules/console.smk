@@ -11,6 +11,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 TOOLS = {
     "measure_cell": ["wrk", "ss", "taskset", "setpriv"],
     "measure_ceiling": ["wrk", "ss", "taskset", "setpriv"],
+    "measure_cost": ["wrk", "ss", "taskset", "setpriv"],
     "profile_server": ["wrk", "taskset", "setpriv"],
     "count_syscalls": ["wrk", "taskset", "setpriv"],
     "draw_flamegraph": ["flamegraph", "rsvg-convert"],
@@ -51,20 +52,26 @@ def check_tools(jobs):
         sys.exit(f"not installed: {', '.join(missing)}: see make setup")
 
 
+def seconds_of_cell(sweep):
+    return sweep["warmup_s"] + sweep["duration_s"] + progress.CELL_OVERHEAD_S
+
+
 def announce(jobs):
     cells, profiles = jobs.get("measure_cell", 0), jobs.get("profile_server", 0)
-    ceilings = jobs.get("measure_ceiling", 0)
-    if not cells and not profiles and not ceilings:
+    ceilings, costs = jobs.get("measure_ceiling", 0), jobs.get("measure_cost", 0)
+    measured = cells + ceilings + costs
+    if not measured and not profiles:
         return
-    cell_s = config["warmup_s"] + config["duration_s"] + progress.CELL_OVERHEAD_S
+    cells_s = (cells + ceilings) * seconds_of_cell(config) + costs * seconds_of_cell(COST)
     profile_s = config["warmup_s"] + PROFILE["duration_s"] + progress.PROFILE_OVERHEAD_S
     other_s = profiles * profile_s
     other_s += sum(progress.JOBS_S.get(name, 0) * count for name, count in jobs.items())
-    progress.write_plan(cells + ceilings, cell_s, other_s)
-    expected = progress.format_duration((cells + ceilings) * cell_s + other_s)
+    progress.write_plan(measured, cells_s / max(measured, 1), other_s)
+    counted = [(cells, "cell", ""), (ceilings, "run", " of the ceiling")]
+    counted += [(costs, "run", " of the benchmark of cost"), (profiles, "profile", "")]
+    parts = [f"{progress.count_of(number, noun)}{rest}" for number, noun, rest in counted if number]
     print(
-        f"{progress.count_of(cells, 'cell')}, {progress.count_of(ceilings, 'run')} of the ceiling"
-        f" and {progress.count_of(profiles, 'profile')} to run, about {expected}",
+        f"{progress.join(parts)} to run, about {progress.format_duration(cells_s + other_s)}",
         file=sys.stderr,
         flush=True,
     )
@@ -93,7 +100,14 @@ onstart:
 
 
 onsuccess:
-    if any(job.rule.name == "tabulate_results" for job in workflow.dag.jobs):
+    rules_of_run = {job.rule.name for job in workflow.dag.jobs}
+    if "compare_cost" in rules_of_run:
+        table = Path("results/cost.txt").read_text()
+        print(f"\n{table}", end="")
+        print(
+            "Table: results/cost.csv; docs/results.md explains it. Picture: plots/cost.png, if asked for."
+        )
+    if "tabulate_results" in rules_of_run:
         table = Path("results/summary.txt").read_text()
         print(f"\n{table}", end="")
         print(

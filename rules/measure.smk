@@ -33,11 +33,12 @@ rule measure_cell:
         warmup_s=config["warmup_s"],
         host=config["host"],
         workers=workers_of,
+        options="",
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"
         " --duration-s {params.duration_s} --warmup-s {params.warmup_s}"
-        " --host {params.host:q} --workers {params.workers} 2> {log:q}"
+        " --host {params.host:q} --workers {params.workers} {params.options} 2> {log:q}"
 
 
 # What the load generator itself can reach.

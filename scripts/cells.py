@@ -24,11 +24,16 @@ class Cell(NamedTuple):
 SWEEP_PATH = "results/sweep.json"
 RECORD = "results/cells/{server}/c{connections}_r{repeat}.json"
 CEILING_RECORD = "results/{server}/c{connections}_r{repeat}.json"
+COST_RECORD = "results/cost/{server}/c{connections}_r{repeat}.json"
 
 
 def record_path(cell: Cell) -> str:
     pattern = CEILING_RECORD if cell.server == CEILING else RECORD
     return pattern.format(**cell._asdict())
+
+
+def cost_record_path(cell: Cell) -> str:
+    return COST_RECORD.format(**cell._asdict())
 
 
 def is_control(server: str) -> bool:
@@ -64,6 +69,12 @@ def cells_of(
     ]
 
 
+def cost_sweep(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The benchmark of cost as a sweep of its own, in each of whose blocks the ceiling is: its baseline. No control."""
+    cost = config["cost"]
+    return {**config, **cost, "ceiling_repeats": cost["repeats"], "control": None}
+
+
 def order_of(config: Mapping[str, Any]) -> dict[Cell, int]:
     """Position of each cell and run of the ceiling, from 0: repeat by repeat, each shuffled by the seed (M17)."""
     import random  # noqa: PLC0415  here, since a cell's script needs only the rest of this file
@@ -75,3 +86,12 @@ def order_of(config: Mapping[str, Any]) -> dict[Cell, int]:
         random.Random(f"{config['seed']}/{repeat}").shuffle(block)
         order += block
     return {cell: position for position, cell in enumerate(order)}
+
+
+def positions_of(config: Mapping[str, Any]) -> dict[str, int]:
+    """Path of each record → its position in the order of its sweep, from 0."""
+    order, cost_order = order_of(config), order_of(cost_sweep(config))
+    return {
+        **{record_path(cell): position for cell, position in order.items()},
+        **{cost_record_path(cell): position for cell, position in cost_order.items()},
+    }

@@ -16,7 +16,7 @@ from jsonschema.exceptions import ValidationError
 
 SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
 # Other pictures in plots/, and the control, are named like that.
-RESERVED = re.compile(f"overview.*|ranking|syscalls|.*_flamegraph|.*{CONTROL_SUFFIX}")
+RESERVED = re.compile(f"overview.*|ranking|syscalls|cost|.*_flamegraph|.*{CONTROL_SUFFIX}")
 
 
 # JSON takes 5.0 for an integer and YAML knows .nan; neither makes a number of cells or of seconds.
@@ -104,6 +104,7 @@ def sweep_faults(
     faults = list(_external_faults(config["external"], ours, servers_folder.parent))
     known = sorted((ours | set(config["external"])) - {CEILING})
     named = [(f"servers[{i}]", name) for i, name in enumerate(config["servers"])]
+    named += [(f"cost.servers[{i}]", name) for i, name in enumerate(config["cost"]["servers"])]
     for where, name in [*named, ("control", config["control"])]:
         if name not in [*known, None]:
             faults.append(
@@ -114,6 +115,9 @@ def sweep_faults(
             faults.append(f"{where}: found {name!r}, but other results are named like that")
     most = open_files_limit - SPARE_DESCRIPTORS
     counts = [(f"connections[{i}]", count) for i, count in enumerate(config["connections"])]
+    counts += [
+        (f"cost.connections[{i}]", count) for i, count in enumerate(config["cost"]["connections"])
+    ]
     for where, count in [*counts, ("profile.connections", config["profile"]["connections"])]:
         if count > most:
             faults.append(

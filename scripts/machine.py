@@ -22,12 +22,15 @@ def read_text(path: str) -> str:
 class CpuSplit:
     """Disjoint sets of CPUs for the server and its load; one shared set where there is but one core (M13)."""
 
-    def __init__(self, cores: Sequence[Sequence[int]]) -> None:
-        """`cores`: for each physical core its CPUs (SMT siblings), which are never separated."""
+    def __init__(self, cores: Sequence[Sequence[int]], server_cpus: int | None = None) -> None:
+        """`cores`: for each physical core its CPUs (SMT siblings), which server and load never share between them.
+
+        `server_cpus`: at most so many for the server, the first ones of its cores; the others stay idle.
+        """
         half = len(cores) // 2
         load, server = (cores[:half], cores[half:]) if half else (cores, cores)
         self.load = sorted(cpu for core in load for cpu in core)
-        self.server = sorted(cpu for core in server for cpu in core)
+        self.server = sorted(cpu for core in server for cpu in core)[:server_cpus]
         self.shared = half == 0
 
 

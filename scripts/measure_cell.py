@@ -259,16 +259,18 @@ def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
     sweep, config = sweep_here()
     if arguments.disturbed_retries is None:
         arguments.disturbed_retries = config.get("disturbed_retries", 2)
-    cell = cells.Cell(arguments.server, arguments.connections, arguments.repeat)
     record: dict[str, Any] = {
         "schema_version": records.SCHEMA_VERSION,
         "server": arguments.server,
         "connections": arguments.connections,
         "repeat": arguments.repeat,
         "sweep": sweep,
-        "position": cells.order_of(config).get(cell) if config else None,
+        "position": cells.positions_of(config).get(arguments.output) if config else None,
         "seed": config.get("seed"),
-        "asked": {name: getattr(arguments, name) for name in ("duration_s", "warmup_s", "host")},
+        "asked": {
+            name: getattr(arguments, name)
+            for name in ("duration_s", "warmup_s", "host", "server_cpus")
+        },
         "machine": facts["machine_id"],
         "facts": facts,
         "binary_sha256": sha256_of(arguments.binary),
@@ -276,7 +278,7 @@ def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         return {**record, **measure_undisturbed(arguments)}
     except server_process.Unavailable as reason:
-        again = f"when that has changed, delete results/cells/{arguments.server}"
+        again = f"when that has changed, delete {os.path.dirname(arguments.output)}"
         return {**record, "status": "unavailable", "reason": f"{reason}; {again}", "flags": []}
 
 

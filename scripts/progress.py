@@ -25,9 +25,11 @@ JOBS_S = {
     "summarize_ceiling": 0.9,
     "merge_tables": 0.1,
     "merge_syscalls": 0.1,
+    "compare_cost": 1.5,
     "compare_servers": 0.9,
     "tabulate_results": 0.6,
     "plot_server": 1.2,
+    "plot_cost": 1.3,
     "plot_overview": 1.3,
     "plot_ranking": 1.3,
     "plot_syscalls": 1.3,
@@ -68,6 +70,11 @@ def count_one() -> int:
 
 def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def join(parts: list[str]) -> str:
+    """a; a and b; a, b and c."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def describe(record: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     parser.add_argument("--duration-s", type=float, default=duration_s, help="(%(default)s)")
     parser.add_argument("--warmup-s", type=float, default=0.5, help="(default: %(default)s)")
     parser.add_argument("--host", default="::1", help="numeric address (default: %(default)s)")
+    parser.add_argument("--server-cpus", type=int, help="at most so many (default: half of all)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
 
 
@@ -42,7 +43,7 @@ def started(arguments: argparse.Namespace) -> Iterator[Run]:
     """
     machine.raise_open_files_limit()
     allowed = os.sched_getaffinity(0)
-    split = machine.CpuSplit(machine.read_cores())
+    split = machine.CpuSplit(machine.read_cores(), arguments.server_cpus)
     workers = machine.workers_for(arguments.workers, split)
     threads = load.threads_for(arguments.connections, len(split.load))
     os.sched_setaffinity(0, split.load)

@@ -205,9 +205,9 @@ def summary_table(cells: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> p
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
-def main_machine(summary: pd.DataFrame) -> str:
+def main_machine(summary: pd.DataFrame, counted: str = "repeats_ok") -> str:
     """The machine that most cells are of: the one that is drawn where there are several."""
-    return str(summary.groupby("machine", sort=False)["repeats_ok"].sum().idxmax())
+    return str(summary.groupby("machine", sort=False)[counted].sum().idxmax())
 
 
 def of_main_machine(

@@ -87,11 +87,8 @@ def _notes(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-def tabulate(summary: pd.DataFrame) -> str:
-    main = summary[summary["machine"] == tables.main_machine(summary)]
-    compared = main[~main["server"].map(is_control).astype(bool)]
-    rows = [_row(str(server), points) for server, points in compared.groupby("server", sort=False)]
-    table = pd.DataFrame(rows).fillna(UNAVAILABLE)
+def aligned(table: pd.DataFrame) -> list[str]:
+    """The lines of a table as text: its header, a rule, and a line a row, the first column to the left."""
     widths = [max(len(str(value)) for value in [name, *table[name]]) for name in table.columns]
     lines = []
     for cells in [list(table.columns), *table.itertuples(index=False)]:
@@ -102,6 +99,14 @@ def tabulate(summary: pd.DataFrame) -> str:
         )
         lines.append(line)
     lines.insert(1, "-" * len(lines[0]))
+    return lines
+
+
+def tabulate(summary: pd.DataFrame) -> str:
+    main = summary[summary["machine"] == tables.main_machine(summary)]
+    compared = main[~main["server"].map(is_control).astype(bool)]
+    rows = [_row(str(server), points) for server, points in compared.groupby("server", sort=False)]
+    lines = aligned(pd.DataFrame(rows).fillna(UNAVAILABLE))
     notes = _notes(main)
     if len(main) < len(summary):
         notes.append(

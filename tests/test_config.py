@@ -59,6 +59,19 @@ WRONG = {
     "the ceiling as a server": ("servers: [ceiling]", ["servers[0]", "ceiling.c", "allowed:"]),
     "no repeats of the ceiling": ("ceiling_repeats: 0", ["ceiling_repeats", "found 0"]),
     "many retries": ("disturbed_retries: 99", ["disturbed_retries", "99", "0 to 20"]),
+    "unknown server of the benchmark of cost": (
+        "cost: {servers: [server_uting]}",
+        ["cost.servers[0]", "server_uting", "'server_uring'"],
+    ),
+    "more connections of the benchmark of cost than files may be open": (
+        "cost: {connections: [100000000]}",
+        ["cost.connections[0]", "100000000", "ulimit -Hn"],
+    ),
+    "misspelt key of the benchmark of cost": (
+        "cost: {repeat: 3}",
+        ["cost.repeat", "unknown key", "'repeats'"],
+    ),
+    "no repeats of the benchmark of cost": ("cost: {repeats: 0}", ["cost.repeats", "found 0"]),
     "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
 }
 
@@ -104,10 +117,15 @@ def test_defaults_of_schema_are_those_of_the_file() -> None:
 
 
 def test_names_of_other_plots_are_reserved(tmp_path: Path) -> None:
-    names = ["overview_cpu", "server_flamegraph", "ranking", "syscalls", "server_control"]
+    names = ["overview_cpu", "server_flamegraph", "ranking", "syscalls", "cost", "server_control"]
     for name in names:
         (tmp_path / f"{name}.c").touch()
-    config = {**DEFAULT, "servers": names, "control": None}
+    config = {
+        **DEFAULT,
+        "servers": names,
+        "control": None,
+        "cost": {"servers": [], "connections": []},
+    }
     assert len(sweep_faults(config, tmp_path, open_files_limit=20000)) == len(names)
 
 

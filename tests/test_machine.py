@@ -28,6 +28,21 @@ def test_cpus_are_split_by_whole_cores(
     assert (split.load, split.server, split.shared) == (load, server, shared)
 
 
+@pytest.mark.parametrize(
+    ("cores", "server_cpus", "load", "server"),
+    [
+        ([[0], [1]], 1, [0], [1]),
+        ([[0, 4], [1, 5], [2, 6], [3, 7]], 1, [0, 1, 4, 5], [2]),
+        ([[0], [1]], 8, [0], [1]),
+    ],
+)
+def test_server_can_be_held_to_some_of_its_cpus(
+    cores: list[list[int]], server_cpus: int, load: list[int], server: list[int]
+) -> None:
+    split = machine.CpuSplit(cores, server_cpus)
+    assert (split.load, split.server) == (load, server)
+
+
 def test_cores_of_this_machine_hold_each_allowed_cpu_once() -> None:
     cpus = [cpu for core in machine.read_cores() for cpu in core]
     assert sorted(cpus) == sorted(os.sched_getaffinity(0))

@@ -135,6 +135,7 @@ def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
         warmup_s=0.3,
         host="::1",
         workers="1",
+        server_cpus=None,
     )
     monkeypatch.setattr(measure_cell.flags, "flags_of", lambda _: [])
     before = os.sched_getaffinity(0)

@@ -152,6 +152,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         | MERGED
         | OVERVIEWS,
     ),
+    "the benchmark of cost": (append("config.yaml", "cost: {servers: [server_poll]}\n"), NOTHING),
     "how often disturbed cells are measured again": (
         replace("config.yaml", "disturbed_retries: 0", "disturbed_retries: 5"),
         NOTHING,

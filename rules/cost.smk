@@ -1,0 +1,57 @@
+# CPU time per request on one CPU, as ratio to that of a loop that only receives and sends. A sweep of its own, which
+# `all` does not need: its cells are measured like all others, but have one process on one CPU.
+
+
+use rule measure_cell as measure_cost with:
+    output:
+        COST_RECORD,
+    log:
+        "results/logs/measure_cost_{server}_c{connections}_r{repeat}.log",
+    wildcard_constraints:
+        server="|".join([*COST["servers"], CEILING]),
+    priority: cost_priority_of
+    params:
+        duration_s=COST["duration_s"],
+        warmup_s=COST["warmup_s"],
+        host=COST["host"],
+        workers=1,
+        options="--server-cpus 1",
+
+
+rule compare_cost:
+    input:
+        records=[cost_record_path(cell) for cell in COST_CELLS],
+        scripts=scripts(
+            "compare_cost.py",
+            "cells.py",
+            "flags.py",
+            "records.py",
+            "tables.py",
+            "tabulate_results.py",
+        ),
+    output:
+        table="results/cost.csv",
+        cells="results/cost/cells.csv",
+        text="results/cost.txt",
+    log:
+        "results/logs/compare_cost.log",
+    params:
+        servers=COST["servers"],
+        connections=sorted(COST["connections"]),
+        repeats=COST["repeats"],
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {output.table:q} {output.cells:q} {output.text:q}"
+        " --servers {params.servers:q} --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
+
+
+rule plot_cost:
+    input:
+        table="results/cost.csv",
+        cells="results/cost/cells.csv",
+        scripts=scripts("plot_cost.py", "cells.py", "flags.py", "plot_style.py", "tables.py"),
+    output:
+        "plots/cost.png",
+    log:
+        "results/logs/plot_cost.log",
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {input.table:q} {input.cells:q} {output:q} 2> {log:q}"
