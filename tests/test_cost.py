@@ -245,7 +245,8 @@ TINY = """\
 servers: [server_poll]
 control: null
 disturbed_retries: 0
-cost: {servers: [server_epoll, server], connections: [2], repeats: 6, duration_s: 0.1, warmup_s: 0}
+external: {absent: {command: no-such-server, package: its-package}}
+cost: {servers: [server_epoll, server, absent], connections: [2], repeats: 6, duration_s: 0.1, warmup_s: 0}
 """
 
 
@@ -267,25 +268,28 @@ def test_tiny_benchmark_gives_table_and_picture(tiny: tuple[Path, str]) -> None:
     folder, console = tiny
     with (folder / "results/cost.csv").open() as file:
         rows = {row["server"]: row for row in csv.DictReader(file)}
-    assert list(rows) == [CEILING, "server_epoll", "server"]
+    assert list(rows) == [CEILING, "server_epoll", "server", "absent"]
     assert all(row["runs"] == "6" for row in rows.values())
     assert float(rows["server_epoll"]["cpu_ns_per_request"]) > 100
     assert rows["server"]["status"] == "starving"
     assert rows["server"]["unserved_connections"] == "1"
+    assert (rows["absent"]["status"], rows["absent"]["unavailable"]) == ("unavailable", "6")
+    assert "its-package" in rows["absent"]["reason"]
+    assert "delete results/cost/absent" in rows["absent"]["reason"]
     assert (folder / "plots/cost.png").stat().st_size > 5000
     assert console.count((folder / "results/cost.txt").read_text()) == 1
-    assert "18 runs of the benchmark of cost to run, about " in console
+    assert "24 runs of the benchmark of cost to run, about " in console
 
 
 def test_each_server_of_the_benchmark_is_one_process_on_one_cpu(tiny: tuple[Path, str]) -> None:
-    paths = list((tiny[0] / "results/cost").glob("*/*.json"))
+    paths = list((tiny[0] / "results/cost").glob("[cs]*/*.json"))  # not of the absent one
     assert len(paths) == 18
     measured = [json.loads(path.read_text()) for path in paths]
     for one in measured:
         assert one["asked"]["server_cpus"] == len(one["server_cpus"]) == 1
         assert one["server_command"][-2:] == ["--workers", "1"]
     started = sorted(measured, key=lambda one: str(one["started"]))
-    assert [one["position"] for one in started] == list(range(18))
+    assert [one["position"] for one in started] == sorted(one["position"] for one in measured)
 
 
 def test_benchmark_is_not_measured_again_and_needs_nothing_of_the_sweep(
@@ -295,8 +299,11 @@ def test_benchmark_is_not_measured_again_and_needs_nothing_of_the_sweep(
     assert jobs_to_run(ROOT, *target, "--directory", str(tiny[0])) == set()
     jobs = jobs_to_run(checkout, *target)
     names = ["server_epoll", "server", CEILING]
-    expected = {("measure_cost", name, "2", str(r)) for name in names for r in range(1, 7)}
-    expected |= {("compile_server", name) for name in names} | {("compare_cost",)}
+    expected = {("compile_server", name) for name in names} | {("prepare_external", "absent")}
+    expected |= {
+        ("measure_cost", name, "2", str(r)) for name in [*names, "absent"] for r in range(1, 7)
+    }
+    expected.add(("compare_cost",))
     assert jobs == expected
 
 

@@ -21,6 +21,7 @@ warmup_s: 0
 seed: 1
 workers: auto
 host: "::1"
+cost: {servers: [server_epoll]}
 profile: {connections: 2, duration_s: 0.5, frequency_hz: 499}
 compile: {compiler: ./compiler, flags: [-O1, -g]}
 """
@@ -152,7 +153,10 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         | MERGED
         | OVERVIEWS,
     ),
-    "the benchmark of cost": (append("config.yaml", "cost: {servers: [server_poll]}\n"), NOTHING),
+    "the benchmark of cost": (
+        replace("config.yaml", "cost: {servers: [server_epoll]}", "cost: {servers: [server_poll]}"),
+        NOTHING,
+    ),
     "how often disturbed cells are measured again": (
         replace("config.yaml", "disturbed_retries: 0", "disturbed_retries: 5"),
         NOTHING,
