@@ -10,13 +10,16 @@
 
 #include <liburing.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 enum {
     EXIT_UNAVAILABLE = 69, /* EX_UNAVAILABLE of sysexits.h: this machine refuses io_uring */
     URING_ENTRIES = 1024,  /* a ring is locked memory: the usual limit, 8 MiB, allows some 50 */
-    URING_BUFFERS = 1024,  /* a power of two; a shortage costs asking for a receive again */
-    URING_BUFFER_SIZE = 4096,
+    URING_BUFFERS = 512,   /* a power of two; a shortage costs asking for a receive again */
+    /* No multiple of a page, or the first lines of all buffers would share a few places in the caches. */
+    URING_BUFFER_SIZE = 2048 + 64,
     URING_BUFFER_GROUP = 0,
+    URING_FILES_MAX = 1 << 20, /* the most that the kernel registers */
 };
 
 /* What a completion belongs to: the operation, in the low bits of the pointer to the connection. */
@@ -33,6 +36,7 @@ struct uring {
     struct io_uring ring;
     struct io_uring_buf_ring *buffers;
     char (*memory)[URING_BUFFER_SIZE];
+    unsigned files; /* registered sockets, at most */
     int listener;
 };
 
@@ -113,11 +117,31 @@ static inline void uring_create_buffers(struct uring *uring)
     io_uring_buf_ring_advance(uring->buffers, URING_BUFFERS);
 }
 
+/* Registered sockets, each under its own number: an operation need not look up its file, nor count a use of it. */
+static inline void uring_create_files(struct uring *uring)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        err(EXIT_FAILURE, "getrlimit");
+    uring->files = limit.rlim_cur < URING_FILES_MAX ? (unsigned)limit.rlim_cur : URING_FILES_MAX;
+    const int error = io_uring_register_files_sparse(&uring->ring, uring->files);
+    if (error < 0)
+        uring_fail("cannot register files", -error);
+}
+
+/* `file` is the socket itself, or -1: no longer registered. */
+static inline bool uring_register(struct uring *uring, int socket, int file)
+{
+    return (unsigned)socket < uring->files &&
+           io_uring_register_files_update(&uring->ring, (unsigned)socket, &file, 1) == 1;
+}
+
 static inline void uring_open(struct uring *uring, int listener)
 {
     *uring = (struct uring){.listener = listener};
     uring_create_ring(&uring->ring);
     uring_create_buffers(uring);
+    uring_create_files(uring);
 }
 
 /* The submission queue is emptied when it is full, which only a batch larger than itself makes it. */
@@ -144,7 +168,7 @@ static inline void uring_ask_receive(struct uring *uring, struct uring_connectio
 {
     struct io_uring_sqe *entry = uring_next_entry(uring);
     io_uring_prep_recv_multishot(entry, connection->connection.fd, NULL, 0, 0);
-    entry->flags |= IOSQE_BUFFER_SELECT;
+    entry->flags |= IOSQE_BUFFER_SELECT | IOSQE_FIXED_FILE;
     entry->buf_group = URING_BUFFER_GROUP;
     io_uring_sqe_set_data(entry, uring_pack(connection, URING_RECEIVE));
     connection->receiving = true;
@@ -161,6 +185,15 @@ static inline void uring_close(struct uring_connection *connection)
         shutdown(connection->connection.fd, SHUT_RDWR);
 }
 
+static inline void uring_free(struct uring *uring, struct uring_connection *connection)
+{
+    /* A socket that stays registered stays open. */
+    if (!uring_register(uring, connection->connection.fd, -1))
+        errx(EXIT_FAILURE, "io_uring: cannot let go of a socket");
+    connection_destroy(&connection->connection);
+    free(connection);
+}
+
 /* Go on with a connection after whatever completed: send what is owed; else receive, or close. */
 static inline void uring_advance(struct uring *uring, struct uring_connection *connection)
 {
@@ -173,6 +206,7 @@ static inline void uring_advance(struct uring *uring, struct uring_connection *c
         struct io_uring_sqe *entry = uring_next_entry(uring);
         io_uring_prep_send(entry, connection->connection.fd, data, size,
                            MSG_NOSIGNAL | MSG_WAITALL);
+        entry->flags |= IOSQE_FIXED_FILE;
         io_uring_sqe_set_data(entry, uring_pack(connection, URING_SEND));
         connection->sending = true;
         return;
@@ -180,8 +214,7 @@ static inline void uring_advance(struct uring *uring, struct uring_connection *c
     if (!connection->closing && connection_all_sent(&connection->connection) == CONNECTION_CLOSE)
         uring_close(connection);
     if (connection->closing && !connection->receiving) {
-        connection_destroy(&connection->connection);
-        free(connection);
+        uring_free(uring, connection);
     } else if (!connection->closing && !connection->receiving) {
         uring_ask_receive(uring, connection);
     }
@@ -228,7 +261,8 @@ static inline void uring_on_send(struct uring *uring, const struct io_uring_cqe 
 static inline void uring_start(struct uring *uring, int fd)
 {
     struct uring_connection *connection = calloc(1, sizeof *connection);
-    if (connection == NULL) {
+    if (connection == NULL || !uring_register(uring, fd, fd)) {
+        free(connection);
         listener_refuse(fd);
         return;
     }
