@@ -140,6 +140,13 @@ UNKNOWN_COUNTS: dict[str, int | None] = dict.fromkeys(
 )
 
 
+def worker_fairness_jain(run: runs.Run) -> float | None:
+    """Jain's index over the requests of each worker, warm-up included; None where there are not several counts."""
+    if len(run.server.counts) < 2:
+        return None
+    return sockets.fairness_jain([worker["requests"] for worker in run.server.counts])
+
+
 def counts_of_timed_run(
     run: runs.Run,
     warmup: list[sockets.Closed] | None,
@@ -219,6 +226,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         **warmup,
         **counts,
         "server_counts": run.server.counts,
+        "worker_fairness_jain": worker_fairness_jain(run),
         "response": run.response.decode("latin-1"),
         "connection_per_request": run.connection_per_request,
     }

@@ -35,6 +35,7 @@ CELL_COLUMNS = [
     "server_memory_peak_kib",
     "latency_synthetic_share",
     "workers",
+    "worker_fairness_jain",
     "started",
     "machine",
     "sweep",
@@ -139,6 +140,7 @@ def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, 
         row[name] = valid[name].median()
     row["unserved_connections"] = valid["unserved_connections"].max()
     row["fairness_jain"] = valid["fairness_jain"].min()
+    row["worker_fairness_jain"] = valid["worker_fairness_jain"].min()
     row["server_memory_peak_kib"] = valid["server_memory_peak_kib"].max()
     row["disturbed_share"] = has_flag(cells[cells["status"] == "ok"], "disturbed").mean()
     row["cpus_shared"] = has_flag(valid, "shared_cpus").any()
@@ -184,7 +186,8 @@ SUMMARY_COLUMNS += [
     "ceiling_requests_per_second",
     "at_ceiling",
 ]
-SUMMARY_COLUMNS += ["unserved_connections", "fairness_jain", "server_memory_peak_kib", "flags"]
+SUMMARY_COLUMNS += ["unserved_connections", "fairness_jain", "worker_fairness_jain"]
+SUMMARY_COLUMNS += ["server_memory_peak_kib", "flags"]
 
 
 def summary_table(cells: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> pd.DataFrame:

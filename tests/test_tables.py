@@ -42,6 +42,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "server_memory_peak_kib": 1500,
         "latency_synthetic_share": 0.0,
         "workers": 2,
+        "worker_fairness_jain": 0.9,
         "started": "2026-01-01T00:00:00+00:00",
         "machine": "0123abcd",
         "sweep": "2026-01-01T00:00:00.000+00:00",
@@ -127,6 +128,11 @@ def test_unavailable_server_has_rows_without_figures() -> None:
     row = summary_of(unavailable())
     assert row["repeats_unavailable"] == 1
     assert pd.isna(row["requests_per_second"])
+
+
+def test_balance_over_workers_is_that_of_the_worst_repeat_and_empty_where_there_are_none() -> None:
+    assert summary_of(record(1), record(2, worker_fairness_jain=0.5))["worker_fairness_jain"] == 0.5
+    assert pd.isna(summary_of(record(1, worker_fairness_jain=None))["worker_fairness_jain"])
 
 
 def test_first_columns_are_those_of_the_contract() -> None:
