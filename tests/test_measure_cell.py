@@ -361,11 +361,14 @@ def test_killed_measurement_leaves_nothing(
     )
     load = f"-d {seconds}s"
     deadline = time.monotonic() + 60
-    while not processes_mentioning(load):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, number)
-    process.wait(timeout=10)
+    try:
+        while not processes_mentioning(load):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        process.wait(timeout=10)
+    finally:
+        process.terminate()  # if it has waited for the machine all the time
     deadline = time.monotonic() + 5
     while processes_mentioning(str(binary)) + processes_mentioning(load):
         assert time.monotonic() < deadline, processes_mentioning(str(binary))
