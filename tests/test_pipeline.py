@@ -226,13 +226,17 @@ def start_sweep(checkout: Path, overlay: str = SLOW) -> "subprocess.Popen[str]":
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while len(list(checkout.glob("results/cells/*/*.json"))) < 2:
-        assert sweep.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    while not processes_mentioning(f"{checkout}/results/bin"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    try:
+        while len(list(checkout.glob("results/cells/*/*.json"))) < 2:
+            assert sweep.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        while not processes_mentioning(f"{checkout}/results/bin"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    except AssertionError:
+        os.killpg(sweep.pid, signal.SIGINT)  # it may have waited for the machine all the time
+        raise
     return sweep
 
 
