@@ -3,7 +3,7 @@
  * System calls per request: four io_uring_enter, and more to wait. Each accept, receive, send and close is submitted
  * alone and its completion taken alone, so nothing is saved over plain system calls; and each request needs a
  * connection of its own, since the server closes it after the response. Fails when: connections cost more than their
- * requests, which is always. What is slow is this use, not io_uring: see server_uring. */
+ * requests, which is always; without descriptors it refuses nobody, and waits. What is slow is this use, not io_uring. */
 #include "common/uring_loop.h"
 
 static const char response_and_close[] =
@@ -64,7 +64,7 @@ static void advance(struct client *client)
 }
 
 /* The shared response, which keeps the connection, gives way to ours, which is sent as a refusal is. Of pipelined
- * requests the first alone is answered: what the shared code counted beyond it is taken back. */
+ * requests the first alone is answered: answers that the shared code counted beyond it are taken back. */
 static void take(struct client *client, size_t size)
 {
     struct connection *connection = &client->connection;

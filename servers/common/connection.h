@@ -45,7 +45,8 @@ struct connection {
     bool begun;      /* a byte has arrived */
     bool ending;     /* no further request is taken; close when all is sent */
     bool draining;   /* a refusal was sent; wait for the client to close */
-    bool emptied;    /* the last receive left nothing behind */
+    bool
+        emptied; /* the last receive was shorter than asked: but for urgent data, nothing is left */
 };
 static_assert(sizeof(struct connection) <= 64, "more than a line of the cache");
 
@@ -206,6 +207,15 @@ static inline void connection_take(struct connection *connection, const char *da
     }
 }
 
+/* Empty lines are none yet: RFC 9112, 2.2. */
+static inline bool connection_is_within_request(const struct connection *connection)
+{
+    for (size_t i = 0; i < connection->partial_size; i++)
+        if (connection->partial[i] != '\r' && connection->partial[i] != '\n')
+            return true;
+    return connection->body_left > 0 || connection->chunked != CHUNKED_END;
+}
+
 /* The client will send no more (`size` == 0), or the socket failed (`size` < 0, `error` says why). */
 static inline void connection_count_end(struct connection *connection, ssize_t size)
 {
@@ -213,8 +223,7 @@ static inline void connection_count_end(struct connection *connection, ssize_t s
         counter_add(&connection->counters->resets, 1);
     else if (!connection->begun)
         counter_add(&connection->counters->empty_requests, 1);
-    else if (connection->partial_size > 0 || connection->body_left > 0 ||
-             connection->chunked != CHUNKED_END)
+    else if (connection_is_within_request(connection))
         counter_add(&connection->counters->bad_requests, 1);
     connection->ending = true;
 }

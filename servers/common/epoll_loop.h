@@ -3,7 +3,7 @@
  * The kernel keeps the set of watched sockets; one epoll_wait tells which of them are ready, at a cost that grows
  * with the ready ones, not with all. Edge-triggered: a socket is told of when something arrives, or when it takes
  * bytes again, and it is watched for both once and for all. Level-triggered, the kernel would look at each ready
- * socket twice, the second time to find that it no longer is. The price: what a call left behind is not told of again. */
+ * socket twice, the second time to find that it no longer is. The price: what is left behind is not told of again. */
 #pragma once
 
 #include "connection.h"
@@ -16,7 +16,7 @@ enum { EPOLL_BATCH = 512 }; /* events taken by one call */
 static inline bool epoll_watch(int epoll, int operation, struct connection *connection)
 {
     struct epoll_event event = {
-        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+        .events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET,
         .data.ptr = connection,
     };
     return epoll_ctl(epoll, operation, connection->fd, &event) == 0;
@@ -33,16 +33,16 @@ static inline void epoll_accept(int epoll, int listener)
     }
 }
 
-/* One call in each direction, or a client that never pauses would hold up the others. Where input may be left behind
- * the socket is watched anew, which tells of it again. */
+/* One receive, and the answers to it, or a client that never pauses would hold up the others. Where input may be left
+ * behind (urgent data, too, cuts a receive short) the socket is watched anew, which tells of it again. */
 static inline void epoll_serve(int epoll, struct connection *connection, uint32_t events,
                                char *buffer)
 {
     const bool was_writing = connection_is_writing(connection);
     const enum connection_next next =
         was_writing ? connection_write(connection) : connection_read(connection, buffer);
-    const bool has_ended = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-    const bool may_have_more = was_writing || has_ended || !connection->emptied;
+    const bool is_special = (events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    const bool may_have_more = was_writing || is_special || !connection->emptied;
 
     if (next == CONNECTION_CLOSE || (next == CONNECTION_READ && may_have_more &&
                                      !epoll_watch(epoll, EPOLL_CTL_MOD, connection)))

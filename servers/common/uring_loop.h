@@ -36,7 +36,8 @@ struct uring {
     struct io_uring ring;
     struct io_uring_buf_ring *buffers;
     char (*memory)[URING_BUFFER_SIZE];
-    unsigned files; /* registered sockets, at most */
+    unsigned files;         /* registered sockets, at most; 0: none is registered */
+    unsigned char as_files; /* IOSQE_FIXED_FILE, or 0 */
     int listener;
 };
 
@@ -117,10 +118,16 @@ static inline void uring_create_buffers(struct uring *uring)
     io_uring_buf_ring_advance(uring->buffers, URING_BUFFERS);
 }
 
-/* Registered sockets, each under its own number: an operation need not look up its file, nor count a use of it. */
+/* Registered sockets, each under its own number: an operation need not look up its file, nor count a use of it.
+ * Not before Linux 6.13, where a socket stays open until all operations end that began before it was let go: one idle
+ * client would keep every closed connection. The first feature that tells is one of 6.14. */
 static inline void uring_create_files(struct uring *uring)
 {
+    enum { FEATURE_RW_ATTR = 1 << 16 }; /* newer than liburing 2.3 */
     struct rlimit limit;
+    if ((uring->ring.features & FEATURE_RW_ATTR) == 0)
+        return;
+    uring->as_files = IOSQE_FIXED_FILE;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         err(EXIT_FAILURE, "getrlimit");
     uring->files = limit.rlim_cur < URING_FILES_MAX ? (unsigned)limit.rlim_cur : URING_FILES_MAX;
@@ -132,6 +139,8 @@ static inline void uring_create_files(struct uring *uring)
 /* `file` is the socket itself, or -1: no longer registered. */
 static inline bool uring_register(struct uring *uring, int socket, int file)
 {
+    if (uring->as_files == 0)
+        return true;
     return (unsigned)socket < uring->files &&
            io_uring_register_files_update(&uring->ring, (unsigned)socket, &file, 1) == 1;
 }
@@ -168,7 +177,7 @@ static inline void uring_ask_receive(struct uring *uring, struct uring_connectio
 {
     struct io_uring_sqe *entry = uring_next_entry(uring);
     io_uring_prep_recv_multishot(entry, connection->connection.fd, NULL, 0, 0);
-    entry->flags |= IOSQE_BUFFER_SELECT | IOSQE_FIXED_FILE;
+    entry->flags |= IOSQE_BUFFER_SELECT | uring->as_files;
     entry->buf_group = URING_BUFFER_GROUP;
     io_uring_sqe_set_data(entry, uring_pack(connection, URING_RECEIVE));
     connection->receiving = true;
@@ -206,7 +215,7 @@ static inline void uring_advance(struct uring *uring, struct uring_connection *c
         struct io_uring_sqe *entry = uring_next_entry(uring);
         io_uring_prep_send(entry, connection->connection.fd, data, size,
                            MSG_NOSIGNAL | MSG_WAITALL);
-        entry->flags |= IOSQE_FIXED_FILE;
+        entry->flags |= uring->as_files;
         io_uring_sqe_set_data(entry, uring_pack(connection, URING_SEND));
         connection->sending = true;
         return;

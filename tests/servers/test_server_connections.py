@@ -5,6 +5,8 @@ import resource
 import select
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +32,13 @@ from harness import (
 )
 
 FD_SETSIZE = 1024
+HOG = """
+import socket, sys
+client = socket.create_connection(("::1", int(sys.argv[1])))
+client.sendall(b"POST / HTTP/1.1\\r\\nContent-Length: 999999999999999\\r\\n\\r\\n")
+while True:
+    client.sendall(bytes(1 << 20))
+"""
 CONCURRENT = [name for name in SERVERS if name != ONE_AT_A_TIME]
 
 
@@ -257,6 +266,27 @@ def test_running_out_of_descriptors_refuses_connections_without_spinning(
     (counts,) = server.stop()
     assert counts["accepted"] == 110
     assert counts["refused_connections"] == 100 - len(served)
+
+
+@pytest.mark.parametrize("name", CONCURRENT)
+def test_clients_that_never_pause_do_not_hold_up_others(server):
+    """They send one body without end, and the server has nothing to answer."""
+    hogs = [subprocess.Popen([sys.executable, "-c", HOG, str(server.port)]) for _ in range(4)]
+    try:
+        wait_until(lambda: server.cpu_s() > 0.3, "the server is busy with them")
+        waited_s = []
+        for _ in range(20):
+            started_s = time.monotonic()
+            with server.connect() as client:
+                ask(client)
+            waited_s.append(time.monotonic() - started_s)
+        assert max(waited_s) < 2
+        assert sum(waited_s) < 5
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    server.wait_until_all_closed()
 
 
 @pytest.mark.parametrize("name", ["server_sigio"])

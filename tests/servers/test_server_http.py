@@ -1,5 +1,7 @@
 """One connection's bytes: whatever the pieces they come in, the same answers from every server."""
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -105,6 +107,21 @@ def test_a_request_may_come_byte_by_byte(server):
             send_in_pieces(client, [bytes([byte]) for byte in GET])
             assert receive(client, len(RESPONSE)) == RESPONSE
         assert_ends_after(client, 0)
+
+
+def test_urgent_data_in_a_request_is_passed_over(server):
+    """A receive stops short at it, though more has arrived."""
+    with server.connect() as client:
+        ask(client)
+        for pid in server.serving:
+            os.kill(pid, signal.SIGSTOP)
+        client.sendall(GET[:-2])
+        client.send(b"!", socket.MSG_OOB)
+        client.sendall(GET[-2:])
+        time.sleep(0.01)
+        for pid in server.serving:
+            os.kill(pid, signal.SIGCONT)
+        assert receive(client, len(RESPONSE)) == RESPONSE
 
 
 @pytest.mark.parametrize("count", [2, 500])
