@@ -57,6 +57,8 @@ def _status_of(cells: pd.DataFrame) -> str:
     valid = cells[cells["status"] == "ok"]
     if valid.empty:
         return "unavailable" if (cells["status"] == "unavailable").any() else "invalid"
+    if tables.has_flag(valid, "connection_per_request").any():
+        return "other_workload"
     if (valid["unserved_connections"] > 0).all():
         return "starving"
     return "disturbed" if tables.has_flag(valid, "disturbed").all() else "ok"
@@ -78,6 +80,8 @@ def _reasons(row: dict[str, Any], cells: pd.DataFrame, baseline: str) -> list[st
             f"{row['unserved_connections']} of {row['connections']} connections were never served:"
             " another workload"
         )
+    if row["status"] == "other_workload":
+        reasons.append("each request has a connection of its own: another workload")
     if row["status"] == "disturbed":
         reasons.append(
             "every valid run was disturbed: delete results/cost, and run again when the machine is idle"

@@ -116,7 +116,11 @@ def guard(server: int, pidfd: int, port: int, ready: str | None, listening: str)
             break
         if time.monotonic() > deadline_s:
             waited = f"within {READY_TIMEOUT_S:g} s"
-            waited += f" its output did not hold {ready!r}" if ready else " it did not listen"
+            waited += (
+                f" its output did not hold {ready!r}"
+                if ready
+                else f" it did not listen on port {port} (@port)"
+            )
             print(f"{waited}: {last_line(OUTPUT)}", file=sys.stderr)
             os.kill(server, signal.SIGKILL)
             break

@@ -286,8 +286,12 @@ def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         return {**record, **measure_undisturbed(arguments)}
     except server_process.Unavailable as reason:
-        again = f"when that has changed, delete {os.path.dirname(arguments.output)}"
-        return {**record, "status": "unavailable", "reason": f"{reason}; {again}", "flags": []}
+        again = f"; when that has changed, delete {os.path.dirname(arguments.output)}"
+        if server_process.is_external(arguments.binary):
+            again = (
+                ""  # what is installed is a part of its launcher, so that the cell is stale then
+            )
+        return {**record, "status": "unavailable", "reason": f"{reason}{again}", "flags": []}
 
 
 def parse_arguments() -> argparse.Namespace:

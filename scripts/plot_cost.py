@@ -15,7 +15,12 @@ from matplotlib.ticker import MaxNLocator
 
 GREY = "#666666"
 # Of rows without a ratio.
-MISSING = {"starving": "connections never served", "ok": "no pair", "disturbed": "no pair"}
+MISSING = {
+    "starving": "connections never served",
+    "other_workload": "a connection per request",
+    "ok": "no pair",
+    "disturbed": "no pair",
+}
 
 
 def ordered(table: pd.DataFrame) -> list[str]:

@@ -22,6 +22,9 @@ COLORS = {
     "server_uring_multitask": "#44bb99",
     "server_thread_50": "#882255",
     "server_uring_naive": "#332288",
+    "nginx": "#661100",
+    "h2o": "#888888",
+    "lighttpd": "#cc99bb",
 }
 OTHER_COLORS = ["#999933", "#cc6677", "#000000"]
 MARKERS = "osD^vP*X<>"

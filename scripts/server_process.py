@@ -121,7 +121,7 @@ def _wait_for_port(process: Process) -> int:
     )
 
 
-def _is_external(binary: str) -> bool:
+def is_external(binary: str) -> bool:
     with open(binary, "rb") as file:
         return file.read(len(EXTERNAL)) == EXTERNAL
 
@@ -136,9 +136,9 @@ def running_server(
     """
     command = [*prefix, os.path.abspath(binary), "--host", host, "--port", "0"]
     command += ["--workers", str(workers)]
-    is_external = _is_external(binary)
+    external = is_external(binary)
     with running(command) as process:
-        yield Server(process, command, _wait_for_port(process), is_external)
+        yield Server(process, command, _wait_for_port(process), external)
 
 
 def _receive_response(connection: socket.socket) -> bytes:

@@ -182,7 +182,7 @@ def test_bad_usage_is_one_line_and_status_2(arguments: list[str], tmp_path: Path
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "exits at once": (describe("broken"), "ended before it was ready: ValueError: no such thing"),
-    "never ready": (describe("silent"), "within 4 s it did not listen: getting ready"),
+    "never ready": (describe("silent"), "(@port): getting ready"),
     "never says so": (describe(ready="nothing"), "its output did not hold 'nothing'"),
     "wrong body": (describe("wrong"), "the server's body is not b'Hello, World!'"),
     "broken template": (
