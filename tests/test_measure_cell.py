@@ -379,7 +379,7 @@ def test_killed_measurement_leaves_nothing(
 def test_balance_over_workers_is_of_their_own_counts(tmp_path: Path) -> None:
     """One connection is one worker's; the other has at most the requests that check the answer."""
     binary = compile_server("server_epoll_multitask", tmp_path)
-    options = ["--connections", "1", "--workers", "2"]
+    options = ["--connections", "1", "--workers", "2", "--warmup-s", "0"]
     assert measure(binary, tmp_path / "record.json", *options).returncode == 0
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["worker_fairness_jain"] == pytest.approx(0.5, abs=0.01)
