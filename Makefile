@@ -28,8 +28,13 @@ setup:  ## install what is missing: system packages, then .venv
 setup-dev:
 	@scripts/setup.sh dev
 
+# Those that measure come last and have the machine to themselves; of the others, those of the servers run beside the rest.
+measuring := $(patsubst %,tests/test_%.py,cost disturbance external measure_cell pipeline profile sockets syscalls)
 test: lint  ## every check and test
-	$(bin)/pytest
+	@$(bin)/pytest tests/servers & servers=$$!; \
+	$(bin)/pytest $(patsubst %,--ignore=%,tests/servers $(measuring)); others=$$?; \
+	wait $$servers && exit $$others
+	$(bin)/pytest $(measuring)
 
 # All of it is in `make test` too. A longer run: make sanitize RUNS=10000000
 sanitize: setup-dev  ## the servers under sanitizers: a million inputs from a fuzzer, clients that misbehave
