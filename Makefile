@@ -31,8 +31,8 @@ setup-dev:
 # Those that measure come last and have the machine to themselves; of the others, those of the servers run beside the rest.
 measuring := $(patsubst %,tests/test_%.py,cost disturbance external measure_cell pipeline profile sockets syscalls)
 test: lint  ## every check and test
-	@$(bin)/pytest tests/servers & servers=$$!; \
-	$(bin)/pytest $(patsubst %,--ignore=%,tests/servers $(measuring)); others=$$?; \
+	@$(bin)/pytest tests/servers tests/fuzz & servers=$$!; \
+	$(bin)/pytest $(patsubst %,--ignore=%,tests/servers tests/fuzz $(measuring)); others=$$?; \
 	wait $$servers && exit $$others
 	$(bin)/pytest $(measuring)
 
