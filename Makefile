@@ -28,7 +28,7 @@ setup:  ## install what is missing: system packages, then .venv
 setup-dev:
 	@scripts/setup.sh dev
 
-# Those that measure come last and have the machine to themselves; of the others, those of the servers run beside the rest.
+# Those that measure come last and have the machine to themselves; those of the servers and the fuzzer run beside the rest.
 measuring := $(patsubst %,tests/test_%.py,cost disturbance external measure_cell pipeline profile sockets syscalls)
 test: lint  ## every check and test
 	@$(bin)/pytest tests/servers tests/fuzz & servers=$$!; \

@@ -8,9 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
-enum {
-    HTTP_HEAD_MAX = 8192
-}; /* bytes; a longer head, or line between chunks, is answered with 431 */
+/* Bytes; a longer head, or line between chunks, is answered with 431. */
+enum { HTTP_HEAD_MAX = 8192 };
 
 enum http_result {
     HTTP_COMPLETE,    /* the head is whole and well-formed */
