@@ -11,13 +11,17 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all cost setup setup-dev smoke test sanitize lint format lock clean distclean help
+.PHONY: all report cost setup setup-dev smoke test sanitize lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
 
 smoke: setup  ## the same pipeline on the tiny sweep of tests/smoke.yaml, in build/smoke
 	$(bin)/snakemake -j1 --directory build/smoke --configfile tests/smoke.yaml
+
+report: setup  ## the page to read first, results/report.html, and Snakemake's own on how it was made, results/provenance.html
+	$(bin)/snakemake -j1 results/report.html
+	$(bin)/snakemake --report results/provenance.html
 
 cost: setup  ## CPU time per request on one CPU, as ratio to a loop that looks at nothing: results/cost.csv
 	$(bin)/snakemake -j1 results/cost.csv plots/cost.png

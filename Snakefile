@@ -15,6 +15,7 @@ include: "rules/profile.smk"
 include: "rules/syscalls.smk"
 include: "rules/aggregate.smk"
 include: "rules/plot.smk"
+include: "rules/report.smk"
 include: "rules/console.smk"
 
 
@@ -31,6 +32,7 @@ rule all:
         "results/verdicts.csv",
         "results/syscalls.csv",
         "results/summary.txt",
+        "results/report.html",
         expand("plots/{server}.png", server=SERVERS),
         expand("plots/overview_{figure}.png", figure=OVERVIEWS),
         "plots/ranking.png",

@@ -21,6 +21,10 @@ pkgs.mkShell {
       python.pyyaml
       python.scipy
       python.jsonschema
+      python.altair
+      python.vl-convert-python
+      python.itables
+      python.jinja2
     ]))
     pkgs.snakemake
     pkgs.gcc

@@ -22,6 +22,7 @@ includes() { gcc -E -include "$1" -xc /dev/null; }
 liburing_is_whole() { includes liburing.h && [[ $(gcc -print-file-name=liburing.a) == /* ]]; }
 font_exists() { [[ $(find -L /usr/share/fonts ~/.local/share/fonts -name DejaVuSans.ttf -print -quit 2>/dev/null) ]]; }
 fuzzer_links() { clang -fsanitize=fuzzer -xc - -o /dev/null <<<'int LLVMFuzzerTestOneInput(void) { return 0; }'; }
+chromium_exists() { have chromium || have chromium-browser || have google-chrome; }
 perf_works() { perf --version >/dev/null 2>&1; } # Ubuntu's perf is a wrapper that fails without the kernel's own
 
 # The right to install: root, sudo without a password, or sudo with someone there to type it.
@@ -143,6 +144,7 @@ if [[ ${1-} == dev ]]; then
     need nix-bin have nix-instantiate
     need cppcheck have cppcheck
     need shellcheck have shellcheck
+    need chromium chromium_exists
 fi
 # Twice, since what a python or a clang lacks is known only once there is one.
 for _ in first again; do

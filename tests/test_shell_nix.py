@@ -22,7 +22,17 @@ PACKAGES = [
     "util-linux",
     "wrk",
 ]
-PYTHON_PACKAGES = ["jsonschema", "matplotlib", "pandas", "pyyaml", "scipy"]
+PYTHON_PACKAGES = [
+    "altair",
+    "itables",
+    "jinja2",
+    "jsonschema",
+    "matplotlib",
+    "pandas",
+    "pyyaml",
+    "scipy",
+]
+PYTHON_PACKAGES += ["vl-convert-python"]
 
 
 def nix_instantiate(*arguments: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:

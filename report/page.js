@@ -1,0 +1,110 @@
+"use strict";
+
+const specOf = JSON.parse(document.getElementById("charts").textContent);
+const profiles = new Map(JSON.parse(document.getElementById("profiles-data").textContent).map((p) => [p.server, p]));
+const FUNCTIONS_SHOWN = 25;
+
+// Charts: Vega-Lite draws them; a hidden server is a name in the parameter `hidden` of those that have it.
+const views = [];
+for (const place of document.querySelectorAll("[data-chart]")) {
+  const spec = specOf[place.dataset.chart];
+  const options = { actions: false, renderer: "svg", tooltip: { theme: "dark" } };
+  vegaEmbed(place, spec, options).then(({ view }) => {
+    if ((spec.params || []).some((param) => param.name === "hidden")) views.push(view);
+    // Vega gives each group of marks the role of a symbol, but a label only to the marks.
+    for (const group of place.querySelectorAll("g[role='graphics-symbol']:not([aria-label])")) group.removeAttribute("role");
+    document.body.dataset.charts = Number(document.body.dataset.charts || 0) + 1;
+  });
+}
+document.getElementById("servers").addEventListener("change", (event) => {
+  const boxes = [...event.currentTarget.querySelectorAll("input")];
+  const hidden = boxes.filter((box) => !box.checked).map((box) => box.value);
+  for (const view of views) view.signal("hidden", hidden).runAsync();
+});
+
+// Flamegraphs: inferno's own SVG, with its own script, each in a document of its own.
+const selects = ["left", "right"].map((side) => document.getElementById(`server_${side}`));
+function showFlamegraph(select, side) {
+  const { server, svg } = profiles.get(select.value);
+  const head = `<!DOCTYPE html><html lang="en"><title>Flamegraph of ${server}</title><style>body { margin: 0 } svg { display: block; width: 100% } #title { font-size: 13px !important }</style>`;
+  document.getElementById(`flamegraph_${side}`).srcdoc = head + svg.slice(svg.indexOf("<svg"));
+}
+function cell(row, text, tag = "td") {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  if (tag === "th") element.scope = "row";
+  row.append(element);
+}
+function showSelfTimes() {
+  const body = document.querySelector("#self_times tbody");
+  const note = document.getElementById("self_times_note");
+  const [a, b] = selects.map((select) => profiles.get(select.value));
+  const missing = [a, b].filter((p) => p.status !== "ok" || p.cpu_us_per_request === null);
+  body.replaceChildren();
+  if (missing.length > 0) {
+    note.textContent = missing.map((p) => `${p.server}: ${p.reason || "no valid run at the connections of the profile"}`).join("; ");
+    return;
+  }
+  const time = (profile, name) => (profile.self_share[name] || 0) * profile.cpu_us_per_request;
+  const names = [...new Set([a, b].flatMap((profile) => Object.keys(profile.self_share)))];
+  const difference = (name) => time(b, name) - time(a, name);
+  names.sort((x, y) => Math.abs(difference(y)) - Math.abs(difference(x)));
+  for (const name of names.slice(0, FUNCTIONS_SHOWN)) {
+    const row = document.createElement("tr");
+    cell(row, name, "th");
+    cell(row, time(a, name).toFixed(3));
+    cell(row, time(b, name).toFixed(3));
+    cell(row, `${difference(name) < 0 ? "−" : "+"}${Math.abs(difference(name)).toFixed(3)}`);
+    body.append(row);
+  }
+  const total = (profile) => `${profile.server} ${profile.cpu_us_per_request.toFixed(2)} µs (${profile.samples.toLocaleString("en")} samples)`;
+  note.textContent = `A: ${total(a)}. B: ${total(b)}. At ${a.connections} connections. A function with few samples may differ by chance.`;
+}
+for (const [index, side] of ["left", "right"].entries()) {
+  selects[index].addEventListener("change", () => {
+    showFlamegraph(selects[index], side);
+    showSelfTimes();
+  });
+}
+
+document.getElementById("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const term = document.getElementById("term").value.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  for (const frame of document.querySelectorAll("iframe")) {
+    const flamegraph = frame.contentWindow;
+    if (!flamegraph.search) continue; // a notice instead of a flamegraph
+    flamegraph.searching = 1; // what its button does while something is found: forget it
+    flamegraph.search_prompt();
+    if (term) flamegraph.search(term);
+  }
+});
+// It keeps zoom and search in its address, which a document without one of its own may not change.
+for (const frame of document.querySelectorAll("iframe")) {
+  frame.addEventListener("load", () => {
+    frame.contentWindow.history.replaceState = () => {};
+    frame.style.height = `${frame.contentDocument.body.scrollHeight}px`;
+  });
+}
+
+// Tables: DataTables sorts, filters and saves what is in the page; without it they are plain tables.
+async function enhanceTables() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => document.documentElement.classList.toggle("dark", dark.matches);
+  dark.addEventListener("change", follow);
+  follow();
+  const code = new Blob([document.getElementById("datatables").textContent], { type: "text/javascript" });
+  const { jQuery } = await import(URL.createObjectURL(code));
+  for (const table of document.querySelectorAll("table.data")) {
+    jQuery(table).DataTable({
+      autoWidth: false,
+      order: [],
+      pageLength: 10,
+      layout: { topStart: "pageLength", topEnd: "search", bottomStart: "info", bottomEnd: "paging", top2Start: { buttons: [{ extend: "csv", text: "Save as CSV", filename: table.id.replace("table_", "") }] } },
+    });
+  }
+  document.body.dataset.tables = "ready";
+}
+
+["left", "right"].forEach((side, index) => showFlamegraph(selects[index], side));
+showSelfTimes();
+enhanceTables();

@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+"""Write the report: one HTML file that needs nothing else, from the tables and profiles of a sweep.
+
+Reads results/ and plots/ of the working directory: tables, profiles, flamegraphs, and of each machine one record.
+"""
+
+import argparse
+import base64
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import plot_ranking
+import plot_style
+import records
+import report_answer
+import report_caveats
+import report_charts
+import report_profiles
+import tables
+import vl_convert
+from cells import Cell, is_control, record_path
+from comparisons import COST, THROUGHPUT
+from itables.utils import read_package_file
+from markupsafe import Markup
+from tabulate_results import LIMITED_BY, best_point
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "report"
+# Written to the report as files to download.
+DOWNLOADS = ["cells", "summary", "verdicts", "syscalls"]
+CELL_COLUMNS = [
+    "server",
+    "connections",
+    "repeat",
+    "status",
+    "flags",
+    "requests_per_second",
+    "latency_p50_us",
+]
+CELL_COLUMNS += [
+    "latency_p99_us",
+    "latency_max_us",
+    "server_cpu_ns_per_request",
+    "server_cpu_share",
+]
+CELL_COLUMNS += [
+    "client_cpu_share",
+    "unserved_connections",
+    "fairness_jain",
+    "attempts",
+    "position",
+]
+POINT_COLUMNS = [
+    "server",
+    "connections",
+    "repeats_ok",
+    "requests_per_second",
+    "requests_per_second_low",
+]
+POINT_COLUMNS += [
+    "requests_per_second_high",
+    "latency_p50_us",
+    "latency_p99_us",
+    "server_cpu_ns_per_request",
+]
+POINT_COLUMNS += ["server_cpu_ns_per_request_low", "server_cpu_ns_per_request_high", "limiter"]
+POINT_COLUMNS += ["unserved_connections", "fairness_jain", "flags"]
+
+
+def facts_of(cells: pd.DataFrame, machine: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A machine's facts, and one record of each of its servers, without what is long: from its first valid cells."""
+    first = cells[cells["machine"] == machine].sort_values(
+        "status", key=lambda status: status != "ok", kind="stable"
+    )
+    found = []
+    for row in first.drop_duplicates("server").to_dict("records"):
+        found.append(
+            records.read(
+                record_path(Cell(str(row["server"]), int(row["connections"]), int(row["repeat"])))
+            )
+        )
+    return found[0]["facts"], found
+
+
+def shown_command(command: list[str]) -> str:
+    """A command with paths from results/ or scripts/ on, wherever this checkout is."""
+    words = []
+    for word in command:
+        for part in ("/results/bin/", "/scripts/"):
+            if word.startswith("/") and part in word:
+                word = word[word.index(part) + 1 :]  # noqa: PLW2901
+        words.append(word)
+    return " ".join(words)
+
+
+def flat_facts(facts: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Section of machine.json → its fields as text."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for section, fields in facts.items():
+        if isinstance(fields, dict):
+            sections[section] = [(name, _text(value)) for name, value in fields.items()]
+    return sections
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return " ".join(_text(part) for part in value)
+    return "none" if value is None else str(value)
+
+
+def best_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each server at its highest throughput."""
+    rows = []
+    for server, points in summary.groupby("server", sort=False):
+        best = best_point(points)
+        if best is not None:
+            rows.append({**best, "limited_by": LIMITED_BY[best["limiter"]]})
+        else:
+            unavailable = bool((points["repeats_unavailable"] > 0).any())
+            rows.append(
+                {"server": server, "missing": "unavailable here" if unavailable else "no valid run"}
+            )
+    return rows
+
+
+def cost_at(summary: pd.DataFrame, server: str, connections: int | None) -> float | None:
+    rows = summary[(summary["server"] == server) & (summary["connections"] == connections)][
+        COST
+    ].dropna()
+    return float(rows.iloc[0]) if len(rows) else None
+
+
+def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything that the template shows."""
+    cells = tables.read_cell_table("results/cells.csv")
+    summary = pd.read_csv("results/summary.csv")
+    all_machines = list(summary["machine"].unique())
+    cells, summary, other_machines = tables.of_main_machine(cells, summary)
+    machine = str(summary["machine"].iloc[0])
+    verdicts = pd.read_csv(
+        "results/verdicts.csv", dtype={"reason": str, "connections": str}
+    ).fillna({"reason": ""})
+    verdicts = verdicts[verdicts["machine"] == machine]
+    syscalls = pd.read_csv("results/syscalls.csv", dtype={"reason": str})
+    compared = summary[~summary["server"].map(is_control).astype(bool)]
+    servers = [str(name) for name in compared["server"].unique()]
+    facts, samples = facts_of(cells, machine)
+    profiles = [
+        report_profiles.profile_of(name, cost_at(summary, name, arguments.profile_connections))
+        for name in servers
+    ]
+    findings = {
+        metric: report_answer.find(verdicts, metric, servers) for metric in (COST, THROUGHPUT)
+    }
+    measured = [record for record in samples if "server_command" in record]
+    return {
+        "machine": facts,
+        "machine_facts": flat_facts(facts),
+        "other_machines": other_machines if len(all_machines) > 1 else "",
+        "workload": report_answer.workload(cells, samples[0]["asked"]),
+        "sweeps": sorted(str(name) for name in cells["sweep"].dropna().unique()),
+        "servers": [{"name": name, "color": plot_style.color_of(name)} for name in servers],
+        "findings": findings,
+        "answer": report_answer,
+        "left_out": [name for name in servers if name in findings[COST].left_out],
+        "reasons": report_answer.reasons(findings[COST], syscalls, profiles),
+        "caveats": report_caveats.caveats(cells[cells["server"].isin(servers)], compared, verdicts),
+        "best": best_rows(compared),
+        "limiters": {name: letter for name, (_, letter) in plot_style.LIMITERS.items()},
+        "limiter_notes": plot_style.limiter_notes(compared),
+        "ranking_notes": plot_ranking.notes_of(verdicts),
+        "latency_note": plot_style.saturation_note(compared),
+        "uncounted": syscalls[syscalls["status"] != "ok"][["server", "reason"]].to_dict("records"),
+        "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),
+        "profiles": profiles,
+        "chosen": {
+            "left": findings[COST].ahead or servers[0],
+            "right": findings[COST].runner_up or servers[-1],
+        },
+        "flagged": report_caveats.flagged(cells),
+        "commands": [
+            (
+                record["server"],
+                shown_command(record["server_command"]),
+                shown_command(record["load_command"]),
+            )
+            for record in measured
+        ],
+        "seeds": sorted(int(seed) for seed in cells["seed"].dropna().unique()),
+        "cells_count": len(cells),
+        "charts": report_charts.all_charts(cells, summary, verdicts, syscalls),
+        "tables": {
+            "points": table_of(summary, POINT_COLUMNS),
+            "runs": table_of(cells, CELL_COLUMNS),
+        },
+        "downloads": {
+            name: _base64(Path(f"results/{name}.csv").read_bytes()) for name in DOWNLOADS
+        },
+    }
+
+
+def table_of(table: pd.DataFrame, columns: list[str]) -> dict[str, Any]:
+    """Columns, and rows of text, each with what it is sorted by. Those that matter most: the files have all."""
+    rows = [[_shown(value) for value in row] for row in table[columns].itertuples(index=False)]
+    return {"columns": columns, "rows": rows}
+
+
+def _shown(value: Any) -> tuple[str, Any]:
+    """A value as text, to five digits, and as what it is sorted by."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return "", ""
+    if isinstance(value, (bool, str)):
+        return str(value).replace(";", " "), str(value)
+    number = float(value)
+    decimals = 0 if number == int(number) else max(0, 4 - math.floor(math.log10(abs(number))))
+    return f"{number:,.{decimals}f}", number
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def as_json(value: Any) -> Markup:
+    """For a script element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return Markup(text)
+
+
+def render(data: dict[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["json"] = as_json
+    # A number and its unit stay on one line.
+    environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%").replace(
+        " µs", "\u00a0µs"
+    )
+    return environment.get_template("page.html").render(
+        **data,
+        vega=in_script(vega_bundle()),
+        datatables=in_script(read_package_file("html/dt_bundle.js")),
+        datatables_style=Markup(read_package_file("html/dt_bundle.css")),
+        style=Markup((PAGE / "page.css").read_text()),
+        script=Markup((PAGE / "page.js").read_text()),
+    )
+
+
+def vega_bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, which sets window.vegaEmbed."""
+    return vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stubs take a snippet for required
+
+
+def in_script(code: str) -> Markup:
+    """JavaScript for a script element, which ends at the first "</script", also of a string."""
+    return Markup(code.replace("</script", "<\\/script"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", help="the HTML to write")
+    parser.add_argument(
+        "--profile-connections",
+        type=int,
+        required=True,
+        help="connections at which servers were profiled",
+    )
+    arguments = parser.parse_args()
+    records.write_text(arguments.output, render(page_data(arguments)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Profiles for the report: self time by function, as CPU time per request, so that two servers can be compared."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+# What the compiler and glibc append to names: left out of flamegraphs, too.
+APPENDED = re.compile(r"@+GLIBC_[0-9.]*|\.(constprop|isra|part|cold)(\.[0-9]+)?")
+# More would not be read; the flamegraph has all of them.
+FUNCTIONS_MAX = 400
+
+
+def self_counts(folded: Iterable[str]) -> Counter[str]:
+    """Lines of folded stacks → samples by innermost function."""
+    counts: Counter[str] = Counter()
+    for line in folded:
+        stack, _, count = line.rstrip("\n").rpartition(" ")
+        name = APPENDED.sub("", stack.rpartition(";")[2])
+        counts[name.replace("_[k]", " (kernel)")] += int(count)
+    return counts
+
+
+def profile_of(server: str, cpu_ns_per_request: float | None) -> dict[str, Any]:
+    """A server's profile from results/ and plots/: status, reason, flamegraph (SVG text) and self times.
+
+    self_share: function → share of all samples, the largest FUNCTIONS_MAX. cpu_us_per_request: as measured, apart from
+    the profile, at its number of connections; None if that is not in the sweep.
+    """
+    facts = json.loads(Path(f"results/profile/{server}.json").read_text(encoding="utf-8"))
+    profile: dict[str, Any] = {
+        "server": server,
+        "status": facts["status"],
+        "reason": facts.get("reason", ""),
+        "connections": facts.get("connections"),
+        "cpu_us_per_request": None if cpu_ns_per_request is None else cpu_ns_per_request / 1000,
+        "svg": Path(f"plots/{server}_flamegraph.svg").read_text(encoding="utf-8"),
+        "samples": 0,
+        "self_share": {},
+    }
+    if facts["status"] == "ok":
+        with open(f"results/profile/{server}.folded", encoding="utf-8") as file:
+            counts = self_counts(file)
+        samples = counts.total()
+        profile["samples"] = samples
+        profile["self_share"] = {
+            name: round(count / samples, 5) for name, count in counts.most_common(FUNCTIONS_MAX)
+        }
+    return profile

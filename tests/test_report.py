@@ -1,0 +1,481 @@
+"""The report in a browser without a network: sweeps of every kind, what a reader does with it, what axe says."""
+
+import itertools
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import comparisons
+import pandas as pd
+import plot_style
+import pytest
+import records
+import report_answer
+import report_profiles
+import tables
+from axe_playwright_python.sync_playwright import Axe
+from cells import Cell, record_path
+from checkouts import ROOT
+from comparisons import COST, THROUGHPUT
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from test_tables import record, unavailable
+
+SERVERS = ["server_thread", "server_epoll", "server_uring"]
+# Factors of CPU time per request.
+TRUTH = {"server_thread": 1.4, "server_epoll": 1.0, "server_uring": 0.99, "server_poll": 1.1}
+WIDTHS_PX = [360, 1280, 2560]
+SECTIONS = [
+    "ranking",
+    "connections",
+    "fairness",
+    "syscalls",
+    "profiles",
+    "tables",
+    "flagged",
+    "machine",
+]
+FACTS = {
+    "machine_id": "0123abcd",
+    "machine_label": "2 CPUs of a test",
+    "cpu": {"vendor": "<b>Some & Sons</b>", "cpus_allowed": [0, 1]},
+    "tools": {"wrk": "4.1.0"},
+}
+STACKS = "{server};main;serve {user}\n{server};main;serve;send;tcp_sendmsg_[k] {kernel}\n"
+
+
+def cell_record(server: str, connections: int, repeat: int) -> dict[str, Any]:
+    """A valid record whose figures vary a little, by where it stands."""
+    noise = 1 + 0.004 * math.sin(7 * repeat + connections + len(server))
+    cost = 5000.0 * TRUTH.get(server, 1.0) * noise
+    return record(
+        repeat,
+        server=server,
+        connections=connections,
+        requests_per_second=1e9 / cost,
+        requests=round(2e9 / cost),
+        server_cpu_ns_per_request=cost,
+        fairness_jain=0.999,
+        facts=FACTS,
+        asked={"duration_s": 2, "warmup_s": 0.5, "host": "::1"},
+        server_command=[
+            "taskset",
+            "--cpu-list",
+            "1",
+            f"/home/somebody/results/bin/{server}",
+            "--port",
+            "0",
+        ],
+        load_command=["wrk", "-s", "/home/somebody/scripts/wrk_report.lua", "http://[::1]:4711/"],
+    )
+
+
+def write_sweep(folder: Path, rows: list[dict[str, Any]], profiled: bool = True) -> None:
+    """What make_report reads, in `folder`, by the workflow's own functions."""
+    servers = list(dict.fromkeys(row["server"] for row in rows))
+    for row in rows:
+        path = record_path(Cell(row["server"], row["connections"], row["repeat"]))
+        records.write(str(folder / path), row)
+    cells = tables.cell_table(rows)
+    summary = tables.summary_table(cells)
+    tables.write_table(cells, str(folder / "results/cells.csv"))
+    tables.write_table(summary, str(folder / "results/summary.csv"))
+    verdicts = comparisons.verdict_table(
+        tables.read_cell_table(str(folder / "results/cells.csv")), summary
+    )
+    tables.write_table(verdicts, str(folder / "results/verdicts.csv"))
+    (folder / "results/profile").mkdir()
+    (folder / "plots").mkdir()
+    counts = []
+    drawn = []
+    for number, server in enumerate(servers):
+        facts: dict[str, Any] = {"server": server, "connections": 10, "status": "ok"}
+        row = {"server": server, "connections": 10, "status": "ok", "kind": "system_call"}
+        if not profiled:
+            facts |= {"status": "not_permitted", "reason": "perf may not: sysctl <x>"}
+            row |= {"status": "not_permitted", "reason": "perf may not: sysctl <x>"}
+        folded = STACKS.format(server=server, user=10 + 20 * number, kernel=90) if profiled else ""
+        (folder / f"results/profile/{server}.json").write_text(json.dumps(facts))
+        (folder / f"results/profile/{server}.folded").write_text(folded)
+        files = [f"results/profile/{server}.folded", f"results/profile/{server}.json"]
+        files += [f"plots/{server}_flamegraph.{suffix}" for suffix in ("svg", "png")]
+        draw = [sys.executable, str(ROOT / "scripts/draw_flamegraph.py"), *files]
+        drawn.append(subprocess.Popen(draw, cwd=folder, env=with_tools()))
+        calls = [("recvfrom", 1.0), ("sendto", 1.0), ("all", 2.0)] if profiled else [(None, None)]
+        counts += [{**row, "name": name, "per_request": value} for name, value in calls]
+    columns = [
+        "server",
+        "connections",
+        "status",
+        "reason",
+        "requests",
+        "kind",
+        "name",
+        "count",
+        "per_request",
+    ]
+    tables.write_table(pd.DataFrame(counts, columns=columns), str(folder / "results/syscalls.csv"))
+    assert [process.wait() for process in drawn] == [0] * len(drawn)
+
+
+def with_tools() -> dict[str, str]:
+    """`flamegraph` is beside this Python."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def make_report(folder: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(ROOT / "scripts/make_report.py"), "results/report.html"]
+    command += ["--profile-connections", "10"]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+def sweep(servers: list[str], counts: list[int], repeats: int) -> list[dict[str, Any]]:
+    cells = itertools.product(range(1, repeats + 1), servers, counts)
+    return [cell_record(server, count, repeat) for repeat, server, count in cells]
+
+
+def with_faults() -> list[dict[str, Any]]:
+    """One server unavailable, one invalid, one that starves, and one without any fault."""
+    rows = sweep(["server_epoll", "server"], [1, 10], 3)
+    for row in rows:
+        if row["server"] == "server" and row["connections"] == 10:
+            row |= {
+                "unserved_connections": 9,
+                "fairness_jain": 0.1,
+                "flags": ["unserved_connections"],
+            }
+    broken = [
+        {**row, "server": "server_poll", "status": "invalid", "flags": ["errors"], "errors": 2}
+        for row in sweep(["server_poll"], [1, 10], 3)
+    ]
+    absent = [
+        {
+            **unavailable(repeat),
+            "server": "server_uring",
+            "connections": count,
+            "facts": FACTS,
+            "asked": {"duration_s": 2, "warmup_s": 0.5, "host": "::1"},
+        }
+        for repeat in (1, 2, 3)
+        for count in (1, 10)
+    ]
+    return [*rows, *broken, *absent]
+
+
+SWEEPS = {
+    "whole": sweep([*SERVERS, "server_poll", "server_poll_control"], [1, 10, 100], 5),
+    "faults": with_faults(),
+    "one connection count": sweep(SERVERS, [10], 5),
+    "one server": sweep(["server_epoll"], [1, 10], 3),
+    "one repeat": sweep(SERVERS, [1, 10], 1),
+    "one cell": sweep(["server_epoll"], [10], 1),
+    "nothing valid": [
+        {**row, "status": "invalid", "flags": ["errors"], "errors": 1}
+        for row in sweep(SERVERS, [1, 10], 2)
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each kind of sweep → its report."""
+    runs = {}
+    for name, rows in SWEEPS.items():
+        folder = tmp_path_factory.mktemp("report")
+        write_sweep(folder, rows, profiled=name != "faults")
+        runs[name] = (folder, make_report(folder))
+    for name, (_, run) in runs.items():
+        assert run.communicate()[1] == "", name
+        assert run.returncode == 0, name
+    return {name: folder / "results/report.html" for name, (folder, _) in runs.items()}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    path = next(filter(None, found), None)
+    assert path is not None, "chromium is missing: scripts/setup.sh dev"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def open_report(browser: Browser, path: Path, width_px: int = 1280, **options: Any) -> Page:
+    """The page when all is drawn; fails if it said an error or asked for anything that is not in the file."""
+    context = browser.new_context(
+        viewport={"width": width_px, "height": 900}, offline=True, **options
+    )
+    page = context.new_page()
+    faults: list[str] = []
+    page.on(
+        "console",
+        lambda said: faults.append(said.text) if said.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: (
+            faults.append(asked.url)
+            if not asked.url.startswith(("blob:", "data:")) and asked.url != path.as_uri()
+            else None
+        ),
+    )
+    page.goto(path.as_uri())
+    charts = page.locator("[data-chart]").count()
+    page.wait_for_function(
+        f"document.body.dataset.tables === 'ready' && Number(document.body.dataset.charts || 0) === {charts}",
+        timeout=20_000,
+    )
+    assert faults == []
+    return page
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_section_is_there_and_not_empty(
+    name: str, reports: dict[str, Path], browser: Browser
+) -> None:
+    page = open_report(browser, reports[name])
+    for section in SECTIONS:
+        place = page.locator(f"#{section}")
+        assert place.locator("h2").inner_text()
+        assert len(place.inner_text()) > len(place.locator("h2").first.inner_text()) + 10
+    assert "nan" not in page.locator("body").inner_text().lower().replace("nano", "").split()
+    for chart in page.locator("[data-chart] svg").all():
+        assert chart.bounding_box()["height"] > 50  # type: ignore[index]
+    page.context.close()
+
+
+@pytest.mark.parametrize("width_px", WIDTHS_PX)
+@pytest.mark.parametrize("name", ["whole", "faults"])
+def test_nothing_overflows(
+    name: str, width_px: int, reports: dict[str, Path], browser: Browser
+) -> None:
+    page = open_report(browser, reports[name], width_px)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_px
+    for chart in page.locator("[data-chart] svg").all():
+        box = chart.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width_px + 1
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["whole", "faults"])
+def test_axe_finds_no_serious_fault(
+    name: str, scheme: str, reports: dict[str, Path], browser: Browser
+) -> None:
+    page = open_report(browser, reports[name], color_scheme=scheme)
+    found = Axe().run(page).response["violations"]
+    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    told = [(fault["id"], [node["html"][:200] for node in fault["nodes"]][:3]) for fault in serious]
+    assert told == []
+    page.context.close()
+
+
+def marks_of(page: Page, chart: str, server: str) -> int:
+    color = plot_style.color_of(server)
+    return page.locator(f"[data-chart={chart}] .mark-symbol path[stroke='{color}']").count()
+
+
+def test_a_server_can_be_hidden_and_shown(reports: dict[str, Path], browser: Browser) -> None:
+    page = open_report(browser, reports["whole"])
+    for chart in ("throughput", "cpu", "latency", "fairness"):
+        assert marks_of(page, chart, "server_thread") > 0
+    box = page.get_by_label("server_thread", exact=True)
+    box.focus()
+    page.keyboard.press("Space")
+    for chart in ("throughput", "cpu", "latency", "fairness"):
+        page.wait_for_function(
+            f"document.querySelectorAll(\"[data-chart={chart}] .mark-symbol path[stroke='"
+            f"{plot_style.color_of('server_thread')}']\").length === 0"
+        )
+        assert marks_of(page, chart, "server_epoll") > 0
+    box.check()
+    page.wait_for_function(
+        "document.querySelectorAll(\"[data-chart=cpu] .mark-symbol path[stroke='"
+        f"{plot_style.color_of('server_thread')}']\").length > 0"
+    )
+    page.context.close()
+
+
+def test_tables_sort_filter_and_save(reports: dict[str, Path], browser: Browser) -> None:
+    page = open_report(browser, reports["whole"])
+    heading = page.locator("#table_points th", has_text="server_cpu_ns").first
+    first = page.locator("#table_points tbody tr:first-child td:first-child")
+    heading.click()
+    expect(first).to_have_text("server_uring")
+    heading.click()
+    expect(first).to_have_text("server_thread")
+    page.locator("#tables input[type=search]").nth(1).fill("server_poll_control")
+    names = page.locator("#table_runs tbody tr td:first-child")
+    expect(names.first).to_have_text("server_poll_control")
+    assert set(names.all_inner_texts()) == {"server_poll_control"}
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Save as CSV").nth(1).click()
+    assert started.value.path().read_text().count("server_poll_control") == 15
+    with page.expect_download() as started:
+        page.get_by_role("link", name="cells.csv").click()
+    whole = reports["whole"].with_name("cells.csv").read_bytes()
+    assert started.value.path().read_bytes() == whole
+    page.context.close()
+
+
+def test_two_servers_flamegraphs_and_self_times_are_compared(
+    reports: dict[str, Path], browser: Browser
+) -> None:
+    page = open_report(browser, reports["whole"])
+    page.get_by_label("Server A", exact=True).select_option("server_epoll")
+    page.get_by_label("Server B", exact=True).select_option("server_thread")
+    for side, server in (("left", "server_epoll"), ("right", "server_thread")):
+        title = page.frame_locator(f"#flamegraph_{side}").locator("#title")
+        assert (title.text_content() or "").startswith(f"{server}:")
+    rows = page.locator("#self_times tbody tr").all_inner_texts()
+    assert len(rows) == 2
+    costs = {server: cost_at_ten(server) for server in ("server_epoll", "server_thread")}
+    kernel = [90 / (90 + 30) * costs["server_epoll"], 90 / (90 + 10) * costs["server_thread"]]
+    assert rows[0].split() == [
+        "tcp_sendmsg",
+        "(kernel)",
+        f"{kernel[0]:.3f}",
+        f"{kernel[1]:.3f}",
+        f"+{kernel[1] - kernel[0]:.3f}",
+    ]
+    page.context.close()
+
+
+def test_flamegraph_zooms_and_searches(reports: dict[str, Path], browser: Browser) -> None:
+    page = open_report(browser, reports["whole"])
+    frame = page.frame_locator("#flamegraph_left")
+    frame.locator("#frames g", has_text="send").first.click()
+    assert frame.locator("#unzoom").is_visible()
+    page.get_by_label("Search in both").fill("tcp_")
+    page.keyboard.press("Enter")
+    for side in ("left", "right"):
+        matched = page.frame_locator(f"#flamegraph_{side}").locator("#matched")
+        assert (matched.text_content() or "").startswith("Matched: ")
+        assert not (matched.text_content() or "").endswith(" 0%")
+    page.context.close()
+
+
+def cost_at_ten(server: str) -> float:
+    """µs of CPU per request, as the summary has it: total CPU time over total requests."""
+    rows = [cell_record(server, 10, repeat) for repeat in range(1, 6)]
+    total = sum(row["server_cpu_ns_per_request"] * row["requests"] for row in rows)
+    return float(total / sum(row["requests"] for row in rows) / 1000)
+
+
+def test_missing_profiles_say_why(reports: dict[str, Path], browser: Browser) -> None:
+    page = open_report(browser, reports["faults"])
+    assert "perf may not: sysctl <x>" in page.locator("#self_times_note").inner_text()
+    assert "perf may not: sysctl <x>" in page.locator("#syscalls").inner_text()
+    page.context.close()
+
+
+def test_what_is_wrong_is_told(reports: dict[str, Path], browser: Browser) -> None:
+    page = open_report(browser, reports["faults"])
+    told = page.locator("main").inner_text()
+    assert "server left up to 9 of 10 connections without any answer" in told
+    assert "6 of 24 runs are invalid" in told
+    assert "Not available on this machine: server_uring" in told
+    page.context.close()
+
+
+def test_page_names_no_folder_of_this_machine(reports: dict[str, Path]) -> None:
+    text = reports["whole"].read_text()
+    assert "/home/somebody" not in text
+    assert str(reports["whole"].parent.parent) not in text
+    assert "&lt;b&gt;Some &amp; Sons" in text
+
+
+def test_same_data_give_the_same_page(reports: dict[str, Path]) -> None:
+    before = reports["whole"].read_bytes()
+    again = make_report(reports["whole"].parent.parent)
+    assert again.communicate()[1] == ""
+    assert reports["whole"].read_bytes() == before
+
+
+def verdict(server: str, other: str, word: str, ratio: float, metric: str = COST) -> dict[str, Any]:
+    ends = {"ratio_low": ratio * 0.98, "ratio_high": ratio * 1.02}
+    return {
+        "metric": metric,
+        "server": server,
+        "other": other,
+        "connections": "all",
+        "verdict": word,
+        "ratio": ratio,
+        **ends,
+    }
+
+
+def finding_of(*rows: dict[str, Any], metric: str = COST) -> report_answer.Finding:
+    names = list(dict.fromkeys(name for row in rows for name in (row["server"], row["other"])))
+    return report_answer.find(pd.DataFrame(rows), metric, names)
+
+
+def test_the_answer_names_a_winner_only_if_it_beats_all() -> None:
+    finding = finding_of(
+        verdict("a", "b", "faster", 0.9),
+        verdict("a", "c", "faster", 0.8),
+        verdict("b", "c", "no difference", 0.99),
+    )
+    assert report_answer.best_sentence(finding) == "a needs the least CPU time per request."
+    assert report_answer.margin_sentence(finding) == (
+        "That is 10.0 % less than b, the next (95 % interval 8.2 to 11.8 %)."
+    )
+
+
+def test_the_answer_names_all_that_are_not_told_apart() -> None:
+    finding = finding_of(
+        verdict("a", "b", "no difference", 0.99),
+        verdict("a", "c", "faster", 0.8),
+        verdict("b", "c", "faster", 0.81),
+        verdict("c", "d", "no difference", 0.99),
+        verdict("a", "d", "faster", 0.79),
+        verdict("b", "d", "faster", 0.80),
+    )
+    assert finding.leaders == ["a", "b"]
+    assert report_answer.best_sentence(finding) == (
+        "a and b need the least CPU time per request; between these this sweep names no winner."
+    )
+    assert report_answer.margin_sentence(finding).startswith("a needs 20.0 % less than c, the next")
+
+
+def test_the_answer_names_who_is_behind_where_few_are() -> None:
+    finding = finding_of(
+        verdict("a", "b", "not decidable here", 1.1, THROUGHPUT),
+        verdict("a", "c", "faster", 1.25, THROUGHPUT),
+        verdict("b", "c", "faster", 1.2, THROUGHPUT),
+        metric=THROUGHPUT,
+    )
+    assert report_answer.best_sentence(finding) == (
+        "By throughput c is behind; between the others (a and b) this sweep names no winner."
+    )
+    assert "25.0 % more than c" in report_answer.margin_sentence(finding)
+
+
+def test_the_answer_says_when_there_is_none() -> None:
+    undecided = finding_of(verdict("a", "b", "not decidable here", 0.5))
+    assert (
+        report_answer.best_sentence(undecided)
+        == "This sweep cannot say which server is best by CPU time per request."
+    )
+    equal = finding_of(verdict("a", "b", "depends on connections", 0.9))
+    assert report_answer.best_sentence(equal) == (
+        "By CPU time per request, between a and b which is best depends on the number of connections."
+    )
+    assert report_answer.margin_sentence(equal) == ""
+
+
+def test_self_time_is_of_the_innermost_function() -> None:
+    lines = [
+        "server;main;serve 3\n",
+        "server;main;serve;tcp_ack.isra.0_[k] 5\n",
+        "server;start;serve 1\n",
+    ]
+    assert report_profiles.self_counts(lines) == {"serve": 4, "tcp_ack (kernel)": 5}
