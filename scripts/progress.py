@@ -9,6 +9,7 @@ import os
 import time
 from typing import Any
 
+import console
 from cells import Cell
 
 PLAN = "results/.progress/plan.json"
@@ -77,31 +78,40 @@ def join(parts: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
-def describe(record: dict[str, Any]) -> str:
+def describe(record: dict[str, Any]) -> list[str]:
+    """What came of a cell, and then what to know of it."""
     if record["status"] == "unavailable":
-        return f"unavailable: {record['reason']}"
-    text = f"{record['requests_per_second']:>9,.0f} requests/s"
+        return [f"unavailable: {record['reason']}"]
+    parts = [f"{record['requests_per_second']:>9,.0f} requests/s"]
     if record["server_cpu_ns_per_request"] is not None:
-        text += f", {record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each"
+        parts.append(f"{record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each")
     if record["unserved_connections"]:
-        text += f", {record['unserved_connections']} connections unserved"
+        parts.append(f"{record['unserved_connections']} connections unserved")
     if "disturbed" in record["flags"]:
-        text += f", disturbed in each of {record['attempts']} attempts"
+        parts.append(f"disturbed in each of {record['attempts']} attempts")
     elif record["attempts"] > 1:
-        text += f", attempt {record['attempts']}: disturbed before"
+        parts.append(f"attempt {record['attempts']}: disturbed before")
     if record["status"] != "ok":
-        text += f", {record['status']}: {', '.join(record['flags'])}"
-    return text
+        parts.append(f"{record['status']}: {', '.join(record['flags'])}")
+    return parts
+
+
+def line_of(cell: Cell, record: dict[str, Any], so_far: str) -> str:
+    """A cell's line; in a narrow terminal the short form, which begins with what is wrong, and is cut at the end."""
+    parts = describe(record)
+    line = f"{so_far}{cell.server:<23}{cell.connections:>5} connections, repeat {cell.repeat}: {', '.join(parts)}"
+    if len(line) > console.width():
+        line = f"{so_far}{cell.server} {cell.connections}: {', '.join(part.strip() for part in reversed(parts))}"
+    return console.painted(console.cut(line))
 
 
 def tell(cell: Cell, record: dict[str, Any]) -> None:
     """Print the line of a cell; without a plan (a script run by hand) without the time left."""
-    text = f"{cell.server:<23}{cell.connections:>5} connections, repeat {cell.repeat}: "
-    text += describe(record)
+    so_far = ""
     if os.path.exists(PLAN):
         with open(PLAN) as file:
             plan = json.load(file)
         done = count_one()
         left = format_duration(seconds_left(plan, done, time.time()))
-        text = f"[{done:>{len(str(plan['cells']))}}/{plan['cells']}, {left:>11} left] {text}"
-    print(text, flush=True)
+        so_far = f"[{done:>{len(str(plan['cells']))}}/{plan['cells']}, {left:>11} left] "
+    print(line_of(cell, record, so_far), flush=True)

@@ -1,14 +1,18 @@
 """What the tests share: where things are, a copy of the checkout to edit, and running the workflow in it."""
 
+import contextlib
 import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+OF_TERMINALS = {"COLUMNS", "LINES", "NO_COLOR", "TERM"}
 
 
 def copy_checkout(target: Path) -> Path:
@@ -71,3 +75,22 @@ def processes_mentioning(text: str) -> list[str]:
         if text in command:
             found.append(command)
     return found
+
+
+def run_in_terminal(command: list[str], cwd: Path, columns: int, **environment: str) -> str:
+    """What a command shows on a terminal of so many columns; it must end with status 0."""
+    inherited = {name: value for name, value in os.environ.items() if name not in OF_TERMINALS}
+    shown = b""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, columns))
+    with subprocess.Popen(
+        command, cwd=cwd, stdout=its, stderr=its, env={**inherited, "TERM": "xterm", **environment}
+    ) as process:
+        os.close(its)
+        with contextlib.suppress(OSError):  # EIO: nobody has it open any more
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    text = shown.decode().replace("\r\n", "\n")
+    assert process.returncode == 0, text
+    return text
