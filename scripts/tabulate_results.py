@@ -134,6 +134,17 @@ def tabulate(summary: pd.DataFrame, runs: int = 1) -> str:
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
+def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
+    """Raises ValueError or OSError, which name the file, if it is not a table with these columns and some rows."""
+    try:
+        table = pd.read_csv(path, usecols=columns)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; delete it and run again") from error
+    if table.empty:
+        raise ValueError(f"{path}: no rows; delete it and run again")
+    return table
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", help="results/cells.csv")
@@ -141,15 +152,12 @@ def main() -> int:
     parser.add_argument("output", help="the text to write")
     arguments = parser.parse_args()
     try:
-        cells = tables.read_cell_table(arguments.cells)
-        summary = pd.read_csv(arguments.summary)
-        if summary.empty:
-            raise ValueError(f"{arguments.summary}: no rows")
-        text = tabulate(summary, runs_of(cells, summary))
-    except (ValueError, KeyError, OSError) as error:
+        summary = read_rows(arguments.summary, tables.SUMMARY_COLUMNS)
+        cells = read_rows(arguments.cells, ["status", "machine", "sweep"])
+    except (ValueError, OSError) as error:
         print(f"tabulate_results: {error}", file=sys.stderr)
         return 1
-    Path(arguments.output).write_text(text)
+    Path(arguments.output).write_text(tabulate(summary, runs_of(cells, summary)))
     return 0
 
 
