@@ -55,18 +55,27 @@ def write_plan(cells: int, cell_s: float, other_s: float) -> None:
         pass
 
 
-def seconds_left(plan: dict[str, float], done: int, now_s: float) -> float:
-    """Expected seconds: the cells that are left at the pace so far, and what is not cells as planned."""
+def seconds_left(plan: dict[str, float], done: int, last_s: float, now_s: float) -> float:
+    """Expected seconds: the cells that are left at the pace so far, and what is not cells as planned, begun at last_s."""
     pace_s = (now_s - plan["started_s"]) / done if done >= 5 else plan["cell_s"]
-    return (plan["cells"] - done) * pace_s + plan["other_s"]
+    return (plan["cells"] - done) * pace_s + plan["other_s"] - (now_s - last_s)
 
 
-def count_one() -> int:
-    """Note that one more cell has ended; how many have since the run began."""
+def count_one() -> None:
+    """Note that one more cell has ended."""
     with open(LOG, "a") as log:
         log.write(".")
-        log.flush()
-        return log.tell()
+
+
+def so_far() -> str:
+    """How many cells have ended, and the time left; nothing without a plan (a script run by hand)."""
+    if not os.path.exists(PLAN):
+        return ""
+    with open(PLAN) as file:
+        plan = json.load(file)
+    log = os.stat(LOG)
+    left = format_duration(seconds_left(plan, log.st_size, log.st_mtime, time.time()))
+    return f"[{log.st_size:>{len(str(plan['cells']))}}/{plan['cells']}, {left:>11} left] "
 
 
 def count_of(number: int, noun: str) -> str:
@@ -96,22 +105,20 @@ def describe(record: dict[str, Any]) -> list[str]:
     return parts
 
 
-def line_of(cell: Cell, record: dict[str, Any], so_far: str) -> str:
-    """A cell's line; in a narrow terminal the short form, which begins with what is wrong, and is cut at the end."""
-    parts = describe(record)
-    line = f"{so_far}{cell.server:<23}{cell.connections:>5} connections, repeat {cell.repeat}: {', '.join(parts)}"
-    if len(line) > console.width():
-        line = f"{so_far}{cell.server} {cell.connections}: {', '.join(part.strip() for part in reversed(parts))}"
-    return console.painted(console.cut(line))
-
-
 def tell(cell: Cell, record: dict[str, Any]) -> None:
-    """Print the line of a cell; without a plan (a script run by hand) without the time left."""
-    so_far = ""
+    """Print the line of a cell that has ended.
+
+    In a narrow terminal the short form, which begins with what is wrong, and is cut at the end.
+    """
     if os.path.exists(PLAN):
-        with open(PLAN) as file:
-            plan = json.load(file)
-        done = count_one()
-        left = format_duration(seconds_left(plan, done, time.time()))
-        so_far = f"[{done:>{len(str(plan['cells']))}}/{plan['cells']}, {left:>11} left] "
-    print(line_of(cell, record, so_far), flush=True)
+        count_one()
+    begin, parts = so_far(), describe(record)
+    line = f"{begin}{cell.server:<23}{cell.connections:>5} connections, repeat {cell.repeat}: {', '.join(parts)}"
+    if len(line) > console.width():
+        parts = [part.strip() for part in reversed(parts)]
+        line = f"{begin}{cell.server} {cell.connections}: {', '.join(parts)}"
+    print(console.painted(console.cut(line)), flush=True)
+
+
+def tell_profile(server: str, connections: int, said: str) -> None:
+    print(f"{so_far()}{server:<23}{connections:>5} connections, profile: {said}", flush=True)

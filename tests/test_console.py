@@ -1,6 +1,7 @@
 """What terminals show: tables and lines no wider than they are, colours where they are wanted, and nothing by colour alone."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -213,8 +214,20 @@ def test_what_is_wrong_with_a_cell_is_colored(planned: Path) -> None:
 
 
 def test_time_left_is_by_the_pace_so_far_once_there_is_one() -> None:
-    plan = {"cells": 100, "cell_s": 3.0, "other_s": 20.0, "started_s": time.time()}
-    now = plan["started_s"] + 40
-    assert progress.seconds_left(plan, 4, now) == pytest.approx(96 * 3 + 20)
-    assert progress.seconds_left(plan, 10, now) == pytest.approx(90 * 4 + 20)
-    assert progress.seconds_left(plan, 100, now) == pytest.approx(20)
+    plan = {"cells": 100, "cell_s": 3.0, "other_s": 20.0, "started_s": 1000.0}
+    assert progress.seconds_left(plan, 4, 1040, 1040) == pytest.approx(96 * 3 + 20)
+    assert progress.seconds_left(plan, 10, 1040, 1040) == pytest.approx(90 * 4 + 20)
+    assert progress.seconds_left(plan, 100, 1040, 1040) == pytest.approx(20)
+    assert progress.seconds_left(plan, 100, 1040, 1045) == pytest.approx(15)
+
+
+def test_line_of_a_profile_says_what_is_left_after_the_cells(
+    planned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(progress.LOG).write_text("." * 276)
+    began = time.time() - 12
+    os.utime(progress.LOG, (began, began))
+    progress.tell_profile("server_epoll", 100, "1997 samples")
+    assert capsys.readouterr().out == (
+        "[276/276,        18 s left] server_epoll             100 connections, profile: 1997 samples\n"
+    )

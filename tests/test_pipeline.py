@@ -162,7 +162,7 @@ def table_order() -> list[str]:
 def test_console_tells_the_expected_time_and_the_time_left(smoke: tuple[Path, str]) -> None:
     assert "18 cells, 2 runs of the ceiling and 8 profiles to run, about " in smoke[1]
     assert "[20/20, " in smoke[1]
-    assert smoke[1].count(" left] ") == 20
+    assert smoke[1].count(" left] ") == 20 + smoke[1].count(" connections, profile: ") == 28
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
