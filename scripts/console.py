@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of a text: no wider than the terminal, and coloured where a colour says something."""
+"""What a terminal shows of a text: no more than there is room for, and coloured where a colour says something."""
 
 import os
 import re

@@ -267,7 +267,7 @@ def main() -> int:
     told = f"{seen['samples']} samples" if seen["status"] == "ok" else "no flamegraph"
     reason = f": {seen['reason']}" if seen["reason"] else ""
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the profile
-        progress.tell_profile(name, facts["connections"], told + reason)
+        progress.tell(name, facts["connections"], "profile", [told + reason])
     return 0
 
 

@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import console
-from cells import Cell
 
 PLAN = "results/.progress/plan.json"
 LOG = "results/.progress/log"
@@ -56,7 +55,7 @@ def write_plan(cells: int, cell_s: float, other_s: float) -> None:
 
 
 def seconds_left(plan: dict[str, float], done: int, last_s: float, now_s: float) -> float:
-    """Expected seconds: the cells that are left at the pace so far, and what is not cells as planned, begun at last_s."""
+    """Expected seconds: of cells at the pace so far, and of what is not cells, begun at last_s, as planned."""
     pace_s = (now_s - plan["started_s"]) / done if done >= 5 else plan["cell_s"]
     return (plan["cells"] - done) * pace_s + plan["other_s"] - (now_s - last_s)
 
@@ -105,20 +104,17 @@ def describe(record: dict[str, Any]) -> list[str]:
     return parts
 
 
-def tell(cell: Cell, record: dict[str, Any]) -> None:
-    """Print the line of a cell that has ended.
-
-    In a narrow terminal the short form, which begins with what is wrong, and is cut at the end.
-    """
-    if os.path.exists(PLAN):
-        count_one()
-    begin, parts = so_far(), describe(record)
-    line = f"{begin}{cell.server:<23}{cell.connections:>5} connections, repeat {cell.repeat}: {', '.join(parts)}"
+def tell(server: str, connections: int, what: str, parts: list[str]) -> None:
+    """Print a line; in a narrow terminal the short form, which begins with what is wrong, and is cut at the end."""
+    begin = so_far()
+    line = f"{begin}{server:<23}{connections:>5} connections, {what}: {', '.join(parts)}"
     if len(line) > console.width():
         parts = [part.strip() for part in reversed(parts)]
-        line = f"{begin}{cell.server} {cell.connections}: {', '.join(parts)}"
+        line = f"{begin}{server} {connections}: {', '.join(parts)}"
     print(console.painted(console.cut(line)), flush=True)
 
 
-def tell_profile(server: str, connections: int, said: str) -> None:
-    print(f"{so_far()}{server:<23}{connections:>5} connections, profile: {said}", flush=True)
+def tell_cell(server: str, connections: int, repeat: int, record: dict[str, Any]) -> None:
+    if os.path.exists(PLAN):
+        count_one()
+    tell(server, connections, f"repeat {repeat}", describe(record))

@@ -91,7 +91,7 @@ def _notes(summary: pd.DataFrame) -> list[str]:
 
 
 def aligned(table: pd.DataFrame) -> list[str]:
-    """The lines of a table as text: its header, a line under each column, and a line a row, the first column to the left.
+    """A table as lines: its header, what underlines each column, and a line a row, the first column to the left.
 
     Two spaces apart, which no cell has: the console finds columns and cells again by that.
     """
@@ -118,8 +118,12 @@ def tabulate(summary: pd.DataFrame, runs: int = 1) -> str:
     """The table as text and, below it, a line for each note; `runs`: how many runs of the workflow it is of."""
     main = summary[summary["machine"] == tables.main_machine(summary)]
     compared = main[~main["server"].map(is_control).astype(bool)]
-    rows = [_row(str(server), points) for server, points in compared.groupby("server", sort=False)]
-    lines = aligned(pd.DataFrame(rows, columns=COLUMNS).fillna(UNAVAILABLE))
+    empty = dict.fromkeys(COLUMNS, UNAVAILABLE)
+    rows = [
+        empty | _row(str(server), points)
+        for server, points in compared.groupby("server", sort=False)
+    ]
+    lines = aligned(pd.DataFrame(rows))
     notes = _notes(main)
     if runs > 1:
         notes.append(

@@ -1,4 +1,4 @@
-"""What terminals show: tables and lines no wider than they are, colours where they are wanted, and nothing by colour alone."""
+"""What terminals show: tables and lines no wider than they are, colours where wanted, and nothing by colour alone."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import progress
 import pytest
 import tables
 import tabulate_results
-from checkouts import ROOT, run_in_terminal
+from checkouts import ROOT, environment, run_in_terminal
 from test_tables import record, unavailable
 
 SHOW = ["-c", "import sys, console; print(console.fitted_table(sys.argv[1]))"]
@@ -56,11 +56,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def show(folder: Path, columns: int, path: str = "results/summary.txt", **environment: str) -> str:
+def show(folder: Path, columns: int, path: str = "results/summary.txt", **changes: str) -> str:
     command = [sys.executable, *SHOW, path]
-    return run_in_terminal(
-        command, folder, columns, PYTHONPATH=str(ROOT / "scripts"), **environment
-    )
+    changes["PYTHONPATH"] = str(ROOT / "scripts")
+    return run_in_terminal(command, folder, columns, **changes)
 
 
 def plain(text: str) -> str:
@@ -119,7 +118,7 @@ def test_colors_say_what_the_words_say_and_are_the_only_difference(folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("environment", "expected"),
+    ("changes", "expected"),
     [
         ({}, True),
         ({"NO_COLOR": ""}, True),
@@ -129,24 +128,24 @@ def test_colors_say_what_the_words_say_and_are_the_only_difference(folder: Path)
     ],
 )
 def test_colors_are_for_terminals_that_want_them(
-    environment: dict[str, str], expected: bool, folder: Path
+    changes: dict[str, str], expected: bool, folder: Path
 ) -> None:
-    assert ("\033" in show(folder, 100, **environment)) == expected
+    assert ("\033" in show(folder, 100, **changes)) == expected
 
 
 @pytest.mark.parametrize("path", TABLES)
-def test_what_goes_elsewhere_is_the_file_as_it_is(
-    path: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "scripts"))
-    command = [sys.executable, *SHOW, path]
-    run = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    assert run.stdout == (folder / path).read_text()
-    monkeypatch.setenv("COLUMNS", "60")
-    run = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    assert max(map(len, run.stdout.splitlines())) <= 60
-    assert "\033" not in run.stdout
+def test_what_goes_elsewhere_is_the_file_as_it_is(path: str, folder: Path) -> None:
+    def shown(**changes: str) -> str:
+        env = environment(PYTHONPATH=str(ROOT / "scripts"), **changes)
+        command = [sys.executable, *SHOW, path]
+        return subprocess.run(
+            command, cwd=folder, check=True, env=env, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    assert shown() == (folder / path).read_text()
+    narrow = shown(COLUMNS="60")
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert "\033" not in narrow
 
 
 def test_columns_of_the_environment_come_before_those_of_the_terminal(folder: Path) -> None:
@@ -167,16 +166,15 @@ def test_file_is_plain_text_wherever_it_is_made(folder: Path) -> None:
 
 LINE = """\
 import json, sys, progress
-from cells import Cell
-progress.tell(Cell(*json.loads(sys.argv[1])), json.loads(sys.argv[2]))
+progress.tell_cell(*json.loads(sys.argv[1]), json.loads(sys.argv[2]))
 """
 
 
-def tell(folder: Path, columns: int, record: dict[str, Any], **environment: str) -> str:
+def tell(folder: Path, columns: int, record: dict[str, Any], **changes: str) -> str:
     cell = (record["server"], record["connections"], record["repeat"])
     command = [sys.executable, "-c", LINE, json.dumps(cell), json.dumps(record)]
-    environment["PYTHONPATH"] = str(ROOT / "scripts")
-    return run_in_terminal(command, folder, columns, **environment)
+    changes["PYTHONPATH"] = str(ROOT / "scripts")
+    return run_in_terminal(command, folder, columns, **changes)
 
 
 @pytest.fixture
@@ -202,7 +200,7 @@ def test_line_of_a_cell_is_one_line_with_the_time_left_and_what_is_wrong(
     (line,) = plain(tell(planned, columns, {"reason": "no io_uring here", **one})).splitlines()
     assert len(line) <= columns
     assert line.startswith(f"[  1/276, 14 min 15 s left] {one['server']}")
-    for name, said in (("server", "999 conn"), ("server_errs", "invalid: errors")):
+    for name, said in (("server", "999 conn"), ("server_errs", "invalid: err")):
         assert (said in line) == (one["server"] == name)
 
 
@@ -227,7 +225,7 @@ def test_line_of_a_profile_says_what_is_left_after_the_cells(
     Path(progress.LOG).write_text("." * 276)
     began = time.time() - 12
     os.utime(progress.LOG, (began, began))
-    progress.tell_profile("server_epoll", 100, "1997 samples")
+    progress.tell("server_epoll", 100, "profile", ["1997 samples"])
     assert capsys.readouterr().out == (
         "[276/276,        18 s left] server_epoll             100 connections, profile: 1997 samples\n"
     )

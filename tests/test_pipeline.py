@@ -163,6 +163,9 @@ def test_console_tells_the_expected_time_and_the_time_left(smoke: tuple[Path, st
     assert "18 cells, 2 runs of the ceiling and 8 profiles to run, about " in smoke[1]
     assert "[20/20, " in smoke[1]
     assert smoke[1].count(" left] ") == 20 + smoke[1].count(" connections, profile: ") == 28
+    assert (
+        smoke[1].count(" connections, repeat 1: ") == 20
+    )  # in full: there is no terminal that is too narrow
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
@@ -236,9 +239,7 @@ control: null
 CELLS = "results/cells/server_epoll.csv"
 
 
-def start_sweep(
-    checkout: Path, overlay: str = SLOW, measured: int = 2
-) -> "subprocess.Popen[str]":
+def start_sweep(checkout: Path, overlay: str = SLOW, measured: int = 2) -> "subprocess.Popen[str]":
     """A sweep in a session of its own, as in a terminal, that has measured some cells and works on another."""
     (checkout / "slow.yaml").write_text(overlay)
     sweep = subprocess.Popen(

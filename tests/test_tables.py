@@ -205,7 +205,10 @@ def run_tabulate(folder: Path, cells: str, summary: str) -> subprocess.Completed
 
 def test_table_at_the_end_says_if_its_cells_are_of_several_runs(tmp_path: Path) -> None:
     later = {"sweep": "2026-01-02T00:00:00.000+00:00"}
-    uncounted = [{**unavailable(3), **later}, record(4, status="invalid", flags=["errors"], **later)]
+    uncounted = [
+        {**unavailable(3), **later},
+        record(4, status="invalid", flags=["errors"], **later),
+    ]
     for others, said in (([*uncounted], False), ([*uncounted, record(5, **later)], True)):
         cells = tables.cell_table([record(1), *others])
         summary = tables.summary_table(cells).to_csv(index=False)
