@@ -30,6 +30,7 @@ SERVERS = sorted(yaml.safe_load((ROOT / "config.yaml").read_text())["servers"])
 EVENT_DRIVEN = [name for name in SERVERS if name not in ("server", "server_thread")]
 FIGURES = ("throughput", "latency", "cpu")
 CONTROL = "server_poll_control"
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +367,7 @@ def test_faulty_servers_are_caught_and_the_others_results_stay(tmp_path: Path) -
     (checkout / "servers/server_cannot_start.c").write_text(CANNOT_START)
     (checkout / "overlay.yaml").write_text(
         f"servers: [server_epoll, {', '.join(names)}]\nconnections: [10]\nrepeats: 1\n"
-        "duration_s: 1\nwarmup_s: 0.3\ndisturbed_retries: 0\n"
+        "duration_s: 0.7\nwarmup_s: 0.2\ndisturbed_retries: 0\n"
     )
     pictures = [f"plots/{name}.png" for name in ("server_epoll", *names)]
     run = run_snakemake(checkout, "-j2", *pictures, "--configfile", "overlay.yaml")
