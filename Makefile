@@ -33,12 +33,11 @@ setup-dev:
 	@scripts/setup.sh dev
 
 # Those that measure come last and have the machine to themselves; those of the servers and the fuzzer run beside the rest.
-measuring := $(patsubst %,tests/test_%.py,cost disturbance external measure_cell pipeline profile sockets syscalls)
 test: lint  ## every check and test
 	@$(bin)/pytest tests/servers tests/fuzz & servers=$$!; \
-	$(bin)/pytest $(patsubst %,--ignore=%,tests/servers tests/fuzz $(measuring)); others=$$?; \
+	$(bin)/pytest --ignore=tests/servers --ignore=tests/fuzz -m 'not alone'; others=$$?; \
 	wait $$servers && exit $$others
-	$(bin)/pytest $(measuring)
+	$(bin)/pytest --ignore=tests/servers --ignore=tests/fuzz -m alone
 
 # All of it is in `make test` too. A longer run: make sanitize RUNS=10000000
 sanitize: setup-dev  ## the servers under sanitizers: a million inputs from a fuzzer, clients that misbehave

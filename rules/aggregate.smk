@@ -69,6 +69,7 @@ rule compare_servers:
 
 rule tabulate_results:
     input:
+        cells="results/cells.csv",
         summary="results/summary.csv",
         scripts=scripts("tabulate_results.py", "cells.py", "flags.py", "tables.py"),
     output:
@@ -76,4 +77,4 @@ rule tabulate_results:
     log:
         "results/logs/tabulate_results.log",
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.summary:q} {output:q} 2> {log:q}"
+        "{SHARED} python3 {input.scripts[0]:q} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}"

@@ -1,8 +1,10 @@
 # How a run begins and ends, and what the person at the terminal sees: the time it will take, a line a cell, the table.
 import json
+import shlex
 import shutil
 import time
 
+import console
 import machine_facts
 import progress
 import records
@@ -16,6 +18,7 @@ TOOLS = {
     "count_syscalls": ["wrk", "taskset", "setpriv"],
     "draw_flamegraph": ["flamegraph", "rsvg-convert"],
 }
+PAGE = "results/report.html"
 CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS}
 
 
@@ -70,8 +73,9 @@ def announce(jobs):
     counted = [(cells, "cell", ""), (ceilings, "run", " of the ceiling")]
     counted += [(costs, "run", " of the benchmark of cost"), (profiles, "profile", "")]
     parts = [f"{progress.count_of(number, noun)}{rest}" for number, noun, rest in counted if number]
+    left = progress.format_duration(cells_s + other_s)
     print(
-        f"{progress.join(parts)} to run, about {progress.format_duration(cells_s + other_s)}",
+        console.wrapped(f"{progress.join(parts)} to run, about {left}"),
         file=sys.stderr,
         flush=True,
     )
@@ -99,17 +103,31 @@ onstart:
     announce(jobs_to_run)
 
 
+def page_command():
+    """What makes the page of this result set."""
+    options = [arg for arg in sys.argv[1:] if arg not in workflow.dag_settings.targets]
+    if options == ["-j1"]:
+        return "make report"
+    return shlex.join(["snakemake", PAGE, *options])
+
+
+def where_to_look(outputs):
+    made = "" if PAGE in outputs else f", made by: {page_command()}"
+    return (
+        f"Open first: {PAGE}{made}\n"
+        "Pictures: plots/. Tables: results/cells.csv, results/summary.csv; docs/results.md explains them."
+    )
+
+
 onsuccess:
-    rules_of_run = {job.rule.name for job in workflow.dag.jobs}
-    if "compare_cost" in rules_of_run:
-        table = Path("results/cost.txt").read_text()
-        print(f"\n{table}", end="")
+    outputs_of_run = {str(path) for job in workflow.dag.jobs for path in job.output}
+    if "results/cost.txt" in outputs_of_run:
+        print(f"\n{console.fitted_table('results/cost.txt')}\n")
         print(
-            "Table: results/cost.csv; docs/results.md explains it. Picture: plots/cost.png, if asked for."
+            console.wrapped(
+                "Table: results/cost.csv; docs/results.md explains it. Picture: plots/cost.png, if asked for."
+            )
         )
-    if "tabulate_results" in rules_of_run:
-        table = Path("results/summary.txt").read_text()
-        print(f"\n{table}", end="")
-        print(
-            "Pictures: plots/. Tables: results/cells.csv, results/summary.csv; docs/results.md explains them."
-        )
+    if "results/summary.txt" in outputs_of_run:
+        print(f"\n{console.fitted_table('results/summary.txt')}\n")
+        print(console.wrapped(where_to_look(outputs_of_run)))

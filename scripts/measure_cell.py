@@ -325,7 +325,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the measurement
-        progress.tell(cell, record)
+        progress.tell_cell(*cell, record)
     return 0
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import load
 import machine
 import profile_gates
+import progress
 import records
 import runs
 import server_process
@@ -265,7 +266,8 @@ def main() -> int:
     records.write_text(arguments.facts, json.dumps({**facts, **seen}, indent=2) + "\n")
     told = f"{seen['samples']} samples" if seen["status"] == "ok" else "no flamegraph"
     reason = f": {seen['reason']}" if seen["reason"] else ""
-    print(f"{name:<23}{facts['connections']:>5} connections, profile: {told}{reason}", flush=True)
+    with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the profile
+        progress.tell(name, facts["connections"], "profile", [told + reason])
     return 0
 
 

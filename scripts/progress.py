@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any
 
-from cells import Cell
+import console
 
 PLAN = "results/.progress/plan.json"
 LOG = "results/.progress/log"
@@ -54,18 +54,27 @@ def write_plan(cells: int, cell_s: float, other_s: float) -> None:
         pass
 
 
-def seconds_left(plan: dict[str, float], done: int, now_s: float) -> float:
-    """Expected seconds: the cells that are left at the pace so far, and what is not cells as planned."""
+def seconds_left(plan: dict[str, float], done: int, last_s: float, now_s: float) -> float:
+    """Expected seconds: of cells at the pace so far, and of what is not cells, begun at last_s, as planned."""
     pace_s = (now_s - plan["started_s"]) / done if done >= 5 else plan["cell_s"]
-    return (plan["cells"] - done) * pace_s + plan["other_s"]
+    return (plan["cells"] - done) * pace_s + plan["other_s"] - (now_s - last_s)
 
 
-def count_one() -> int:
-    """Note that one more cell has ended; how many have since the run began."""
+def count_one() -> None:
+    """Note that one more cell has ended."""
     with open(LOG, "a") as log:
         log.write(".")
-        log.flush()
-        return log.tell()
+
+
+def so_far() -> str:
+    """How many cells have ended, and the time left; nothing without a plan (a script run by hand)."""
+    if not os.path.exists(PLAN):
+        return ""
+    with open(PLAN) as file:
+        plan = json.load(file)
+    log = os.stat(LOG)
+    left = format_duration(seconds_left(plan, log.st_size, log.st_mtime, time.time()))
+    return f"[{log.st_size:>{len(str(plan['cells']))}}/{plan['cells']}, {left:>11} left] "
 
 
 def count_of(number: int, noun: str) -> str:
@@ -77,31 +86,35 @@ def join(parts: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
-def describe(record: dict[str, Any]) -> str:
+def describe(record: dict[str, Any]) -> list[str]:
+    """What came of a cell, and then what to know of it."""
     if record["status"] == "unavailable":
-        return f"unavailable: {record['reason']}"
-    text = f"{record['requests_per_second']:>9,.0f} requests/s"
+        return [f"unavailable: {record['reason']}"]
+    parts = [f"{record['requests_per_second']:>9,.0f} requests/s"]
     if record["server_cpu_ns_per_request"] is not None:
-        text += f", {record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each"
+        parts.append(f"{record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each")
     if record["unserved_connections"]:
-        text += f", {record['unserved_connections']} connections unserved"
+        parts.append(f"{record['unserved_connections']} connections unserved")
     if "disturbed" in record["flags"]:
-        text += f", disturbed in each of {record['attempts']} attempts"
+        parts.append(f"disturbed in each of {record['attempts']} attempts")
     elif record["attempts"] > 1:
-        text += f", attempt {record['attempts']}: disturbed before"
+        parts.append(f"attempt {record['attempts']}: disturbed before")
     if record["status"] != "ok":
-        text += f", {record['status']}: {', '.join(record['flags'])}"
-    return text
+        parts.append(f"{record['status']}: {', '.join(record['flags'])}")
+    return parts
 
 
-def tell(cell: Cell, record: dict[str, Any]) -> None:
-    """Print the line of a cell; without a plan (a script run by hand) without the time left."""
-    text = f"{cell.server:<23}{cell.connections:>5} connections, repeat {cell.repeat}: "
-    text += describe(record)
+def tell(server: str, connections: int, what: str, parts: list[str]) -> None:
+    """Print a line; in a narrow terminal the short form, which begins with what is wrong, and is cut at the end."""
+    begin = so_far()
+    line = f"{begin}{server:<23}{connections:>5} connections, {what}: {', '.join(parts)}"
+    if len(line) > console.width():
+        parts = [part.strip() for part in reversed(parts)]
+        line = f"{begin}{server} {connections}: {', '.join(parts)}"
+    print(console.painted(console.cut(line)), flush=True)
+
+
+def tell_cell(server: str, connections: int, repeat: int, record: dict[str, Any]) -> None:
     if os.path.exists(PLAN):
-        with open(PLAN) as file:
-            plan = json.load(file)
-        done = count_one()
-        left = format_duration(seconds_left(plan, done, time.time()))
-        text = f"[{done:>{len(str(plan['cells']))}}/{plan['cells']}, {left:>11} left] {text}"
-    print(text, flush=True)
+        count_one()
+    tell(server, connections, f"repeat {repeat}", describe(record))

@@ -11,6 +11,8 @@ import pandas as pd
 import tables
 from cells import is_control
 
+COLUMNS = ["server", "requests/s", "95 % interval", "at connections"]
+COLUMNS += ["p99 µs", "CPU µs/request", "limited by", "unserved"]
 UNAVAILABLE = "-"
 LIMITED_BY = {
     "server-bound": "server",
@@ -52,7 +54,8 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
         f"{row.unserved_connections:,.0f} of {row.connections:,}" for row in last.itertuples()
     )
     if best is None:
-        return {"server": server}
+        some_ran = points["repeats_invalid"].sum() > 0
+        return {"server": server, "requests/s": "no valid run" if some_ran else "unavailable"}
     low, high = best["requests_per_second_low"], best["requests_per_second_high"]
     return {
         "server": server,
@@ -69,8 +72,8 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
 def _notes(summary: pd.DataFrame) -> list[str]:
     """A line for each thing that a reader of the table must know, with how many points it concerns."""
     notes = [
-        "Each server at its highest throughput, with its interval over repeats; ≥: wrk was the limit, the server",
-        "could do more; unserved: connections that never got a response, at the largest number of connections.",
+        "Each server at its highest throughput, with its interval over repeats; ≥: wrk was the limit, the server"
+        " could do more; unserved: connections that never got a response, at the largest number of connections.",
         "wrk's loop is closed, so p99 is no response time of users who come whether or not the server is ready.",
     ]
     raised = summary["flags"].fillna("").str.split(";")
@@ -88,7 +91,10 @@ def _notes(summary: pd.DataFrame) -> list[str]:
 
 
 def aligned(table: pd.DataFrame) -> list[str]:
-    """The lines of a table as text: its header, a rule, and a line a row, the first column to the left."""
+    """A table as lines: its header, what underlines each column, and a line a row, the first column to the left.
+
+    Two spaces apart, which no cell has: the console finds columns and cells again by that.
+    """
     widths = [max(len(str(value)) for value in [name, *table[name]]) for name in table.columns]
     lines = []
     for cells in [list(table.columns), *table.itertuples(index=False)]:
@@ -98,16 +104,32 @@ def aligned(table: pd.DataFrame) -> list[str]:
             f"  {cell.rjust(width)}" for cell, width in zip(others, widths[1:], strict=True)
         )
         lines.append(line)
-    lines.insert(1, "-" * len(lines[0]))
+    lines.insert(1, "  ".join("-" * width for width in widths))
     return lines
 
 
-def tabulate(summary: pd.DataFrame) -> str:
+def runs_of(cells: pd.DataFrame, summary: pd.DataFrame) -> int:
+    """How many runs of the workflow measured the cells that the table rests on."""
+    valid = cells[(cells["status"] == "ok") & (cells["machine"] == tables.main_machine(summary))]
+    return int(valid["sweep"].nunique())
+
+
+def tabulate(summary: pd.DataFrame, runs: int = 1) -> str:
+    """The table as text and, below it, a line for each note; `runs`: how many runs of the workflow it is of."""
     main = summary[summary["machine"] == tables.main_machine(summary)]
     compared = main[~main["server"].map(is_control).astype(bool)]
-    rows = [_row(str(server), points) for server, points in compared.groupby("server", sort=False)]
-    lines = aligned(pd.DataFrame(rows).fillna(UNAVAILABLE))
+    empty = dict.fromkeys(COLUMNS, UNAVAILABLE)
+    rows = [
+        empty | _row(str(server), points)
+        for server, points in compared.groupby("server", sort=False)
+    ]
+    lines = aligned(pd.DataFrame(rows))
     notes = _notes(main)
+    if runs > 1:
+        notes.append(
+            f"Cells are of {runs} runs of the workflow, between which the machine may have changed: verdicts compare"
+            " only those of the same run. To measure all in one, delete results/cells and run again."
+        )
     if len(main) < len(summary):
         notes.append(
             f"{len(summary) - len(main)} points are of other machines than {main['machine'].iloc[0]} "
@@ -116,12 +138,30 @@ def tabulate(summary: pd.DataFrame) -> str:
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
+def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
+    """Raises ValueError or OSError, which name the file, if it is not a table with these columns and some rows."""
+    try:
+        table = pd.read_csv(path, usecols=columns)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; delete it and run again") from error
+    if table.empty:
+        raise ValueError(f"{path}: no rows; delete it and run again")
+    return table
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cells", help="results/cells.csv")
     parser.add_argument("summary", help="results/summary.csv")
     parser.add_argument("output", help="the text to write")
     arguments = parser.parse_args()
-    Path(arguments.output).write_text(tabulate(pd.read_csv(arguments.summary)))
+    try:
+        summary = read_rows(arguments.summary, tables.SUMMARY_COLUMNS)
+        cells = read_rows(arguments.cells, ["status", "machine", "sweep"])
+    except (ValueError, OSError) as error:
+        print(f"tabulate_results: {error}", file=sys.stderr)
+        return 1
+    Path(arguments.output).write_text(tabulate(summary, runs_of(cells, summary)))
     return 0
 
 

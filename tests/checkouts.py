@@ -1,14 +1,24 @@
 """What the tests share: where things are, a copy of the checkout to edit, and running the workflow in it."""
 
+import contextlib
 import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """That of this process, but for what it says of its terminal."""
+    of_terminals = {"COLUMNS", "LINES", "NO_COLOR", "TERM"}
+    kept = {name: value for name, value in os.environ.items() if name not in of_terminals}
+    return {**kept, **changes}
 
 
 def copy_checkout(target: Path) -> Path:
@@ -39,7 +49,7 @@ def run_snakemake(
         stderr=subprocess.STDOUT,
         text=True,
         timeout=timeout_s,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env=environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
     )
 
 
@@ -71,3 +81,20 @@ def processes_mentioning(text: str) -> list[str]:
         if text in command:
             found.append(command)
     return found
+
+
+def run_in_terminal(command: list[str], cwd: Path, columns: int, **changes: str) -> str:
+    """What a command shows on a terminal of so many columns; it must end with status 0."""
+    shown = b""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, columns))
+    env = environment(TERM="xterm") | changes
+    with subprocess.Popen(command, cwd=cwd, stdout=its, stderr=its, env=env) as process:
+        os.close(its)
+        with contextlib.suppress(OSError):  # EIO: nobody has it open any more
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    text = shown.decode().replace("\r\n", "\n")
+    assert process.returncode == 0, text
+    return text

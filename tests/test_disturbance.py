@@ -11,6 +11,8 @@ import machine
 import pytest
 from disturbance import CpuTime, Reading, between, parse_cpu_time, parse_pressure_s
 
+pytestmark = pytest.mark.alone
+
 STAT = """\
 cpu  1000 0 2000 137615 388 0 35 16 0 0
 cpu0 462 0 602 71000 100 0 8 5 0 0

@@ -306,6 +306,7 @@ def test_yardstick_serves_writes_to_its_scratch_directory_alone_and_stops(
             assert time.monotonic() - started_s < server_process.STOP_TIMEOUT_S
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", YARDSTICKS)
 def test_yardstick_has_one_worker_and_a_cell_that_counts(name: str, tmp_path: Path) -> None:
     binary = prepare(tmp_path, name, CONFIG["external"][name])
@@ -341,6 +342,7 @@ def test_examples_of_the_docs_are_found() -> None:
     assert set(EXAMPLES) == {"python_asyncio", "node", "mine"}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("name", ["python_asyncio", "node"])
 def test_example_of_the_docs_has_a_cell_that_counts(name: str, host: str, tmp_path: Path) -> None:
@@ -430,6 +432,7 @@ def jobs_of(server: str, jobs: set[tuple[str, ...]]) -> set[str]:
     return {job[0] for job in jobs if server in job}
 
 
+@pytest.mark.alone
 def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "check out")
     (checkout / "mine").mkdir()

@@ -70,6 +70,7 @@ def record(server_epoll: str, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return dict(json.loads(output.read_text()))
 
 
+@pytest.mark.alone
 def test_record_of_a_good_run_is_whole(record: dict[str, Any]) -> None:
     assert record["status"] == "ok"
     assert set(record["flags"]) <= OF_THE_MACHINE
@@ -88,6 +89,7 @@ def test_record_of_a_good_run_is_whole(record: dict[str, Any]) -> None:
     assert record["server_memory_peak_kib"] > 100
 
 
+@pytest.mark.alone
 def test_server_counts_what_wrk_counts(record: dict[str, Any]) -> None:
     (counts,) = record["server_counts"]
     answered = (
@@ -98,12 +100,14 @@ def test_server_counts_what_wrk_counts(record: dict[str, Any]) -> None:
     assert counts["accepted"] == 2 * 1 + 2 * (1 + 4)
 
 
+@pytest.mark.alone
 def test_kernel_and_server_count_the_timed_run_alone_and_agree(record: dict[str, Any]) -> None:
     assert record["kernel_connections"] == record["server_accepted"] == 1 + 4
     assert record["kernel_responses"] == record["server_requests"]
     assert 0 <= record["kernel_responses"] - record["requests"] <= 4
 
 
+@pytest.mark.alone
 def test_server_and_load_run_on_different_cpus(record: dict[str, Any]) -> None:
     if record["cpus_shared"]:
         assert "shared_cpus" in record["flags"]
@@ -111,6 +115,7 @@ def test_server_and_load_run_on_different_cpus(record: dict[str, Any]) -> None:
         assert not set(record["server_cpus"]) & set(record["load_cpus"])
 
 
+@pytest.mark.alone
 def test_fraction_of_a_second_is_kept(server_epoll: str, tmp_path: Path) -> None:
     run = measure(server_epoll, tmp_path / "record.json", "--duration-s", "0.6", "--warmup-s", "0")
     assert run.returncode == 0, run.stderr
@@ -119,6 +124,7 @@ def test_fraction_of_a_second_is_kept(server_epoll: str, tmp_path: Path) -> None
     assert record["warmup_requests"] == 0
 
 
+@pytest.mark.alone
 def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +152,7 @@ def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
     assert left == [0]
 
 
+@pytest.mark.alone
 def test_connections_that_a_server_keeps_are_counted(tmp_path: Path) -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
         port = listener.getsockname()[1]
@@ -233,6 +240,7 @@ def compile_faulty(name: str, folder: Path) -> str:
     return str(binary)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", FAULTY)
 def test_fault_under_load_raises_its_flag_and_no_other(name: str, tmp_path: Path) -> None:
     run = measure(compile_faulty(name, tmp_path), tmp_path / "record.json")
@@ -264,6 +272,7 @@ def test_server_that_ends_or_hangs_in_the_run_gives_one_line(
     assert not (tmp_path / "record.json").exists()
 
 
+@pytest.mark.alone
 def test_wrong_answers_are_seen_without_a_warm_up_too(tmp_path: Path) -> None:
     binary = compile_faulty("wrong_body", tmp_path)
     run = measure(binary, tmp_path / "record.json", "--warmup-s", "0", "--duration-s", "0.3")
@@ -273,6 +282,7 @@ def test_wrong_answers_are_seen_without_a_warm_up_too(tmp_path: Path) -> None:
     assert "wrong_responses" in record["flags"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("warmup_s", ["0", "0.2"])
 def test_server_that_announces_to_close_is_measured_and_what_is_not_known_is_empty(
     warmup_s: str, tmp_path: Path
@@ -295,6 +305,7 @@ def test_server_that_announces_to_close_is_measured_and_what_is_not_known_is_emp
     assert counts["accepted"] >= counts["requests"] >= record["requests"] + 2 * 2
 
 
+@pytest.mark.alone
 def test_short_answers_are_seen_by_their_bytes(server_epoll: str, tmp_path: Path) -> None:
     run = measure(server_epoll, tmp_path / "record.json", "--duration-s", "0.3")
     assert run.returncode == 0, run.stderr
@@ -303,6 +314,7 @@ def test_short_answers_are_seen_by_their_bytes(server_epoll: str, tmp_path: Path
     assert flags.has_wrong_size({**record, "response": record["response"] + "."})
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["server_epoll", "server_thread"])
 @pytest.mark.parametrize("side", ["load", "server"])
 def test_foreign_loop_makes_a_cell_disturbed_and_every_attempt_is_kept(
@@ -376,6 +388,7 @@ def test_killed_measurement_leaves_nothing(
     assert not (tmp_path / "record.json").exists()
 
 
+@pytest.mark.alone
 def test_balance_over_workers_is_of_their_own_counts(tmp_path: Path) -> None:
     """One connection is one worker's; the other has at most the requests that check the answer."""
     binary = compile_server("server_epoll_multitask", tmp_path)

@@ -9,6 +9,8 @@ import pytest
 import sockets
 from sockets import Closed, ClosedConnections, fairness_jain, parse_bytes_sent, parse_closed
 
+pytestmark = pytest.mark.alone
+
 
 def test_fairness() -> None:
     assert fairness_jain([5, 5, 5, 5]) == 1

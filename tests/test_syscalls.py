@@ -184,6 +184,7 @@ def epoll(perf: None, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     return count(compile_server("server_epoll", folder), folder)
 
 
+@pytest.mark.alone
 def test_epoll_receives_and_sends_once_a_request(epoll: Rows) -> None:
     calls = calls_of(epoll)
     assert calls["recvfrom"] == pytest.approx(1, abs=0.05)
@@ -192,6 +193,7 @@ def test_epoll_receives_and_sends_once_a_request(epoll: Rows) -> None:
     assert calls["other"] < 0.01
 
 
+@pytest.mark.alone
 def test_counts_of_a_real_run_agree_with_each_other(epoll: Rows) -> None:
     counts = {(row["kind"], row["name"]): int(row["count"]) for row in epoll}
     calls = {name: number for (kind, name), number in counts.items() if kind == "system_call"}
@@ -206,6 +208,7 @@ def test_counts_of_a_real_run_agree_with_each_other(epoll: Rows) -> None:
             assert float(row["per_request"]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.alone
 def test_uring_needs_less_than_half_of_epolls_calls(epoll: Rows, tmp_path: Path) -> None:
     rows = count(compile_server("server_uring", tmp_path), tmp_path)
     if rows[0]["status"] == "unavailable":
@@ -215,6 +218,7 @@ def test_uring_needs_less_than_half_of_epolls_calls(epoll: Rows, tmp_path: Path)
     assert calls["io_uring_enter"] == pytest.approx(calls["all"], abs=0.02)
 
 
+@pytest.mark.alone
 def test_calls_of_threads_and_processes_that_the_server_starts_are_counted(
     perf: None, tmp_path: Path
 ) -> None:

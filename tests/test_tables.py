@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import records
 import tables
 import tabulate_results
+from checkouts import ROOT
 from flags import FLAGS, Flag, flags_of
 from scipy import stats
 
@@ -187,9 +190,40 @@ def test_table_at_the_end_shows_each_server_at_its_best() -> None:
     assert first.split()[:3] == ["server_epoll", "50", "-"]
     assert first.split()[3] == "1"
     assert first.endswith("9 of 20")
-    assert set(second.split()) == {"server_uring", "-"}
+    assert set(second.split()) == {"server_uring", "unavailable", "-"}
     assert len({len(header), len(rule), len(first), len(second)}) == 1
     assert any("unavailable" in note and "server_uring" in note for note in notes)
+
+
+def run_tabulate(folder: Path, cells: str, summary: str) -> subprocess.CompletedProcess[str]:
+    (folder / "cells.csv").write_text(cells)
+    (folder / "summary.csv").write_text(summary)
+    command = [sys.executable, str(ROOT / "scripts/tabulate_results.py")]
+    command += ["cells.csv", "summary.csv", "summary.txt"]
+    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+
+
+def test_table_at_the_end_says_if_its_cells_are_of_several_runs(tmp_path: Path) -> None:
+    later = {"sweep": "2026-01-02T00:00:00.000+00:00"}
+    uncounted = [
+        {**unavailable(3), **later},
+        record(4, status="invalid", flags=["errors"], **later),
+    ]
+    for others, said in (([*uncounted], False), ([*uncounted, record(5, **later)], True)):
+        cells = tables.cell_table([record(1), *others])
+        summary = tables.summary_table(cells).to_csv(index=False)
+        run = run_tabulate(tmp_path, cells.to_csv(index=False), summary)
+        assert run.returncode == 0, run.stderr
+        assert ("of 2 runs of the workflow" in (tmp_path / "summary.txt").read_text()) == said
+
+
+@pytest.mark.parametrize("text", ["", ",".join(tables.SUMMARY_COLUMNS) + "\n", "a,b\n1,2\n"])
+def test_table_that_cannot_be_shown_is_one_line(text: str, tmp_path: Path) -> None:
+    run = run_tabulate(tmp_path, ",".join(tables.CELL_COLUMNS) + "\n", text)
+    assert run.returncode == 1
+    assert run.stderr.startswith("tabulate_results: summary.csv: ")
+    assert len(run.stderr.splitlines()) == 1
+    assert not (tmp_path / "summary.txt").exists()
 
 
 # A cell of a server that closes after each response: how many were established when the kernel was asked says nothing.

@@ -13,7 +13,7 @@ NOT_APPLIED = {
     "Shell command directly uses variable SHARED": "how a job runs, not what it computes: no parameter",
 }
 # What no result depends on need not make results stale.
-FOR_PEOPLE_ONLY = {"progress.py"}
+FOR_PEOPLE_ONLY = {"console.py", "progress.py"}
 
 SCRIPT_LISTS = [
     re.findall(r'"([^"]+)"', call)

@@ -9,7 +9,7 @@ static const char error[] = "HTTP/1.1 500 Oh No\r\nContent-Length: 0\r\n\r\n";
 static const char wrong[] =
     "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\n"
     "Hello, Wurld!";
-static const double fault_after_s = 0.8; /* of the first request: in the middle of the timed run */
+static const double fault_after_s = 0.6; /* of the first request: in the middle of the timed run */
 
 static const char *fault;
 static atomic_uint requests;

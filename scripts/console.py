@@ -1,0 +1,85 @@
+"""What a terminal shows of a text: no more than there is room for, and coloured where a colour says something."""
+
+import os
+import re
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+# Columns that a narrow terminal goes without, the least important first.
+LESS_IMPORTANT = {
+    "results/summary.txt": [
+        "p99 µs",
+        "at connections",
+        "95 % interval",
+        "CPU µs/request",
+        "limited by",
+    ],
+    "results/cost.txt": ["pairs", "CPU ns/request", "95 % interval", "status"],
+}
+# The hues of the pictures. A cell of a table is two spaces away from the one before; the first, a name, has no colour.
+CELL = r"(?<=  )(?:{})(?=  |$)"
+COLORS = {
+    31: CELL.format("starving|invalid|no valid run|[1-9][0-9,]* of [0-9,]+"),
+    32: CELL.format("server"),
+    33: CELL.format("wrk|≥ [0-9,]+|other_workload"),
+    35: CELL.format("shared CPUs"),
+    36: CELL.format("round trip"),
+    90: CELL.format("disturbance|disturbed|unavailable"),
+}
+COLORS_OF_SENTENCES = {
+    31: r"[0-9]+ connections unserved|invalid, not counted|invalid: [a-z_]+(?:, [a-z_]+)*(?=,|$)",
+    90: r"disturbed in each of [0-9]+ attempts|unavailable: .*",
+}
+
+
+def width() -> int:
+    """By COLUMNS, else the terminal's; without bound where the output goes elsewhere."""
+    return shutil.get_terminal_size(fallback=(sys.maxsize, 0)).columns
+
+
+def has_color() -> bool:
+    """On a terminal that can, if nobody objects (https://no-color.org)."""
+    return sys.stdout.isatty() and os.getenv("TERM") != "dumb" and not os.getenv("NO_COLOR")
+
+
+def painted(text: str) -> str:
+    """With colours, if they are wanted: of what the words say too."""
+    if has_color():
+        for code, pattern in [*COLORS.items(), *COLORS_OF_SENTENCES.items()]:
+            text = re.sub(pattern, rf"\033[{code}m\g<0>\033[0m", text, flags=re.MULTILINE)
+    return text
+
+
+def wrapped(text: str) -> str:
+    """Lines broken between words."""
+    return "\n".join(textwrap.fill(line, width()) for line in text.splitlines())
+
+
+def cut(line: str) -> str:
+    return line if len(line) <= width() else line[: width() - 1] + "…"
+
+
+def fitted_table(path: str) -> str:
+    """A table and its notes from a file, the table with as many columns as the terminal has room for.
+
+    Its second line underlines the columns, each of which ends where its line does.
+    """
+    table, _, notes = Path(path).read_text().partition("\n\n")
+    header, rule, *_ = lines = table.splitlines()
+    ends = [line.end() for line in re.finditer("-+", rule)]
+    columns = {
+        header[start:end].strip(): slice(start, end)
+        for start, end in zip([0, *ends], ends, strict=False)
+    }
+    left_out = []
+    for name in LESS_IMPORTANT[path]:
+        if sum(column.stop - column.start for column in columns.values()) <= width():
+            break
+        del columns[name]
+        left_out.append(name)
+    lines = ["".join(line[column] for column in columns.values()) for line in lines]
+    if left_out:
+        notes = f"Left out, for want of width: {', '.join(left_out)}. They are in {path}.\n{notes}"
+    return painted("\n".join([*lines, "", wrapped(notes)]))

@@ -1,0 +1,231 @@
+"""What terminals show: tables and lines no wider than they are, colours where wanted, and nothing by colour alone."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import console
+import progress
+import pytest
+import tables
+import tabulate_results
+from checkouts import ROOT, environment, run_in_terminal
+from test_tables import record, unavailable
+
+SHOW = ["-c", "import sys, console; print(console.fitted_table(sys.argv[1]))"]
+TABLES = sorted(console.LESS_IMPORTANT)
+COST = """\
+server                  connections  CPU ns/request  ratio  95 % interval  pairs    status
+----------------------  -----------  --------------  -----  -------------  -----  --------
+server_uring_multitask           64           3,020  0.973    0.940–1.002     15        ok
+ceiling                          64           3,103  1.000              -     15        ok
+server                           64           9,103      -              -      0  starving
+
+CPU time per request on one CPU.
+"""
+
+
+def point(server: str, **changes: Any) -> dict[str, Any]:
+    busy = {"server_cpu_share": 0.5, "server_busiest_thread_share": 0.5}
+    return {**record(connections=1000), "server": server, **busy, **changes}
+
+
+RECORDS = [
+    point("server", unserved_connections=999, server_cpu_share=0.99),
+    point("server_uring_multitask", server_cpu_share=0.99, requests=3_000_000),
+    point("server_epoll", client_cpu_share=0.99, requests=2_000_000),
+    point("server_poll"),
+    point("server_select", flags=["disturbed"]),
+    point("server_errs", status="invalid", flags=["errors"], errors=1),
+    {**unavailable(), "server": "server_absent"},
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the tables of a finished sweep."""
+    summary = tables.summary_table(tables.cell_table(RECORDS))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/summary.txt").write_text(tabulate_results.tabulate(summary))
+    (tmp_path / "results/cost.txt").write_text(COST)
+    return tmp_path
+
+
+def show(folder: Path, columns: int, path: str = "results/summary.txt", **changes: str) -> str:
+    command = [sys.executable, *SHOW, path]
+    changes["PYTHONPATH"] = str(ROOT / "scripts")
+    return run_in_terminal(command, folder, columns, **changes)
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\033\[\d+m", "", text)
+
+
+def cells_of(text: str) -> list[list[str]]:
+    return [re.split(r"  +", line) for line in plain(text).partition("\n\n")[0].splitlines()]
+
+
+@pytest.mark.parametrize("path", TABLES)
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_table_is_no_wider_than_the_terminal_and_says_what_it_left_out(
+    columns: int, path: str, folder: Path
+) -> None:
+    shown = plain(show(folder, columns, path))
+    assert max(map(len, shown.splitlines())) <= columns
+    whole = cells_of((folder / path).read_text())
+    # By name, since the order stays and each figure must be below its own heading.
+    kept = [whole[0].index(name) for name in cells_of(shown)[0]]
+    assert cells_of(shown) == [[row[column] for column in kept] for row in whole]
+    dropped = [name for name in console.LESS_IMPORTANT[path] if name not in cells_of(shown)[0]]
+    assert len(kept) + len(dropped) == len(whole[0])
+    said = f"Left out, for want of width: {', '.join(dropped)}. They are in {path}."
+    assert (said in shown.replace("\n", " ")) == bool(dropped)
+    assert bool(dropped) == (max(map(len, (folder / path).read_text().splitlines()[:3])) > columns)
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_server_and_result_are_kept_in_the_narrowest_terminal(path: str, folder: Path) -> None:
+    names = cells_of(show(folder, 10, path))[0]
+    assert names in (["server", "requests/s", "unserved"], ["server", "connections", "ratio"])
+
+
+COLORED = {
+    "999 of 1,000": 31,
+    "no valid run": 31,
+    "starving": 31,
+    "server": 32,
+    "wrk": 33,
+    "≥ 1,000,000": 33,
+    "round trip": 36,
+    "disturbance": 90,
+    "unavailable": 90,
+}
+
+
+def test_colors_say_what_the_words_say_and_are_the_only_difference(folder: Path) -> None:
+    colored, without = show(folder, 200), show(folder, 200, NO_COLOR="1")
+    table = colored.partition("\n\n")[0]
+    found = {text: int(code) for code, text in re.findall(r"\033\[(\d+)m([^\033]*)\033\[0m", table)}
+    assert found == COLORED
+    assert not re.search(r"^\033", colored, re.MULTILINE), "the name of a server is coloured"
+    assert plain(colored) == without
+    assert "0 of 1,000" in without
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"NO_COLOR": ""}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": "0"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_colors_are_for_terminals_that_want_them(
+    changes: dict[str, str], expected: bool, folder: Path
+) -> None:
+    assert ("\033" in show(folder, 100, **changes)) == expected
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_what_goes_elsewhere_is_the_file_as_it_is(path: str, folder: Path) -> None:
+    def shown(**changes: str) -> str:
+        env = environment(PYTHONPATH=str(ROOT / "scripts"), **changes)
+        command = [sys.executable, *SHOW, path]
+        return subprocess.run(
+            command, cwd=folder, check=True, env=env, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    assert shown() == (folder / path).read_text()
+    narrow = shown(COLUMNS="60")
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert "\033" not in narrow
+
+
+def test_columns_of_the_environment_come_before_those_of_the_terminal(folder: Path) -> None:
+    assert show(folder, 200, COLUMNS="60") == show(folder, 60)
+
+
+def test_file_is_plain_text_wherever_it_is_made(folder: Path) -> None:
+    cells = tables.cell_table(RECORDS)
+    tables.write_table(cells, str(folder / "cells.csv"))
+    tables.write_table(tables.summary_table(cells), str(folder / "summary.csv"))
+    command = [sys.executable, str(ROOT / "scripts/tabulate_results.py")]
+    run_in_terminal([*command, "cells.csv", "summary.csv", "out.txt"], folder, 60)
+    assert (folder / "out.txt").read_text() == (folder / "results/summary.txt").read_text()
+    assert "\033" not in (folder / "out.txt").read_text()
+
+
+# --- The lines of progress ---
+
+LINE = """\
+import json, sys, progress
+progress.tell_cell(*json.loads(sys.argv[1]), json.loads(sys.argv[2]))
+"""
+
+
+def tell(folder: Path, columns: int, record: dict[str, Any], **changes: str) -> str:
+    cell = (record["server"], record["connections"], record["repeat"])
+    command = [sys.executable, "-c", LINE, json.dumps(cell), json.dumps(record)]
+    changes["PYTHONPATH"] = str(ROOT / "scripts")
+    return run_in_terminal(command, folder, columns, **changes)
+
+
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which a run has begun: 276 cells of 3 s, and 30 s of other work."""
+    monkeypatch.chdir(tmp_path)
+    progress.write_plan(276, 3, 30)
+    return tmp_path
+
+
+def test_line_of_a_cell_says_all_where_there_is_room(planned: Path) -> None:
+    assert plain(tell(planned, 200, RECORDS[1])) == (
+        "[  1/276, 14 min 15 s left] server_uring_multitask  1000 connections, repeat 1:"
+        "       500 requests/s,  4.00 µs CPU each\n"
+    )
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+@pytest.mark.parametrize("one", RECORDS, ids=lambda one: one["server"])
+def test_line_of_a_cell_is_one_line_with_the_time_left_and_what_is_wrong(
+    columns: int, one: dict[str, Any], planned: Path
+) -> None:
+    (line,) = plain(tell(planned, columns, {"reason": "no io_uring here", **one})).splitlines()
+    assert len(line) <= columns
+    assert line.startswith(f"[  1/276, 14 min 15 s left] {one['server']}")
+    for name, said in (("server", "999 conn"), ("server_errs", "invalid: err")):
+        assert (said in line) == (one["server"] == name)
+
+
+def test_what_is_wrong_with_a_cell_is_colored(planned: Path) -> None:
+    assert "\033[31m999 connections unserved\033[0m" in tell(planned, 200, RECORDS[0])
+    assert "\033[31minvalid: errors\033[0m" in tell(planned, 200, RECORDS[5])
+    assert "\033" not in tell(planned, 200, RECORDS[1])
+    assert "\033" not in tell(planned, 200, RECORDS[0], NO_COLOR="1")
+
+
+def test_time_left_is_by_the_pace_so_far_once_there_is_one() -> None:
+    plan = {"cells": 100, "cell_s": 3.0, "other_s": 20.0, "started_s": 1000.0}
+    assert progress.seconds_left(plan, 4, 1040, 1040) == pytest.approx(96 * 3 + 20)
+    assert progress.seconds_left(plan, 10, 1040, 1040) == pytest.approx(90 * 4 + 20)
+    assert progress.seconds_left(plan, 100, 1040, 1040) == pytest.approx(20)
+    assert progress.seconds_left(plan, 100, 1040, 1045) == pytest.approx(15)
+
+
+def test_line_of_a_profile_says_what_is_left_after_the_cells(
+    planned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(progress.LOG).write_text("." * 276)
+    began = time.time() - 12
+    os.utime(progress.LOG, (began, began))
+    progress.tell("server_epoll", 100, "profile", ["1997 samples"])
+    assert capsys.readouterr().out == (
+        "[276/276,        18 s left] server_epoll             100 connections, profile: 1997 samples\n"
+    )
