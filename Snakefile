@@ -7,6 +7,10 @@ min_version("9.17")
 configfile: f"{workflow.basedir}/config.yaml"
 
 
+# The first page of snakemake --report.
+report: "report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/compile.smk"
 include: "rules/measure.smk"
@@ -17,6 +21,11 @@ include: "rules/aggregate.smk"
 include: "rules/plot.smk"
 include: "rules/report.smk"
 include: "rules/console.smk"
+
+
+PICTURES = ["overview", "ranking", "syscalls"]
+PICTURES += [f"overview_{figure}" for figure in OVERVIEWS]
+PICTURES += [f"{server}{part}" for server in SERVERS for part in ("", "_flamegraph")]
 
 
 # Binaries and records too, not pictures alone: a file between that was deleted or never made is then noticed.
@@ -33,8 +42,4 @@ rule all:
         "results/syscalls.csv",
         "results/summary.txt",
         "results/report.html",
-        expand("plots/{server}.png", server=SERVERS),
-        expand("plots/overview_{figure}.png", figure=OVERVIEWS),
-        "plots/ranking.png",
-        "plots/syscalls.png",
-        expand("plots/{server}_flamegraph.{suffix}", server=SERVERS, suffix=["svg", "png"]),
+        expand("plots/{picture}.{suffix}", picture=PICTURES, suffix=["svg", "png"]),

@@ -40,16 +40,27 @@ rule summarize_ceiling:
         " --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
 
 
+TABLES = {
+    "cells": "cells, a row a measurement",
+    "summary": "summary, a row a server and number of connections",
+}
+
+
 rule merge_tables:
     input:
         tables=expand("results/{{table}}/{server}.csv", server=MEASURED),
         scripts=scripts("merge_tables.py"),
     output:
-        "results/{table}.csv",
+        report(
+            "results/{table}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels=lambda wildcards: {"table": TABLES[wildcards.table]},
+        ),
     log:
         "results/logs/merge_{table}.log",
     wildcard_constraints:
-        table="cells|summary",
+        table="|".join(TABLES),
     shell:
         "{SHARED} python3 {input.scripts[0]:q} {input.tables:q} --output {output:q} 2> {log:q}"
 
@@ -60,7 +71,12 @@ rule compare_servers:
         summary="results/summary.csv",
         scripts=scripts("compare_servers.py", "cells.py", "comparisons.py", "flags.py", "tables.py"),
     output:
-        "results/verdicts.csv",
+        report(
+            "results/verdicts.csv",
+            caption="../report/verdicts.rst",
+            category="Tables",
+            labels={"table": "verdicts, a row a pair of servers and figure"},
+        ),
     log:
         "results/logs/compare_servers.log",
     shell:

@@ -30,7 +30,12 @@ rule compare_cost:
             "tabulate_results.py",
         ),
     output:
-        table="results/cost.csv",
+        table=report(
+            "results/cost.csv",
+            caption="../report/cost.rst",
+            category="Tables",
+            labels={"table": "cost on one CPU, a row a server and number of connections"},
+        ),
         cells="results/cost/cells.csv",
         text="results/cost.txt",
     log:
@@ -50,7 +55,13 @@ rule plot_cost:
         cells="results/cost/cells.csv",
         scripts=scripts("plot_cost.py", "cells.py", "flags.py", "plot_style.py", "tables.py"),
     output:
-        "plots/cost.png",
+        png="plots/cost.png",
+        svg=report(
+            "plots/cost.svg",
+            caption="../report/cost.rst",
+            category="Comparison",
+            labels={"picture": "cost on one CPU"},
+        ),
     log:
         "results/logs/plot_cost.log",
     shell:

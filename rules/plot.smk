@@ -7,7 +7,14 @@ rule plot_server:
         summary="results/summary/{server}.csv",
         scripts=scripts("plot_server.py", "flags.py", "plot_style.py", "tables.py"),
     output:
-        "plots/{server}.png",
+        png="plots/{server}.png",
+        svg=report(
+            "plots/{server}.svg",
+            caption="../report/server.rst",
+            category="Servers",
+            subcategory="Throughput",
+            labels={"server": "{server}"},
+        ),
     log:
         "results/logs/plot_{server}.log",
     wildcard_constraints:
@@ -22,7 +29,13 @@ rule plot_overview:
         summary="results/summary.csv",
         scripts=scripts("plot_overview.py", "cells.py", "flags.py", "plot_style.py", "tables.py"),
     output:
-        "plots/overview_{figure}.png",
+        png="plots/overview_{figure}.png",
+        svg=report(
+            "plots/overview_{figure}.svg",
+            caption="../report/overview.rst",
+            category="Comparison",
+            labels={"picture": "{figure} over connections"},
+        ),
     log:
         "results/logs/plot_overview_{figure}.log",
     wildcard_constraints:
@@ -44,8 +57,43 @@ rule plot_ranking:
             "tables.py",
         ),
     output:
-        "plots/ranking.png",
+        png="plots/ranking.png",
+        svg=report(
+            "plots/ranking.svg",
+            caption="../report/ranking.rst",
+            category="Comparison",
+            labels={"picture": "ranking"},
+        ),
     log:
         "results/logs/plot_ranking.log",
     shell:
         "{SHARED} python3 {input.scripts[0]:q} {input.verdicts:q} {input.summary:q} {output:q} 2> {log:q}"
+
+
+rule plot_story:
+    input:
+        cells="results/cells.csv",
+        summary="results/summary.csv",
+        verdicts="results/verdicts.csv",
+        scripts=scripts(
+            "plot_story.py",
+            "cells.py",
+            "comparisons.py",
+            "flags.py",
+            "plot_overview.py",
+            "plot_ranking.py",
+            "plot_style.py",
+            "tables.py",
+        ),
+    output:
+        png="plots/overview.png",
+        svg=report(
+            "plots/overview.svg",
+            caption="../report/story.rst",
+            category="Comparison",
+            labels={"picture": "all in one"},
+        ),
+    log:
+        "results/logs/plot_story.log",
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}"

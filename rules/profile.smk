@@ -45,7 +45,13 @@ rule draw_flamegraph:
         facts="results/profile/{server}.json",
         scripts=scripts("draw_flamegraph.py", "records.py"),
     output:
-        svg="plots/{server}_flamegraph.svg",
+        svg=report(
+            "plots/{server}_flamegraph.svg",
+            caption="../report/flamegraph.rst",
+            category="Servers",
+            subcategory="Flamegraphs",
+            labels={"server": "{server}"},
+        ),
         png="plots/{server}_flamegraph.png",
     log:
         "results/logs/draw_flamegraph_{server}.log",

@@ -41,7 +41,12 @@ rule merge_syscalls:
         tables=expand("results/syscalls/{server}.csv", server=SERVERS),
         scripts=scripts("merge_tables.py"),
     output:
-        "results/syscalls.csv",
+        report(
+            "results/syscalls.csv",
+            caption="../report/syscalls.rst",
+            category="Tables",
+            labels={"table": "system calls, a row a count"},
+        ),
     log:
         "results/logs/merge_syscalls.log",
     shell:
@@ -53,7 +58,13 @@ rule plot_syscalls:
         table="results/syscalls.csv",
         scripts=scripts("plot_syscalls.py", "plot_style.py"),
     output:
-        "plots/syscalls.png",
+        png="plots/syscalls.png",
+        svg=report(
+            "plots/syscalls.svg",
+            caption="../report/syscalls.rst",
+            category="Comparison",
+            labels={"picture": "system calls, context switches, memory"},
+        ),
     log:
         "results/logs/plot_syscalls.log",
     shell:

@@ -13,7 +13,6 @@ from cells import CEILING
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-GREY = "#666666"
 # Of rows without a ratio.
 MISSING = {
     "starving": "connections never served",
@@ -40,7 +39,13 @@ def draw_row(axes: Axes, height: int, point: dict[Any, Any], ratios: "pd.Series[
     if pd.isna(point["ratio"]):
         text = MISSING.get(point["status"], point["status"])
         label = axes.text(0.5, height, text, transform=axes.get_yaxis_transform())
-        label.set(ha="center", va="center", fontsize=8, color=GREY, backgroundcolor="white")
+        label.set(
+            ha="center",
+            va="center",
+            fontsize=plot_style.SMALL,
+            color=plot_style.GREY,
+            backgroundcolor="white",
+        )
         return
     color = plot_style.color_of(point["server"])
     # Above the interval, so that neither hides the other.
@@ -53,7 +58,8 @@ def draw_row(axes: Axes, height: int, point: dict[Any, Any], ratios: "pd.Series[
     axes.scatter(
         point["ratio"],
         height,
-        s=24,
+        s=26,
+        marker=plot_style.marker_of(point["server"]),
         facecolors="white" if hollow else color,
         edgecolors=color,
         linewidths=1.4,
@@ -69,22 +75,22 @@ def label_of(point: dict[Any, Any]) -> str:
 
 def draw_panel(axes: Axes, points: pd.DataFrame, cells: pd.DataFrame, servers: list[str]) -> None:
     """One number of connections: a row a server from the top down, with ratio and time at the right."""
-    axes.axvline(1, color=GREY, linewidth=0.8, zorder=1)
+    axes.axvline(1, color=plot_style.GREY, linewidth=0.8, zorder=1)
     labels = [""] * len(servers)
     for point in points.to_dict("records"):
         height = servers.index(point["server"])
         its_cells = cells[cells["server"] == point["server"]]
         if point["server"] == CEILING:
-            axes.scatter(1, height, s=24, marker="D", color=GREY, zorder=3)
+            axes.scatter(1, height, s=24, marker="D", color=plot_style.GREY, zorder=3)
         else:
             draw_row(axes, height, point, its_cells["ratio"].dropna())
         labels[height] = label_of(point)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.4g}×")
-    axes.set_xlabel("ratio to the baseline (← better)", fontsize=9)
+    axes.set_xlabel("ratio to the baseline (← better)")
     axes.tick_params(axis="y", length=0)
     right = axes.secondary_yaxis("right")
-    right.set_yticks(range(len(servers)), labels, fontsize=8)
+    right.set_yticks(range(len(servers)), labels)
     right.tick_params(length=0)
     right.spines["right"].set_visible(False)
 
@@ -95,7 +101,7 @@ def notes_of(table: pd.DataFrame, machines: int) -> list[str]:
     numbers = "–".join(str(number) for number in sorted({*pairs.agg(["min", "max"])}))
     lines = "; lines: its exact 95 % interval" if table["ratio_low"].notna().any() else ""
     notes = [
-        f"Dots: median ratio over {numbers} {noun}{lines}; small dots: the blocks."
+        f"Large marks: median ratio over {numbers} {noun}{lines}; small dots: the blocks."
         if len(pairs)
         else "",
         "Baseline: an epoll loop which receives and sends without looking. Server: one process on one CPU, keep-alive.",
@@ -109,16 +115,17 @@ def notes_of(table: pd.DataFrame, machines: int) -> list[str]:
     return notes
 
 
-def draw(table: pd.DataFrame, cells: pd.DataFrame, path: str) -> None:
+def draw(table: pd.DataFrame, cells: pd.DataFrame, *paths: str) -> None:
     machines = table["machine"].nunique()
     machine = tables.main_machine(table, "runs")
     table, cells = table[table["machine"] == machine], cells[cells["machine"] == machine]
     servers = ordered(table)
     counts = sorted(table["connections"].unique())
-    figure = plot_style.new_canvas(2 + 4.5 * len(counts), 1.8 + 0.36 * len(servers))
+    figure = plot_style.new_canvas(
+        max(plot_style.WIDTH_INCHES, 1.6 + 3.7 * len(counts)), 1.7 + 0.34 * len(servers)
+    )
     panels = figure.subplots(1, len(counts), sharex=True, sharey=True, squeeze=False)[0]
     for axes, count in zip(panels, counts, strict=True):
-        plot_style.style_axes(axes)
         draw_panel(
             axes,
             table[table["connections"] == count],
@@ -126,23 +133,23 @@ def draw(table: pd.DataFrame, cells: pd.DataFrame, path: str) -> None:
             servers,
         )
         noun = "connection" if count == 1 else "connections"
-        axes.set_title(f"{count:,} {noun}", loc="left", fontweight="bold")
+        axes.set_title(f"{count:,} {noun}", fontsize=9)
     names = [f"baseline ({CEILING})" if name == CEILING else name for name in servers]
     panels[0].set_yticks(range(len(servers)), names)
     panels[0].set_ylim(len(servers) - 0.5, -0.5)
-    figure.suptitle("CPU time per request on one CPU", x=0.01, ha="left", fontsize=12)
+    figure.suptitle("CPU time per request on one CPU", x=0.01, ha="left", fontweight="bold")
     plot_style.add_notes(figure, notes_of(table, machines))
-    plot_style.save(figure, path)
+    plot_style.save(figure, paths)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", help="results/cost.csv")
     parser.add_argument("cells", help="results/cost/cells.csv")
-    parser.add_argument("output", help="the PNG to draw")
+    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     table = pd.read_csv(arguments.table, dtype={"reason": str}).fillna({"reason": ""})
-    draw(table, tables.read_cell_table(arguments.cells), arguments.output)
+    draw(table, tables.read_cell_table(arguments.cells), *arguments.output)
     return 0
 
 

@@ -2,6 +2,7 @@
 """Draw one figure of all servers over the number of connections, on one scale."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +12,6 @@ import plot_style
 import tables
 from cells import is_control
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 
 class Figure(NamedTuple):
@@ -41,14 +41,14 @@ FIGURES = {
     "latency": Figure(
         column="latency_p99_us",
         scale=1,
-        title="Latency: 99th percentile",
-        unit="latency (logarithmic)",
+        title="Latency",
+        unit="99th percentile (logarithmic)",
         formatter=plot_style.format_microseconds,
         logarithmic=True,
         with_limits=False,
         of_client=True,
         notes=[
-            "A closed loop: each connection waits for its answer before it asks again, so this is no response",
+            "A closed loop: each connection waits for its answer before it asks again, so this is no response "
             "time of users who come whether or not the server is ready. Unserved connections are not in it.",
         ],
     ),
@@ -68,6 +68,12 @@ FIGURES = {
 }
 
 
+POINTS_NOTE = (
+    "Points: single runs; hollow, dotted line: connections were left unserved; "
+    "hollow alone: invalid or disturbed."
+)
+
+
 def without_control(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table["server"].map(is_control).astype(bool)]
 
@@ -80,58 +86,39 @@ def label_of(server: str, points: pd.DataFrame, column: str) -> str:
     return f"{server}\n({', '.join(remarks)})" if remarks else server
 
 
-def label_lines(axes: Axes, summary: pd.DataFrame, column: str, servers: list[str]) -> None:
-    """A legend beside the plot, in the order of the lines' right ends, so that it reads like labels of the lines."""
-    ends = summary.sort_values("connections").groupby("server")[column].last().fillna(-1.0)
-    entries = []
-    for server in sorted(servers, key=lambda name: -ends[name]):
-        points = summary[summary["server"] == server]
-        unserved = (points["unserved_connections"] > 0).any()
-        entries.append(
-            Line2D(
-                [],
-                [],
-                color=plot_style.color_of(server),
-                marker=plot_style.marker_of(server),
-                markersize=5,
-                linestyle=":" if unserved else "-",
-                label=label_of(server, points, column),
+def label_lines(axes: Axes, summary: pd.DataFrame, figure_of: Figure, servers: list[str]) -> None:
+    """Every server's name at the end of its line, the ceiling's too where it is drawn."""
+    ends = []
+    for server in servers:
+        points = summary[summary["server"] == server].sort_values("connections")
+        measured = points.dropna(subset=[figure_of.column])
+        last = measured.iloc[-1] if len(measured) else None
+        ends.append(
+            plot_style.End(
+                math.nan if last is None else last["connections"],
+                math.nan if last is None else last[figure_of.column] * figure_of.scale,
+                label_of(server, points, figure_of.column),
+                plot_style.color_of(server),
+                plot_style.marker_of(server),
             )
         )
-    ceiling, _ = axes.get_legend_handles_labels()
-    axes.legend(
-        handles=[*entries, *ceiling],
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-        fontsize=9,
-    )
+    plot_style.label_ends(axes, ends + plot_style.ceiling_ends(axes))
 
 
-def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
-    cells, summary, machine_note = tables.of_main_machine(cells, summary)
-    cells, summary = without_control(cells), without_control(summary)
-    servers = [str(name) for name in summary["server"].unique()]
+def draw_lines(
+    axes: Axes, figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, servers: list[str]
+) -> None:
+    """All servers and the axis of their values; their labels come last, and the other axis is the caller's."""
     if figure_of.with_limits:
-        height = 5.6 + 0.2 * len(servers)
-        figure, axes, limits = plot_style.new_figure_with_strip(10, height, rows=len(servers))
         plot_style.draw_ceiling(axes, summary)
-        plot_style.draw_limiters(limits, summary, servers)
-        limits.set_title("limited by", loc="left", fontsize=9)
-        plot_style.limiter_legend(limits, summary)
-        connections_axes = limits
-    else:
-        figure, axes = plot_style.new_figure(10, 5.6)
-        connections_axes = axes
     for server in servers:
         color = plot_style.color_of(server)
         marker = plot_style.marker_of(server)
         points, its_cells = summary[summary["server"] == server], cells[cells["server"] == server]
         plot_style.draw_interval(axes, points, figure_of.column, figure_of.scale, color)
         plot_style.draw_points(
-            axes, its_cells, figure_of.column, figure_of.scale, color, marker, 16
+            axes, its_cells, figure_of.column, figure_of.scale, color, marker, 12
         )
-    plot_style.set_connections_axis(connections_axes, sorted(summary["connections"].unique()))
     values = cells[figure_of.column] * figure_of.scale
     if figure_of.with_limits:
         values = pd.concat([values, summary["ceiling_requests_per_second"]])
@@ -140,17 +127,42 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, path: st
     else:
         plot_style.start_at_zero(axes, values)
     axes.yaxis.set_major_formatter(figure_of.formatter)
+    if values.isna().all():
+        plot_style.say_nothing_drawn(axes)
     axes.set_ylabel(figure_of.unit)
-    axes.set_title(figure_of.title, loc="left", fontweight="bold")
-    label_lines(axes, summary, figure_of.column, servers)
-    notes = [
-        f"{plot_style.interval_note(summary)} Points: single runs; hollow, dotted line: connections were left "
-        "unserved; hollow alone: invalid or disturbed."
-    ]
+    axes.set_title(figure_of.title)
+
+
+def draw_limits(axes: Axes, summary: pd.DataFrame, servers: list[str], above: bool = False) -> None:
+    """The strip that says what limited each point, and its legend."""
+    plot_style.draw_limiters(axes, summary, servers)
+    plot_style.limiter_legend(axes, summary, above)
+
+
+def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
+    cells, summary, machine_note = tables.of_main_machine(cells, summary)
+    cells, summary = without_control(cells), without_control(summary)
+    servers = [str(name) for name in summary["server"].unique()]
+    if figure_of.with_limits:
+        height = 5.2 + 0.25 * len(servers)
+        figure, axes, limits = plot_style.new_figure_with_strip(
+            plot_style.WIDTH_INCHES, height, rows=len(servers)
+        )
+        draw_limits(limits, summary, servers)
+        limits.set_title("limited by", fontsize=plot_style.SMALL, fontweight="normal")
+        connections_axes = limits
+    else:
+        height = max(5.2, 2 + 0.2 * len(servers))
+        figure, axes = plot_style.new_figure(plot_style.WIDTH_INCHES, height)
+        connections_axes = axes
+    draw_lines(axes, figure_of, cells, summary, servers)
+    plot_style.set_connections_axis(connections_axes, sorted(summary["connections"].unique()))
+    notes = [f"{plot_style.interval_note(summary)} {POINTS_NOTE}"]
     notes += plot_style.limiter_notes(summary) if figure_of.with_limits else []
     notes += [plot_style.saturation_note(summary)] if figure_of.of_client else []
     plot_style.add_notes(figure, [*notes, *figure_of.notes, machine_note])
-    plot_style.save(figure, path)
+    label_lines(axes, summary, figure_of, servers)
+    plot_style.save(figure, paths)
 
 
 def main() -> int:
@@ -158,10 +170,10 @@ def main() -> int:
     parser.add_argument("figure", choices=FIGURES)
     parser.add_argument("cells", help="results/cells.csv")
     parser.add_argument("summary", help="results/summary.csv")
-    parser.add_argument("output", help="the PNG to draw")
+    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     cells = tables.read_cell_table(arguments.cells)
-    draw(FIGURES[arguments.figure], cells, pd.read_csv(arguments.summary), arguments.output)
+    draw(FIGURES[arguments.figure], cells, pd.read_csv(arguments.summary), *arguments.output)
     return 0
 
 

@@ -4,6 +4,7 @@
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import comparisons
@@ -20,7 +21,6 @@ TITLES = {COST: "CPU time per request", THROUGHPUT: "Throughput"}
 NAMES = {COST: "CPU time per request", THROUGHPUT: "throughput"}  # within a sentence
 DIRECTIONS = {COST: "← better", THROUGHPUT: "better →"}
 REMARKS = {comparisons.DEPENDS: "depends", comparisons.UNDECIDABLE: "not decidable"}
-GREY = "#666666"
 BAND_COLOR = "#e2e2e2"
 
 
@@ -123,16 +123,29 @@ def set_ratio_axis(axes: Axes, rows: list[Row], floor: float) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def draw_row(axes: Axes, height: int, row: Row, color: str, hollow: bool) -> None:
+def draw_row(axes: Axes, height: int, row: Row, server: str) -> None:
+    color = plot_style.color_of(base_of(server))
     if not math.isfinite(row.ratio):
         middle = axes.get_yaxis_transform()
         text = axes.text(0.5, height, "no comparable point", transform=middle)
-        text.set(ha="center", va="center", fontsize=8, color=GREY, backgroundcolor="white")
+        text.set(
+            ha="center",
+            va="center",
+            fontsize=plot_style.SMALL,
+            color=plot_style.GREY,
+            backgroundcolor="white",
+        )
         return
     axes.plot([row.low, row.high], [height, height], color=color, linewidth=1.6, zorder=2)
-    face = "white" if hollow else color
     axes.scatter(
-        row.ratio, height, s=34, facecolors=face, edgecolors=color, linewidths=1.4, zorder=3
+        row.ratio,
+        height,
+        s=30,
+        marker=plot_style.marker_of(base_of(server)),
+        facecolors="white" if is_control(server) else color,
+        edgecolors=color,
+        linewidths=1.2,
+        zorder=3,
     )
 
 
@@ -148,18 +161,17 @@ def draw_panel(
     floor = 1 + floor_percent(verdicts) / 100
     if math.isfinite(floor):
         axes.axvspan(1 / floor, floor, color=BAND_COLOR, linewidth=0, zorder=0)
-    axes.axvline(1, color=GREY, linewidth=0.8, zorder=1)
+    axes.axvline(1, color=plot_style.GREY, linewidth=0.8, zorder=1)
     for height, (server, row) in enumerate(rows.items()):
-        color = plot_style.color_of(base_of(server))
-        draw_row(axes, height, row, color, is_control(server))
+        draw_row(axes, height, row, server)
     set_ratio_axis(axes, list(rows.values()), floor)
-    axes.set_title(TITLES[metric], loc="left", fontweight="bold")
-    axes.set_xlabel(f"ratio to {reference}, logarithmic ({DIRECTIONS[metric]})", fontsize=9)
+    axes.set_title(TITLES[metric])
+    axes.set_xlabel(f"ratio to {reference}, logarithmic ({DIRECTIONS[metric]})")
     axes.tick_params(axis="y", length=0)
     letters = letters_of([server for server in rows if not is_control(server)], verdicts)
     labels = [f"{letters.get(server, '')}  {row.remark}" for server, row in rows.items()]
     right = axes.secondary_yaxis("right")
-    right.set_yticks(range(len(rows)), labels, fontsize=8)
+    right.set_yticks(range(len(rows)), labels)
     right.tick_params(length=0)
     right.spines["right"].set_visible(False)
 
@@ -197,7 +209,7 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
     limited = int((throughput["reason"] == comparisons.CLIENT_LIMITED).sum())
     surprising = verdicts["reason"].str.contains(comparisons.CONTROL_DIFFERS, regex=False)
     notes = [
-        "Dots: mean ratio over the numbers of connections at which the two can be compared; lines: its 95 % interval.",
+        "Marks: mean ratio over the numbers of connections at which the two can be compared; lines: its 95 % interval.",
         "Servers that share a letter are not told apart by a verdict "
         "(Holm's method: a risk of about 5 % that any in a panel is false).",
         floor_note(verdicts),
@@ -222,18 +234,12 @@ def label_of(server: str, measured: set[str]) -> str:
     return label if server in measured else f"{label} (no valid run)"
 
 
-def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
-    machine = tables.main_machine(summary)
-    others = summary["machine"].nunique() - 1
-    summary = summary[summary["machine"] == machine]
-    verdicts = verdicts[verdicts["machine"] == machine]
+def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.DataFrame) -> None:
+    """One machine's ranking, a panel a metric, whose rows the panels share."""
     names = [str(name) for name in summary["server"].unique()]
     measured = set(summary.dropna(subset=[COST])["server"])
     reference, servers = reference_of(names, summary), ordered(names, summary)
-    figure = plot_style.new_canvas(11, 2.4 + 0.32 * len(servers))
-    panels = figure.subplots(1, len(TITLES), sharey=True)
     for axes, metric in zip(panels, TITLES, strict=True):
-        plot_style.style_axes(axes)
         its_verdicts = verdicts[verdicts["metric"] == metric]
         rows = {
             name: row_of(name, reference, its_verdicts) if name in measured else NOTHING
@@ -242,23 +248,37 @@ def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
         draw_panel(axes, metric, rows, reference, its_verdicts)
     panels[0].set_yticks(range(len(servers)), [label_of(name, measured) for name in servers])
     panels[0].set_ylim(len(servers) - 0.5, -0.5)
+
+
+def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
+    machine = tables.main_machine(summary)
+    others = summary["machine"].nunique() - 1
+    summary = summary[summary["machine"] == machine]
+    verdicts = verdicts[verdicts["machine"] == machine]
+    height = 2.2 + 0.28 * summary["server"].nunique()
+    figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, height)
+    draw_panels(figure.subplots(1, len(TITLES), sharey=True), verdicts, summary)
     notes = notes_of(verdicts)
     if others:
         notes.append(
             f"Only machine {machine} is drawn; verdicts of {others} more are in the table, not mixed with it."
         )
     plot_style.add_notes(figure, notes)
-    plot_style.save(figure, path)
+    plot_style.save(figure, paths)
+
+
+def read_verdicts(path: str) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"reason": str}).fillna({"reason": ""})
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verdicts", help="results/verdicts.csv")
     parser.add_argument("summary", help="results/summary.csv")
-    parser.add_argument("output", help="the PNG to draw")
+    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
-    verdicts = pd.read_csv(arguments.verdicts, dtype={"reason": str}).fillna({"reason": ""})
-    draw(verdicts, pd.read_csv(arguments.summary), arguments.output)
+    verdicts = read_verdicts(arguments.verdicts)
+    draw(verdicts, pd.read_csv(arguments.summary), *arguments.output)
     return 0
 
 

@@ -24,17 +24,15 @@ def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
         )
 
 
-def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
+def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
     server = str(summary["server"].iloc[0])
     color = plot_style.color_of(server)
     figure, axes, limits = plot_style.new_figure_with_strip(7.5, 5.2, rows=1)
     column = "requests_per_second"
     plot_style.draw_interval(axes, summary, column, 1, color)
-    plot_style.draw_points(axes, cells, column, 1, color, "o", 26)
+    plot_style.draw_points(axes, cells, column, 1, color, plot_style.marker_of(server), 22)
     plot_style.draw_ceiling(axes, summary)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right", frameon=False, fontsize=8)
     mark_limits(axes, summary)
     plot_style.draw_limiters(limits, summary, [server])
     limits.set_yticks([0], ["limited by"])
@@ -44,13 +42,13 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
     plot_style.start_at_zero(axes, highest)
     axes.yaxis.set_major_formatter(plot_style.format_count)
     axes.set_ylabel("requests per second")
-    axes.set_title(f"{server}: throughput", loc="left", fontweight="bold")
+    axes.set_title(f"{server}: throughput")
     notes = [
         f"Line: total over the valid repeats. {plot_style.interval_note(summary)} Points: single runs."
     ]
     if cells[column].notna().sum() == 0:
         reason = "unavailable" if (cells["status"] == "unavailable").all() else "no valid run"
-        axes.text(0.5, 0.5, f"{reason} on this machine", transform=axes.transAxes, ha="center")
+        plot_style.say_nothing_drawn(axes, f"{reason} on this machine")
     unserved = summary[summary["unserved_connections"] > 0]
     if not unserved.empty:
         most = unserved.sort_values("unserved_connections").iloc[-1]
@@ -71,16 +69,18 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, path: str) -> None:
     if (summary["limiter"] == "client-bound").any():
         notes.append("≥: wrk was the limit, the server could do more.")
     plot_style.add_notes(figure, [*notes, *plot_style.limiter_notes(summary), machine_note])
-    plot_style.save(figure, path)
+    plot_style.label_ends(axes, plot_style.ceiling_ends(axes))
+    plot_style.save(figure, paths)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", help="the server's rows of cells.csv")
     parser.add_argument("summary", help="the server's rows of summary.csv")
-    parser.add_argument("output", help="the PNG to draw")
+    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
-    draw(tables.read_cell_table(arguments.cells), pd.read_csv(arguments.summary), arguments.output)
+    cells = tables.read_cell_table(arguments.cells)
+    draw(cells, pd.read_csv(arguments.summary), *arguments.output)
     return 0
 
 

@@ -1,45 +1,84 @@
 """How the plots look: one place for colours, axes, intervals, and for what a hollow point means."""
 
 import math
+import textwrap
 import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
+from scipy.optimize import isotonic_regression
 
-# Paul Tol's "bright" and "dark" qualitative schemes (SRON/EPS/TN/09-002): told apart by colour-blind readers.
+Floats = npt.NDArray[np.float64]
+
+WIDTH_INCHES = 9.0  # as wide as a README shows it, 900 px, so that SMALL is 11 px there
+SMALL = 8  # points: the smallest text
+CHARACTERS_AN_INCH = 17.5  # of that size, in sentences
+GREY = "#666666"
+matplotlib.rcdefaults()  # a matplotlibrc of the user's would give other pictures
+matplotlib.rcParams.update(
+    {
+        "figure.dpi": 200,
+        "figure.constrained_layout.use": True,
+        "font.size": 9,
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
+        "legend.fontsize": SMALL,
+        "legend.frameon": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "svg.hashsalt": "plots",  # or the names within an SVG would be random
+    }
+)
+
+# Found by a search for colours that readers with each kind of colour blindness tell apart (tests/test_plots.py);
+# one family a kind of I/O: yellow and orange scan all connections, blue is epoll, green is io_uring.
 COLORS = {
-    "server": "#777777",
-    "server_thread": "#aa3377",
-    "server_select": "#ccbb44",
-    "server_poll": "#ee8866",
-    "server_epoll": "#4477aa",
-    "server_epoll_multitask": "#66ccee",
-    "server_uring": "#117733",
-    "server_uring_multitask": "#44bb99",
-    "server_thread_50": "#882255",
-    "server_uring_naive": "#332288",
+    "server": "#484848",
+    "server_thread": "#bc00b2",
+    "server_select": "#c6af00",
+    "server_poll": "#cb7948",
+    "server_epoll": "#3d50ff",
+    "server_epoll_multitask": "#3fb8ff",
+    "server_uring": "#006e0e",
+    "server_uring_multitask": "#23a098",
+    "server_thread_50": "#971050",
+    "server_uring_naive": "#7841db",
     "nginx": "#661100",
-    "h2o": "#888888",
-    "lighttpd": "#cc99bb",
+    "h2o": "#7b7b7b",
+    "lighttpd": "#8d4471",
+    "server_sigio": "#7c5e42",
 }
 OTHER_COLORS = ["#999933", "#cc6677", "#000000"]
 MARKERS = "osD^vP*X<>"
-DPI = 150
 CEILING_COLOR = "#555555"
 CEILING_DASHES = (0, (4, 2))
 CEILING_LABEL = "wrk's ceiling"
 # What limits a point: its colour, and a letter for those who do not see it.
 LIMITERS = {
     "server-bound": ("#228833", "S"),
-    "client-bound": ("#ddaa33", "C"),
-    "latency-bound": ("#77aadd", "L"),
+    "client-bound": ("#a0700a", "C"),
+    "latency-bound": ("#4a7ebb", "L"),
     "shared-cpus": ("#aa4499", "="),
-    "disturbed": ("#999999", "?"),
-    "starving": ("#bb5566", "!"),
+    "disturbed": ("#777777", "?"),
+    "starving": ("#bb4455", "!"),
 }
 
 
@@ -70,22 +109,14 @@ def format_microseconds(value: float, _position: float = 0) -> str:
 
 
 def new_canvas(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
 
-def style_axes(axes: Axes) -> None:
-    axes.grid(True, color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = new_canvas(width, height)
-    axes = figure.add_subplot()
-    style_axes(axes)
-    return figure, axes
+    return figure, figure.add_subplot()
 
 
 def new_figure_with_strip(width: float, height: float, rows: int) -> tuple[Figure, Axes, Axes]:
@@ -95,22 +126,28 @@ def new_figure_with_strip(width: float, height: float, rows: int) -> tuple[Figur
     axes, strip = figure.subplots(
         2, sharex=True, height_ratios=[height - strip_inches - 1.5, strip_inches]
     )
-    style_axes(axes)
-    style_axes(strip)
     return figure, axes, strip
 
 
-def set_connections_axis(axes: Axes, connections: list[int]) -> None:
+def labelled_counts(connections: list[int], most: int) -> list[int]:
+    """Those whose labels have room on a logarithmic axis for so many: the ends and powers of ten before others."""
+    ends = min(connections), max(connections)
+    least = (math.log10(ends[1] / ends[0]) or 1.0) / most
+    shown: list[int] = []
+    for count in sorted(connections, key=lambda c: (c not in ends, math.log10(c) % 1 > 0, c)):
+        if all(abs(math.log10(count / other)) > least for other in shown):
+            shown.append(count)
+    return shown
+
+
+def set_connections_axis(axes: Axes, connections: list[int], most: int = 18) -> None:
     """A logarithmic axis whose ticks are the measured counts; labels that would touch are left out."""
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    span = math.log10(max(connections) / min(connections)) or 1.0
-    shown: list[int] = []
-    for count in sorted(connections):
-        if not shown or math.log10(count / shown[-1]) > span / 18:
-            shown.append(count)
-    axes.set_xticks(shown, [f"{count:,}" for count in shown])
+    shown = labelled_counts(connections, most)
+    labels = [f"{count:,}" if count in shown else "" for count in connections]
+    axes.set_xticks(connections, labels)
     axes.set_xlabel("connections (logarithmic)")
 
 
@@ -128,8 +165,83 @@ def set_logarithmic(axes: Axes, values: "pd.Series[float]") -> None:
 
 def start_at_zero(axes: Axes, values: "pd.Series[float]") -> None:
     """A y axis from 0 to above the values, whose intervals may be far wider."""
-    if values.max() > 0:
-        axes.set_ylim(0, values.max() * 1.12)
+    axes.set_ylim(0, values.max() * 1.12 if values.max() > 0 else 1)
+
+
+def say_nothing_drawn(axes: Axes, text: str = "no valid run") -> None:
+    """In place of lines: no scale, which would be made up."""
+    axes.yaxis.set_major_locator(NullLocator())
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=GREY)
+
+
+def spread(wanted: Floats, sizes: Floats, low: float, high: float) -> Floats:
+    """Positions nearest to the wanted ones, which ascend, of labels that neither overlap nor leave low…high."""
+    offsets = np.cumsum(sizes) - sizes / 2
+    free = isotonic_regression(wanted - offsets).x
+    return np.asarray(np.clip(free, low, max(low, high - sizes.sum())) + offsets)
+
+
+class End(NamedTuple):
+    """The right end of a line (y is NaN if there is no line), and the label that belongs to it."""
+
+    x: float
+    y: float
+    label: str
+    color: str
+    marker: str
+
+
+def label_ends(axes: Axes, ends: list[End]) -> None:
+    """The label of each line beside its end, moved as far as needed. Last of all: scales and layout must be final."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    box = axes.get_window_extent()
+    drawn = [axes.transData.transform((end.x, end.y))[1] for end in ends]
+    # Rounded, since the layout's last digits differ from process to process.
+    heights = np.round(np.nan_to_num(np.array(drawn, float), nan=box.y0), 3)
+    order = np.argsort(heights, kind="stable")
+    line_height = 1.3 * SMALL * figure.dpi / 72
+    sizes = np.array([line_height * (1 + ends[number].label.count("\n")) for number in order])
+    for number, position in zip(order, spread(heights[order], sizes, box.y0, box.y1), strict=True):
+        _label_end(axes, ends[number], (position - box.y0) / box.height)
+
+
+def _label_end(axes: Axes, end: End, height: float) -> None:
+    """At a height in parts of the axes': a thin line from the end, its marker, the label."""
+    if math.isfinite(end.y):
+        axes.annotate(
+            "",
+            (end.x, end.y),
+            xytext=(1.03, height),
+            textcoords=axes.transAxes,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": end.color,
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 3,
+            },
+        )
+    axes.plot(
+        1.04,
+        height,
+        transform=axes.transAxes,
+        clip_on=False,
+        color=end.color,
+        marker=end.marker,
+        markersize=4,
+    )
+    axes.annotate(
+        end.label,
+        (1.04, height),
+        xycoords=axes.transAxes,
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=SMALL,
+    )
 
 
 def draw_points(
@@ -194,6 +306,13 @@ def draw_ceiling(axes: Axes, summary: pd.DataFrame) -> None:
     )
 
 
+def ceiling_ends(axes: Axes) -> list[End]:
+    """The end of draw_ceiling's line, if it drew one, for label_ends."""
+    lines = [line for line in axes.get_lines() if line.get_label() == CEILING_LABEL]
+    ends = [np.asarray(line.get_xydata())[-1] for line in lines]
+    return [End(x, y, CEILING_LABEL, CEILING_COLOR, "") for x, y in ends]
+
+
 def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None:
     """A row for each server, from the top down: what limited it at each number of connections."""
     for row, server in enumerate(servers):
@@ -215,7 +334,7 @@ def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None
                 color="white",
                 fontweight="bold",
             )
-    axes.set_yticks(range(len(servers)), servers, fontsize=8)
+    axes.set_yticks(range(len(servers)), servers)
     axes.set_ylim(len(servers) - 0.5, -0.5)
     axes.grid(visible=False)
     axes.tick_params(length=0)
@@ -227,8 +346,8 @@ def invalid_points(summary: pd.DataFrame) -> pd.DataFrame:
     return summary[(summary["repeats_ok"] == 0) & (summary["repeats_invalid"] > 0)]
 
 
-def limiter_legend(axes: Axes, summary: pd.DataFrame) -> None:
-    """Beside draw_limiters: what its colours mean, those that occur."""
+def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> None:
+    """Beside draw_limiters, or above it under a title: what its colours mean, those that occur."""
     present = [name for name in LIMITERS if (summary["limiter"] == name).any()]
     handles = [
         Line2D([], [], marker="s", markersize=8, linestyle="", color=LIMITERS[name][0])
@@ -248,9 +367,24 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame) -> None:
             )
         )
         labels.append("    no valid run")
-    axes.legend(
-        handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8
-    )
+    if above:
+        columns = 3
+        legend = axes.legend(
+            handles,
+            labels,
+            loc="lower left",
+            bbox_to_anchor=(-0.03, 1),
+            ncols=columns,
+            borderaxespad=0.2,
+            handletextpad=0.2,
+            columnspacing=0.8,
+        )
+        legend.set_in_layout(
+            False
+        )  # wider than the axes, not than these with the names beside them
+        axes.set_title("Limited by", pad=4 + 14 * math.ceil(len(handles) / columns))
+    else:
+        axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 LIMITER_NOTES = {
@@ -285,10 +419,32 @@ def saturation_note(summary: pd.DataFrame) -> str:
 
 
 def add_notes(figure: Figure, notes: list[str]) -> None:
-    text = "\n".join(note for note in notes if note)
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color="#444444")
+    """Below all, a line each, or more where it is longer than the figure is wide."""
+    most = int(CHARACTERS_AN_INCH * figure.get_figwidth())
+    lines = [textwrap.fill(note, most, subsequent_indent="   ") for note in notes if note]
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color="#444444")
 
 
-def save(figure: Figure, path: str) -> None:
-    """PNG with the same bytes for the same data: no date and no version in it."""
-    figure.savefig(path, metadata={"Software": None})
+# Neither date nor version, so that the same data give the same bytes.
+METADATA: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+}
+
+
+def fix_layout(figure: Figure) -> None:
+    """Lay the figure out for good, and round: the solver's last digits differ from process to process."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for part in figure.subfigs:
+        part.bbox_relative.set(Bbox(np.round(part.bbox_relative.get_points(), 6)))
+    for axes in figure.axes:
+        left, bottom, width, height = np.round(axes.get_position().bounds, 6)
+        axes.set_position((left, bottom, width, height))
+
+
+def save(figure: Figure, paths: Iterable[str]) -> None:
+    """One picture in as many formats as there are paths, by their suffixes."""
+    fix_layout(figure)
+    for path in paths:
+        figure.savefig(path, metadata=METADATA[Path(path).suffix])

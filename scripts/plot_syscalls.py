@@ -58,7 +58,7 @@ def draw_calls(axes: Axes, calls: pd.DataFrame, rows: dict[str, int]) -> None:
         axes.barh(positions, calls[name], left=left, height=BAR_HEIGHT, color=color, label=name)
         left += calls[name]
     label_ends(axes, positions, list(left), "{:.2f}", room=1.12)
-    axes.set_title("System calls per request", loc="left", fontweight="bold", fontsize=11)
+    axes.set_title("System calls per request")
 
 
 def draw_figure(
@@ -68,7 +68,7 @@ def draw_figure(
     positions = [rows[str(server)] for server in values.index]
     axes.barh(positions, values, height=BAR_HEIGHT, color=PLAIN_COLOR)
     label_ends(axes, positions, list(values), form, room=1.5)
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(title, fontsize=plot_style.SMALL, fontweight="normal")
 
 
 def label_ends(
@@ -82,7 +82,7 @@ def label_ends(
             xytext=(3, 0),
             textcoords="offset points",
             va="center",
-            fontsize=8,
+            fontsize=plot_style.SMALL,
         )
     axes.set_xlim(0, max(values, default=0) * room or 1)
 
@@ -92,7 +92,7 @@ def say_why(axes: Axes, table: pd.DataFrame, rows: dict[str, int]) -> None:
     for _, row in table[table["status"] != "ok"].iterrows():
         said = f"{TITLES[row['status']]}: {row['reason']}"
         axes.annotate(
-            textwrap.fill(said, 88, max_lines=3, placeholder=" …", break_on_hyphens=False),
+            textwrap.fill(said, 66, max_lines=3, placeholder=" …", break_on_hyphens=False),
             (0, rows[row["server"]]),
             xytext=(4, 0),
             textcoords="offset points",
@@ -115,10 +115,9 @@ def notes_of(table: pd.DataFrame) -> list[str]:
 
 def new_panels(servers: list[str]) -> tuple[Figure, list[Axes]]:
     """Three panels with a row a server, the first server above."""
-    figure = plot_style.new_canvas(11.5, 1.9 + 0.42 * len(servers))
-    panels = list(figure.subplots(1, 3, sharey=True, width_ratios=[3.2, 1, 1]))
+    figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, 1.9 + 0.38 * len(servers))
+    panels = list(figure.subplots(1, 3, sharey=True, width_ratios=[3.6, 1, 1]))
     for axes in panels:
-        plot_style.style_axes(axes)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(servers)), servers)
@@ -126,7 +125,7 @@ def new_panels(servers: list[str]) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def draw(table: pd.DataFrame, path: str) -> None:
+def draw(table: pd.DataFrame, *paths: str) -> None:
     servers = [str(name) for name in table["server"].unique()]
     rows = {server: position for position, server in enumerate(servers)}
     figure, panels = new_panels(servers)
@@ -138,17 +137,17 @@ def draw(table: pd.DataFrame, path: str) -> None:
     draw_figure(panels[2], memory, rows, "Peak memory\n(MiB)", "{:.1f}")
     say_why(panels[0], table, rows)
     if len(calls):
-        figure.legend(loc="outside right center", frameon=False, fontsize=9, title="system call")
+        figure.legend(loc="outside upper left", ncols=8, columnspacing=1.2, handlelength=1.2)
     plot_style.add_notes(figure, notes_of(table))
-    plot_style.save(figure, path)
+    plot_style.save(figure, paths)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", help="results/syscalls.csv")
-    parser.add_argument("output", help="the PNG to draw")
+    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
-    draw(pd.read_csv(arguments.table), arguments.output)
+    draw(pd.read_csv(arguments.table), *arguments.output)
     return 0
 
 

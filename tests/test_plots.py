@@ -1,17 +1,31 @@
 """Pictures and the console's table of sweeps that lack something."""
 
+import itertools
+import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import comparisons
+import numpy as np
 import pandas as pd
 import plot_overview
+import plot_ranking
 import plot_server
+import plot_story
 import plot_style
 import pytest
 import tables
 import tabulate_results
-from checkouts import ROOT
+import yaml
+from checkouts import ROOT, run_snakemake
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 from test_tables import SHORT_CONNECTIONS, record, unavailable
 
 
@@ -56,6 +70,7 @@ def test_a_connection_per_request_is_told_beside_the_servers_name() -> None:
 
 
 FIGURES = ["throughput", "latency", "cpu"]
+POLL, CONTROL = {"server": "server_poll"}, {"server": "server_epoll_control"}
 SWEEPS = {
     "one cell": [record()],
     "one repeat": [record(connections=1), record(connections=10)],
@@ -74,31 +89,260 @@ SWEEPS = {
             latency_p99_us=None,
         )
     ],
+    "a control": [record(repeat, **who) for who in (POLL, {}, CONTROL) for repeat in (1, 2, 3)],
+    "some connections unserved, a server missing at one count": [
+        *(record(repeat, connections=count) for repeat in (1, 2) for count in (10, 100)),
+        record(1, unserved_connections=9, **POLL),
+    ],
+    "two machines": [record(), record(connections=100), record(machine="another")],
 }
+SCRIPTS = {
+    "server": ["plot_server.py", "cells.csv", "summary.csv"],
+    **{figure: ["plot_overview.py", figure, "cells.csv", "summary.csv"] for figure in FIGURES},
+    "ranking": ["plot_ranking.py", "verdicts.csv", "summary.csv"],
+    "story": ["plot_story.py", "cells.csv", "summary.csv", "verdicts.csv"],
+}
+
+
+def write_tables(rows: list[dict[str, Any]], folder: Path) -> pd.DataFrame:
+    """The three tables that pictures are made of; the summary."""
+    cells = tables.cell_table(rows)
+    summary = tables.summary_table(cells)
+    tables.write_table(cells, str(folder / "cells.csv"))
+    tables.write_table(summary, str(folder / "summary.csv"))
+    verdicts = comparisons.verdict_table(cells, summary)
+    tables.write_table(verdicts, str(folder / "verdicts.csv"))
+    return summary
+
+
+def draw(picture: str, folder: Path, *outputs: str) -> None:
+    """In a process of its own; no warnings."""
+    script, *arguments = SCRIPTS[picture]
+    command = [sys.executable, str(ROOT / "scripts" / script), *arguments, *outputs]
+    run = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "Warning" not in run.stderr
 
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_picture_and_the_table_are_made(name: str, tmp_path: Path) -> None:
+    summary = write_tables(SWEEPS[name], tmp_path)
+    for picture in SCRIPTS:
+        draw(picture, tmp_path, f"{picture}.png")
+        assert (tmp_path / f"{picture}.png").stat().st_size > 5000
+    assert str(summary.loc[0, "server"]) in tabulate_results.tabulate(summary)
+
+
+@pytest.mark.parametrize("picture", ["server", "throughput", "story"])
+def test_same_data_give_the_same_bytes_whatever_process_draws_them(
+    picture: str, tmp_path: Path
+) -> None:
+    write_tables(SWEEPS["a control"], tmp_path)
+    for name in ("a", "b"):
+        draw(picture, tmp_path, f"{name}.png", f"{name}.svg")
+    for suffix in ("png", "svg"):
+        first, second = (tmp_path / f"{name}.{suffix}" for name in ("a", "b"))
+        assert first.read_bytes() == second.read_bytes(), suffix
+
+
+def test_a_picture_has_200_pixels_an_inch_and_no_text_that_needs_a_font(tmp_path: Path) -> None:
+    write_tables(SWEEPS["one repeat"], tmp_path)
+    draw("latency", tmp_path, "a.png", "a.svg")
+    png, svg = (tmp_path / "a.png").read_bytes(), (tmp_path / "a.svg").read_text()
+    assert int.from_bytes(png[16:20], "big") == 200 * plot_style.WIDTH_INCHES
+    assert "<text" not in svg
+
+
+def story_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Figure:
+    """The picture of one of SWEEPS, drawn but not saved."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(plot_style, "save", lambda figure, _paths: figures.append(figure))
     cells = tables.cell_table(SWEEPS[name])
     summary = tables.summary_table(cells)
-    tables.write_table(cells, str(tmp_path / "cells.csv"))
-    tables.write_table(summary, str(tmp_path / "summary.csv"))
-    commands = [["plot_server.py"], *(["plot_overview.py", figure] for figure in FIGURES)]
-    for number, (script, *arguments) in enumerate(commands):
-        command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
-        command += ["cells.csv", "summary.csv", f"{number}.png"]
-        run = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        assert "Warning" not in run.stderr
-        assert (tmp_path / f"{number}.png").stat().st_size > 5000
-    assert str(cells.loc[0, "server"]) in tabulate_results.tabulate(summary)
+    plot_story.draw(cells, summary, comparisons.verdict_table(cells, summary))
+    return figures[0]
 
 
-def test_same_data_give_the_same_picture(tmp_path: Path) -> None:
-    cells = tables.cell_table([record(1), record(2, requests_per_second=510.0)])
-    tables.write_table(cells, str(tmp_path / "cells.csv"))
-    tables.write_table(tables.summary_table(cells), str(tmp_path / "summary.csv"))
-    for name in ("a.png", "b.png"):
-        command = [sys.executable, str(ROOT / "scripts/plot_server.py")]
-        subprocess.run([*command, "cells.csv", "summary.csv", name], cwd=tmp_path, check=True)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+def words_of(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+
+
+def test_one_picture_has_figures_limiters_and_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = story_of("a control", monkeypatch)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    lines = [plot_overview.FIGURES[name].title for name in FIGURES]
+    assert titles == [*lines, "Limited by", *plot_ranking.TITLES.values()]
+    words = words_of(figure)
+    assert "2 HTTP servers, 10 connections, 3 repeats" in words
+    assert "Grey band: noise floor" in words
+    assert "control: server_epoll again" in words
+    assert "server_epoll_control" not in words
+
+
+def test_one_picture_of_one_server_has_no_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = story_of("one cell", monkeypatch)
+    assert len(figure.axes) == 4
+    words = words_of(figure)
+    assert "1 HTTP server, 10 connections, 1 repeat" in words
+    assert "nothing to compare it with" in words
+
+
+def test_one_picture_says_what_is_missing_and_what_is_unserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing = words_of(story_of("one of two unavailable", monkeypatch))
+    assert missing.count("server_mine\n(no valid run)") == 3
+    assert "starving: connections never got a response" in words_of(
+        story_of("some connections unserved, a server missing at one count", monkeypatch)
+    )
+
+
+def test_where_nothing_was_measured_there_is_no_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = story_of("all unavailable", monkeypatch)
+    figure.draw_without_rendering()
+    for axes in figure.axes[:3]:
+        assert len(axes.get_yticks()) == 0
+        assert "no valid run" in [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_no_text_leaves_the_picture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = story_of(name, monkeypatch)
+    figure.draw_without_rendering()
+    legends = figure.findobj(Legend)
+    assert len(figure.texts) == 2
+    assert legends
+    for part in (*figure.axes, *figure.texts, *legends):
+        box = part.get_tightbbox()
+        inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1
+        assert inside and box.y1 <= figure.bbox.y1, part
+
+
+def test_labels_of_lines_that_end_together_do_not_overlap() -> None:
+    figure, axes = plot_style.new_figure(9, 4)
+    axes.set_ylim(0, 10)
+    values = [9.9, 5.0, 5.0, 5.01, 0.1, math.nan, 4.99]
+    ends = [
+        plot_style.End(
+            1, value, f"server {number}\nremark" if number % 2 else str(number), "k", "o"
+        )
+        for number, value in enumerate(values)
+    ]
+    plot_style.label_ends(axes, ends)
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts if text.get_text()}
+    assert len(boxes) == len(values)
+    for one, other in itertools.combinations(boxes.values(), 2):
+        assert not one.overlaps(other)
+    for box in boxes.values():
+        assert axes.bbox.y0 - 2 <= box.y0
+        assert box.y1 <= axes.bbox.y1 + 2
+        assert box.x1 <= figure.bbox.x1
+    # Of two lines the one that ends higher has the higher label.
+    assert boxes["0"].y0 > boxes["server 3\nremark"].y0 > boxes["6"].y0 > boxes["4"].y0
+
+
+def test_ends_and_powers_of_ten_are_labelled_first() -> None:
+    counts = [1, 10, 50, 90, 100, 500, 1000]
+    assert sorted(plot_style.labelled_counts(counts, 10)) == [1, 10, 50, 100, 500, 1000]
+    assert sorted(plot_style.labelled_counts(counts, 4)) == [1, 10, 100, 1000]
+    assert plot_style.labelled_counts([70], 7) == [70]
+
+
+# Severity 1.0 of Machado, Oliveira & Fernandes, "A physiologically-based model for simulation of color vision
+# deficiency", IEEE TVCG 15 (2009), on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def seen(color: str, vision: str) -> Any:
+    """Oklab coordinates (Ottosson 2020) of a colour as somebody sees it."""
+    red_green_blue = np.array(to_rgb(color))
+    linear = np.where(
+        red_green_blue <= 0.04045, red_green_blue / 12.92, ((red_green_blue + 0.055) / 1.055) ** 2.4
+    )
+    cones = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    opponents = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    light = np.clip(np.array(VISION[vision]) @ linear, 0, 1)
+    return np.array(opponents) @ np.cbrt(np.array(cones) @ light)
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_servers_of_the_default_sweep_are_told_apart_by_colour(vision: str) -> None:
+    """By 0.08 in Oklab, where 0.02 is a just noticeable difference."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    colors = {name: seen(plot_style.COLORS[name], vision) for name in config["servers"]}
+    for one, other in itertools.combinations(colors, 2):
+        assert np.linalg.norm(colors[one] - colors[other]) > 0.08, (one, other)
+
+
+def test_known_servers_are_told_apart_by_colour_or_marker() -> None:
+    for one, other in itertools.combinations(plot_style.COLORS, 2):
+        if plot_style.marker_of(one) != plot_style.marker_of(other):
+            continue
+        for vision in VISION:
+            colors = [seen(plot_style.color_of(name), vision) for name in (one, other)]
+            assert np.linalg.norm(colors[0] - colors[1]) > 0.08, (one, other, vision)
+
+
+# What `snakemake --report` shows of a sweep
+
+
+TABLES = ["cells", "summary", "verdicts", "syscalls"]
+CONFIG = "servers: [server_epoll]\ncontrol: null\nconnections: [2]\nrepeats: 1\n"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Snakemake's report of a sweep whose pictures and tables are there, if only as empty files."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "config.yaml").write_text(CONFIG)
+    (folder / "plots").mkdir()
+    (folder / "results").mkdir()
+    for name in ("overview", "ranking", "syscalls", "server_epoll", "server_epoll_flamegraph"):
+        (folder / f"plots/{name}.svg").touch()
+    for figure in FIGURES:
+        (folder / f"plots/overview_{figure}.svg").touch()
+    for table in TABLES:
+        (folder / f"results/{table}.csv").touch()
+    arguments = ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
+    run = run_snakemake(ROOT, "--report", str(folder / "report.html"), *arguments)
+    assert run.returncode == 0, run.stdout
+    return (folder / "report.html").read_text()
+
+
+def test_snakemakes_report_has_every_picture_and_table_with_caption_and_label(page: str) -> None:
+    results = json.loads(re.search(r"^\s*var results = (\{.*\})", page, re.MULTILINE)[1])
+    pictures = ["overview", *(f"overview_{figure}" for figure in FIGURES), "ranking", "syscalls"]
+    pictures += ["server_epoll", "server_epoll_flamegraph"]
+    expected = {f"plots/{name}.svg" for name in pictures}
+    expected |= {f"results/{table}.csv" for table in TABLES}
+    assert set(results) >= expected
+    for path, result in results.items():
+        assert "<p>" in result["caption"], path
+        assert "system-message" not in result["caption"], path
+        assert result["labels"], path

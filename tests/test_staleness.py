@@ -34,7 +34,7 @@ exec gcc "$@"
 
 Jobs = set[tuple[str, ...]]
 OVERVIEWS: Jobs = {("plot_overview", figure) for figure in ("throughput", "latency", "cpu")}
-COMPARED: Jobs = {("compare_servers",), ("plot_ranking",)}
+COMPARED: Jobs = {("compare_servers",), ("plot_ranking",), ("plot_story",)}
 MERGED: Jobs = {("merge_tables", "cells"), ("merge_tables", "summary"), ("tabulate_results",)}
 MERGED |= COMPARED
 COUNTED: Jobs = {("merge_syscalls",), ("plot_syscalls",)}
@@ -217,7 +217,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         append("scripts/plot_style.py", "# changed\n"),
         {("plot_server", name) for name in SERVERS}
         | OVERVIEWS
-        | {("plot_ranking",), ("plot_syscalls",)},
+        | {("plot_ranking",), ("plot_story",), ("plot_syscalls",)},
     ),
     "how tables are made": (
         append("scripts/tables.py", "# changed\n"),

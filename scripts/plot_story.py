@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Draw the whole sweep in one picture: throughput, latency, CPU time, what limited each server, and the ranking."""
+
+import argparse
+import sys
+
+import comparisons
+import pandas as pd
+import plot_overview
+import plot_ranking
+import plot_style
+import tables
+from cells import is_control
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+LABELS_OF_CONNECTIONS = 7  # for which a panel half as wide as the picture has room
+
+
+def title_of(cells: pd.DataFrame) -> str:
+    """What was measured, in a line."""
+    servers = plot_overview.without_control(cells)["server"].nunique()
+    counts, repeats = cells["connections"], cells["repeat"].nunique()
+    span = " to ".join(f"{count:,}" for count in sorted({counts.min(), counts.max()}))
+    parts = [(servers, "server"), (counts.max(), "connection"), (repeats, "repeat")]
+    nouns = [noun if number == 1 else f"{noun}s" for number, noun in parts]
+    return f"{servers} HTTP {nouns[0]}, {span} {nouns[1]}, {repeats} {nouns[2]}"
+
+
+def headline_of(verdicts: pd.DataFrame) -> str:
+    """What verdicts over the whole sweep say of CPU time per request; empty if they decide nothing."""
+    decided = verdicts[
+        (verdicts["metric"] == comparisons.COST)
+        & (verdicts["connections"] == comparisons.WHOLE_SWEEP)
+        & (verdicts["verdict"] != comparisons.UNDECIDABLE)
+        & ~verdicts["other"].map(is_control).astype(bool)
+    ]
+    beaten = {
+        *decided["other"][decided["verdict"] == comparisons.FASTER],
+        *decided["server"][decided["verdict"] == comparisons.SLOWER],
+    }
+    names = dict.fromkeys([*decided["server"], *decided["other"]])
+    best = [str(name) for name in names if name not in beaten]
+    if not best:
+        return ""
+    if not beaten:
+        return "CPU time per request: no verdict puts one server before another"
+    if len(best) == 1:
+        return f"Least CPU time per request: {best[0]}"
+    named = " and ".join(best) if len(best) <= 3 else f"{len(best)} servers"
+    return f"Least CPU time per request: {named}; no verdict puts one of them first"
+
+
+def draw_lines(figure: SubFigure, cells: pd.DataFrame, summary: pd.DataFrame) -> None:
+    """Three figures over the number of connections, and what limited each point."""
+    servers = [str(name) for name in summary["server"].unique()]
+    panels: list[Axes] = list(figure.subplots(2, 2).flat)
+    for axes, figure_of in zip(panels, plot_overview.FIGURES.values(), strict=False):
+        plot_overview.draw_lines(axes, figure_of, cells, summary, servers)
+    limits = panels[-1]
+    plot_overview.draw_limits(limits, summary, servers, above=True)
+    limits.yaxis.tick_right()
+    limits.tick_params(length=0)
+    for axes in panels:
+        counts = sorted(summary["connections"].unique())
+        plot_style.set_connections_axis(axes, counts, LABELS_OF_CONNECTIONS)
+    for axes in panels[:2]:
+        axes.set_xlabel("")
+
+
+def label_lines(figure: SubFigure, summary: pd.DataFrame) -> None:
+    servers = [str(name) for name in summary["server"].unique()]
+    for axes, figure_of in zip(figure.axes, plot_overview.FIGURES.values(), strict=False):
+        plot_overview.label_lines(axes, summary, figure_of, servers)
+
+
+def notes_of(summary: pd.DataFrame, verdicts: pd.DataFrame, machine_note: str) -> list[str]:
+    """What a reader must know, a line each."""
+    return [
+        f"{plot_style.interval_note(summary)} {plot_overview.POINTS_NOTE}",
+        *plot_style.limiter_notes(summary),
+        plot_style.saturation_note(summary),
+        *plot_ranking.notes_of(verdicts),
+        machine_note,
+    ]
+
+
+def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *paths: str) -> Figure:
+    cells, summary, machine_note = tables.of_main_machine(cells, summary)
+    verdicts = verdicts[verdicts["machine"].isin(summary["machine"])]
+    its_cells = plot_overview.without_control(cells)
+    its_summary = plot_overview.without_control(summary)
+    servers = its_summary["server"].nunique()
+    notes = notes_of(its_summary, verdicts, machine_note)
+    inches = [2 * max(2.5, 1 + 0.19 * servers), 0.8 + 0.25 * summary["server"].nunique()]
+    if verdicts.empty:
+        inches.pop()
+    height = sum(inches) + 0.6 + 0.14 * len(notes)
+    figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, height)
+    parts = figure.subfigures(len(inches), 1, height_ratios=inches, squeeze=False)[:, 0]
+    title = [title_of(cells), headline_of(verdicts)]
+    figure.suptitle("\n".join(filter(None, title)), x=0.01, ha="left", fontweight="bold")
+    draw_lines(parts[0], its_cells, its_summary)
+    if len(verdicts):
+        panels = parts[1].subplots(1, len(plot_ranking.TITLES), sharey=True)
+        plot_ranking.draw_panels(panels, verdicts, summary)
+    plot_style.add_notes(figure, notes)
+    label_lines(parts[0], its_summary)
+    plot_style.save(figure, paths)
+    return figure
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cells", help="results/cells.csv")
+    parser.add_argument("summary", help="results/summary.csv")
+    parser.add_argument("verdicts", help="results/verdicts.csv")
+    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
+    arguments = parser.parse_args()
+    cells = tables.read_cell_table(arguments.cells)
+    verdicts = plot_ranking.read_verdicts(arguments.verdicts)
+    draw(cells, pd.read_csv(arguments.summary), verdicts, *arguments.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
