@@ -182,7 +182,9 @@ def test_without_the_right_to_install_one_line_names_package_and_command(machine
     assert not done.stdout and not machine.calls
 
 
-@pytest.mark.parametrize("command", ["nix-instantiate", "cppcheck", "shellcheck", "clang", "chromium"])
+@pytest.mark.parametrize(
+    "command", ["nix-instantiate", "cppcheck", "shellcheck", "clang", "chromium"]
+)
 def test_what_only_the_tests_need_is_asked_for_by_dev_alone(ready, command):
     ready.remove(command)
     assert is_silent(ready.setup())
