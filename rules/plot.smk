@@ -79,6 +79,7 @@ rule plot_story:
             "plot_story.py",
             "cells.py",
             "comparisons.py",
+            "findings.py",
             "flags.py",
             "plot_overview.py",
             "plot_ranking.py",

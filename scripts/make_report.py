@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import findings
 import jinja2
 import pandas as pd
 import plot_ranking
 import plot_style
 import records
-import report_answer
 import report_caveats
 import report_charts
 import report_profiles
@@ -156,21 +156,19 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         report_profiles.profile_of(name, cost_at(summary, name, arguments.profile_connections))
         for name in servers
     ]
-    findings = {
-        metric: report_answer.find(verdicts, metric, servers) for metric in (COST, THROUGHPUT)
-    }
+    found = {metric: findings.find(verdicts, metric, servers) for metric in (COST, THROUGHPUT)}
     measured = [record for record in samples if "server_command" in record]
     return {
         "machine": facts,
         "machine_facts": flat_facts(facts),
         "other_machines": other_machines if len(all_machines) > 1 else "",
-        "workload": report_answer.workload(cells, samples[0]["asked"]),
+        "workload": findings.workload(cells, samples[0]["asked"]),
         "sweeps": sorted(str(name) for name in cells["sweep"].dropna().unique()),
         "servers": [{"name": name, "color": plot_style.color_of(name)} for name in servers],
-        "findings": findings,
-        "answer": report_answer,
-        "left_out": [name for name in servers if name in findings[COST].left_out],
-        "reasons": report_answer.reasons(findings[COST], syscalls, profiles),
+        "findings": found,
+        "answer": findings,
+        "left_out": [name for name in servers if name in found[COST].left_out],
+        "reasons": findings.reasons(found[COST], syscalls, profiles),
         "caveats": report_caveats.caveats(cells[cells["server"].isin(servers)], compared, verdicts),
         "best": best_rows(compared),
         "limiters": {name: letter for name, (_, letter) in plot_style.LIMITERS.items()},
@@ -181,8 +179,8 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),
         "profiles": profiles,
         "chosen": {
-            "left": findings[COST].ahead or servers[0],
-            "right": findings[COST].runner_up or servers[-1],
+            "left": found[COST].ahead or servers[0],
+            "right": found[COST].runner_up or servers[-1],
         },
         "flagged": report_caveats.flagged(cells),
         "commands": [

@@ -3,17 +3,19 @@
 
 import argparse
 import sys
+import textwrap
 
 import comparisons
+import findings
 import pandas as pd
 import plot_overview
 import plot_ranking
 import plot_style
 import tables
-from cells import is_control
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+HEADLINE_CHARACTERS = 84
 LABELS_OF_CONNECTIONS = 7  # for which a panel half as wide as the picture has room
 
 
@@ -27,28 +29,12 @@ def title_of(cells: pd.DataFrame) -> str:
     return f"{servers} HTTP {nouns[0]}, {span} {nouns[1]}, {repeats} {nouns[2]}"
 
 
-def headline_of(verdicts: pd.DataFrame) -> str:
-    """What verdicts over the whole sweep say of CPU time per request; empty if they decide nothing."""
-    decided = verdicts[
-        (verdicts["metric"] == comparisons.COST)
-        & (verdicts["connections"] == comparisons.WHOLE_SWEEP)
-        & (verdicts["verdict"] != comparisons.UNDECIDABLE)
-        & ~verdicts["other"].map(is_control).astype(bool)
-    ]
-    beaten = {
-        *decided["other"][decided["verdict"] == comparisons.FASTER],
-        *decided["server"][decided["verdict"] == comparisons.SLOWER],
-    }
-    names = dict.fromkeys([*decided["server"], *decided["other"]])
-    best = [str(name) for name in names if name not in beaten]
-    if not best:
+def headline_of(verdicts: pd.DataFrame, servers: list[str]) -> str:
+    """Which server costs least, as far as the verdicts say; empty for one server."""
+    if verdicts.empty:
         return ""
-    if not beaten:
-        return "CPU time per request: no verdict puts one server before another"
-    if len(best) == 1:
-        return f"Least CPU time per request: {best[0]}"
-    named = " and ".join(best) if len(best) <= 3 else f"{len(best)} servers"
-    return f"Least CPU time per request: {named}; no verdict puts one of them first"
+    sentence = findings.best_sentence(findings.find(verdicts, comparisons.COST, servers))
+    return textwrap.fill(sentence, HEADLINE_CHARACTERS)
 
 
 def draw_lines(figure: SubFigure, cells: pd.DataFrame, summary: pd.DataFrame) -> None:
@@ -90,15 +76,15 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     verdicts = verdicts[verdicts["machine"].isin(summary["machine"])]
     its_cells = plot_overview.without_control(cells)
     its_summary = plot_overview.without_control(summary)
-    servers = its_summary["server"].nunique()
+    servers = [str(name) for name in its_summary["server"].unique()]
     notes = notes_of(its_summary, verdicts, machine_note)
-    inches = [2 * max(2.5, 1 + 0.19 * servers), 0.8 + 0.25 * summary["server"].nunique()]
+    inches = [2 * max(2.5, 1 + 0.19 * len(servers)), 0.8 + 0.25 * summary["server"].nunique()]
     if verdicts.empty:
         inches.pop()
     height = sum(inches) + 0.6 + 0.14 * len(notes)
     figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, height)
     parts = figure.subfigures(len(inches), 1, height_ratios=inches, squeeze=False)[:, 0]
-    title = [title_of(cells), headline_of(verdicts)]
+    title = [title_of(cells), headline_of(verdicts, servers)]
     figure.suptitle("\n".join(filter(None, title)), x=0.01, ha="left", fontweight="bold")
     draw_lines(parts[0], its_cells, its_summary)
     if len(verdicts):

@@ -8,7 +8,7 @@ import pandas as pd
 import plot_ranking
 import tables
 from comparisons import COST
-from report_answer import join
+from findings import join
 
 
 def flagged(cells: pd.DataFrame) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import pandas as pd
 import plot_style
 import pytest
 import records
-import report_answer
+import findings
 import report_profiles
 import tables
 from axe_playwright_python.sync_playwright import Axe
@@ -413,9 +413,9 @@ def verdict(server: str, other: str, word: str, ratio: float, metric: str = COST
     }
 
 
-def finding_of(*rows: dict[str, Any], metric: str = COST) -> report_answer.Finding:
+def finding_of(*rows: dict[str, Any], metric: str = COST) -> findings.Finding:
     names = list(dict.fromkeys(name for row in rows for name in (row["server"], row["other"])))
-    return report_answer.find(pd.DataFrame(rows), metric, names)
+    return findings.find(pd.DataFrame(rows), metric, names)
 
 
 def test_the_answer_names_a_winner_only_if_it_beats_all() -> None:
@@ -424,8 +424,8 @@ def test_the_answer_names_a_winner_only_if_it_beats_all() -> None:
         verdict("a", "c", "faster", 0.8),
         verdict("b", "c", "no difference", 0.99),
     )
-    assert report_answer.best_sentence(finding) == "a needs the least CPU time per request."
-    assert report_answer.margin_sentence(finding) == (
+    assert findings.best_sentence(finding) == "a needs the least CPU time per request."
+    assert findings.margin_sentence(finding) == (
         "That is 10.0 % less than b, the next (95 % interval 8.2 to 11.8 %)."
     )
 
@@ -440,10 +440,10 @@ def test_the_answer_names_all_that_are_not_told_apart() -> None:
         verdict("b", "d", "faster", 0.80),
     )
     assert finding.leaders == ["a", "b"]
-    assert report_answer.best_sentence(finding) == (
+    assert findings.best_sentence(finding) == (
         "a and b need the least CPU time per request; between these this sweep names no winner."
     )
-    assert report_answer.margin_sentence(finding).startswith("a needs 20.0 % less than c, the next")
+    assert findings.margin_sentence(finding).startswith("a needs 20.0 % less than c, the next")
 
 
 def test_the_answer_names_who_is_behind_where_few_are() -> None:
@@ -453,23 +453,23 @@ def test_the_answer_names_who_is_behind_where_few_are() -> None:
         verdict("b", "c", "faster", 1.2, THROUGHPUT),
         metric=THROUGHPUT,
     )
-    assert report_answer.best_sentence(finding) == (
+    assert findings.best_sentence(finding) == (
         "By throughput c is behind; between the others (a and b) this sweep names no winner."
     )
-    assert "25.0 % more than c" in report_answer.margin_sentence(finding)
+    assert "25.0 % more than c" in findings.margin_sentence(finding)
 
 
 def test_the_answer_says_when_there_is_none() -> None:
     undecided = finding_of(verdict("a", "b", "not decidable here", 0.5))
     assert (
-        report_answer.best_sentence(undecided)
+        findings.best_sentence(undecided)
         == "This sweep cannot say which server is best by CPU time per request."
     )
     equal = finding_of(verdict("a", "b", "depends on connections", 0.9))
-    assert report_answer.best_sentence(equal) == (
+    assert findings.best_sentence(equal) == (
         "By CPU time per request, between a and b which is best depends on the number of connections."
     )
-    assert report_answer.margin_sentence(equal) == ""
+    assert findings.margin_sentence(equal) == ""
 
 
 def test_self_time_is_of_the_innermost_function() -> None:
