@@ -26,7 +26,7 @@ document.getElementById("servers").addEventListener("change", (event) => {
 const selects = ["left", "right"].map((side) => document.getElementById(`server_${side}`));
 function showFlamegraph(select, side) {
   const { server, svg } = profiles.get(select.value);
-  const head = `<!DOCTYPE html><html lang="en"><title>Flamegraph of ${server}</title><style>body { margin: 0 } svg { display: block; width: 100% } #title { font-size: 13px !important }</style>`;
+  const head = `<!DOCTYPE html><html lang="en"><title>Flamegraph of ${server}</title><style>body { margin: 0 } svg { display: block; width: 100% } #title, #subtitle { display: none }</style>`;
   document.getElementById(`flamegraph_${side}`).srcdoc = head + svg.slice(svg.indexOf("<svg"));
 }
 function cell(row, text, tag = "td") {
@@ -86,6 +86,19 @@ for (const frame of document.querySelectorAll("iframe")) {
   });
 }
 
+// What is shown, with names and numbers as in the files.
+const csvButton = (table) => ({
+  extend: "csv",
+  text: "Save what is shown as CSV",
+  filename: table.id.replace("table_", ""),
+  exportOptions: {
+    format: {
+      header: (text) => text.replaceAll("\u200b", ""),
+      body: (text, row, column, cell) => cell.dataset.order ?? cell.textContent,
+    },
+  },
+});
+
 // Tables: DataTables sorts, filters and saves what is in the page; without it they are plain tables.
 async function enhanceTables() {
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -99,7 +112,7 @@ async function enhanceTables() {
       autoWidth: false,
       order: [],
       pageLength: 10,
-      layout: { topStart: "pageLength", topEnd: "search", bottomStart: "info", bottomEnd: "paging", top2Start: { buttons: [{ extend: "csv", text: "Save as CSV", filename: table.id.replace("table_", "") }] } },
+      layout: { topStart: "pageLength", topEnd: "search", bottomStart: "info", bottomEnd: "paging", top2Start: { buttons: [csvButton(table)] } },
     });
   }
   document.body.dataset.tables = "ready";

@@ -23,10 +23,11 @@ FIGURE = {COST: "CPU time per request", THROUGHPUT: "throughput"}
 class Finding(NamedTuple):
     """What one metric's verdicts say of one machine's servers.
 
-    leaders: those to which no server was found superior, by mean ratio. behind: the others of those that could be
-    compared. runner_up: of those, the closest to which `ahead`, a leader, was found superior, with `ratio`, of
-    ahead to runner_up, and its 95 % interval. left_out: servers that could be compared with none. depends: which of
-    two leaders is superior was found to depend on the number of connections.
+    leaders: those to which no server was found superior, by their mean ratio to those behind. behind: the others of
+    those that could be compared. runner_up: of those, the nearest to which `ahead`, a leader, was found superior,
+    with `ratio`, of ahead to runner_up, its 95 % interval, and the p-value after Holm's correction. left_out: servers
+    that could be compared with none. depends: which of two leaders is superior was found to depend on the number of
+    connections.
     """
 
     metric: str
@@ -38,6 +39,7 @@ class Finding(NamedTuple):
     ratio: float = math.nan
     ratio_low: float = math.nan
     ratio_high: float = math.nan
+    p_adjusted: float = math.nan
     depends: bool = False
 
 
@@ -64,11 +66,14 @@ def find(verdicts: pd.DataFrame, metric: str, servers: list[str]) -> Finding:
     decided = pairs[pairs["verdict"] != comparisons.UNDECIDABLE]
     compared = [name for name in servers if (decided["server"] == name).any()]
     superior = decided[decided["verdict"] == comparisons.FASTER]
-    advantage = decided["ratio"].map(math.log) * -comparisons.BETTER_SIGN[metric]
-    mean = advantage.groupby(decided["server"]).mean().to_dict()
-    by_mean = sorted(compared, key=lambda name: mean[name])
-    leaders = [name for name in by_mean if not (superior["other"] == name).any()]
-    behind = [name for name in by_mean if name not in leaders]
+    worse = {str(name) for name in superior["other"]}
+    behind = [name for name in compared if name in worse]
+    # Against the same opponents: of the others some are compared at few points, or with none.
+    against = decided[decided["other"].isin(behind) & ~decided["server"].isin(behind)]
+    lead = against["ratio"].map(math.log) * comparisons.BETTER_SIGN[metric]
+    mean = lead.groupby(against["server"]).mean().to_dict()
+    leaders = [name for name in compared if name not in worse]
+    leaders.sort(key=lambda name: -mean.get(name, -math.inf))
     left_out = [name for name in servers if name not in compared]
     between = decided[decided["server"].isin(leaders) & decided["other"].isin(leaders)]
     depends = bool((between["verdict"] == comparisons.DEPENDS).any())
@@ -79,9 +84,20 @@ def find(verdicts: pd.DataFrame, metric: str, servers: list[str]) -> Finding:
     first = min(leaders, key=lambda name: (name not in set(closest["server"]), leaders.index(name)))
     its = closest[closest["server"] == first]
     nearest = its.assign(distance=its["ratio"].map(math.log).abs()).nsmallest(1, "distance")
-    columns = ["other", "ratio", "ratio_low", "ratio_high"]
-    ((other, ratio, low, high),) = nearest[columns].itertuples(index=False)
-    return Finding(metric, leaders, behind, left_out, first, other, ratio, low, high, depends)
+    (pair,) = nearest.to_dict("records")
+    return Finding(
+        metric,
+        leaders,
+        behind,
+        left_out,
+        first,
+        runner_up=pair["other"],
+        ratio=pair["ratio"],
+        ratio_low=pair["ratio_low"],
+        ratio_high=pair["ratio_high"],
+        p_adjusted=pair["p_adjusted"],
+        depends=depends,
+    )
 
 
 def join(names: list[str]) -> str:
@@ -96,19 +112,19 @@ def percent(finding: Finding) -> tuple[float, float, float]:
 
 
 def margin_sentence(finding: Finding) -> str:
-    """By how much a leader is ahead of the closest that is told from it; empty if none is."""
+    """By how much a leader is ahead of the nearest that is told from it; empty if none is."""
     if not finding.runner_up:
         return ""
     middle, low, high = percent(finding)
-    subject = (
-        "That is"
-        if len(finding.leaders) == 1
-        else f"{finding.ahead} {DOES_BEST[finding.metric][0]}"
-    )
     return (
-        f"{subject} {middle:.1f} % {MARGIN[finding.metric]} than {finding.runner_up}, the next "
-        f"(95 % interval {low:.1f} to {high:.1f} %)."
+        f"{finding.ahead} {DOES_BEST[finding.metric][0]} {middle:.1f} % {MARGIN[finding.metric]} than "
+        f"{finding.runner_up}, the nearest that is told from it (95 % interval of this pair {low:.1f} to {high:.1f} %; "
+        f"{p_value(finding.p_adjusted)} after correction for all comparisons)."
     )
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def best_sentence(finding: Finding) -> str:
@@ -139,53 +155,79 @@ def without_control(names: list[str]) -> list[str]:
     return [name for name in names if not is_control(name)]
 
 
-def workload(cells: pd.DataFrame, asked: dict[str, Any]) -> str:
+def workload(cells: pd.DataFrame, samples: list[dict[str, Any]]) -> str:
+    """What was asked of the servers, and on which CPUs, from the cells and one record of each server."""
     counts = sorted(int(count) for count in cells["connections"].unique())
     repeats = int(cells["repeat"].max())
     several = f"{counts[0]:,} to {counts[-1]:,}" if len(counts) > 1 else f"{counts[0]:,}"
     plural = "s" if counts[-1] > 1 else ""
-    times = (
-        f"{repeats} runs of {asked['duration_s']:g} s each"
-        if repeats > 1
-        else f"one run of {asked['duration_s']:g} s"
+    seconds = samples[0]["asked"]["duration_s"]
+    times = f"{repeats} runs of {seconds:g} s each" if repeats > 1 else f"one run of {seconds:g} s"
+    return (
+        f"HTTP/1.1 over loopback, {several} connection{plural} kept open, one request for 13 bytes at a time on each, "
+        f"{times}{placement(samples)}."
     )
-    return f"HTTP/1.1 over loopback, {several} connection{plural} kept open, one request at a time on each, {times}"
+
+
+def placement(samples: list[dict[str, Any]]) -> str:
+    """Which CPUs server and load had, and which servers had several processes on them."""
+    placed = [record for record in samples if "server_cpus" in record]
+    if not placed:
+        return ""
+    server, load = (placed[0][name] for name in ("server_cpus", "load_cpus"))
+    text = f"; server on {cpu_list(server)}, wrk on {cpu_list(load)}"
+    workers = {record["server"]: record["workers"] for record in placed if record["workers"] > 1}
+    return text + "".join(f"; {name}: {count} processes" for name, count in workers.items())
+
+
+def cpu_list(cpus: list[int]) -> str:
+    return f"CPU{'s' if len(cpus) > 1 else ''} {', '.join(map(str, cpus))}"
 
 
 def reasons(finding: Finding, syscalls: pd.DataFrame, profiles: list[dict[str, Any]]) -> list[str]:
-    """What differs between a leader and the next: system calls, and the functions whose self time differs most."""
+    """What differs between a leader and the nearest told from it: what they ask of the kernel, and self times."""
+    if not finding.runner_up:
+        return []
     pair = [finding.ahead, finding.runner_up]
     said = []
-    calls = [call_count(syscalls, name) for name in pair]
-    if finding.runner_up and None not in calls:
-        said.append(
-            f"{pair[0]} makes {calls[0]:.2f} system calls per request, {pair[1]} {calls[1]:.2f}."
-        )
+    for kind, noun in (("system_call", "System calls"), ("context_switch", "Context switches")):
+        names = dict.fromkeys([*finding.leaders, *pair])
+        counts = {name: per_request(syscalls, name, kind) for name in names}
+        known = [f"{name} {count:.2f}" for name, count in counts.items() if count is not None]
+        if len(known) > 1:
+            said.append(f"{noun} per request: {join(known)}.")
     by_name = {profile["server"]: profile for profile in profiles}
-    times = [self_times(by_name.get(name)) for name in pair]
-    if finding.runner_up and all(times):
-        more = {
-            name: times[1].get(name, 0.0) - times[0].get(name, 0.0)
-            for name in {*times[0], *times[1]}
-        }
-        largest = sorted(more, key=lambda name: -more[name])[:3]
-        listed = ", ".join(f"{name} (+{more[name]:.2f} µs)" for name in largest if more[name] > 0)
-        if listed:
-            said.append(f"By their profiles {pair[1]} spends more of each request in {listed}.")
+    first, second = (by_name[name] for name in pair)
+    more = {
+        name: difference
+        for name in second["self_share"]
+        if (difference := self_time_difference(first, second, name)) > 0
+    }
+    largest = sorted(more, key=lambda name: -more[name])[:3]
+    if largest:
+        listed = join([f"{name} (+{more[name]:.2f} µs)" for name in largest])
+        said.append(f"By their profiles {pair[1]} spends more of each request in {listed}.")
     return said
 
 
-def call_count(syscalls: pd.DataFrame, server: str) -> float | None:
-    """System calls per request; None if they were not counted."""
-    rows = syscalls[(syscalls["server"] == server) & (syscalls["name"] == "all")][
-        "per_request"
-    ].dropna()
-    return float(rows.iloc[0]) if len(rows) else None
+def per_request(syscalls: pd.DataFrame, server: str, kind: str) -> float | None:
+    """How many system calls or context switches in all; None if they were not counted."""
+    its = syscalls[(syscalls["server"] == server) & (syscalls["kind"] == kind)]
+    rows = its[its["name"] == "all"] if (its["name"] == "all").any() else its
+    return float(rows["per_request"].sum()) if len(rows) else None
 
 
-def self_times(profile: dict[str, Any] | None) -> dict[str, float]:
-    """µs of CPU per request by function; empty without a profile, or a measured cost to scale it by."""
-    if profile is None or profile["cpu_us_per_request"] is None:
-        return {}
-    cost = profile["cpu_us_per_request"]
-    return {name: share * cost for name, share in profile["self_share"].items()}
+def self_time_difference(first: dict[str, Any], second: dict[str, Any], function: str) -> float:
+    """By how many µs per request a function's self time is more in the second profile; 0 where that may be chance.
+
+    Counts of samples vary like Poisson's: what is told is more than three standard deviations.
+    """
+    difference = variance = 0.0
+    for profile, sign in ((first, -1), (second, 1)):
+        if not profile["samples"] or profile["cpu_us_per_request"] is None:
+            return 0.0
+        scale = profile["cpu_us_per_request"] / profile["samples"]
+        count = profile["self_share"].get(function, 0.0) * profile["samples"]
+        difference += sign * count * scale
+        variance += max(count, 1.0) * scale**2
+    return difference if difference > 3 * math.sqrt(variance) else 0.0

@@ -162,9 +162,16 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": facts,
         "machine_facts": flat_facts(facts),
         "other_machines": other_machines if len(all_machines) > 1 else "",
-        "workload": findings.workload(cells, samples[0]["asked"]),
+        "workload": findings.workload(cells, samples),
         "sweeps": sorted(str(name) for name in cells["sweep"].dropna().unique()),
-        "servers": [{"name": name, "color": plot_style.color_of(name)} for name in servers],
+        "servers": [
+            {
+                "name": name,
+                "color": plot_style.color_of(name),
+                "glyph": report_charts.SHAPES[plot_style.marker_of(name)][1],
+            }
+            for name in servers
+        ],
         "findings": found,
         "answer": findings,
         "left_out": [name for name in servers if name in found[COST].left_out],
@@ -206,19 +213,28 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def table_of(table: pd.DataFrame, columns: list[str]) -> dict[str, Any]:
     """Columns, and rows of text, each with what it is sorted by. Those that matter most: the files have all."""
-    rows = [[_shown(value) for value in row] for row in table[columns].itertuples(index=False)]
+    decimals = {name: _decimals(table[name]) for name in columns}
+    rows = [
+        [_shown(value, decimals[name]) for name, value in zip(columns, row, strict=True)]
+        for row in table[columns].itertuples(index=False)
+    ]
     return {"columns": columns, "rows": rows}
 
 
-def _shown(value: Any) -> tuple[str, Any]:
-    """A value as text, to five digits, and as what it is sorted by."""
+def _decimals(column: "pd.Series[Any]") -> int:
+    """So many that the largest number has five digits; none where all are whole."""
+    if not pd.api.types.is_numeric_dtype(column) or (column.dropna() % 1 == 0).all():
+        return 0
+    return max(0, 4 - math.floor(math.log10(column.abs().max())))
+
+
+def _shown(value: Any, decimals: int) -> tuple[str, Any]:
+    """A value as text, and as what it is sorted by."""
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return "", ""
     if isinstance(value, (bool, str)):
         return str(value).replace(";", " "), str(value)
-    number = float(value)
-    decimals = 0 if number == int(number) else max(0, 4 - math.floor(math.log10(abs(number))))
-    return f"{number:,.{decimals}f}", number
+    return f"{float(value):,.{decimals}f}", float(value)
 
 
 def _base64(data: bytes) -> str:

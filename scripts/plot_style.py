@@ -388,7 +388,8 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> No
 
 
 LIMITER_NOTES = {
-    "client-bound": "client-bound: wrk had no CPU left, or was within 10 % of its ceiling; the server was not busy.",
+    "server-bound": "server-bound: the server had no CPU left; wrk may have had none either.",
+    "client-bound": "client-bound: wrk had no CPU left, or was within 10 % of its ceiling; the server had some.",
     "latency-bound": "latency-bound: neither was busy, both waited for the other's packets.",
     "shared-cpus": "shared-cpus: server and wrk took turns on the same CPUs.",
     "disturbed": "disturbed: something else on the machine had the CPUs.",

@@ -57,6 +57,11 @@ def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) 
         said.append(
             f"{disturbed} of {len(cells)} runs were disturbed by something else on the machine in each attempt."
         )
+    again = int((cells["attempts"] > 1).sum())
+    if again:
+        said.append(
+            f"{again} of {len(cells)} runs were measured again, since something else had disturbed them."
+        )
     if verdicts.empty:
         said.append("One server: there is nothing to compare it with.")
     elif summary["requests_per_second_low"].isna().all():

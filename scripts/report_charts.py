@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import pandas as pd
@@ -18,19 +18,44 @@ IS_SHOWN = "indexof(hidden, datum.server) < 0"
 HEIGHT_PX = 340
 FONT = "system-ui, DejaVu Sans, sans-serif"
 ROW_PX = 30
+RANKING_ROW_PX = 38  # has a second line
 GREY = "#767676"
-# [column, factor, title of the axis, format of the numbers, logarithmic]
-FIGURES: dict[str, tuple[str, float, str, str, bool]] = {
-    "throughput": ("requests_per_second", 1, "requests per second", ",.0f", False),
-    "latency": ("latency_p99_us", 1, "99th percentile of latency, µs (logarithmic)", ",.0f", True),
-    "cpu": (
-        "server_cpu_ns_per_request",
-        1e-3,
-        "CPU time per request, µs (logarithmic)",
-        ",.2f",
-        True,
+
+
+class Figure(NamedTuple):
+    """A column of the tables, the factor to the axis' unit, the axis' title, and how numbers are written."""
+
+    column: str
+    factor: float
+    title: str
+    number_format: str
+    logarithmic: bool
+
+
+FIGURES = {
+    "throughput": Figure("requests_per_second", 1, "requests per second", ",.0f", False),
+    "latency": Figure("latency_p99_us", 1, "99th percentile of latency, µs", ",.0f", True),
+    "cpu": Figure("server_cpu_ns_per_request", 1e-3, "CPU time per request, µs", ",.2f", True),
+}
+
+# matplotlib's markers, as Vega's shapes and as characters.
+SHAPES = {
+    "o": ("circle", "●"),
+    "s": ("square", "■"),
+    "D": ("diamond", "◆"),
+    "^": ("triangle-up", "▲"),
+    "v": ("triangle-down", "▼"),
+    "<": ("triangle-left", "◀"),
+    ">": ("triangle-right", "▶"),
+    "P": ("cross", "✚"),
+    "X": ("M-1,-1L1,1M1,-1L-1,1", "✖"),
+    "*": (
+        "M0,-1L0.25,-0.3L1,-0.3L0.4,0.15L0.6,0.85L0,0.45L-0.6,0.85L-0.4,0.15L-1,-0.3L-0.25,-0.3Z",
+        "★",
     ),
 }
+# By how much points of neighbouring servers stand apart, of the width of a decade.
+APART_DECADES = 0.012
 
 Spec = dict[str, Any]
 
@@ -51,6 +76,18 @@ def _colors(servers: list[str]) -> alt.Color:
     return alt.Color("server:N", scale=alt.Scale(domain=servers, range=colors), legend=None)
 
 
+def _shapes(servers: list[str]) -> alt.Shape:
+    shapes = [SHAPES[plot_style.marker_of(base_of(name))][0] for name in servers]
+    return alt.Shape("server:N", scale=alt.Scale(domain=servers, range=shapes), legend=None)
+
+
+def _spread(table: pd.DataFrame, servers: list[str]) -> pd.DataFrame:
+    """With `x`: connections, a little to the side, so that servers do not hide each other."""
+    places = {name: number - (len(servers) - 1) / 2 for number, name in enumerate(servers)}
+    aside = 10 ** (APART_DECADES * table["server"].map(places).astype(float))
+    return table.assign(x=table["connections"] * aside)
+
+
 def _chart(table: pd.DataFrame) -> alt.Chart:
     """Of a table's rows: what is missing is null."""
     plain = table.astype(object)
@@ -64,7 +101,7 @@ def _connections(summary: pd.DataFrame) -> alt.X:
     # One count has no extent for a logarithmic axis to span.
     domain = [counts[0] / 1.25, counts[-1] * 1.25]
     return alt.X(
-        "connections:Q",
+        "x:Q",
         title="connections (logarithmic)",
         axis=axis,
         scale=alt.Scale(type="log", domain=domain, nice=False),
@@ -81,103 +118,98 @@ def _state_of(row: Mapping[Hashable, Any]) -> str:
     return "disturbed" if "disturbed" in str(row["flags"]).split(";") else "ok"
 
 
-def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> Spec:
-    """One figure of all servers over the number of connections: single runs, means, intervals, wrk's ceiling."""
-    column, factor, title, number_format, logarithmic = FIGURES[name]
-    servers = [str(server) for server in summary["server"].unique()]
-    points = summary.dropna(subset=[column])
-    points = points.assign(
-        value=points[column] * factor,
-        low=points[f"{column}_low"] * factor,
-        high=points[f"{column}_high"] * factor,
-    )
-    runs = cells.dropna(subset=[column])
-    runs = runs.assign(
-        value=runs[column] * factor,
-        state=[_state_of(row) for row in runs.to_dict("records")],
-    )
-    values = pd.concat([points["value"], runs["value"]])
-    scale = alt.Scale(zero=True)
-    if logarithmic and not values.empty:
-        # Intervals of few repeats are far wider than what was measured.
-        scale = alt.Scale(type="log", domain=[values.min() / 1.2, values.max() * 1.2], nice=False)
-    elif not values.empty:
-        top = pd.concat([values, summary["ceiling_requests_per_second"]]).max()
-        scale = alt.Scale(domain=[0, top * 1.08], nice=False)
-    y = alt.Y(
-        "value:Q",
-        title=title,
-        scale=scale,
-        axis=alt.Axis(format="~s" if name == "throughput" else ",~r", tickCount=8),
-    )
-    x, color = _connections(summary), _colors(servers)
-    shown = [
-        "machine",
-        "server",
-        "connections",
-        "value",
-        "low",
-        "high",
-        "limiter",
-        "unserved_connections",
-    ]
-    tooltip = [
+def _value_scale(figure: Figure, values: "pd.Series[float]") -> alt.Scale:
+    """Around what was measured: intervals of few repeats are far wider, and run out of it."""
+    if values.dropna().empty:
+        return alt.Scale(zero=True)
+    if figure.logarithmic:
+        return alt.Scale(type="log", domain=[values.min() / 1.2, values.max() * 1.2], nice=False)
+    return alt.Scale(domain=[0, values.max() * 1.08], nice=False)
+
+
+def _tooltip(figure: Figure) -> list[alt.Tooltip]:
+    return [
         alt.Tooltip("server:N"),
         alt.Tooltip("connections:Q", format=",d"),
-        alt.Tooltip("value:Q", title=title.split(" (")[0], format=number_format),
+        alt.Tooltip("value:Q", title=figure.title, format=figure.number_format),
     ]
-    means = _chart(points[shown]).transform_filter(IS_SHOWN)
-    its_tooltip = [
-        *tooltip,
-        alt.Tooltip("low:Q", title="95 % interval from", format=number_format),
-        alt.Tooltip("high:Q", title="to", format=number_format),
-        alt.Tooltip("limiter:N", title="limited by"),
-        alt.Tooltip("unserved_connections:Q", title="unserved connections", format=",d"),
-    ]
-    lines = means.mark_line(strokeWidth=2).encode(x=x, y=y, color=color)
-    bands = means.transform_filter("isValid(datum.low)").mark_rule(
+
+
+def _single_runs(figure: Figure, cells: pd.DataFrame, servers: list[str]) -> Any:
+    runs = cells.dropna(subset=[figure.column])
+    runs = runs.assign(
+        value=runs[figure.column] * figure.factor,
+        state=[_state_of(row) for row in runs.to_dict("records")],
+    )
+    columns = ["x", "server", "connections", "repeat", "value", "state"]
+    hollow = alt.condition("datum.state == 'ok'", _colors(servers), alt.value("transparent"))
+    marks = _chart(_spread(runs, servers)[columns]).transform_filter(IS_SHOWN)
+    return marks.mark_point(size=16, strokeWidth=1, opacity=0.55).encode(
+        fill=hollow,
+        tooltip=[*_tooltip(figure), alt.Tooltip("repeat:Q"), alt.Tooltip("state:N")],
+    )
+
+
+def _means(figure: Figure, summary: pd.DataFrame, servers: list[str]) -> list[Any]:
+    """Intervals, lines and points of the summary."""
+    points = summary.dropna(subset=[figure.column])
+    ends = {end: points[f"{figure.column}_{end}"] * figure.factor for end in ("low", "high")}
+    points = points.assign(value=points[figure.column] * figure.factor, **ends)
+    columns = ["x", "server", "connections", "value", "low", "high", "limiter"]
+    marks = _chart(_spread(points, servers)[[*columns, "unserved_connections"]])
+    marks = marks.transform_filter(IS_SHOWN)
+    intervals = marks.transform_filter("isValid(datum.low)").mark_rule(
         strokeWidth=5, opacity=0.3, clip=True
     )
-    dots = means.mark_point(size=60, opacity=1, strokeWidth=2).encode(
-        x=x,
-        y=y,
-        color=color,
-        fill=alt.condition("datum.unserved_connections > 0", alt.value("transparent"), color),
-        tooltip=its_tooltip,
+    starving = "datum.unserved_connections > 0"
+    number_format = figure.number_format
+    dots = marks.mark_point(size=70, opacity=1, strokeWidth=2).encode(
+        shape=_shapes(servers),
+        fill=alt.condition(starving, alt.value("transparent"), _colors(servers)),
+        tooltip=[
+            *_tooltip(figure),
+            alt.Tooltip("low:Q", title="95 % interval from", format=number_format),
+            alt.Tooltip("high:Q", title="to", format=number_format),
+            alt.Tooltip("limiter:N", title="limited by"),
+            alt.Tooltip("unserved_connections:Q", title="unserved connections", format=",d"),
+        ],
     )
-    single = _chart(runs[["server", "connections", "repeat", "value", "state"]])
-    raw = (
-        single.transform_filter(IS_SHOWN)
-        .mark_point(size=18, strokeWidth=1, opacity=0.65)
-        .encode(
-            x=x,
-            y=y,
-            color=color,
-            fill=alt.condition("datum.state == 'ok'", color, alt.value("transparent")),
-            tooltip=[*tooltip, alt.Tooltip("repeat:Q"), alt.Tooltip("state:N")],
-        )
-    )
+    return [intervals.encode(y="low:Q", y2="high:Q"), marks.mark_line(strokeWidth=1.5), dots]
+
+
+def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> Spec:
+    """One figure of all servers over the number of connections: single runs, means, intervals, wrk's ceiling."""
+    figure = FIGURES[name]
+    servers = [str(server) for server in summary["server"].unique()]
+    values = pd.concat([summary[figure.column], cells[figure.column]]) * figure.factor
+    if name == "throughput":
+        values = pd.concat([values, summary["ceiling_requests_per_second"]])
+    scale = _value_scale(figure, values)
+    axis = alt.Axis(format="~s" if name == "throughput" else ",~r", tickCount=8)
+    title = f"{figure.title} (logarithmic)" if figure.logarithmic else figure.title
+    x, color = _connections(summary), _colors(servers)
+    intervals, *means = _means(figure, summary, servers)
     layers = [
-        bands.encode(x=x, y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q", color=color),
-        lines,
-        raw,
-        dots,
+        intervals.encode(x=x, y=alt.Y("low:Q", title=title, scale=scale, axis=axis), color=color)
     ]
+    for layer in (_single_runs(figure, cells, servers), *means):
+        y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
+        layers.append(layer.encode(x=x, y=y, color=color))
     if name == "throughput":
         layers.insert(0, _ceiling(summary, x, scale, title))
     chart = alt.layer(*layers).add_params(HIDDEN).properties(height=HEIGHT_PX)
-    return _spec(
-        chart,
-        f"{title} of each server over the number of connections; the same figures are in the tables below.",
-    )
+    told = f"{figure.title} of each server over the number of connections"
+    return _spec(chart, f"{told}; the same figures are in the tables below.")
 
 
 def _ceiling(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) -> Any:
     column = "ceiling_requests_per_second"
     ceiling = summary.dropna(subset=[column]).drop_duplicates("connections")
-    ceiling = ceiling.assign(value=ceiling[column], label=plot_style.CEILING_LABEL)
+    ceiling = ceiling.assign(
+        x=ceiling["connections"], value=ceiling[column], label=plot_style.CEILING_LABEL
+    )
     return (
-        _chart(ceiling[["connections", "value", "label"]])
+        _chart(ceiling[["x", "connections", "value", "label"]])
         .mark_line(
             strokeDash=[6, 4], color=GREY, point=alt.OverlayMarkDef(shape="stroke", color=GREY)
         )
@@ -231,35 +263,34 @@ def limiters(summary: pd.DataFrame) -> Spec:
     return _spec(chart, "What limited the throughput of each server at each number of connections.")
 
 
-def fairness(cells: pd.DataFrame, summary: pd.DataFrame) -> Spec:
-    """Jain's index over the bytes that each connection got, and what was left unserved."""
+def fairness(summary: pd.DataFrame) -> Spec:
+    """Jain's index over the bytes that each connection got, hollow where connections were left unserved."""
     servers = [str(server) for server in summary["server"].unique()]
-    points = summary.dropna(subset=["fairness_jain"])
-    columns = ["server", "connections", "fairness_jain", "unserved_connections"]
-    x, color = _connections(summary), _colors(servers)
-    base = _chart(points[columns]).transform_filter(IS_SHOWN)
+    points = _spread(summary.dropna(subset=["fairness_jain"]), servers)
+    columns = ["x", "server", "connections", "fairness_jain", "unserved_connections"]
+    marks = _chart(points[columns]).transform_filter(IS_SHOWN)
+    starving = "datum.unserved_connections > 0"
+    dots = marks.mark_point(size=60, opacity=1, strokeWidth=2).encode(
+        shape=_shapes(servers),
+        fill=alt.condition(starving, alt.value("transparent"), _colors(servers)),
+        tooltip=[
+            alt.Tooltip("server:N"),
+            alt.Tooltip("connections:Q", format=",d"),
+            alt.Tooltip("fairness_jain:Q", title="Jain's index, least", format=".4f"),
+            alt.Tooltip("unserved_connections:Q", title="unserved connections, most", format=",d"),
+        ],
+    )
     y = alt.Y(
         "fairness_jain:Q",
         title="Jain's index (1: all alike)",
         scale=alt.Scale(domain=[0, 1.04], nice=False),
     )
-    lines = base.mark_line(strokeWidth=2).encode(x=x, y=y, color=color)
-    dots = base.mark_point(size=50, opacity=1, strokeWidth=2).encode(
-        x=x,
-        y=y,
-        color=color,
-        fill=alt.condition("datum.unserved_connections > 0", alt.value("transparent"), color),
-        tooltip=[
-            alt.Tooltip("server:N"),
-            alt.Tooltip("connections:Q", format=",d"),
-            alt.Tooltip(
-                "fairness_jain:Q", title="Jain's index, least of the repeats", format=".4f"
-            ),
-            alt.Tooltip("unserved_connections:Q", title="unserved connections, most", format=",d"),
-        ],
-    )
-    chart = alt.layer(lines, dots).add_params(HIDDEN).properties(height=240)
-    return _spec(chart, "Fairness over connections of each server, over the number of connections.")
+    x, color = _connections(summary), _colors(servers)
+    layers = [
+        layer.encode(x=x, y=y, color=color) for layer in (marks.mark_line(strokeWidth=1.5), dots)
+    ]
+    chart = alt.layer(*layers).add_params(HIDDEN).properties(height=240)
+    return _spec(chart, "Fairness over connections of each server, by number of connections.")
 
 
 def _ranking_table(
@@ -273,6 +304,7 @@ def _ranking_table(
         known = server in measured
         row = plot_ranking.row_of(server, reference, verdicts) if known else plot_ranking.NOTHING
         label = plot_ranking.label_of(server, measured)
+        label += f"\n({row.remark})" if row.remark else ""
         its = {"server": server, "label": label, "letters": letters.get(server, "")}
         rows.append({**its, "control": is_control(server), **row._asdict()})
     return pd.DataFrame(rows)
@@ -300,7 +332,9 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
         title = f"ratio to {reference} ({plot_ranking.DIRECTIONS[metric]})"
         return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 
-    y = alt.Y("label:N", sort=list(table["label"]), title=None, axis=alt.Axis(labelLimit=260))
+    # A remark on a line of its own.
+    label = alt.Axis(labelLimit=260, labelExpr="split(datum.label, '\\n')")
+    y = alt.Y("label:N", sort=list(table["label"]), title=None, axis=label)
     color = _colors(servers)
     rows = _chart(table)
     tooltip = [
@@ -309,7 +343,6 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
         alt.Tooltip("low:Q", title="95 % interval from", format=".3f"),
         alt.Tooltip("high:Q", title="to", format=".3f"),
         alt.Tooltip("letters:N", title="shared letters: not told apart"),
-        alt.Tooltip("remark:N"),
     ]
     one = _chart(pd.DataFrame({"one": [1]})).mark_rule(color=GREY).encode(x=across("one"))
     intervals = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=3, clip=True)
@@ -318,12 +351,16 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
     layers: list[Any] = [
         one,
         intervals.encode(x=across("low"), x2="high:Q", y=y, color=color),
-        dots.encode(x=across("ratio"), y=y, color=color, fill=hollow, tooltip=tooltip),
+        dots.encode(
+            x=across("ratio"),
+            y=y,
+            color=color,
+            shape=_shapes(servers),
+            fill=hollow,
+            tooltip=tooltip,
+        ),
         rows.mark_text(align="left", dy=-10, dx=7, fontSize=12).encode(
             x=across("ratio"), y=y, text="letters:N"
-        ),
-        rows.mark_text(align="left", dy=10, fontSize=10).encode(
-            x=alt.value(4), y=y, text="remark:N"
         ),
     ]
     floor = 1 + plot_ranking.floor_percent(its) / 100
@@ -333,7 +370,7 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
             0, band.mark_rect(color=GREY, opacity=0.25).encode(x=across("low"), x2="high:Q")
         )
     title = plot_ranking.TITLES[metric]
-    chart = alt.layer(*layers).properties(height=ROW_PX * len(table), title=title)
+    chart = alt.layer(*layers).properties(height=RANKING_ROW_PX * len(table), title=title)
     return _spec(chart, f"{title} of each server as ratio to {reference}, with 95 % intervals.")
 
 
@@ -361,7 +398,7 @@ def system_calls(syscalls: pd.DataFrame) -> Spec:
                 "call:N",
                 sort=names,
                 scale=alt.Scale(domain=names, range=colors),
-                legend=alt.Legend(orient="top", title=None, columns=4, symbolType="square"),
+                legend=alt.Legend(orient="top", title=None, columns=2, symbolType="square"),
             ),
             order=alt.Order("rank:Q"),
             tooltip=[
@@ -392,7 +429,7 @@ def all_charts(
             charts[name] = over_connections(name, its_cells, compared)
         charts["limiters"] = limiters(compared)
     if compared["fairness_jain"].notna().any():
-        charts["fairness"] = fairness(its_cells, compared)
+        charts["fairness"] = fairness(compared)
     if ((syscalls["status"] == "ok") & (syscalls["kind"] == "system_call")).any():
         charts["syscalls"] = system_calls(syscalls)
     return charts

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import comparisons
+import findings
 import pandas as pd
 import plot_style
 import pytest
 import records
-import findings
 import report_profiles
 import tables
 from axe_playwright_python.sync_playwright import Axe
@@ -403,6 +403,7 @@ def test_same_data_give_the_same_page(reports: dict[str, Path]) -> None:
 def verdict(server: str, other: str, word: str, ratio: float, metric: str = COST) -> dict[str, Any]:
     ends = {"ratio_low": ratio * 0.98, "ratio_high": ratio * 1.02}
     return {
+        "p_adjusted": 0.01,
         "metric": metric,
         "server": server,
         "other": other,
@@ -426,7 +427,8 @@ def test_the_answer_names_a_winner_only_if_it_beats_all() -> None:
     )
     assert findings.best_sentence(finding) == "a needs the least CPU time per request."
     assert findings.margin_sentence(finding) == (
-        "That is 10.0 % less than b, the next (95 % interval 8.2 to 11.8 %)."
+        "a needs 10.0 % less than b, the nearest that is told from it (95 % interval of this pair 8.2 to 11.8 %; "
+        "p = 0.01 after correction for all comparisons)."
     )
 
 
@@ -443,7 +445,7 @@ def test_the_answer_names_all_that_are_not_told_apart() -> None:
     assert findings.best_sentence(finding) == (
         "a and b need the least CPU time per request; between these this sweep names no winner."
     )
-    assert findings.margin_sentence(finding).startswith("a needs 20.0 % less than c, the next")
+    assert findings.margin_sentence(finding).startswith("a needs 20.0 % less than c,")
 
 
 def test_the_answer_names_who_is_behind_where_few_are() -> None:
