@@ -1,5 +1,6 @@
 """Pictures and the console's table of sweeps that lack something."""
 
+import importlib
 import itertools
 import json
 import math
@@ -124,11 +125,16 @@ def draw(picture: str, folder: Path, *outputs: str) -> None:
     assert "Warning" not in run.stderr
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", SWEEPS)
-def test_every_picture_and_the_table_are_made(name: str, tmp_path: Path) -> None:
+def test_every_picture_and_the_table_are_made(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     summary = write_tables(SWEEPS[name], tmp_path)
-    for picture in SCRIPTS:
-        draw(picture, tmp_path, f"{picture}.png")
+    monkeypatch.chdir(tmp_path)
+    for picture, command in SCRIPTS.items():
+        monkeypatch.setattr(sys, "argv", [*command, f"{picture}.png"])
+        assert importlib.import_module(Path(command[0]).stem).main() == 0
         assert (tmp_path / f"{picture}.png").stat().st_size > 5000
     assert str(summary.loc[0, "server"]) in tabulate_results.tabulate(summary)
 
@@ -203,6 +209,41 @@ def test_where_nothing_was_measured_there_is_no_scale(monkeypatch: pytest.Monkey
     for axes in figure.axes[:3]:
         assert len(axes.get_yticks()) == 0
         assert "no valid run" in [text.get_text() for text in axes.texts]
+
+
+HEADLINES = {
+    "Least CPU time per request: server_b": [("a", "b", "slower"), ("b", "c", "faster")],
+    "Least CPU time per request: server_a and server_b; no verdict puts one of them first": [
+        ("a", "b", "no difference"),
+        ("a", "c", "faster"),
+        ("b", "c", "depends on connections"),
+        ("a", "d", "not decidable here"),
+    ],
+    "CPU time per request: no verdict puts one server before another": [
+        ("a", "b", "no difference"),
+        ("a", "a_control", "faster"),
+    ],
+    "": [("a", "b", "not decidable here")],
+}
+
+
+@pytest.mark.parametrize("headline", HEADLINES)
+def test_headline_claims_what_verdicts_over_the_whole_sweep_say(headline: str) -> None:
+    rows = [
+        {
+            "metric": comparisons.COST,
+            "connections": "all",
+            "server": f"server_{server}",
+            "other": f"server_{other}",
+            "verdict": verdict,
+        }
+        for server, other, verdict in HEADLINES[headline]
+    ]
+    # Neither a verdict at one number of connections nor one on throughput is one over the sweep on CPU time.
+    opposite = {"server": "server_d", "other": "server_b", "verdict": "faster"}
+    rows.append({**opposite, "metric": comparisons.COST, "connections": "10"})
+    rows.append({**opposite, "metric": comparisons.THROUGHPUT, "connections": "all"})
+    assert plot_story.headline_of(pd.DataFrame(rows)) == headline
 
 
 @pytest.mark.parametrize("name", SWEEPS)
