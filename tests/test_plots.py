@@ -23,6 +23,7 @@ import tables
 import tabulate_results
 import yaml
 from checkouts import ROOT, run_snakemake
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -91,6 +92,13 @@ SWEEPS = {
         )
     ],
     "a control": [record(repeat, **who) for who in (POLL, {}, CONTROL) for repeat in (1, 2, 3)],
+    "noise": [
+        record(
+            repeat, **who, server_cpu_ns_per_request=4000 + noise, requests_per_second=500 - noise
+        )
+        for who, noises in ((POLL, (40, 90, 10)), ({}, (5, 0, 20)), (CONTROL, (0, 33, 8)))
+        for repeat, noise in enumerate(noises, 1)
+    ],
     "some connections unserved, a server missing at one count": [
         *(record(repeat, connections=count) for repeat in (1, 2) for count in (10, 100)),
         record(1, unserved_connections=9, **POLL),
@@ -188,6 +196,7 @@ def test_one_picture_has_figures_limiters_and_ranking(monkeypatch: pytest.Monkey
 def test_one_picture_of_one_server_has_no_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
     figure = story_of("one cell", monkeypatch)
     assert len(figure.axes) == 4
+    assert len(figure.subfigs) == 1
     words = words_of(figure)
     assert "1 HTTP server, 10 connections, 1 repeat" in words
     assert "nothing to compare it with" in words
@@ -281,6 +290,29 @@ def test_labels_of_lines_that_end_together_do_not_overlap() -> None:
         assert box.x1 <= figure.bbox.x1
     # Of two lines the one that ends higher has the higher label.
     assert boxes["0"].y0 > boxes["server 3\nremark"].y0 > boxes["6"].y0 > boxes["4"].y0
+
+
+def test_lines_that_end_together_are_labelled_in_order_whatever_the_last_digits() -> None:
+    # These come from the layout, and differ from process to process.
+    for noise in (-1e-13, 0, 1e-13):
+        _, axes = plot_style.new_figure(9, 4)
+        axes.set_ylim(0, 10)
+        ends = [plot_style.End(1, 5 + sign * noise, str(sign), "k", "o") for sign in (-1, 1)]
+        plot_style.label_ends(axes, ends)
+        heights = {text.get_text(): text.xy[1] for text in axes.texts if text.get_text()}
+        assert heights["-1"] < heights["1"]
+
+
+def test_layout_is_final_and_has_no_digits_that_differ_from_process_to_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figure = story_of("noise", monkeypatch)
+    plot_style.fix_layout(figure)
+    for _ in range(2):
+        for part in (*figure.axes, *figure.subfigs):
+            box = part.get_position() if isinstance(part, Axes) else part.bbox_relative
+            assert box.extents == pytest.approx(np.round(box.extents, 6), abs=1e-14, rel=0)
+        figure.draw_without_rendering()
 
 
 def test_ends_and_powers_of_ten_are_labelled_first() -> None:
