@@ -350,7 +350,15 @@ def test_known_servers_are_told_apart_by_colour_or_marker() -> None:
 # What `snakemake --report` shows of a sweep
 
 
-TABLES = ["cells", "summary", "verdicts", "syscalls"]
+TABLES = ["cells", "summary", "verdicts", "syscalls", "cost"]
+REPORTED = [
+    "overview",
+    *(f"overview_{figure}" for figure in FIGURES),
+    "ranking",
+    "syscalls",
+    "cost",
+]
+REPORTED += ["server_epoll", "server_epoll_flamegraph"]
 CONFIG = "servers: [server_epoll]\ncontrol: null\nconnections: [2]\nrepeats: 1\n"
 
 
@@ -361,23 +369,20 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "plots").mkdir()
     (folder / "results").mkdir()
-    for name in ("overview", "ranking", "syscalls", "server_epoll", "server_epoll_flamegraph"):
+    for name in REPORTED:
         (folder / f"plots/{name}.svg").touch()
-    for figure in FIGURES:
-        (folder / f"plots/overview_{figure}.svg").touch()
     for table in TABLES:
         (folder / f"results/{table}.csv").touch()
     arguments = ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
-    run = run_snakemake(ROOT, "--report", str(folder / "report.html"), *arguments)
+    report = ["--report", str(folder / "report.html"), "all", "plots/cost.png"]
+    run = run_snakemake(ROOT, *report, *arguments)
     assert run.returncode == 0, run.stdout
     return (folder / "report.html").read_text()
 
 
 def test_snakemakes_report_has_every_picture_and_table_with_caption_and_label(page: str) -> None:
     results = json.loads(re.search(r"^\s*var results = (\{.*\})", page, re.MULTILINE)[1])
-    pictures = ["overview", *(f"overview_{figure}" for figure in FIGURES), "ranking", "syscalls"]
-    pictures += ["server_epoll", "server_epoll_flamegraph"]
-    expected = {f"plots/{name}.svg" for name in pictures}
+    expected = {f"plots/{name}.svg" for name in REPORTED}
     expected |= {f"results/{table}.csv" for table in TABLES}
     assert set(results) >= expected
     for path, result in results.items():
