@@ -1,4 +1,5 @@
-OVERVIEWS = ["throughput", "latency", "cpu"]
+# Figures over the number of connections, by the names that people read.
+OVERVIEWS = {"throughput": "throughput", "latency": "latency", "cpu": "CPU time per request"}
 
 
 rule plot_server:
@@ -34,7 +35,7 @@ rule plot_overview:
             "plots/overview_{figure}.svg",
             caption="../report/overview.rst",
             category="Comparison",
-            labels={"picture": "{figure} over connections"},
+            labels=lambda wildcards: {"picture": OVERVIEWS[wildcards.figure]},
         ),
     log:
         "results/logs/plot_overview_{figure}.log",
@@ -92,7 +93,7 @@ rule plot_story:
             "plots/overview.svg",
             caption="../report/story.rst",
             category="Comparison",
-            labels={"picture": "all in one"},
+            labels={"picture": "the whole sweep"},
         ),
     log:
         "results/logs/plot_story.log",

@@ -13,9 +13,9 @@ import plot_ranking
 import plot_style
 import tables
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import SubFigure
 
-HEADLINE_CHARACTERS = 84
+HEADLINE_CHARACTERS = 92
 LABELS_OF_CONNECTIONS = 7  # for which a panel half as wide as the picture has room
 
 
@@ -71,7 +71,7 @@ def notes_of(summary: pd.DataFrame, verdicts: pd.DataFrame, machine_note: str) -
     ]
 
 
-def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *paths: str) -> Figure:
+def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
     verdicts = verdicts[verdicts["machine"].isin(summary["machine"])]
     its_cells = plot_overview.without_control(cells)
@@ -81,11 +81,11 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     inches = [2 * max(2.5, 1 + 0.19 * len(servers)), 0.8 + 0.25 * summary["server"].nunique()]
     if verdicts.empty:
         inches.pop()
-    height = sum(inches) + 0.6 + 0.14 * len(notes)
+    title = "\n".join(filter(None, [title_of(cells), headline_of(verdicts, servers)]))
+    height = sum(inches) + 0.4 + 0.18 * (1 + title.count("\n")) + 0.14 * len(notes)
     figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, height)
     parts = figure.subfigures(len(inches), 1, height_ratios=inches, squeeze=False)[:, 0]
-    title = [title_of(cells), headline_of(verdicts, servers)]
-    figure.suptitle("\n".join(filter(None, title)), x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     draw_lines(parts[0], its_cells, its_summary)
     if len(verdicts):
         panels = parts[1].subplots(1, len(plot_ranking.TITLES), sharey=True)
@@ -93,7 +93,6 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     plot_style.add_notes(figure, notes)
     label_lines(parts[0], its_summary)
     plot_style.save(figure, paths)
-    return figure
 
 
 def main() -> int:

@@ -219,7 +219,8 @@ def _label_end(axes: Axes, end: End, height: float) -> None:
             arrowprops={
                 "arrowstyle": "-",
                 "color": end.color,
-                "linewidth": 0.6,
+                "linestyle": (0, (1, 1.5)),  # or it would look like more of the server's line
+                "linewidth": 0.8,
                 "shrinkA": 0,
                 "shrinkB": 3,
             },
@@ -379,9 +380,8 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> No
             handletextpad=0.2,
             columnspacing=0.8,
         )
-        legend.set_in_layout(
-            False
-        )  # wider than the axes, not than these with the names beside them
+        # It is wider than the axes, but not than these with the names beside them.
+        legend.set_in_layout(False)
         axes.set_title("Limited by", pad=4 + 14 * math.ceil(len(handles) / columns))
     else:
         axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5))
