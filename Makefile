@@ -32,12 +32,13 @@ setup:  ## install what is missing: system packages, then .venv
 setup-dev:
 	@scripts/setup.sh dev
 
-# Those that measure come last and have the machine to themselves; those of the servers and the fuzzer run beside the rest.
+# Two halves beside each other that take about as long; then those that measure, which have the machine to themselves.
+half := tests/servers tests/fuzz $(patsubst %,tests/test_%.py,comparisons external measure_cell)
 test: lint  ## every check and test
-	@$(bin)/pytest tests/servers tests/fuzz & servers=$$!; \
-	$(bin)/pytest --ignore=tests/servers --ignore=tests/fuzz -m 'not alone'; others=$$?; \
-	wait $$servers && exit $$others
-	$(bin)/pytest --ignore=tests/servers --ignore=tests/fuzz -m alone
+	@$(bin)/pytest -m 'not alone' $(half) & half=$$!; \
+	$(bin)/pytest -m 'not alone' $(patsubst %,--ignore=%,$(half)); status=$$?; \
+	wait $$half && exit $$status
+	$(bin)/pytest -m alone
 
 # All of it is in `make test` too. A longer run: make sanitize RUNS=10000000
 sanitize: setup-dev  ## the servers under sanitizers: a million inputs from a fuzzer, clients that misbehave

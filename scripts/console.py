@@ -53,8 +53,9 @@ def painted(text: str) -> str:
 
 
 def wrapped(text: str) -> str:
-    """Lines broken between words."""
-    return "\n".join(textwrap.fill(line, width()) for line in text.splitlines())
+    """Lines broken between words; a path or an option stays whole."""
+    words = textwrap.TextWrapper(width(), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(words.fill(line) for line in text.splitlines())
 
 
 def cut(line: str) -> str:

@@ -28,10 +28,12 @@ JOBS_S = {
     "compare_cost": 1.5,
     "compare_servers": 0.9,
     "tabulate_results": 0.6,
+    "make_report": 3.0,
     "plot_server": 1.2,
     "plot_cost": 1.3,
     "plot_overview": 1.3,
     "plot_ranking": 1.3,
+    "plot_story": 1.5,
     "plot_syscalls": 1.3,
 }
 

@@ -225,7 +225,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "a deleted table": (
         remove("results/cells.csv"),
-        {("merge_tables", "cells")} | OVERVIEWS | COMPARED,
+        {("merge_tables", "cells"), ("tabulate_results",)} | OVERVIEWS | COMPARED,
     ),
     "a deleted record": (
         remove("results/cells/server_poll/c2_r1.json"),
