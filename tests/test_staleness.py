@@ -34,10 +34,11 @@ exec gcc "$@"
 
 Jobs = set[tuple[str, ...]]
 OVERVIEWS: Jobs = {("plot_overview", figure) for figure in ("throughput", "latency", "cpu")}
-COMPARED: Jobs = {("compare_servers",), ("plot_ranking",), ("plot_story",)}
+REPORT: Jobs = {("make_report",)}
+COMPARED: Jobs = {("compare_servers",), ("plot_ranking",), ("plot_story",)} | REPORT
 MERGED: Jobs = {("merge_tables", "cells"), ("merge_tables", "summary"), ("tabulate_results",)}
 MERGED |= COMPARED
-COUNTED: Jobs = {("merge_syscalls",), ("plot_syscalls",)}
+COUNTED: Jobs = {("merge_syscalls",), ("plot_syscalls",)} | REPORT
 
 
 def summaries(*servers: str) -> Jobs:
@@ -175,7 +176,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "profile's duration": (
         replace("config.yaml", "duration_s: 0.5", "duration_s: 0.6"),
-        profiles(*SERVERS),
+        profiles(*SERVERS) | REPORT,
     ),
     "code of a server": (append("servers/server_epoll.c", CODE), everything_of("server_epoll")),
     "code of a header that all share": (
@@ -203,12 +204,13 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "a line of progress": (append("scripts/progress.py", "# changed\n"), NOTHING),
     "how profiles are made": (
         append("scripts/profile_server.py", "# changed\n"),
-        profiles(*SERVERS),
+        profiles(*SERVERS) | REPORT,
     ),
     "how flamegraphs are drawn": (
         append("scripts/draw_flamegraph.py", "# changed\n"),
-        {("draw_flamegraph", name) for name in SERVERS},
+        {("draw_flamegraph", name) for name in SERVERS} | REPORT,
     ),
+    "the report's page": (append("report/page.css", "/* changed */\n"), REPORT),
     "a plot script": (
         append("scripts/plot_server.py", "# changed\n"),
         {("plot_server", name) for name in SERVERS},
@@ -217,7 +219,8 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         append("scripts/plot_style.py", "# changed\n"),
         {("plot_server", name) for name in SERVERS}
         | OVERVIEWS
-        | {("plot_ranking",), ("plot_story",), ("plot_syscalls",)},
+        | {("plot_ranking",), ("plot_story",), ("plot_syscalls",)}
+        | REPORT,
     ),
     "how tables are made": (
         append("scripts/tables.py", "# changed\n"),
