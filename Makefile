@@ -33,7 +33,7 @@ setup-dev:
 	@scripts/setup.sh dev
 
 # Two halves beside each other that take about as long; then those that measure, which have the machine to themselves.
-half := tests/servers tests/fuzz $(patsubst %,tests/test_%.py,comparisons external measure_cell)
+half := tests/servers tests/fuzz $(patsubst %,tests/test_%.py,comparisons config external measure_cell plots)
 test: lint  ## every check and test
 	@$(bin)/pytest -m 'not alone' $(half) & half=$$!; \
 	$(bin)/pytest -m 'not alone' $(patsubst %,--ignore=%,$(half)); status=$$?; \
