@@ -19,8 +19,7 @@ all: setup  ## measure and draw everything in config.yaml (the default)
 smoke: setup  ## the same pipeline on the tiny sweep of tests/smoke.yaml, in build/smoke
 	$(bin)/snakemake -j1 --directory build/smoke --configfile tests/smoke.yaml
 
-report: setup  ## the page to read first, results/report.html, and Snakemake's own on how it was made, results/provenance.html
-	$(bin)/snakemake -j1 results/report.html
+report: all  ## as all, and then Snakemake's own report on how everything was made, results/provenance.html
 	$(bin)/snakemake --report results/provenance.html
 
 cost: setup  ## CPU time per request on one CPU, as ratio to a loop that looks at nothing: results/cost.csv
@@ -33,7 +32,8 @@ setup-dev:
 	@scripts/setup.sh dev
 
 # Two halves beside each other that take about as long; then those that measure, which have the machine to themselves.
-half := tests/servers tests/fuzz $(patsubst %,tests/test_%.py,comparisons config external measure_cell plots)
+# What a shell runs in the background ignores SIGINT: tests that send one are not in `half`.
+half := tests/servers tests/fuzz $(patsubst %,tests/test_%.py,comparisons config external plots)
 test: lint  ## every check and test
 	@$(bin)/pytest -m 'not alone' $(half) & half=$$!; \
 	$(bin)/pytest -m 'not alone' $(patsubst %,--ignore=%,$(half)); status=$$?; \

@@ -390,6 +390,14 @@ def test_what_is_wrong_is_told(reports: dict[str, Path], browser: Browser) -> No
     page.context.close()
 
 
+def test_content_is_shown_soon(reports: dict[str, Path], browser: Browser) -> None:
+    page = open_report(browser, reports["whole"])
+    script = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    assert page.evaluate(script) <= 1500
+    assert reports["whole"].stat().st_size < 4e6
+    page.context.close()
+
+
 def test_page_names_no_folder_of_this_machine(reports: dict[str, Path]) -> None:
     text = reports["whole"].read_text()
     assert "/home/somebody" not in text
