@@ -4,18 +4,23 @@ const specOf = JSON.parse(document.getElementById("charts").textContent);
 const profiles = new Map(JSON.parse(document.getElementById("profiles-data").textContent).map((p) => [p.server, p]));
 const FUNCTIONS_SHOWN = 25;
 
+// Libraries are in the page as text, which no HTML parser can take for anything else.
+function load(id) {
+  const code = JSON.parse(document.getElementById(id).textContent);
+  return import(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
+}
+
 // Charts: Vega-Lite draws them; a hidden server is a name in the parameter `hidden` of those that have it.
 const views = [];
-for (const place of document.querySelectorAll("[data-chart]")) {
+async function drawChart(place) {
   const spec = specOf[place.dataset.chart];
-  const options = { actions: false, renderer: "svg", tooltip: { theme: "dark" } };
-  vegaEmbed(place, spec, options).then(({ view }) => {
-    if ((spec.params || []).some((param) => param.name === "hidden")) views.push(view);
-    // Vega gives each group of marks the role of a symbol, but a label only to the marks.
-    for (const group of place.querySelectorAll("g[role='graphics-symbol']:not([aria-label])")) group.removeAttribute("role");
-    document.body.dataset.charts = Number(document.body.dataset.charts || 0) + 1;
-  });
+  const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", tooltip: { theme: "dark" } });
+  if ((spec.params || []).some((param) => param.name === "hidden")) views.push(view);
+  // Vega gives each group of marks the role of a symbol, but a label only to the marks.
+  for (const group of place.querySelectorAll("g[role='graphics-symbol']:not([aria-label])")) group.removeAttribute("role");
+  document.body.dataset.charts = Number(document.body.dataset.charts || 0) + 1;
 }
+load("vega").then(() => document.querySelectorAll("[data-chart]").forEach(drawChart));
 document.getElementById("servers").addEventListener("change", (event) => {
   const boxes = [...event.currentTarget.querySelectorAll("input")];
   const hidden = boxes.filter((box) => !box.checked).map((box) => box.value);
@@ -105,8 +110,7 @@ async function enhanceTables() {
   const follow = () => document.documentElement.classList.toggle("dark", dark.matches);
   dark.addEventListener("change", follow);
   follow();
-  const code = new Blob([document.getElementById("datatables").textContent], { type: "text/javascript" });
-  const { jQuery } = await import(URL.createObjectURL(code));
+  const { jQuery } = await load("datatables");
   for (const table of document.querySelectorAll("table.data")) {
     jQuery(table).DataTable({
       autoWidth: false,

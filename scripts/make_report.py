@@ -262,8 +262,8 @@ def render(data: dict[str, Any]) -> str:
     )
     return environment.get_template("page.html").render(
         **data,
-        vega=in_script(vega_bundle()),
-        datatables=in_script(read_package_file("html/dt_bundle.js")),
+        vega=vega_bundle(),
+        datatables=read_package_file("html/dt_bundle.js"),
         datatables_style=Markup(read_package_file("html/dt_bundle.css")),
         style=Markup((PAGE / "page.css").read_text()),
         script=Markup((PAGE / "page.js").read_text()),
@@ -273,11 +273,6 @@ def render(data: dict[str, Any]) -> str:
 def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, which sets window.vegaEmbed."""
     return vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stubs take a snippet for required
-
-
-def in_script(code: str) -> Markup:
-    """JavaScript for a script element, which ends at the first "</script", also of a string."""
-    return Markup(code.replace("</script", "<\\/script"))
 
 
 def main() -> int:
