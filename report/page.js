@@ -91,7 +91,7 @@ for (const frame of document.querySelectorAll("iframe")) {
   });
 }
 
-// What is shown, with names and numbers as in the files.
+// What is shown, with names and numbers as in the files (flags apart, which are spaced).
 const csvButton = (table) => ({
   extend: "csv",
   text: "Save what is shown as CSV",

@@ -5,6 +5,7 @@ them comes first is no verdict, so all are named.
 """
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import comparisons
@@ -23,11 +24,11 @@ FIGURE = {COST: "CPU time per request", THROUGHPUT: "throughput"}
 class Finding(NamedTuple):
     """What one metric's verdicts say of one machine's servers.
 
-    leaders: those to which no server was found superior, by their mean ratio to those behind. behind: the others of
-    those that could be compared. runner_up: of those, the nearest to which `ahead`, a leader, was found superior,
-    with `ratio`, of ahead to runner_up, its 95 % interval, and the p-value after Holm's correction. left_out: servers
-    that could be compared with none. depends: which of two leaders is superior was found to depend on the number of
-    connections.
+    leaders: those to which no unbeaten server was found superior, by their mean ratio to those behind. behind: the
+    others of those that could be compared. runner_up: of those, the nearest to which `ahead`, a leader, was found
+    superior, with `ratio`, of ahead to runner_up, its 95 % interval, the p-value after Holm's correction, and what
+    else is to be said of it. left_out: servers that could be compared with none. depends: which of two leaders is
+    superior was found to depend on the number of connections.
     """
 
     metric: str
@@ -40,6 +41,7 @@ class Finding(NamedTuple):
     ratio_low: float = math.nan
     ratio_high: float = math.nan
     p_adjusted: float = math.nan
+    reason: str = ""
     depends: bool = False
 
 
@@ -57,8 +59,10 @@ def _both_ways(whole: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([whole, turned], ignore_index=True)
 
 
-def find(verdicts: pd.DataFrame, metric: str, servers: list[str]) -> Finding:
-    """From one machine's verdicts; `servers` without the control."""
+def find(
+    verdicts: pd.DataFrame, metric: str, servers: list[str], client_bound: Collection[str] = ()
+) -> Finding:
+    """From one machine's verdicts; servers: without the control; client_bound: those that wrk limited at some point."""
     rows = verdicts[
         (verdicts["metric"] == metric) & (verdicts["connections"] == comparisons.WHOLE_SWEEP)
     ]
@@ -67,12 +71,15 @@ def find(verdicts: pd.DataFrame, metric: str, servers: list[str]) -> Finding:
     compared = [name for name in servers if (decided["server"] == name).any()]
     superior = decided[decided["verdict"] == comparisons.FASTER]
     worse = {str(name) for name in superior["other"]}
-    behind = [name for name in compared if name in worse]
+    unbeaten = [name for name in compared if name not in worse]
+    # By one of these itself: verdicts are not transitive.
+    beaten = {str(name) for name in superior[superior["server"].isin(unbeaten)]["other"]}
+    behind = [name for name in compared if name in beaten]
     # Against the same opponents: of the others some are compared at few points, or with none.
     against = decided[decided["other"].isin(behind) & ~decided["server"].isin(behind)]
     lead = against["ratio"].map(math.log) * comparisons.BETTER_SIGN[metric]
     mean = lead.groupby(against["server"]).mean().to_dict()
-    leaders = [name for name in compared if name not in worse]
+    leaders = [name for name in compared if name not in beaten]
     leaders.sort(key=lambda name: -mean.get(name, -math.inf))
     left_out = [name for name in servers if name not in compared]
     between = decided[decided["server"].isin(leaders) & decided["other"].isin(leaders)]
@@ -85,6 +92,9 @@ def find(verdicts: pd.DataFrame, metric: str, servers: list[str]) -> Finding:
     its = closest[closest["server"] == first]
     nearest = its.assign(distance=its["ratio"].map(math.log).abs()).nsmallest(1, "distance")
     (pair,) = nearest.to_dict("records")
+    remarks = [pair["reason"]] if pair["reason"] else []
+    if metric == THROUGHPUT and first in client_bound:
+        remarks.append(f"a lower bound, since wrk was the limit of {first} at some points")
     return Finding(
         metric,
         leaders,
@@ -96,6 +106,7 @@ def find(verdicts: pd.DataFrame, metric: str, servers: list[str]) -> Finding:
         ratio_low=pair["ratio_low"],
         ratio_high=pair["ratio_high"],
         p_adjusted=pair["p_adjusted"],
+        reason="; ".join(remarks),
         depends=depends,
     )
 
@@ -116,10 +127,11 @@ def margin_sentence(finding: Finding) -> str:
     if not finding.runner_up:
         return ""
     middle, low, high = percent(finding)
+    reason = f"; {finding.reason}" if finding.reason else ""
     return (
         f"{finding.ahead} {DOES_BEST[finding.metric][0]} {middle:.1f} % {MARGIN[finding.metric]} than "
         f"{finding.runner_up}, the nearest that is told from it (95 % interval of this pair {low:.1f} to {high:.1f} %; "
-        f"{p_value(finding.p_adjusted)} after correction for all comparisons)."
+        f"{p_value(finding.p_adjusted)} after correction for all comparisons{reason})."
     )
 
 
@@ -134,14 +146,15 @@ def best_sentence(finding: Finding) -> str:
     if not finding.leaders:
         return f"This sweep cannot say which server is best by {figure}."
     no_winner = (
-        "which is best depends on the number of connections"
+        "this sweep names no winner, and for some pairs it depends on the number of connections"
         if finding.depends
         else "this sweep names no winner"
     )
     if not finding.behind:
         return f"By {figure}, between {join(finding.leaders)} {no_winner}."
     if len(finding.leaders) == 1:
-        return f"{finding.leaders[0]} {one} {what}."
+        among = "Of the servers that can be compared, " if finding.left_out else ""
+        return f"{among}{finding.leaders[0]} {one} {what}."
     if len(finding.leaders) > len(finding.behind):
         are = "is" if len(finding.behind) == 1 else "are"
         return (
@@ -195,18 +208,23 @@ def reasons(finding: Finding, syscalls: pd.DataFrame, profiles: list[dict[str, A
         counts = {name: per_request(syscalls, name, kind) for name in names}
         known = [f"{name} {count:.2f}" for name, count in counts.items() if count is not None]
         if len(known) > 1:
-            said.append(f"{noun} per request: {join(known)}.")
+            said.append(f"{noun} per request, in a run of their own: {join(known)}.")
     by_name = {profile["server"]: profile for profile in profiles}
     first, second = (by_name[name] for name in pair)
     more = {
         name: difference
         for name in second["self_share"]
-        if (difference := self_time_difference(first, second, name)) > 0
+        # A function of one program alone may be the other's under another name, or inlined.
+        if (name in first["self_share"] or name.endswith(" (kernel)"))
+        and (difference := self_time_difference(first, second, name)) > 0
     }
     largest = sorted(more, key=lambda name: -more[name])[:3]
     if largest:
         listed = join([f"{name} (+{more[name]:.2f} µs)" for name in largest])
-        said.append(f"By their profiles {pair[1]} spends more of each request in {listed}.")
+        said.append(
+            f"By their profiles, at {first['connections']} connections, {pair[1]} spends more of each request "
+            f"in {listed}."
+        )
     return said
 
 
@@ -220,7 +238,8 @@ def per_request(syscalls: pd.DataFrame, server: str, kind: str) -> float | None:
 def self_time_difference(first: dict[str, Any], second: dict[str, Any], function: str) -> float:
     """By how many µs per request a function's self time is more in the second profile; 0 where that may be chance.
 
-    Counts of samples vary like Poisson's: what is told is more than three standard deviations.
+    Counts of samples vary like Poisson's: what is told is more than three standard deviations. That the cost per
+    request is itself known to some percent is left out.
     """
     difference = variance = 0.0
     for profile, sign in ((first, -1), (second, 1)):

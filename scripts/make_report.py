@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write the report: one HTML file that needs nothing else, from the tables and profiles of a sweep.
 
-Reads results/ and plots/ of the working directory: tables, profiles, flamegraphs, and of each machine one record.
+Reads results/ and plots/ of the working directory: tables, profiles, flamegraphs, and one record of each server.
 """
 
 import argparse
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "report"
 # Written to the report as files to download.
 DOWNLOADS = ["cells", "summary", "verdicts", "syscalls"]
-CELL_COLUMNS = [
+SHOWN_OF_CELLS = [
     "server",
     "connections",
     "repeat",
@@ -42,38 +42,38 @@ CELL_COLUMNS = [
     "requests_per_second",
     "latency_p50_us",
 ]
-CELL_COLUMNS += [
+SHOWN_OF_CELLS += [
     "latency_p99_us",
     "latency_max_us",
     "server_cpu_ns_per_request",
     "server_cpu_share",
 ]
-CELL_COLUMNS += [
+SHOWN_OF_CELLS += [
     "client_cpu_share",
     "unserved_connections",
     "fairness_jain",
     "attempts",
     "position",
 ]
-POINT_COLUMNS = [
+SHOWN_OF_POINTS = [
     "server",
     "connections",
     "repeats_ok",
     "requests_per_second",
     "requests_per_second_low",
 ]
-POINT_COLUMNS += [
+SHOWN_OF_POINTS += [
     "requests_per_second_high",
     "latency_p50_us",
     "latency_p99_us",
     "server_cpu_ns_per_request",
 ]
-POINT_COLUMNS += ["server_cpu_ns_per_request_low", "server_cpu_ns_per_request_high", "limiter"]
-POINT_COLUMNS += ["unserved_connections", "fairness_jain", "flags"]
+SHOWN_OF_POINTS += ["server_cpu_ns_per_request_low", "server_cpu_ns_per_request_high", "limiter"]
+SHOWN_OF_POINTS += ["unserved_connections", "fairness_jain", "flags"]
 
 
 def facts_of(cells: pd.DataFrame, machine: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A machine's facts, and one record of each of its servers, without what is long: from its first valid cells."""
+    """A machine's facts, and one record of each of its servers: of its first valid cells."""
     first = cells[cells["machine"] == machine].sort_values(
         "status", key=lambda status: status != "ok", kind="stable"
     )
@@ -149,6 +149,8 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     ).fillna({"reason": ""})
     verdicts = verdicts[verdicts["machine"] == machine]
     syscalls = pd.read_csv("results/syscalls.csv", dtype={"reason": str})
+    # Of another machine's servers nothing is on the page. (Which machine a count or profile is of, they do not say.)
+    syscalls = syscalls[syscalls["server"].isin(summary["server"])]
     compared = summary[~summary["server"].map(is_control).astype(bool)]
     servers = [str(name) for name in compared["server"].unique()]
     facts, samples = facts_of(cells, machine)
@@ -156,7 +158,11 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         report_profiles.profile_of(name, cost_at(summary, name, arguments.profile_connections))
         for name in servers
     ]
-    found = {metric: findings.find(verdicts, metric, servers) for metric in (COST, THROUGHPUT)}
+    client_bound = set(compared[compared["limiter"] == "client-bound"]["server"])
+    found = {
+        metric: findings.find(verdicts, metric, servers, client_bound)
+        for metric in (COST, THROUGHPUT)
+    }
     measured = [record for record in samples if "server_command" in record]
     return {
         "machine": facts,
@@ -202,8 +208,8 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "cells_count": len(cells),
         "charts": report_charts.all_charts(cells, summary, verdicts, syscalls),
         "tables": {
-            "points": table_of(summary, POINT_COLUMNS),
-            "runs": table_of(cells, CELL_COLUMNS),
+            "points": table_of(summary, SHOWN_OF_POINTS),
+            "runs": table_of(cells, SHOWN_OF_CELLS),
         },
         "downloads": {
             name: _base64(Path(f"results/{name}.csv").read_bytes()) for name in DOWNLOADS
@@ -243,7 +249,9 @@ def _base64(data: bytes) -> str:
 
 def as_json(value: Any) -> Markup:
     """For a script element: nothing in it can end the element."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )
     return Markup(text)
 
 
@@ -285,7 +293,11 @@ def main() -> int:
         help="connections at which servers were profiled",
     )
     arguments = parser.parse_args()
-    records.write_text(arguments.output, render(page_data(arguments)))
+    try:
+        records.write_text(arguments.output, render(page_data(arguments)))
+    except (ValueError, OSError) as error:
+        print(f"make_report: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -7,6 +7,7 @@ import flags
 import pandas as pd
 import plot_ranking
 import tables
+from cells import is_control
 from comparisons import COST
 from findings import join
 
@@ -46,6 +47,12 @@ def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) 
             f"{server} left up to {worst['unserved_connections']:,.0f} of {worst['connections']:,} connections without "
             "any answer. wrk does not see that; such points are in no comparison."
         )
+    short = summary[tables.has_flag(summary.fillna({"flags": ""}), "connection_per_request")]
+    for server in short["server"].unique():
+        said.append(
+            f"{server} closes the connection after each response: another workload, compared with no other; "
+            "who was served is not known."
+        )
     invalid = int((cells["status"] == "invalid").sum())
     if invalid:
         said.append(f"{invalid} of {len(cells)} runs are invalid and not counted: see “Flagged”.")
@@ -64,9 +71,11 @@ def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) 
         )
     if verdicts.empty:
         said.append("One server: there is nothing to compare it with.")
-    elif summary["requests_per_second_low"].isna().all():
-        said.append("One repeat: there are no intervals, and no verdict can be made.")
     else:
+        if cells["repeat"].max() == 1:
+            said.append(
+                "One repeat: points have no intervals, and verdicts rest on the numbers of connections alone."
+            )
         said.append(
             plot_ranking.floor_note(verdicts).replace("Grey band: noise floor", "Noise floor")
         )
@@ -82,7 +91,9 @@ def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) 
 def detectable(verdicts: pd.DataFrame) -> str:
     """The range of smallest differences that this sweep would have found in CPU time per request."""
     whole = verdicts[
-        (verdicts["connections"] == comparisons.WHOLE_SWEEP) & (verdicts["metric"] == COST)
+        (verdicts["connections"] == comparisons.WHOLE_SWEEP)
+        & (verdicts["metric"] == COST)
+        & ~verdicts["other"].map(is_control).astype(bool)
     ]
     found = whole["smallest_detectable_percent"].dropna()
     if found.empty:

@@ -367,7 +367,10 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
     if math.isfinite(floor):
         band = _chart(pd.DataFrame({"low": [1 / floor], "high": [floor]}))
         layers.insert(
-            0, band.mark_rect(color=GREY, opacity=0.25).encode(x=across("low"), x2="high:Q")
+            0,
+            band.mark_rect(color=GREY, opacity=0.25, clip=True).encode(
+                x=across("low"), x2="high:Q"
+            ),
         )
     title = plot_ranking.TITLES[metric]
     chart = alt.layer(*layers).properties(height=RANKING_ROW_PX * len(table), title=title)

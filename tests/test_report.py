@@ -416,6 +416,7 @@ def verdict(server: str, other: str, word: str, ratio: float, metric: str = COST
     ends = {"ratio_low": ratio * 0.98, "ratio_high": ratio * 1.02}
     return {
         "p_adjusted": 0.01,
+        "reason": "",
         "metric": metric,
         "server": server,
         "other": other,
@@ -473,6 +474,41 @@ def test_the_answer_names_who_is_behind_where_few_are() -> None:
     assert "25.0 % more than c" in findings.margin_sentence(finding)
 
 
+def test_a_server_that_only_a_beaten_one_beats_is_not_behind() -> None:
+    finding = finding_of(
+        verdict("a", "b", "faster", 0.9),
+        verdict("b", "c", "faster", 0.95),
+        verdict("a", "c", "no difference", 0.97),
+    )
+    assert (sorted(finding.leaders), finding.behind) == (["a", "c"], ["b"])
+
+
+def test_a_margin_says_what_its_verdict_rests_on_and_whether_it_is_a_lower_bound() -> None:
+    pair = verdict("a", "b", "faster", 1.3, THROUGHPUT) | {"reason": "2 of 4 points comparable"}
+    finding = findings.find(pd.DataFrame([pair]), THROUGHPUT, ["a", "b"], {"a"})
+    told = findings.margin_sentence(finding)
+    assert "; 2 of 4 points comparable; a lower bound, since wrk was the limit of a" in told
+
+
+def profile(server: str, samples: int, **self_share: float) -> dict[str, Any]:
+    share = {name.replace("_kernel", " (kernel)"): part for name, part in self_share.items()}
+    known = {"connections": 10, "cpu_us_per_request": 5.0}
+    return {"server": server, "samples": samples, "self_share": share, **known}
+
+
+def test_the_reason_names_functions_that_take_longer_by_more_than_chance() -> None:
+    finding = finding_of(verdict("a", "b", "faster", 0.9))
+    profiles = [
+        profile("a", 1000, send_kernel=0.1, ack_kernel=0.1, main=0.2),
+        profile("b", 1000, send_kernel=0.3, ack_kernel=0.12, main=0.0, serve=0.2),
+    ]
+    columns = ["server", "kind", "name", "per_request"]
+    counts = [("a", "system_call", "all", 2.0), ("b", "system_call", "all", 0.5)]
+    calls, functions = findings.reasons(finding, pd.DataFrame(counts, columns=columns), profiles)
+    assert calls.endswith(": a 2.00 and b 0.50.")
+    assert functions.endswith("b spends more of each request in send (kernel) (+1.00 µs).")
+
+
 def test_the_answer_says_when_there_is_none() -> None:
     undecided = finding_of(verdict("a", "b", "not decidable here", 0.5))
     assert (
@@ -481,7 +517,8 @@ def test_the_answer_says_when_there_is_none() -> None:
     )
     equal = finding_of(verdict("a", "b", "depends on connections", 0.9))
     assert findings.best_sentence(equal) == (
-        "By CPU time per request, between a and b which is best depends on the number of connections."
+        "By CPU time per request, between a and b this sweep names no winner, and for some pairs it depends on the "
+        "number of connections."
     )
     assert findings.margin_sentence(equal) == ""
 
