@@ -30,9 +30,11 @@ document.getElementById("servers").addEventListener("change", (event) => {
 // Flamegraphs: inferno's own SVG, with its own script, each in a document of its own.
 const selects = ["left", "right"].map((side) => document.getElementById(`server_${side}`));
 function showFlamegraph(select, side) {
-  const { server, svg } = profiles.get(select.value);
+  const { server, status, svg } = profiles.get(select.value);
+  const frame = document.getElementById(`flamegraph_${side}`);
+  frame.hidden = status !== "ok"; // then the note below says why
   const head = `<!DOCTYPE html><html lang="en"><title>Flamegraph of ${server}</title><style>body { margin: 0 } svg { display: block; width: 100% } #title, #subtitle { display: none }</style>`;
-  document.getElementById(`flamegraph_${side}`).srcdoc = head + svg.slice(svg.indexOf("<svg"));
+  frame.srcdoc = head + svg.slice(svg.indexOf("<svg"));
 }
 function cell(row, text, tag = "td") {
   const element = document.createElement(tag);
@@ -40,14 +42,19 @@ function cell(row, text, tag = "td") {
   if (tag === "th") element.scope = "row";
   row.append(element);
 }
+function whyNot(profile) {
+  if (profile.status === "ok") return "no valid run at the connections of the profile";
+  const again = profile.status === "invalid" ? ` (to try again, delete results/profile/${profile.server}.json)` : "";
+  return `no flamegraph: ${profile.reason}${again}`;
+}
 function showSelfTimes() {
   const body = document.querySelector("#self_times tbody");
   const note = document.getElementById("self_times_note");
   const [a, b] = selects.map((select) => profiles.get(select.value));
-  const missing = [a, b].filter((p) => p.status !== "ok" || p.cpu_us_per_request === null);
+  const missing = [...new Set([a, b])].filter((p) => p.status !== "ok" || p.cpu_us_per_request === null);
   body.replaceChildren();
   if (missing.length > 0) {
-    note.textContent = missing.map((p) => `${p.server}: ${p.reason || "no valid run at the connections of the profile"}`).join("; ");
+    note.textContent = missing.map((p) => `${p.server}: ${whyNot(p)}`).join("; ");
     return;
   }
   const time = (profile, name) => (profile.self_share[name] || 0) * profile.cpu_us_per_request;
@@ -87,7 +94,7 @@ document.getElementById("search").addEventListener("submit", (event) => {
 for (const frame of document.querySelectorAll("iframe")) {
   frame.addEventListener("load", () => {
     frame.contentWindow.history.replaceState = () => {};
-    frame.style.height = `${frame.contentDocument.body.scrollHeight}px`;
+    if (!frame.hidden) frame.style.height = `${frame.contentDocument.body.scrollHeight}px`;
   });
 }
 

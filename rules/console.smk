@@ -113,9 +113,15 @@ def page_command():
 
 def where_to_look(outputs):
     made = "" if PAGE in outputs else f", made by: {page_command()}"
+    # As the user typed it: to this process --directory is the working directory.
+    folder = workflow.overwrite_workdir or ""
+    page, plots, cells, summary = (
+        os.path.join(folder, path)
+        for path in (PAGE, "plots/", "results/cells.csv", "results/summary.csv")
+    )
     return (
-        f"Open first: {PAGE}{made}\n"
-        "Pictures: plots/. Tables: results/cells.csv, results/summary.csv; docs/results.md explains them."
+        f"Open first: {page}{made}\n"
+        f"Pictures: {plots}. Tables: {cells}, {summary}; docs/results.md explains them."
     )
 
 

@@ -84,6 +84,8 @@ def facts_of(cells: pd.DataFrame, machine: str) -> tuple[dict[str, Any], list[di
                 record_path(Cell(str(row["server"]), int(row["connections"]), int(row["repeat"])))
             )
         )
+    if not found:
+        raise ValueError("results/cells.csv has no cell: delete it and run again")
     return found[0]["facts"], found
 
 
@@ -113,6 +115,18 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(_text(part) for part in value)
     return "none" if value is None else str(value)
+
+
+def chosen_pair(finding: findings.Finding, profiles: list[dict[str, Any]]) -> dict[str, str]:
+    """Whose flamegraphs are shown first: those of the answer, if they were published."""
+    names = [str(profile["server"]) for profile in profiles]
+    published = [str(profile["server"]) for profile in profiles if profile["status"] == "ok"]
+    pair = {"left": finding.ahead, "right": finding.runner_up}
+    either = published or names
+    return {
+        side: name if name in either else either[0 if side == "left" else -1]
+        for side, name in pair.items()
+    }
 
 
 def best_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
@@ -191,10 +205,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "uncounted": syscalls[syscalls["status"] != "ok"][["server", "reason"]].to_dict("records"),
         "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),
         "profiles": profiles,
-        "chosen": {
-            "left": found[COST].ahead or servers[0],
-            "right": found[COST].runner_up or servers[-1],
-        },
+        "chosen": chosen_pair(found[COST], profiles),
         "flagged": report_caveats.flagged(cells),
         "commands": [
             (
@@ -295,7 +306,10 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         records.write_text(arguments.output, render(page_data(arguments)))
-    except (ValueError, OSError) as error:
+    except KeyError as error:
+        print(f"make_report: a table in results/ has no {error}: delete it", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, IndexError) as error:
         print(f"make_report: {error}", file=sys.stderr)
         return 1
     return 0

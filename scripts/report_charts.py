@@ -154,23 +154,25 @@ def _means(figure: Figure, summary: pd.DataFrame, servers: list[str]) -> list[An
     """Intervals, lines and points of the summary."""
     points = summary.dropna(subset=[figure.column])
     ends = {end: points[f"{figure.column}_{end}"] * figure.factor for end in ("low", "high")}
-    points = points.assign(value=points[figure.column] * figure.factor, **ends)
-    columns = ["x", "server", "connections", "value", "low", "high", "limiter"]
+    disturbed = points["disturbed_share"] == 1
+    points = points.assign(value=points[figure.column] * figure.factor, disturbed=disturbed, **ends)
+    columns = ["x", "server", "connections", "value", "low", "high", "limiter", "disturbed"]
     marks = _chart(_spread(points, servers)[[*columns, "unserved_connections"]])
     marks = marks.transform_filter(IS_SHOWN)
     intervals = marks.transform_filter("isValid(datum.low)").mark_rule(
         strokeWidth=5, opacity=0.3, clip=True
     )
-    starving = "datum.unserved_connections > 0"
+    doubtful = "datum.unserved_connections > 0 || datum.disturbed"
     number_format = figure.number_format
     dots = marks.mark_point(size=70, opacity=1, strokeWidth=2).encode(
         shape=_shapes(servers),
-        fill=alt.condition(starving, alt.value("transparent"), _colors(servers)),
+        fill=alt.condition(doubtful, alt.value("transparent"), _colors(servers)),
         tooltip=[
             *_tooltip(figure),
             alt.Tooltip("low:Q", title="95 % interval from", format=number_format),
             alt.Tooltip("high:Q", title="to", format=number_format),
             alt.Tooltip("limiter:N", title="limited by"),
+            alt.Tooltip("disturbed:N", title="disturbed in all runs"),
             alt.Tooltip("unserved_connections:Q", title="unserved connections", format=",d"),
         ],
     )

@@ -150,8 +150,10 @@ def test_table_at_the_end_fits_the_terminal_and_says_where_to_look(
     # This run has not made the page, the other has.
     command = ["snakemake", "results/report.html", "-j1", *in_folder(folder)]
     said = " ".join(shown.splitlines())
-    assert f"Open first: results/report.html, made by: {shlex.join(command)} Pictures" in said
-    assert "Open first: results/report.html\n" in console
+    assert (
+        f"Open first: {folder}/results/report.html, made by: {shlex.join(command)} Pictures" in said
+    )
+    assert f"Open first: {folder}/results/report.html\n" in console
 
 
 def table_order() -> list[str]:
