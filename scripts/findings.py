@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import comparisons
 import pandas as pd
-from cells import is_control
 from comparisons import COST, THROUGHPUT
 
 DOES_BEST = {
@@ -162,10 +161,6 @@ def best_sentence(finding: Finding) -> str:
             f"({join(finding.leaders)}) {no_winner}."
         )
     return f"{join(finding.leaders)} {several} {what}; between these {no_winner}."
-
-
-def without_control(names: list[str]) -> list[str]:
-    return [name for name in names if not is_control(name)]
 
 
 def workload(cells: pd.DataFrame, samples: list[dict[str, Any]]) -> str:

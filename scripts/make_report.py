@@ -41,14 +41,10 @@ SHOWN_OF_CELLS = [
     "flags",
     "requests_per_second",
     "latency_p50_us",
-]
-SHOWN_OF_CELLS += [
     "latency_p99_us",
     "latency_max_us",
     "server_cpu_ns_per_request",
     "server_cpu_share",
-]
-SHOWN_OF_CELLS += [
     "client_cpu_share",
     "unserved_connections",
     "fairness_jain",
@@ -61,15 +57,17 @@ SHOWN_OF_POINTS = [
     "repeats_ok",
     "requests_per_second",
     "requests_per_second_low",
-]
-SHOWN_OF_POINTS += [
     "requests_per_second_high",
     "latency_p50_us",
     "latency_p99_us",
     "server_cpu_ns_per_request",
+    "server_cpu_ns_per_request_low",
+    "server_cpu_ns_per_request_high",
+    "limiter",
+    "unserved_connections",
+    "fairness_jain",
+    "flags",
 ]
-SHOWN_OF_POINTS += ["server_cpu_ns_per_request_low", "server_cpu_ns_per_request_high", "limiter"]
-SHOWN_OF_POINTS += ["unserved_connections", "fairness_jain", "flags"]
 
 
 def facts_of(cells: pd.DataFrame, machine: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -158,9 +156,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     all_machines = list(summary["machine"].unique())
     cells, summary, other_machines = tables.of_main_machine(cells, summary)
     machine = str(summary["machine"].iloc[0])
-    verdicts = pd.read_csv(
-        "results/verdicts.csv", dtype={"reason": str, "connections": str}
-    ).fillna({"reason": ""})
+    verdicts = plot_ranking.read_verdicts("results/verdicts.csv")
     verdicts = verdicts[verdicts["machine"] == machine]
     syscalls = pd.read_csv("results/syscalls.csv", dtype={"reason": str})
     # Of another machine's servers nothing is on the page. (Which machine a count or profile is of, they do not say.)

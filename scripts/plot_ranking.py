@@ -107,16 +107,22 @@ def ratio_locator(span: float) -> Locator:
     return LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if span < 6 else (1, 2, 5))
 
 
-def set_ratio_axis(axes: Axes, rows: list[Row], floor: float) -> None:
-    """A logarithmic axis around 1, all ratios and the floor (a factor); intervals far wider run out of it."""
+def ratio_limits(rows: list[Row], floor: float) -> tuple[float, float]:
+    """Around 1, all ratios and the floor (a factor); intervals far wider run out of it."""
     ratios = np.array([1, *(row.ratio for row in rows if math.isfinite(row.ratio))])
     ends = [*ratios, 1 / floor, floor, *(end for row in rows for end in (row.low, row.high))]
     reach = max(ratios.max() / ratios.min(), 1.5)
     low = max(np.nanmin(ends), ratios.min() / reach)
     high = min(np.nanmax(ends), ratios.max() * reach)
     margin = max((high / low) ** 0.06, 1.03)
+    return float(low / margin), float(high * margin)
+
+
+def set_ratio_axis(axes: Axes, rows: list[Row], floor: float) -> None:
+    """A logarithmic axis with as many labels as its span has room for."""
+    low, high = ratio_limits(rows, floor)
     axes.set_xscale("log")
-    axes.set_xlim(low / margin, high * margin)
+    axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(ratio_locator(high / low))
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.4g}×")
     axes.xaxis.set_minor_locator(NullLocator())

@@ -20,6 +20,7 @@ FONT = "system-ui, DejaVu Sans, sans-serif"
 ROW_PX = 30
 RANKING_ROW_PX = 38  # has a second line
 GREY = "#767676"
+ROW_COLUMNS = list(plot_ranking.Row._fields)
 
 
 class Figure(NamedTuple):
@@ -312,14 +313,6 @@ def _ranking_table(
     return pd.DataFrame(rows)
 
 
-def _ratio_domain(table: pd.DataFrame) -> list[float]:
-    """Around 1 and all ratios; intervals far wider run out of it."""
-    ratios = [1.0, *table["ratio"].dropna()]
-    ends = [1.0, *table[["ratio", "low", "high"]].stack()]
-    reach = max(max(ratios) / min(ratios), 1.5)
-    return [max(min(ends), min(ratios) / reach) / 1.05, min(max(ends), max(ratios) * reach) * 1.05]
-
-
 def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
     """Ratios to one server with intervals, on the noise floor's band."""
     names = [str(name) for name in summary["server"].unique()]
@@ -327,7 +320,10 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
     servers = plot_ranking.ordered(names, summary)
     its = verdicts[verdicts["metric"] == metric]
     table = _ranking_table(servers, reference, summary, its)
-    scale = alt.Scale(type="log", domain=_ratio_domain(table), nice=False)
+    floor = 1 + plot_ranking.floor_percent(its) / 100
+    ratios = [plot_ranking.Row(*row) for row in table[ROW_COLUMNS].itertuples(index=False)]
+    domain = list(plot_ranking.ratio_limits(ratios, floor))
+    scale = alt.Scale(type="log", domain=domain, nice=False)
     axis = alt.Axis(format=".2~f", tickCount=6, labelOverlap="greedy", titleAnchor="end")
 
     def across(field: str) -> alt.X:
@@ -365,7 +361,6 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
             x=across("ratio"), y=y, text="letters:N"
         ),
     ]
-    floor = 1 + plot_ranking.floor_percent(its) / 100
     if math.isfinite(floor):
         band = _chart(pd.DataFrame({"low": [1 / floor], "high": [floor]}))
         layers.insert(

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pandas as pd
 import plot_style
 import pytest
 import records
+import report_charts
 import report_profiles
 import tables
 from axe_playwright_python.sync_playwright import Axe
@@ -245,7 +247,9 @@ def test_every_section_is_there_and_not_empty(
         place = page.locator(f"#{section}")
         assert place.locator("h2").inner_text()
         assert len(place.inner_text()) > len(place.locator("h2").first.inner_text()) + 10
-    assert "nan" not in page.locator("body").inner_text().lower().replace("nano", "").split()
+        if name == "whole":
+            assert place.locator("svg, table, iframe").count() > 0 or section == "flagged"
+    assert re.search(r"\bnan\b", page.locator("body").inner_text(), re.IGNORECASE) is None
     for chart in page.locator("[data-chart] svg").all():
         assert chart.bounding_box()["height"] > 50  # type: ignore[index]
     page.context.close()
@@ -374,9 +378,19 @@ def cost_at_ten(server: str) -> float:
     return float(total / sum(row["requests"] for row in rows) / 1000)
 
 
+def test_points_that_were_disturbed_in_all_runs_are_hollow() -> None:
+    cells = tables.cell_table([record(flags=["disturbed"]), record(connections=1)])
+    spec = report_charts.over_connections("cpu", cells, tables.summary_table(cells))
+    values = [row for layer in spec["layer"] for row in layer["data"]["values"]]
+    points = [row for row in values if "low" in row]
+    assert {row["connections"]: row["disturbed"] for row in points} == {10: True, 1: False}
+    assert "datum.disturbed" in json.dumps(spec)
+
+
 def test_missing_profiles_say_why(reports: dict[str, Path], browser: Browser) -> None:
     page = open_report(browser, reports["faults"])
     assert "perf may not: sysctl <x>" in page.locator("#self_times_note").inner_text()
+    assert not page.locator("#flamegraph_left").is_visible()
     assert "perf may not: sysctl <x>" in page.locator("#syscalls").inner_text()
     page.context.close()
 
