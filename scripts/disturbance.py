@@ -65,48 +65,60 @@ def longest_wait_s(before: dict[str, float], after: dict[str, float]) -> float |
 
 
 class Reading(NamedTuple):
-    """What grows with time, at one moment."""
+    """What grows with time where server or client runs, at one moment; as a list it goes from one host to another."""
 
     at_s: float
-    cpu: CpuTime
-    own_s: float  # CPU time of server and load
+    cpus: int  # whose time this is
+    idle_s: float
+    stolen_s: float
+    own_s: float  # CPU time of the run's processes
     pressure_s: float | None
-    client_waits_s: dict[str, float]
-    server_waits_s: dict[str, float]
+    waits_s: dict[str, float]
 
 
-def read(server: Collection[int], client: Collection[int], split: machine.CpuSplit) -> Reading:
-    """Of the run's processes and CPUs. Raises OSError if one of the processes has ended."""
-    cpus = {*split.server, *split.load}
-    threads = threads_of(server)
-    # A server with more threads than CPUs waits for itself: what it waits for others cannot be told from that.
-    waits_for_itself = len(threads) > len(split.server) or split.shared
+def read(
+    pids: Collection[int], cpus: Collection[int], threads: Sequence[str], tells_pressure: bool
+) -> Reading:
+    """Of a run's processes, and of CPUs that they have to themselves (empty where another reading has them).
+
+    `threads`: whose waiting for a CPU is a sign of others. Raises OSError if one of the processes has ended.
+    """
     return Reading(
         time.monotonic(),
-        parse_cpu_time(machine.read_text("/proc/stat"), cpus),
-        machine.cpu_time_ns([*server, *client]) / 1e9,
-        None if waits_for_itself else read_pressure_s(),
-        {} if split.shared else read_waits_s(threads_of(client)),
-        {} if waits_for_itself else read_waits_s(threads),
+        len(cpus),
+        *parse_cpu_time(machine.read_text("/proc/stat"), cpus),
+        machine.cpu_time_ns(pids) / 1e9,
+        read_pressure_s() if tells_pressure else None,
+        read_waits_s(threads),
     )
 
 
-def between(before: Reading, after: Reading, split: machine.CpuSplit) -> dict[str, float | None]:
-    """The fields of a record: shares of the elapsed time; None for what cannot be told here."""
-    elapsed_s = after.at_s - before.at_s
-    cpus = len({*split.server, *split.load})
+def between(
+    server: tuple[Reading, Reading], client: tuple[Reading, Reading]
+) -> dict[str, float | None]:
+    """The fields of a record, from readings before and after, each by its own clock; None for what cannot be told here.
 
-    def share(time_s: float | None) -> float | None:
-        return None if time_s is None else time_s / elapsed_s
+    Shares of the elapsed time; of all CPUs, but for pressure and waiting.
+    """
+    available_s = stolen_s = foreign_s = 0.0
+    pressures = []
+    for before, after in (server, client):
+        elapsed_s = after.at_s - before.at_s
+        available_s += elapsed_s * after.cpus
+        stolen_s += after.stolen_s - before.stolen_s
+        busy_s = elapsed_s * after.cpus - (after.idle_s - before.idle_s)
+        foreign_s += busy_s - (after.own_s - before.own_s)
+        if before.pressure_s is not None and after.pressure_s is not None:
+            pressures.append((after.pressure_s - before.pressure_s) / elapsed_s)
 
-    pressure_s = None
-    if before.pressure_s is not None and after.pressure_s is not None:
-        pressure_s = after.pressure_s - before.pressure_s
-    busy_s = elapsed_s * cpus - (after.cpu.idle_s - before.cpu.idle_s)
+    def waited(before: Reading, after: Reading) -> float | None:
+        longest_s = longest_wait_s(before.waits_s, after.waits_s)
+        return None if longest_s is None else longest_s / (after.at_s - before.at_s)
+
     return {
-        "steal_share": (after.cpu.stolen_s - before.cpu.stolen_s) / elapsed_s / cpus,
-        "foreign_cpu_share": max(0.0, busy_s - (after.own_s - before.own_s)) / elapsed_s / cpus,
-        "cpu_pressure_share": share(pressure_s),
-        "client_wait_share": share(longest_wait_s(before.client_waits_s, after.client_waits_s)),
-        "server_wait_share": share(longest_wait_s(before.server_waits_s, after.server_waits_s)),
+        "steal_share": stolen_s / available_s,
+        "foreign_cpu_share": max(0.0, foreign_s) / available_s,
+        "cpu_pressure_share": max(pressures, default=None),
+        "client_wait_share": waited(*client),
+        "server_wait_share": waited(*server),
     }

@@ -10,8 +10,9 @@ import resource
 import time
 from collections.abc import Collection, Iterator, Sequence
 
-# One lock for all users and checkouts of a machine (contract 6): of root, readable by all, and never removed.
-LOCK_PATH = "/sys/devices/system/cpu"
+# One lock for all users and checkouts of a machine (contract 6): of root, readable by all, never removed, and the same in all
+# network namespaces, which have a /sys of their own.
+LOCK_PATH = "/proc/cpuinfo"
 
 
 def read_text(path: str) -> str:
@@ -118,16 +119,29 @@ def raise_open_files_limit() -> int:
     return hard
 
 
+def take_lock(lock: int, wait: bool) -> bool:
+    """Take the machine's lock for oneself; false if another has it and there is no waiting."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def opened_lock() -> Iterator[int]:
+    lock = os.open(LOCK_PATH, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
 @contextlib.contextmanager
 def exclusive_machine() -> Iterator[None]:
     """Hold the machine alone: no other cell runs on it meanwhile, and no compile or plot of any checkout."""
-    lock = os.open(LOCK_PATH, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with opened_lock() as lock:
+        if not take_lock(lock, wait=False):
             print("waiting: another measurement has this machine", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take_lock(lock, wait=True)
         yield
-    finally:
-        os.close(lock)

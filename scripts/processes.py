@@ -10,11 +10,13 @@ Process = subprocess.Popen[str]
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], pass_fds: Sequence[int] = ()) -> Iterator[Process]:
+def running(
+    command: Sequence[str], pass_fds: Sequence[int] = (), stdin: int = subprocess.DEVNULL
+) -> Iterator[Process]:
     """Start a command, with pipes for its output; nothing of it is left afterwards."""
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *command],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -27,9 +29,10 @@ def running(command: Sequence[str], pass_fds: Sequence[int] = ()) -> Iterator[Pr
     finally:
         kill_group(process)
         process.wait()
-        for stream in (process.stdout, process.stderr):
+        for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
 
 
 def kill_group(process: Process) -> None:

@@ -1,25 +1,57 @@
-"""What every run of a server begins with, measured or profiled: CPUs, a fresh process, an answer that was checked."""
+"""What every run of a server begins with, measured or profiled: its two sides, CPUs, a fresh process, a checked answer."""
 
 import argparse
+import base64
 import contextlib
 import os
+import random
 import signal
 import sys
+import time
 from collections.abc import Iterator
-from typing import NamedTuple, NoReturn
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
+import interfaces
 import load
 import machine
+import network
 import server_process
+import sides
+from load_side import LoadSide
+from server_side import ServerSide
+
+# Beyond warm-up and load: what a run takes at most, with the answers to wait for.
+OVERHEAD_S = 120
+
+ServerS = TypeVar("ServerS", bound=ServerSide)
+
+
+class Sides(NamedTuple, Generic[ServerS]):
+    """Where server and load run."""
+
+    network: network.Network
+    server: ServerS
+    load: LoadSide
+    apart: bool  # on different machines
+
+    @property
+    def are_here(self) -> bool:
+        return self.network.places == [network.HERE]
 
 
 class Run(NamedTuple):
-    server: server_process.Server
-    url: str
+    sides: Sides[Any]
+    port: int
+    command: list[str]
+    address: str  # as the load takes it
     split: machine.CpuSplit
     threads: int  # of the load
     workers: int
     response: bytes
+
+    @property
+    def url(self) -> str:
+        return load.url_of(self.address, self.port)
 
     @property
     def connection_per_request(self) -> bool:
@@ -30,35 +62,126 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     parser.add_argument("--connections", type=int, default=100, help="(default: %(default)s)")
     parser.add_argument("--duration-s", type=float, default=duration_s, help="(%(default)s)")
     parser.add_argument("--warmup-s", type=float, default=0.5, help="(default: %(default)s)")
-    parser.add_argument("--host", default="::1", help="numeric address (default: %(default)s)")
+    parser.add_argument("--host", default="::1", help="numeric address, over loopback (%(default)s)")
+    parser.add_argument(
+        "--network",
+        type=network.from_json,
+        default=network.Network(),
+        help="where the sides run, as in the config, as JSON (default: here, over loopback)",
+    )
     parser.add_argument("--server-cpus", type=int, help="at most so many (default: half of all)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
 
 
-@contextlib.contextmanager
-def started(arguments: argparse.Namespace) -> Iterator[Run]:
-    """A server that answers rightly, on CPUs of its own; this script, and what it starts, on those of the load.
+def lock_all(found: Sides[Any]) -> str | None:
+    """Hold the other machines that take part too; where another measurement runs, if there is one."""
+    if found.are_here:
+        return None
+    boots = {sides.here_boot()}
+    for place, side in ((found.network.server, found.server), (found.network.load, found.load)):
+        boot = side.boot()
+        if boot not in boots and not side.lock(wait=False):
+            return place
+        boots.add(boot)
+    return None
 
-    Raises RunError, or Unavailable if this machine cannot run the server.
+
+@contextlib.contextmanager
+def exclusive_sides(
+    arguments: argparse.Namespace, server: type[ServerS]
+) -> Iterator[Sides[ServerS]]:
+    """Both sides, and every machine that takes part to oneself. Raises SideLost or OSError."""
+    net = arguments.network
+    lifetime_s = int(arguments.warmup_s + arguments.duration_s) * 22 + OVERHEAD_S
+    told = False
+    while True:
+        # Without what is held nobody waits: two sweeps that each have a machine of the other's would for ever.
+        with contextlib.ExitStack() as held:
+            held.enter_context(machine.exclusive_machine())
+            server_side, load_side = (
+                held.enter_context(sides.side_at(kind, place, net.ssh_config, lifetime_s))
+                for kind, place in ((server, net.server), (LoadSide, net.load))
+            )
+            apart = net.server != net.load and server_side.boot() != load_side.boot()
+            found = Sides(net, server_side, load_side, apart)
+            busy = lock_all(found)
+            if busy is None:
+                yield found
+                return
+        if not told:
+            print(f"waiting: another measurement has {busy}", flush=True)
+            told = True
+        time.sleep(random.uniform(0.5, 1.5))
+
+
+def split_of(found: Sides[Any], server_cpus: int | None) -> machine.CpuSplit:
+    """Which CPUs server and load run on."""
+    cores = found.server.cores()
+    return machine.CpuSplit(cores, server_cpus)
+
+
+def binary_at(found: Sides[Any], path: str) -> str:
+    """The server's program as the server's side finds it."""
+    if not network.is_remote(found.network.server):
+        return os.path.abspath(path)
+    with open(path, "rb") as file:
+        content = base64.b64encode(file.read()).decode()
+    return str(found.server.deliver(os.path.basename(path), content))
+
+
+def addresses(net: network.Network, host: str, server: ServerSide) -> tuple[str, str, str | None]:
+    """The address as the server takes it, as the load takes it, and the server's scope. Raises NotReady."""
+    if net.is_loopback:
+        return host, host, None
+    address = server.address(net.interface, net.address)
+    target = interfaces.with_scope(address, net.load_interface or net.interface)
+    return address, target, net.interface if target != address else None
+
+
+@contextlib.contextmanager
+def started(
+    found: Sides[Any], arguments: argparse.Namespace, watch_closed: bool = False
+) -> Iterator[Run]:
+    """A server that answers rightly, on CPUs of its own; all else, here and there, on those of the load.
+
+    Raises RunError, or Unavailable if the server's machine cannot run it.
     """
-    machine.raise_open_files_limit()
-    allowed = os.sched_getaffinity(0)
-    split = machine.CpuSplit(machine.read_cores(), arguments.server_cpus)
+    net = found.network
+    split = split_of(found, arguments.server_cpus)
     workers = machine.workers_for(arguments.workers, split)
     threads = load.threads_for(arguments.connections, len(split.load))
-    os.sched_setaffinity(0, split.load)
+    address, target, scope = addresses(net, arguments.host, found.server)
+    allowed = os.sched_getaffinity(0)
+    confine(found, split)
     try:
-        with server_process.running_server(
-            arguments.binary,
-            host=arguments.host,
+        told = found.server.start_server(
+            binary_at(found, arguments.binary),
+            address=address,
+            interface=None if net.is_loopback else net.interface,
+            scope=scope,
             workers=workers,
-            prefix=["taskset", "--cpu-list", machine.format_cpu_list(split.server)],
-        ) as server:
-            response = server_process.verify(arguments.host, server.port)
-            url = load.url_of(arguments.host, server.port)
-            yield Run(server, url, split, threads, workers, response)
+            cpus=split.server,
+            shares_cpus=split.shared,
+            watch_closed=watch_closed,
+        )
+        response = found.load.verify(target, told["port"]).encode("latin-1")
+        yield Run(
+            found, told["port"], told["command"], target, split, threads, workers, response
+        )
     finally:
+        found.load.end_load()
+        found.server.end_run()
         os.sched_setaffinity(0, allowed)  # another run may follow
+
+
+def confine(found: Sides[Any], split: machine.CpuSplit) -> None:
+    """Keep what is not the server away from its CPUs."""
+    if not found.apart:
+        with contextlib.suppress(OSError):  # they are CPUs of another host
+            os.sched_setaffinity(0, split.load)
+    if not found.are_here:
+        found.load.confine(split.load)
+        found.server.confine(split.beside_server)
 
 
 def _exit(number: int, _frame: object) -> NoReturn:

@@ -128,14 +128,14 @@ def is_external(binary: str) -> bool:
 
 @contextlib.contextmanager
 def running_server(
-    binary: str, *, host: str, workers: int, prefix: Sequence[str]
+    binary: str, *, host: str, interface: str | None, workers: int, prefix: Sequence[str]
 ) -> Iterator[Server]:
     """Start a server on a port that the kernel chooses; nothing of it is left afterwards.
 
-    `prefix` is put before the command (CPUs, say). Raises RunError, or Unavailable for status 69.
+    `interface`: of a link-local address. `prefix` is put before the command (CPUs, say). Raises RunError, or Unavailable for status 69.
     """
     command = [*prefix, os.path.abspath(binary), "--host", host, "--port", "0"]
-    command += ["--workers", str(workers)]
+    command += ["--workers", str(workers), *(["--interface", interface] if interface else [])]
     external = is_external(binary)
     with running(command) as process:
         yield Server(process, command, _wait_for_port(process), external)

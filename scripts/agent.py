@@ -1,0 +1,96 @@
+"""The far end of sides.py: an object that lives where a side runs, whose methods are called over standard input.
+
+Sent there with all that it imports, so that a host needs nothing but Python: see sides.BOOTSTRAP. It ends, with
+everything that it started, when its standard input does, or when its time is over.
+"""
+
+import contextlib
+import fcntl
+import glob
+import importlib
+import json
+import os
+import queue
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from typing import Any, NoReturn
+
+FOLDER_PREFIX = "io_models_agent_"
+KNOWN_ERRORS = (OSError, ValueError)
+
+
+def remove_leftovers(own_folder: str) -> None:
+    """Folders of agents that were killed: nobody holds their lock."""
+    for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{FOLDER_PREFIX}*")):
+        with contextlib.suppress(OSError):
+            if folder == own_folder or os.stat(folder).st_uid != os.getuid():
+                continue
+            lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(lock)
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
+    """An error as its class and arguments; one that nobody expected as its own traceback's last place."""
+    module, name = type(error).__module__, type(error).__name__
+    if module == "builtins":
+        text = str(error)
+        if not isinstance(error, KNOWN_ERRORS):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{name} in {os.path.basename(place.filename)}:{place.lineno}: {error}"
+        return {"module": module, "class": "OSError", "arguments": [text]}
+    return {"module": module, "class": name, "arguments": list(error.args)}
+
+
+def read_requests(requests: "queue.SimpleQueue[bytes]") -> None:
+    """Hand on lines; at the end of standard input, end the process in the way that leaves nothing behind."""
+    for line in sys.stdin.buffer:
+        requests.put(line)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exit(_number: int, _frame: object) -> NoReturn:
+    sys.exit(0)
+
+
+def serve(folder: str, message: dict[str, Any]) -> None:
+    """Answer requests, a JSON line each, until standard input ends. `folder`: where the modules are; removed at the end."""
+    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    sys.dont_write_bytecode = True
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(number, _exit)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this
+    signal.alarm(message["lifetime_s"])
+    # What modules print must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    side = None
+    try:
+        module = importlib.import_module(message["module"])
+        side = getattr(module, message["class"])()
+        requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=read_requests, args=[requests], daemon=True).start()
+        print(json.dumps({"ready": message["class"]}), file=answers, flush=True)
+        remove_leftovers(folder)
+        while True:
+            request = json.loads(requests.get())
+            try:
+                method = getattr(side, request["method"])
+                answer = {"result": method(*request["arguments"], **request["options"])}
+            except Exception as error:
+                answer = {"error": describe_error(error)}
+            print(json.dumps(answer), file=answers, flush=True)
+    finally:
+        with contextlib.suppress(Exception):
+            if side is not None:
+                side.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)  # the thread still waits for input

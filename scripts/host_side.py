@@ -1,0 +1,87 @@
+"""What a side of any kind can be asked: which machine this is, its clock, its interfaces, its lock."""
+
+import base64
+import contextlib
+import os
+import socket
+import time
+from typing import Any
+
+import interfaces
+import machine
+
+REACH_TIMEOUT_S = 3.0
+
+
+class HostSide:
+    """A host or network namespace."""
+
+    def __init__(self) -> None:
+        self.held = contextlib.ExitStack()  # ended, the last first, when the side ends
+        self._listener: socket.socket | None = None
+
+    def close(self) -> None:
+        self.held.close()
+
+    def clock(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def boot(self) -> str:
+        """The same for all sides on one running kernel."""
+        import machine_facts  # noqa: PLC0415  not needed when both sides are here
+
+        return machine_facts.read_boot() or machine_facts.UNKNOWN
+
+    def cores(self) -> list[list[int]]:
+        return machine.read_cores()
+
+    def confine(self, cpus: list[int]) -> None:
+        """This process, and what it starts from now on, run on these CPUs until the side ends."""
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cpus)
+        self.held.callback(os.sched_setaffinity, 0, before)
+
+    def lock(self, wait: bool) -> bool:
+        """Hold this machine alone until the side ends; false if another measurement has it."""
+        lock = self.held.enter_context(machine.opened_lock())
+        return machine.take_lock(lock, wait)
+
+    def host_facts(self) -> dict[str, Any]:
+        import machine_facts  # noqa: PLC0415
+
+        return machine_facts.read_host("/")
+
+    def interface_facts(self, interface: str) -> dict[str, Any]:
+        return interfaces.facts_of(interfaces.read_links(), interface)
+
+    def address(self, interface: str, wanted: str) -> str:
+        return interfaces.find_address(interfaces.read_links(), interface, wanted)
+
+    def check_interface(self, interface: str) -> None:
+        """Raises NotReady."""
+        interfaces.ready_link(interfaces.read_links(), interface)
+
+    def deliver(self, name: str, content_base64: str) -> str:
+        """Put a program beside the modules that were sent here; its path."""
+        folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "bin")
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, name)
+        with open(path, "wb") as file:
+            file.write(base64.b64decode(content_base64))
+        os.chmod(path, 0o755)
+        return path
+
+    def listen(self, address: str, interface: str) -> int:
+        """Listen until the side ends; the port."""
+        where = interfaces.with_scope(address, interface)
+        family, kind, _, _, bound = socket.getaddrinfo(where, 0, type=socket.SOCK_STREAM)[0]
+        self._listener = self.held.enter_context(socket.socket(family, kind))
+        self._listener.bind(bound)
+        self._listener.listen()
+        return int(self._listener.getsockname()[1])
+
+    def reach(self, address: str, interface: str, port: int) -> None:
+        """Connect; OSError if nobody is reached."""
+        where = interfaces.with_scope(address, interface)
+        socket.create_connection((where, port), timeout=REACH_TIMEOUT_S).close()

@@ -1,0 +1,131 @@
+"""A network interface: its addresses and whether it is ready, what it is, and how much has crossed it."""
+
+import ipaddress
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Link = dict[str, Any]  # of `ip -j -d address`
+# operstate of an interface that has no carrier of its own to speak of: tun, some veth
+WORKS = ("UP", "UNKNOWN")
+
+
+class NotReady(Exception):
+    """An interface that cannot be used; the text is one line for the user."""
+
+
+def read_links() -> list[Link]:
+    """All interfaces of this network namespace. OSError if ip cannot tell."""
+    try:
+        run = subprocess.run(
+            ["ip", "-j", "-d", "address"], check=False, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        raise OSError("ip is not installed, see make setup") from None
+    if run.returncode != 0:
+        raise OSError(f"ip failed: {' '.join(run.stderr.split())}")
+    return [link for link in json.loads(run.stdout) if link]
+
+
+def ready_link(links: Sequence[Link], interface: str) -> Link:
+    """The interface's link, which must be up. Raises NotReady."""
+    known = {link["ifname"]: link for link in links}
+    if interface not in known:
+        raise NotReady(f"there is no interface {interface!r}, there are: {', '.join(known)}")
+    link = known[interface]
+    if "UP" not in link["flags"]:
+        raise NotReady(f"{interface} is down: sudo ip link set {interface} up")
+    if "NO-CARRIER" in link["flags"] or link["operstate"] not in WORKS:
+        raise NotReady(f"{interface} has no carrier: is its other end connected and up?")
+    return link
+
+
+def is_wanted(address: Mapping[str, Any], wanted: str) -> bool:
+    """Whether an address is the one, or of the kind, that is wanted: link-local, global, ipv4, or an address."""
+    found = ipaddress.ip_address(address["local"])
+    if wanted == "ipv4":
+        return found.version == 4
+    if wanted in ("link-local", "global"):
+        kind = "link" if wanted == "link-local" else "global"
+        return found.version == 6 and address["scope"] == kind
+    return found == ipaddress.ip_address(wanted.partition("%")[0])
+
+
+def find_address(links: Sequence[Link], interface: str, wanted: str) -> str:
+    """The numeric address of an interface that is ready. Raises NotReady."""
+    addresses = [one for one in ready_link(links, interface)["addr_info"] if "local" in one]
+    chosen = [address for address in addresses if is_wanted(address, wanted)]
+    if not chosen:
+        has = ", ".join(address["local"] for address in addresses) or "none"
+        raise NotReady(f"{interface} has no address {wanted}, it has: {has}")
+    for address in chosen:
+        if address.get("dadfailed"):
+            raise NotReady(
+                f"{address['local']} of {interface} is in use by another host (duplicate address detection failed)"
+            )
+        if not address.get("tentative"):
+            return str(address["local"])
+    raise NotReady(
+        f"{chosen[0]['local']} of {interface} is still tentative (duplicate address detection):"
+        " try again in two seconds"
+    )
+
+
+def with_scope(address: str, interface: str) -> str:
+    """An address as a client takes it: a link-local one with the client's interface."""
+    if ipaddress.ip_address(address).is_link_local and ":" in address:
+        return f"{address}%{interface}"
+    return address
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def facts_of(links: Sequence[Link], interface: str, root: str = "/") -> dict[str, Any]:
+    """What it is, without addresses: `driver`, `mtu_bytes`, `speed_mbit_per_second`, `queueing`, `numa_node`; or null."""
+    link = next((link for link in links if link["ifname"] == interface), {})
+    folder = os.path.join(root, "sys/class/net", interface)
+    device = os.path.join(folder, "device")
+    driver = link.get("linkinfo", {}).get("info_kind")
+    speed = node = None
+    if os.path.exists(device):  # what is not hardware makes up a speed
+        driver = os.path.basename(os.path.realpath(os.path.join(device, "driver")))
+        speed, node = _read(os.path.join(folder, "speed")), _read(os.path.join(device, "numa_node"))
+    return {
+        "interface": interface,
+        "driver": driver,
+        "mtu_bytes": link.get("mtu"),
+        "speed_mbit_per_second": int(speed) if speed and int(speed) > 0 else None,
+        "queueing": link.get("qdisc"),
+        "numa_node": int(node) if node and int(node) >= 0 else None,
+    }
+
+
+def parse_counters(text: str, interface: str) -> dict[str, int]:
+    """/proc/net/dev → bytes and packets that an interface has received and sent. OSError if it is not there."""
+    for line in text.splitlines():
+        name, colon, rest = line.partition(":")
+        if colon and name.strip() == interface:
+            fields = [int(field) for field in rest.split()]
+            received, sent = fields[:8], fields[8:]
+            return {
+                "received_bytes": received[0],
+                "received_packets": received[1],
+                "sent_bytes": sent[0],
+                "sent_packets": sent[1],
+                "dropped_packets": received[3] + sent[3],
+            }
+    raise OSError(f"there is no interface {interface!r} any more")
+
+
+def read_counters(interface: str) -> dict[str, int]:
+    """Of an interface in this network namespace."""
+    with open("/proc/self/net/dev", encoding="ascii") as file:
+        return parse_counters(file.read(), interface)

@@ -1,0 +1,78 @@
+"""What is done where the load generator runs: asking the server, and loading it."""
+
+import contextlib
+import time
+from typing import Any
+
+import disturbance
+import load
+import machine
+import server_process
+from host_side import HostSide
+
+
+class LoadSide(HostSide):
+    """One load at a time. Raises LoadError, RunError or OSError."""
+
+    wrk: load.Wrk
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._load = self.held.enter_context(contextlib.ExitStack())
+
+    def verify(self, address: str, port: int) -> str:
+        """The server's answer, which was checked, as Latin-1."""
+        return server_process.verify(address, port).decode("latin-1")
+
+    def start_load(
+        self,
+        url: str,
+        *,
+        connections: int,
+        threads: int,
+        duration_s: float,
+        expected_body: str | None = None,
+    ) -> list[str]:
+        """Start a load; its command."""
+        machine.raise_open_files_limit()
+        self.wrk = self._load.enter_context(
+            load.running_load(
+                url,
+                connections=connections,
+                threads=threads,
+                duration_s=duration_s,
+                expected_body=expected_body,
+            )
+        )
+        return self.wrk.command
+
+    def read_idle(self, cpus: list[int], tells_pressure: bool) -> disturbance.Reading:
+        """What has grown so far, of these CPUs, before a load."""
+        return disturbance.read([], cpus, [], tells_pressure)
+
+    def read_at(
+        self, elapsed_s: float, cpus: list[int], tells_waits: bool, tells_pressure: bool
+    ) -> dict[str, Any]:
+        """Wait until so many seconds have passed since the load's start, then read what has grown."""
+        self.wrk.wait_until(elapsed_s)
+        pids = [self.wrk.process.pid]
+        threads = disturbance.threads_of(pids) if tells_waits else []
+        return {
+            "elapsed_s": time.monotonic() - self.wrk.started_s,
+            "cpu_ns": machine.cpu_time_ns(pids),
+            "disturbance": disturbance.read(pids, cpus, threads, tells_pressure),
+        }
+
+    def wait_until(self, elapsed_s: float) -> None:
+        """LoadError if the load ends before."""
+        self.wrk.wait_until(elapsed_s)
+
+    def finish_load(self) -> dict[str, Any]:
+        """Wait for its end; its result."""
+        try:
+            return self.wrk.finish()
+        finally:
+            self.end_load()
+
+    def end_load(self) -> None:
+        self._load.close()

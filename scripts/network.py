@@ -1,0 +1,115 @@
+"""`network` of the config: over which interface load reaches the server, and where each of the two sides runs.
+
+A side is reached by a command prefix: none for this host and namespace, `ip netns exec` for a network namespace of this
+host, `ssh` for another host.
+"""
+
+import json
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+LOOPBACK = "loopback"
+HERE = "here"
+# A name that ip and ssh cannot take for an option.
+PLACE = re.compile(r"here|netns:[A-Za-z0-9_][A-Za-z0-9_.-]*|ssh:[A-Za-z0-9_\[][A-Za-z0-9_.:@%\[\]-]*")
+CONNECT_TIMEOUT_S = 10
+# A host that is gone is noticed after so many questions without an answer, a second each.
+ALIVE_QUESTIONS = 15
+
+
+class Network(NamedTuple):
+    """The keys of `network`, with the defaults of the schema."""
+
+    interface: str = LOOPBACK
+    address: str = "link-local"
+    load_interface: str | None = None
+    server: str = HERE
+    load: str = HERE
+    ssh_config: str | None = None
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.interface == LOOPBACK
+
+    @property
+    def places(self) -> list[str]:
+        """Where something runs, each once."""
+        return list(dict.fromkeys([self.server, self.load]))
+
+
+def from_json(text: str) -> Network:
+    """ValueError or TypeError if it is not what `network` may hold."""
+    return Network(**json.loads(text))
+
+
+def is_remote(place: str) -> bool:
+    return place.startswith("ssh:")
+
+
+def control_folder() -> str:
+    """Where connections to other hosts are shared: short, since a socket's path may have 104 bytes."""
+    return os.path.join(tempfile.gettempdir(), f"io_models_ssh_{os.getuid()}")
+
+
+def ssh_command(place: str, ssh_config: str | None) -> list[str]:
+    """ssh to another host, which never asks anything. A connection that the workflow holds open is used."""
+    command = ["ssh", *(["-F", ssh_config] if ssh_config else [])]
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": str(CONNECT_TIMEOUT_S),
+        "ServerAliveInterval": "1",
+        "ServerAliveCountMax": str(ALIVE_QUESTIONS),
+        "ControlPath": os.path.join(control_folder(), "%C"),
+        "ControlMaster": "no",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "LogLevel": "ERROR",
+    }
+    for name, value in options.items():
+        command += ["-o", f"{name}={value}"]
+    return [*command, place.removeprefix("ssh:")]
+
+
+def command_at(place: str, ssh_config: str | None, command: list[str]) -> list[str]:
+    """A command as it is started from here to run at a place."""
+    if is_remote(place):
+        return [*ssh_command(place, ssh_config), shlex.join(command)]
+    if place != HERE:
+        return ["ip", "netns", "exec", place.removeprefix("netns:"), *command]
+    return command
+
+
+def faults(network: Mapping[str, Any]) -> Iterator[str]:
+    """What the schema cannot see, a line each."""
+    for side in ("server", "load"):
+        if not PLACE.fullmatch(network[side]):
+            yield f"network.{side}: found {network[side]!r}, allowed: here, netns:NAME or ssh:HOST"
+    apart = network["server"] != network["load"]
+    if network["interface"] == LOOPBACK and apart:
+        yield (
+            f"network.interface: found loopback, but the server runs at {network['server']} and the load at "
+            f"{network['load']}, allowed: the name of the server's interface that leads to the load"
+        )
+    if network["interface"] != LOOPBACK and not apart:
+        yield (
+            f"network.load: found {network['load']!r}, where the server runs too and the kernel would take the way through"
+            " loopback, allowed: another network namespace or host"
+        )
+    path = network["ssh_config"]
+    if path and not os.path.isfile(path):
+        yield f"network.ssh_config: there is no file {path!r}"
+
+
+def words(network: Network, interface: Mapping[str, Any] | None) -> str:
+    """`over loopback`, `over swissknife0 (veth) between two network namespaces`. `interface`: its facts."""
+    if network.is_loopback or interface is None:
+        return "over loopback"
+    speed = interface.get("speed_mbit_per_second")
+    kind = ", ".join(filter(None, [interface.get("driver"), f"{speed} Mbit/s" if speed else ""]))
+    remote = any(is_remote(place) for place in network.places)
+    ends = "two hosts" if remote else "two network namespaces of one machine"
+    return f"over {network.interface}{f' ({kind})' if kind else ''} between {ends}"

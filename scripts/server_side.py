@@ -1,0 +1,110 @@
+"""What is done where the server runs: starting it, and reading what the kernel there knows of it."""
+
+import contextlib
+from typing import Any
+
+import disturbance
+import interfaces
+import machine
+import server_process
+import sockets
+from host_side import HostSide
+
+
+class ServerSide(HostSide):
+    """One server at a time. Raises RunError, Unavailable or OSError."""
+
+    server: server_process.Server
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run = self.held.enter_context(contextlib.ExitStack())
+        self._closed: sockets.ClosedConnections | None = None
+
+    def start_server(
+        self,
+        binary: str,
+        *,
+        address: str,
+        interface: str | None,
+        scope: str | None,
+        workers: int,
+        cpus: list[int],
+        shares_cpus: bool,
+        watch_closed: bool,
+    ) -> dict[str, Any]:
+        """Start it on these CPUs; its `port` and `command`.
+
+        `interface`: which the load comes over, null if loopback; `scope`: the same, for an address that is link-local.
+        `watch_closed`: have the kernel tell of its connections.
+        """
+        machine.raise_open_files_limit()
+        self._cpus, self._shares_cpus, self._interface = cpus, shares_cpus, interface
+        if watch_closed:
+            self._closed = self._run.enter_context(sockets.ClosedConnections())
+        self.server = self._run.enter_context(
+            server_process.running_server(
+                binary,
+                host=address,
+                interface=scope,
+                workers=workers,
+                prefix=["taskset", "--cpu-list", machine.format_cpu_list(cpus)],
+            )
+        )
+        return {"port": self.server.port, "command": self.server.command}
+
+    def check_running(self) -> None:
+        self.server.check_running()
+
+    def read(self, tells_pressure: bool) -> dict[str, Any]:
+        """What grows with time: CPU time and waiting of the server's processes, and of their CPUs.
+
+        `tells_pressure`: whether to read what the machine says of tasks that wait for CPUs. A server with more threads
+        than CPUs waits for itself: what it waits for others cannot be told from that.
+        """
+        pids = self.server.pids
+        threads = disturbance.threads_of(pids)
+        waits_for_itself = len(threads) > len(self._cpus) or self._shares_cpus
+        return {
+            "threads_ns": machine.thread_times_ns(pids),
+            "cpu_ns": machine.cpu_time_ns(pids),
+            "pids": pids,
+            "disturbance": disturbance.read(
+                pids,
+                self._cpus,
+                [] if waits_for_itself else threads,
+                tells_pressure and not waits_for_itself,
+            ),
+            "interface": interfaces.read_counters(self._interface) if self._interface else None,
+        }
+
+    def read_connections(self) -> list[int]:
+        return sockets.read_bytes_sent(self.server.port)
+
+    def memory_peak_kib(self) -> int:
+        return machine.memory_peak_kib(self.server.pids)
+
+    def wait_until_closed(self, timeout_s: float) -> int:
+        return sockets.wait_until_closed(self.server.port, timeout_s)
+
+    def accepted_connections(self) -> int:
+        return sockets.accepted_connections()
+
+    def end_watching(self) -> None:
+        if self._closed:
+            self._closed.end()
+
+    def take_closed(self, expected: int) -> list[int] | None:
+        """Bytes sent on each connection that is gone since the last call; None if some were missed."""
+        closed = self._closed.take(self.server.port, expected) if self._closed else None
+        return None if closed is None else [connection.bytes_sent for connection in closed]
+
+    def stop_server(self) -> list[dict[str, int]]:
+        """Its counts, of each worker."""
+        self.server.stop()
+        return self.server.counts
+
+    def end_run(self) -> None:
+        """Nothing is left of the server, nor of what watched it."""
+        self._run.close()
+        self._closed = None

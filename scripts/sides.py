@@ -1,0 +1,191 @@
+"""The two sides of a measurement, wherever they run: an object here, or one in a process that a command prefix starts.
+
+A remote side has the same methods; their arguments and results are what JSON can hold.
+"""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol, TypeVar, cast
+
+import network
+import processes
+
+SCRIPTS = os.path.dirname(os.path.abspath(__file__))
+OLDEST_PYTHON = (3, 11)
+# What a host's Python runs first: it unpacks the modules and hands over to agent.py.
+BOOTSTRAP = (
+    "import json,os,sys,tempfile;"
+    f"sys.version_info>={OLDEST_PYTHON} or sys.exit('Python '+sys.version.split()[0]+' is older than"
+    f" {'.'.join(map(str, OLDEST_PYTHON))}');"
+    "m=json.loads(sys.stdin.buffer.readline());"
+    "d=tempfile.mkdtemp(prefix='io_models_agent_');"
+    "[open(os.path.join(d,n),'w').write(t) for n,t in m['files'].items()];"
+    "sys.path.insert(0,d);import agent;agent.serve(d,m)"
+)
+STOP_TIMEOUT_S = 5.0
+LIFETIME_S = 900
+DATA_FILES = ("wrk_report.lua",)  # that modules read
+
+
+class SideLost(OSError):
+    """A side that cannot be reached, or not any more; the text is one line for the user."""
+
+
+class Side(Protocol):
+    def close(self) -> None: ...
+
+
+S = TypeVar("S", bound=Side)
+
+
+def files_for(module: str) -> dict[str, str]:
+    """Name → text of a module's file and of all of ours that it imports, at its top or later."""
+    files: dict[str, str] = {}
+    left = [module, "agent"]
+    while left:
+        name = left.pop()
+        path = os.path.join(SCRIPTS, f"{name}.py")
+        if f"{name}.py" in files or not os.path.isfile(path):
+            continue
+        with open(path, encoding="utf-8") as file:
+            text = files[f"{name}.py"] = file.read()
+        left += re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE)
+    for name in DATA_FILES:
+        with open(os.path.join(SCRIPTS, name), encoding="utf-8") as file:
+            files[name] = file.read()
+    return files
+
+
+class Agent:
+    """A side in another process. Any method that it is asked for is the side's own."""
+
+    def __init__(self, place: str, process: processes.Process) -> None:
+        self._place = place
+        self._process = process
+
+    def __getattr__(self, method: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            request = {"method": method, "arguments": arguments, "options": options}
+            return self._ask(request)
+
+        return call
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        self._send(request)
+        answer = self._receive()
+        if "error" not in answer:
+            return answer["result"]
+        error = answer["error"]
+        # Classes of our modules alone, which this process has imported too: what a host says is data.
+        module = sys.modules.get(error["module"])
+        ours = module is not None and os.path.dirname(module.__file__ or "") == SCRIPTS
+        kind = getattr(module, error["class"], None) if ours else None
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise OSError(f"{self._place}: {' '.join(map(str, error['arguments']))}")
+        raise kind(*error["arguments"])
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._fail()
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        # A host's shell may greet first.
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        return self._fail()
+
+    def _fail(self) -> Any:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_TIMEOUT_S)
+        assert self._process.stderr is not None
+        processes.kill_group(self._process)
+        said = processes.one_line(self._process.stderr.read())
+        raise SideLost(f"{self._place}: {explain(self._place, said)}")
+
+    def start(self, message: dict[str, Any]) -> None:
+        self._send(message)
+        self._receive()
+
+    def end(self) -> None:
+        """Let it end what it started; whatever is left of it is ended after a while."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_TIMEOUT_S)
+
+
+def explain(place: str, said: str) -> str:
+    """Why a side cannot be reached, and what to do, from what the prefix's command said."""
+    name = place.partition(":")[2]
+    for pattern, advice in (
+        ("Permission denied \\(", f"it must let you in without a password: ssh-copy-id {name}"),
+        ("Host key verification failed", f"its key is not known: once by hand: ssh {name} true"),
+        ("REMOTE HOST IDENTIFICATION", f"its key has changed: if that is right, ssh-keygen -R {name}"),
+        ("Could not resolve hostname", "a name in network.server and network.load that ssh knows"),
+        ("Connection (timed out|refused)|No route|unreachable", f"does `ssh {name} true` work?"),
+        ("Cannot open network namespace", f"sudo ip netns add {name}; `ip netns` lists them"),
+        ("Operation not permitted|Permission denied", "namespaces are for root: sudo -E …"),
+        ("python3: (command )?not found", "install Python 3.11 or newer there"),
+    ):
+        if re.search(pattern, said):
+            return f"{said}: {advice}"
+    return said or "the connection was lost"
+
+
+@contextlib.contextmanager
+def _agent(
+    side: type[S], place: str, ssh_config: str | None, lifetime_s: int
+) -> Iterator[S]:
+    python = "python3" if network.is_remote(place) else sys.executable
+    command = network.command_at(place, ssh_config, [python, "-I", "-c", BOOTSTRAP])
+    with processes.running(command, stdin=subprocess.PIPE) as process:
+        agent = Agent(place, process)
+        agent.start(
+            {
+                "files": files_for(side.__module__),
+                "module": side.__module__,
+                "class": side.__name__,
+                "lifetime_s": lifetime_s,
+            }
+        )
+        try:
+            yield cast("S", agent)
+        finally:
+            agent.end()
+
+
+@contextlib.contextmanager
+def side_at(
+    side: type[S], place: str, ssh_config: str | None = None, lifetime_s: int = LIFETIME_S
+) -> Iterator[S]:
+    """A side at a place; nothing of it is left afterwards. Raises SideLost if the place cannot be reached."""
+    if place == network.HERE:
+        with contextlib.closing(side()) as here:
+            yield here
+    else:
+        with _agent(side, place, ssh_config, lifetime_s) as there:
+            yield there
+
+
+def round_trip(side: Any) -> tuple[float, float]:
+    """Seconds that a question takes, and by how many the side's clock is ahead of ours (the quickest of 5)."""
+    trips = []
+    for _ in range(5):
+        before_s, started_s = time.monotonic(), time.time()
+        theirs_s = side.clock()
+        trip_s = time.monotonic() - before_s
+        trips.append((trip_s, theirs_s - started_s - trip_s / 2))
+    return min(trips)
