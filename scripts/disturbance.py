@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import machine
+from cpus import CpuSplit
 
 USER_HZ = os.sysconf("SC_CLK_TCK")
 
@@ -75,7 +76,7 @@ class Reading(NamedTuple):
     server_waits_s: dict[str, float]
 
 
-def read(server: Collection[int], client: Collection[int], split: machine.CpuSplit) -> Reading:
+def read(server: Collection[int], client: Collection[int], split: CpuSplit) -> Reading:
     """Of the run's processes and CPUs. Raises OSError if one of the processes has ended."""
     cpus = {*split.server, *split.load}
     threads = threads_of(server)
@@ -91,7 +92,7 @@ def read(server: Collection[int], client: Collection[int], split: machine.CpuSpl
     )
 
 
-def between(before: Reading, after: Reading, split: machine.CpuSplit) -> dict[str, float | None]:
+def between(before: Reading, after: Reading, split: CpuSplit) -> dict[str, float | None]:
     """The fields of a record: shares of the elapsed time; None for what cannot be told here."""
     elapsed_s = after.at_s - before.at_s
     cpus = len({*split.server, *split.load})

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
+import cpus
 import load
 import machine
 import server_process
@@ -16,7 +17,7 @@ import server_process
 class Run(NamedTuple):
     server: server_process.Server
     url: str
-    split: machine.CpuSplit
+    split: cpus.CpuSplit
     threads: int  # of the load
     workers: int
     response: bytes
@@ -43,8 +44,8 @@ def started(arguments: argparse.Namespace) -> Iterator[Run]:
     """
     machine.raise_open_files_limit()
     allowed = os.sched_getaffinity(0)
-    split = machine.CpuSplit(machine.read_cores(), arguments.server_cpus)
-    workers = machine.workers_for(arguments.workers, split)
+    split = cpus.split(cpus.read_topology(), server_cpus=arguments.server_cpus)
+    workers = cpus.workers_for(arguments.workers, split)
     threads = load.threads_for(arguments.connections, len(split.load))
     os.sched_setaffinity(0, split.load)
     try:
