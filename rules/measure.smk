@@ -1,6 +1,7 @@
 MEASURE_SCRIPTS = scripts(
     "measure_cell.py",
     "cells.py",
+    "cpus.py",
     "disturbance.py",
     "flags.py",
     "load.py",

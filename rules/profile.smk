@@ -1,5 +1,6 @@
 PROFILE_SCRIPTS = scripts(
     "profile_server.py",
+    "cpus.py",
     "load.py",
     "machine.py",
     "processes.py",

@@ -2,6 +2,7 @@ import count_syscalls
 
 COUNT_SCRIPTS = scripts(
     "count_syscalls.py",
+    "cpus.py",
     "load.py",
     "machine.py",
     "processes.py",

@@ -13,6 +13,7 @@ from cells import CEILING, CONTROL_SUFFIX
 from external import description_faults
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
+from machine import format_cpu_list, parse_cpu_list
 
 SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
 # Other pictures in plots/, and the control, are named like that.
@@ -87,6 +88,26 @@ def _address_faults(host: str) -> Iterator[str]:
         yield f"host: found {host!r}, allowed: an address of this machine ({error.strerror})"
 
 
+def _cpu_faults(
+    setting: str | Mapping[str, str | int], network: Mapping[str, Any]
+) -> Iterator[str]:
+    """What cannot be right on any machine; whether a machine has these CPUs is seen on it."""
+    if isinstance(setting, str):
+        return
+    sides = {}
+    for side, text in setting.items():
+        try:
+            sides[side] = set(parse_cpu_list(str(text)))
+        except ValueError as error:
+            yield f"cpus.{side}: found {text!r} ({error}), allowed: a list as 0-3,8"
+            return
+    both = sides["server"] & sides["load"]
+    hosts = {side for side in map(network.get, sides) if side and side.startswith("ssh:")}
+    if both and not hosts:
+        named = format_cpu_list(both)
+        yield f"cpus: found CPU {named} for server and load, allowed: each for one of them"
+
+
 def _external_faults(
     external: Mapping[str, Any], ours: Collection[str], root: Path
 ) -> Iterator[str]:
@@ -124,4 +145,5 @@ def sweep_faults(
                 f"{where}: found {count}, allowed: at most {most}, since a process may open "
                 f"{open_files_limit} files here (ulimit -Hn)"
             )
+    faults += _cpu_faults(config["cpus"], config.get("network", {}))
     return [*faults, *_address_faults(config["host"])]

@@ -7,10 +7,16 @@ import socket
 import time
 from typing import Any
 
+import cpus
 import interfaces
 import machine
 
 REACH_TIMEOUT_S = 3.0
+
+
+def node_of(interface: str | None) -> int | None:
+    """The NUMA node of an interface's card, if there is one and it tells."""
+    return None if interface is None else interfaces.facts_of([], interface)["numa_node"]
 
 
 class HostSide:
@@ -33,19 +39,34 @@ class HostSide:
 
         return machine_facts.read_boot() or machine_facts.UNKNOWN
 
-    def cores(self) -> list[list[int]]:
-        return machine.read_cores()
+    def split_cpus(
+        self, setting: dict[str, Any] | None, interface: str | None, server_cpus: int | None
+    ) -> cpus.CpuSplit:
+        """CPUs for both sides on this machine: as the config says, or chosen, near an interface's card."""
+        if setting:
+            return cpus.given_split(setting, server_cpus)
+        return cpus.split(cpus.read_topology(), node_of(interface), server_cpus)
 
-    def confine(self, cpus: list[int]) -> None:
+    def whole_cpus(
+        self, side: str, setting: dict[str, Any] | None, interface: str | None
+    ) -> list[int]:
+        """CPUs for a side that has this machine to itself."""
+        if setting:
+            return cpus.given(side, setting[side])
+        return cpus.whole(cpus.read_topology(), node_of(interface))
+
+    def confine(self, cpu_list: list[int]) -> None:
         """This process, and what it starts from now on, run on these CPUs until the side ends."""
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, cpus)
-        self.held.callback(os.sched_setaffinity, 0, before)
+        self.held.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cpu_list)
+
+    def keep_off(self, cpu_list: list[int]) -> None:
+        """This process, and what it starts from now on, leave these CPUs alone, if there are others."""
+        self.confine(sorted(os.sched_getaffinity(0) - set(cpu_list)) or cpu_list)
 
     def lock(self, wait: bool) -> bool:
         """Hold this machine alone until the side ends; false if another measurement has it."""
-        lock = self.held.enter_context(machine.opened_lock())
-        return machine.take_lock(lock, wait)
+        return machine.take_lock(self.held.enter_context(machine.opened_lock()), wait)
 
     def host_facts(self) -> dict[str, Any]:
         import machine_facts  # noqa: PLC0415

@@ -12,7 +12,7 @@ Link = dict[str, Any]  # of `ip -j -d address`
 WORKS = ("UP", "UNKNOWN")
 
 
-class NotReady(Exception):
+class NotReady(OSError):
     """An interface that cannot be used; the text is one line for the user."""
 
 

@@ -1,4 +1,4 @@
-"""The machine: CPUs, clocks, limits, and the lock that keeps it to one measurement at a time.
+"""The machine: clocks, limits, lists of CPUs, and the lock that keeps it to one measurement at a time.
 
 Imported once a cell, like its neighbours: hence no pathlib, which takes as long to import as all of this.
 """
@@ -8,7 +8,7 @@ import fcntl
 import os
 import resource
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 # One lock for all users and checkouts of a machine (contract 6): of root, readable by all, never removed, and the same in all
 # network namespaces, which have a /sys of their own.
@@ -20,53 +20,27 @@ def read_text(path: str) -> str:
         return file.read()
 
 
-class CpuSplit:
-    """Disjoint sets of CPUs for the server and its load; one shared set where there is but one core (M13)."""
-
-    def __init__(self, cores: Sequence[Sequence[int]], server_cpus: int | None = None) -> None:
-        """`cores`: for each physical core its CPUs (SMT siblings), which server and load never share between them.
-
-        `server_cpus`: at most so many for the server, the first ones of its cores; the others stay idle.
-        """
-        half = len(cores) // 2
-        load, server = (cores[:half], cores[half:]) if half else (cores, cores)
-        self.load = sorted(cpu for core in load for cpu in core)
-        self.server = sorted(cpu for core in server for cpu in core)[:server_cpus]
-        self.shared = half == 0
-
-
 def parse_cpu_list(text: str) -> list[int]:
-    """`0-2,8` → [0, 1, 2, 8], the format of /sys/devices/system/cpu."""
+    """`0-2,8` → [0, 1, 2, 8], the format of /sys/devices/system/cpu; ValueError for any other."""
     cpus: list[int] = []
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
-        cpus += range(int(first), int(last or first) + 1)
+        numbers = range(int(first), int(last or first) + 1)
+        if not numbers:
+            raise ValueError(f"{part!r} ends before it begins")
+        cpus += numbers
     return cpus
 
 
 def format_cpu_list(cpus: Collection[int]) -> str:
-    return ",".join(str(cpu) for cpu in sorted(cpus))
-
-
-def read_cores() -> list[list[int]]:
-    """The physical cores that this process may use, each as its allowed CPUs, in ascending order."""
-    allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
-        try:
-            core = parse_cpu_list(
-                read_text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-            )
-        except (OSError, ValueError):
-            core = [cpu]  # the kernel does not tell: each CPU counts as a core
-        cores.add(tuple(sorted(allowed & set(core))))
-    return [list(core) for core in sorted(cores)]
-
-
-def workers_for(workers: str, split: CpuSplit) -> int:
-    """Processes of a server: `cpus` is one for each of its CPUs, `auto` the same, but several in any case."""
-    known = {"cpus": len(split.server), "auto": max(2, len(split.server))}
-    return known.get(workers) or int(workers)
+    """[8, 0, 1, 2] → `0-2,8`."""
+    runs: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if runs and cpu == runs[-1][-1] + 1:
+            runs[-1].append(cpu)
+        else:
+            runs.append([cpu])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def processes_of(pid: int) -> list[int]:

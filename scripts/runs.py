@@ -3,6 +3,7 @@
 import argparse
 import base64
 import contextlib
+import json
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
+import cpus
 import interfaces
 import load
 import machine
@@ -20,6 +22,8 @@ import sides
 from load_side import LoadSide
 from server_side import ServerSide
 
+# What a user or a machine can cause: one line each.
+FAULTS = (server_process.RunError, load.LoadError, cpus.CpuFault, OSError)
 # Beyond warm-up and load: what a run takes at most, with the answers to wait for.
 OVERHEAD_S = 120
 
@@ -44,7 +48,7 @@ class Run(NamedTuple):
     port: int
     command: list[str]
     address: str  # as the load takes it
-    split: machine.CpuSplit
+    split: cpus.CpuSplit
     threads: int  # of the load
     workers: int
     response: bytes
@@ -68,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
         type=network.from_json,
         default=network.Network(),
         help="where the sides run, as in the config, as JSON (default: here, over loopback)",
+    )
+    parser.add_argument(
+        "--cpus", type=json.loads, default="auto", help="as in the config, as JSON (default: auto)"
     )
     parser.add_argument("--server-cpus", type=int, help="at most so many (default: half of all)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
@@ -114,10 +121,17 @@ def exclusive_sides(
         time.sleep(random.uniform(0.5, 1.5))
 
 
-def split_of(found: Sides[Any], server_cpus: int | None) -> machine.CpuSplit:
-    """Which CPUs server and load run on."""
-    cores = found.server.cores()
-    return machine.CpuSplit(cores, server_cpus)
+def split_of(found: Sides[Any], arguments: argparse.Namespace) -> cpus.CpuSplit:
+    """Which CPUs server and load run on. Raises CpuFault."""
+    net, setting = found.network, arguments.cpus
+    setting = None if setting == "auto" else setting
+    if not found.apart:
+        interface = None if net.is_loopback else net.interface
+        split = found.server.split_cpus(setting, interface, arguments.server_cpus)
+        return cpus.CpuSplit(*split)
+    server = found.server.whole_cpus("server", setting, net.interface)
+    load_cpus = found.load.whole_cpus("load", setting, net.load_interface or net.interface)
+    return cpus.CpuSplit(load_cpus, server[: arguments.server_cpus])
 
 
 def binary_at(found: Sides[Any], path: str) -> str:
@@ -147,8 +161,8 @@ def started(
     Raises RunError, or Unavailable if the server's machine cannot run it.
     """
     net = found.network
-    split = split_of(found, arguments.server_cpus)
-    workers = machine.workers_for(arguments.workers, split)
+    split = split_of(found, arguments)
+    workers = cpus.workers_for(arguments.workers, split)
     threads = load.threads_for(arguments.connections, len(split.load))
     address, target, scope = addresses(net, arguments.host, found.server)
     allowed = os.sched_getaffinity(0)
@@ -174,14 +188,18 @@ def started(
         os.sched_setaffinity(0, allowed)  # another run may follow
 
 
-def confine(found: Sides[Any], split: machine.CpuSplit) -> None:
+def confine(found: Sides[Any], split: cpus.CpuSplit) -> None:
     """Keep what is not the server away from its CPUs."""
-    if not found.apart:
-        with contextlib.suppress(OSError):  # they are CPUs of another host
+    if found.are_here:
+        os.sched_setaffinity(0, split.load)
+        return
+    found.load.confine(split.load)
+    if found.apart:
+        found.server.keep_off(split.server)
+    else:
+        found.server.confine(split.load)
+        if sides.here_boot() == found.server.boot():
             os.sched_setaffinity(0, split.load)
-    if not found.are_here:
-        found.load.confine(split.load)
-        found.server.confine(split.beside_server)
 
 
 def _exit(number: int, _frame: object) -> NoReturn:

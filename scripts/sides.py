@@ -180,6 +180,12 @@ def side_at(
             yield there
 
 
+def here_boot() -> str:
+    import machine_facts  # noqa: PLC0415  not needed when both sides are here
+
+    return machine_facts.read_boot() or machine_facts.UNKNOWN
+
+
 def round_trip(side: Any) -> tuple[float, float]:
     """Seconds that a question takes, and by how many the side's clock is ahead of ours (the quickest of 5)."""
     trips = []

@@ -72,6 +72,20 @@ WRONG = {
         ["cost.repeat", "unknown key", "'repeats'"],
     ),
     "no repeats of the benchmark of cost": ("cost: {repeats: 0}", ["cost.repeats", "found 0"]),
+    "CPUs in words": ("cpus: all of them", ["cpus", "'all of them'", "0-3,8"]),
+    "CPUs that are no list": (
+        "cpus: {server: 0-, load: 1}",
+        ["cpus", "'0-'", "0-3,8"],
+    ),
+    "CPUs of one side": ("cpus: {server: 0-1}", ["cpus", "{'server': '0-1'}", "load: CPUS"]),
+    "CPUs backwards": (
+        "cpus: {server: 3-1, load: 0}",
+        ["cpus.server", "'3-1'", "ends before it begins"],
+    ),
+    "CPUs for both sides": (
+        "cpus: {server: 1-3, load: '0,2-3'}",
+        ["cpus", "CPU 2-3", "one of them"],
+    ),
     "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
 }
 
@@ -136,3 +150,11 @@ def test_limit_of_open_files_leaves_room_for_other_files() -> None:
 
     assert faults(960) == []
     assert len(faults(961)) == 1
+
+
+def test_sides_on_two_hosts_may_have_cpus_of_the_same_numbers() -> None:
+    config = {**DEFAULT, "cpus": {"server": "0-3", "load": "0-3"}}
+    network = {"server": "ssh:far", "load": "here"}
+    assert len(sweep_faults(config, ROOT / "servers", open_files_limit=20000)) == 1
+    config["network"] = network
+    assert sweep_faults(config, ROOT / "servers", open_files_limit=20000) == []

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import cpus
 import disturbance
 import machine
 import pytest
@@ -20,7 +21,7 @@ cpu1 4648 0 1486 66000 300 0 26 10 0 0
 cpu10 1 1 1 1 1 1 1 1 1 1
 intr 12345
 """
-SPLIT = machine.CpuSplit([[0], [1]])
+SPLIT = cpus.CpuSplit(load=[0], server=[1])
 
 
 def test_idle_and_stolen_time_of_the_cpus_that_count() -> None:
@@ -79,7 +80,7 @@ def spinning(cpus: set[int], threads: int = 1) -> "subprocess.Popen[bytes]":
 
 
 def test_a_foreign_loop_on_the_servers_cpu_is_seen_in_every_reading() -> None:
-    split = machine.CpuSplit(machine.read_cores())
+    split = cpus.split(cpus.read_topology())
     if split.shared:
         pytest.skip("one core: server and load wait for each other")
     cpu = {split.server[0]}
@@ -94,14 +95,14 @@ def test_a_foreign_loop_on_the_servers_cpu_is_seen_in_every_reading() -> None:
             process.kill()
             process.communicate()
     shares = between(before, after, split)
-    cpus = len(split.server) + len(split.load)
+    count = len(split.server) + len(split.load)
     assert shares["server_wait_share"] == pytest.approx(0.5, abs=0.25)
     assert (shares["cpu_pressure_share"] or 0) > 0.5
-    assert (shares["foreign_cpu_share"] or 0) * cpus > 0.25
+    assert (shares["foreign_cpu_share"] or 0) * count > 0.25
 
 
 def test_a_server_of_many_threads_waits_for_itself() -> None:
-    split = machine.CpuSplit([[0], [1]])
+    split = cpus.CpuSplit(load=[0], server=[1])
     process = spinning(set(os.sched_getaffinity(0)), threads=3)
     try:
         seen = disturbance.read([process.pid], [], split)

@@ -1,4 +1,4 @@
-"""CPU sets, clocks and the lock."""
+"""Lists of CPUs, clocks and the lock."""
 
 import itertools
 import os
@@ -11,54 +11,12 @@ import pytest
 from checkouts import ROOT
 
 
-@pytest.mark.parametrize(
-    ("cores", "load", "server", "shared"),
-    [
-        ([[0]], [0], [0], True),
-        ([[0, 1]], [0, 1], [0, 1], True),
-        ([[0], [1]], [0], [1], False),
-        ([[0, 4], [1, 5], [2, 6], [3, 7]], [0, 1, 4, 5], [2, 3, 6, 7], False),
-        ([[0], [1], [2]], [0], [1, 2], False),
-    ],
-)
-def test_cpus_are_split_by_whole_cores(
-    cores: list[list[int]], load: list[int], server: list[int], shared: bool
-) -> None:
-    split = machine.CpuSplit(cores)
-    assert (split.load, split.server, split.shared) == (load, server, shared)
-
-
-@pytest.mark.parametrize(
-    ("cores", "server_cpus", "load", "server"),
-    [
-        ([[0], [1]], 1, [0], [1]),
-        ([[0, 4], [1, 5], [2, 6], [3, 7]], 1, [0, 1, 4, 5], [2]),
-        ([[0], [1]], 8, [0], [1]),
-    ],
-)
-def test_server_can_be_held_to_some_of_its_cpus(
-    cores: list[list[int]], server_cpus: int, load: list[int], server: list[int]
-) -> None:
-    split = machine.CpuSplit(cores, server_cpus)
-    assert (split.load, split.server) == (load, server)
-
-
-def test_cores_of_this_machine_hold_each_allowed_cpu_once() -> None:
-    cpus = [cpu for core in machine.read_cores() for cpu in core]
-    assert sorted(cpus) == sorted(os.sched_getaffinity(0))
-
-
 def test_cpu_lists_are_read_and_written() -> None:
     assert machine.parse_cpu_list("0-2,8\n") == [0, 1, 2, 8]
-    assert machine.format_cpu_list([8, 0, 1]) == "0,1,8"
-
-
-def test_auto_workers_are_several() -> None:
-    one = machine.CpuSplit([[0], [1]])
-    four = machine.CpuSplit([[0], [1], [2], [3], [4], [5], [6], [7]])
-    assert machine.workers_for("auto", one) == 2
-    assert machine.workers_for("auto", four) == 4
-    assert machine.workers_for("3", four) == 3
+    assert machine.format_cpu_list([8, 0, 1, 4, 2]) == "0-2,4,8"
+    for wrong in ("", "3-1", "two"):
+        with pytest.raises(ValueError):
+            machine.parse_cpu_list(wrong)
 
 
 def test_cpu_time_counts_every_thread_and_process() -> None:

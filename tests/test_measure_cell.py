@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cpus
 import flags
-import machine
 import measure_cell
 import pytest
 import sockets
@@ -320,7 +320,7 @@ def test_short_answers_are_seen_by_their_bytes(server_epoll: str, tmp_path: Path
 def test_foreign_loop_makes_a_cell_disturbed_and_every_attempt_is_kept(
     name: str, side: str, tmp_path: Path
 ) -> None:
-    (cpu, *_) = getattr(machine.CpuSplit(machine.read_cores()), side)
+    (cpu, *_) = getattr(cpus.split(cpus.read_topology()), side)
     code = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
     loop = subprocess.Popen([sys.executable, "-c", code])
     try:

@@ -1,0 +1,191 @@
+"""Which CPUs the server has and which its load: from the machine's topology, or as the config says (M13).
+
+Of the standard library and machine.py alone, since every cell and every host of a sweep imports it. `root` is where
+/sys is: "/" or a copy.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+import machine
+
+
+class CpuFault(ValueError):
+    """CPUs that a side cannot have; one line that says why."""
+
+
+class CpuSplit(NamedTuple):
+    """Disjoint sets of CPUs for the server and its load; one shared set where there is but one core."""
+
+    load: list[int]
+    server: list[int]
+    shared: bool = False
+
+
+class Core(NamedTuple):
+    cpus: list[int]  # SMT siblings: those that may be used
+    node: int  # of NUMA
+    has_cpu_0: bool  # with the kernel's housekeeping, and interrupts that nobody moved
+    slow: bool  # an efficiency core of a hybrid CPU
+
+
+class Topology(NamedTuple):
+    cores: list[Core]  # in ascending order
+    isolated: list[int]  # isolcpus: the kernel starts nothing there, nor spreads threads over them
+
+
+def _read_list(root: str, path: str) -> list[int]:
+    """Empty if the kernel does not tell."""
+    try:
+        return machine.parse_cpu_list(machine.read_text(os.path.join(root, path)))
+    except (OSError, ValueError):
+        return []
+
+
+def read_topology(root: str = "/", allowed: Collection[int] | None = None) -> Topology:
+    """The physical cores of some CPUs, by default of those that this process may use.
+
+    Where the kernel does not tell: each CPU is a core, and all are of node 0.
+    """
+    usable = set(os.sched_getaffinity(0) if allowed is None else allowed)
+    node_of = {
+        cpu: node
+        for node in _read_list(root, "sys/devices/system/node/online")
+        for cpu in _read_list(root, f"sys/devices/system/node/node{node}/cpulist")
+    }
+    slow = _read_list(root, "sys/devices/cpu_atom/cpus")
+    cores: dict[int, Core] = {}
+    for cpu in sorted(usable):
+        path = f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        siblings = {cpu, *_read_list(root, path)}
+        core = Core(sorted(usable & siblings), node_of.get(cpu, 0), 0 in siblings, cpu in slow)
+        cores.setdefault(core.cpus[0], core)
+    return Topology(list(cores.values()), _read_list(root, "sys/devices/system/cpu/isolated"))
+
+
+def _pool(topology: Topology, node: int | None) -> list[Core]:
+    """The cores of one node, CPU 0's first: `node`, else that with most cores; of equals the last, away from CPU 0."""
+    nodes: dict[int, list[Core]] = {}
+    for core in topology.cores:
+        nodes.setdefault(core.node, []).append(core)
+    chosen = node if node in nodes else max(nodes, key=lambda n: (len(nodes[n]), n))
+    fast = [core for core in nodes[chosen] if not core.slow]
+    # Of two kinds of cores, server and load would each get another: what differs then is the kind.
+    pool = fast if len(fast) > 1 else nodes[chosen]
+    return sorted(pool, key=lambda core: not core.has_cpu_0)
+
+
+def _cpus_of(cores: Collection[Core]) -> list[int]:
+    return sorted(cpu for core in cores for cpu in core.cpus)
+
+
+def split(topology: Topology, node: int | None = None, server_cpus: int | None = None) -> CpuSplit:
+    """CPUs for both sides on one machine: whole cores of one node, the larger half for the server.
+
+    Of 4 cores or more, CPU 0's stays idle for the rest of the system; of 2 or 3 the load has it.
+    `node`: of the network card, if it tells. `server_cpus`: at most so many for the server, the others stay idle.
+    """
+    pool = _pool(topology, node)
+    if len(pool) >= 4 and pool[0].has_cpu_0:
+        pool = pool[1:]
+    half = len(pool) // 2
+    load, server = (pool[:half], pool[half:]) if half else (pool, pool)
+    return CpuSplit(_cpus_of(load), _cpus_of(server)[:server_cpus], shared=half == 0)
+
+
+def whole(topology: Topology, node: int | None = None, most: int | None = None) -> list[int]:
+    """CPUs for a side that has a machine to itself: all cores of one node, at most `most` CPUs.
+
+    Of 3 cores or more without CPU 0's: it costs a third at most, of 2 it would cost half.
+    """
+    pool = _pool(topology, node)
+    if len(pool) >= 3 and pool[0].has_cpu_0:
+        pool = pool[1:]
+    return _cpus_of(pool)[:most]
+
+
+def usable_cpus(cpus: Collection[int]) -> set[int]:
+    """Which of these this process could run on: online, in its cpuset. Isolated ones too, which none has by default."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, cpus)
+        return os.sched_getaffinity(0)
+    except (OSError, OverflowError):
+        return set()
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def given(
+    side: str,
+    text: str | int,
+    root: str = "/",
+    usable: Callable[[Collection[int]], set[int]] = usable_cpus,
+) -> list[int]:
+    """The CPUs that the config names for a side; CpuFault if this machine does not have them, or not for us."""
+    cpus = {*machine.parse_cpu_list(str(text))}
+    missing = sorted(cpus - usable(cpus))
+    if missing:
+        online = _read_list(root, "sys/devices/system/cpu/online")
+        offline = [cpu for cpu in missing if cpu not in online]
+        named = machine.format_cpu_list(offline or missing)
+        known = machine.format_cpu_list(online)
+        why = f"not online here (online: {known})" if offline else "kept from us by a cpuset"
+        raise CpuFault(f"cpus.{side}: CPU {named} is {why}: name others")
+    return sorted(cpus)
+
+
+def given_split(
+    setting: Mapping[str, str | int],
+    server_cpus: int | None = None,
+    root: str = "/",
+    usable: Callable[[Collection[int]], set[int]] = usable_cpus,
+) -> CpuSplit:
+    """Both sides on one machine as the config says; CpuFault also where they would share a core."""
+    server = given("server", setting["server"], root, usable)
+    load = given("load", setting["load"], root, usable)
+    for core in read_topology(root, {*server, *load}).cores:
+        sides = [sorted({*core.cpus}.intersection(side)) for side in (server, load)]
+        if all(sides):
+            ours, theirs = map(machine.format_cpu_list, sides)
+            raise CpuFault(
+                f"cpus: the server's CPU {ours} and the load's CPU {theirs} are of one core: give it to one of them"
+            )
+    return CpuSplit(load, server[:server_cpus])
+
+
+def workers_for(workers: str, split: CpuSplit) -> int:
+    """Processes of a server: `cpus` is one for each of its CPUs, `auto` the same, but several in any case."""
+    known = {"cpus": len(split.server), "auto": max(2, len(split.server))}
+    return known.get(workers) or int(workers)
+
+
+def _named(cpus: Collection[int]) -> str:
+    return f"CPU{'s' if len(cpus) > 1 else ''} {machine.format_cpu_list(cpus)}"
+
+
+def describe(split: CpuSplit, topology: Topology) -> str:
+    """`server on CPUs 2-3, load on CPU 1 (2 cores and 1, node 0; CPU 0 idle)`; `topology`: of what may be used."""
+    used = {*split.server, *split.load}
+    cores = [core for core in topology.cores if used.intersection(core.cpus)]
+    counts = [
+        sum(not {*side}.isdisjoint(core.cpus) for core in cores)
+        for side in (split.server, split.load)
+    ]
+    nodes = sorted({core.node for core in cores})
+    idle = sorted({cpu for core in topology.cores for cpu in core.cpus} - used)
+    if split.shared:
+        text = f"server and load share {_named(split.server)}, the only core"
+    else:
+        plural = "" if counts[0] == 1 else "s"
+        many = f"{counts[0]} core{plural} " + (
+            "each" if counts[0] == counts[1] else f"and {counts[1]}"
+        )
+        where = f"node{'s' if len(nodes) > 1 else ''} {machine.format_cpu_list(nodes)}"
+        rest = f"; {_named(idle)} idle" if idle else ""
+        text = f"server on {_named(split.server)}, load on {_named(split.load)} ({many}, {where}{rest})"
+    stuck = [side for side in (split.server, split.load) if len({*side} & {*topology.isolated}) > 1]
+    if stuck:
+        text += f"; {_named(stuck[0])} isolated: the kernel does not spread threads over them"
+    return text
