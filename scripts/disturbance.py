@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import machine
 
@@ -91,6 +91,11 @@ def read(
         read_pressure_s() if tells_pressure else None,
         read_waits_s(threads),
     )
+
+
+def readings(before: dict[str, Any], after: dict[str, Any]) -> tuple[Reading, Reading]:
+    """What two sides' answers hold under `disturbance`, which may have come as lists."""
+    return Reading(*before["disturbance"]), Reading(*after["disturbance"])
 
 
 def between(

@@ -24,10 +24,14 @@ class HostSide:
 
     def __init__(self) -> None:
         self.held = contextlib.ExitStack()  # ended, the last first, when the side ends
-        self._listener: socket.socket | None = None
+        self.run = self.held.enter_context(contextlib.ExitStack())  # and this when a run does
 
     def close(self) -> None:
         self.held.close()
+
+    def end_run(self) -> None:
+        """Nothing is left of what was started, watched or set for a run."""
+        self.run.close()
 
     def clock(self) -> float:
         """Seconds since 1970."""
@@ -56,8 +60,8 @@ class HostSide:
         return cpus.whole(cpus.read_topology(), node_of(interface))
 
     def confine(self, cpu_list: list[int]) -> None:
-        """This process, and what it starts from now on, run on these CPUs until the side ends."""
-        self.held.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        """This process, and what it starts from now on, run on these CPUs until the run ends."""
+        self.run.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         os.sched_setaffinity(0, cpu_list)
 
     def keep_off(self, cpu_list: list[int]) -> None:
@@ -97,10 +101,10 @@ class HostSide:
         """Listen until the side ends; the port."""
         where = interfaces.with_scope(address, interface)
         family, kind, _, _, bound = socket.getaddrinfo(where, 0, type=socket.SOCK_STREAM)[0]
-        self._listener = self.held.enter_context(socket.socket(family, kind))
-        self._listener.bind(bound)
-        self._listener.listen()
-        return int(self._listener.getsockname()[1])
+        listener = self.held.enter_context(socket.socket(family, kind))
+        listener.bind(bound)
+        listener.listen()
+        return int(listener.getsockname()[1])
 
     def reach(self, address: str, interface: str, port: int) -> None:
         """Connect; OSError if nobody is reached."""

@@ -129,3 +129,10 @@ def read_counters(interface: str) -> dict[str, int]:
     """Of an interface in this network namespace."""
     with open("/proc/self/net/dev", encoding="ascii") as file:
         return parse_counters(file.read(), interface)
+
+
+def crossed(before: dict[str, int] | None, after: dict[str, int] | None) -> dict[str, int] | None:
+    """What has crossed an interface between two readings; None over loopback."""
+    if before is None or after is None:
+        return None
+    return {name: after[name] - count for name, count in before.items()}

@@ -15,10 +15,7 @@ class LoadSide(HostSide):
     """One load at a time. Raises LoadError, RunError or OSError."""
 
     wrk: load.Wrk
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._load = self.held.enter_context(contextlib.ExitStack())
+    _load: contextlib.ExitStack
 
     def verify(self, address: str, port: int) -> str:
         """The server's answer, which was checked, as Latin-1."""
@@ -35,6 +32,7 @@ class LoadSide(HostSide):
     ) -> list[str]:
         """Start a load; its command."""
         machine.raise_open_files_limit()
+        self._load = self.run.enter_context(contextlib.ExitStack())
         self.wrk = self._load.enter_context(
             load.running_load(
                 url,

@@ -18,14 +18,18 @@ from typing import Any
 import cells
 import disturbance
 import flags
+import interfaces
 import load
-import machine
 import machine_facts
 import progress
 import records
 import runs
 import server_process
 import sockets
+from server_side import ServerSide
+from sides import SideLost
+
+AllSides = runs.Sides[ServerSide]
 
 # Sockets are read just before the load ends: afterwards they are gone.
 SNAPSHOT_LEAD_S = 0.1
@@ -36,62 +40,62 @@ def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     """Load that is not measured (M19), but of which every response is checked: what it saw, and what it left behind."""
     seen = {"warmup_requests": 0, "warmup_wrong_responses": 0}
     if arguments.warmup_s > 0:
-        with load.running_load(
-            run.url,
-            connections=arguments.connections,
-            threads=run.threads,
-            duration_s=arguments.warmup_s,
-            expected_body=server_process.BODY.decode(),
-        ) as warmup:
-            result = warmup.finish()
+        run.start_load(arguments.warmup_s, expected_body=server_process.BODY.decode())
+        result = run.sides.load.finish_load()
         seen["warmup_requests"] = result["requests"]
         seen["warmup_wrong_responses"] = result["wrong_responses"]
     # What the server still does for connections that are gone must not be on the timed run's account.
-    left = sockets.wait_until_closed(run.server.port, CLOSE_TIMEOUT_S)
+    left = run.sides.server.wait_until_closed(CLOSE_TIMEOUT_S)
     return {**seen, "leftover_connections": left}
 
 
 def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     """The measured load: wrk's result, and what the kernel knows of server, client and connections."""
-    pids = run.server.pids
-    threads_before_ns = machine.thread_times_ns(pids)
-    before = disturbance.read(pids, [], run.split)
-    cpu_before_ns = machine.cpu_time_ns(pids)
-    with load.running_load(
-        run.url,
-        connections=arguments.connections,
-        threads=run.threads,
-        duration_s=arguments.duration_s,
-    ) as wrk:
-        wrk.wait_until(max(arguments.duration_s / 2, arguments.duration_s - SNAPSHOT_LEAD_S))
-        elapsed_ns = (time.monotonic() - wrk.started_s) * 1e9
-        client_cpu_ns = machine.cpu_time_ns([wrk.process.pid])
-        server_cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
-        threads_ns = [
-            time_ns - threads_before_ns.get(thread, 0)
-            for thread, time_ns in machine.thread_times_ns(pids).items()
-        ]
-        disturbed = disturbance.between(
-            before, disturbance.read(pids, [wrk.process.pid], run.split), run.split
-        )
-        processes_changed = set(run.server.pids) != set(pids)
-        bytes_sent = sockets.read_bytes_sent(run.server.port)
-        result = wrk.finish()
-    cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
+    server, load_side = run.sides.server, run.sides.load
+    # CPUs that both share are in the server's reading; so is what one machine says of all who wait.
+    load_cpus = [] if run.split.shared else run.split.load
+    apart = run.sides.apart
+    before = server.read(tells_pressure=True)
+    idle = load_side.read_idle(load_cpus, tells_pressure=apart)
+    command = run.start_load(arguments.duration_s)
+    lead_s = SNAPSHOT_LEAD_S + 3 * run.sides.round_trip_s
+    client = load_side.read_at(
+        max(arguments.duration_s / 2, arguments.duration_s - lead_s),
+        load_cpus,
+        tells_waits=not run.split.shared,
+        tells_pressure=apart,
+    )
+    during = server.read(tells_pressure=True)
+    bytes_sent = server.read_connections()
+    result = load_side.finish_load()
+    after = server.read(tells_pressure=False)
+
+    elapsed_ns = client["elapsed_s"] * 1e9
+    cpu_ns = after["cpu_ns"] - before["cpu_ns"]
     requests = result["requests"]
+    threads_ns = [
+        time_ns - before["threads_ns"].get(thread, 0)
+        for thread, time_ns in during["threads_ns"].items()
+    ]
     return {
         **result,
-        "load_command": wrk.command,
+        "load_command": command,
         "errors": sum(result["errors_by_kind"].values()),
         "server_cpu_ns_per_request": cpu_ns / requests if requests else None,
-        "server_cpu_share": server_cpu_ns / elapsed_ns / len(run.split.server),
+        "server_cpu_share": (during["cpu_ns"] - before["cpu_ns"])
+        / elapsed_ns
+        / len(run.split.server),
         "server_busiest_thread_share": max(threads_ns) / elapsed_ns if threads_ns else None,
-        "client_cpu_share": client_cpu_ns / elapsed_ns / run.threads,
-        "server_memory_peak_kib": machine.memory_peak_kib(pids),
+        "client_cpu_share": client["cpu_ns"] / elapsed_ns / run.threads,
+        "server_memory_peak_kib": server.memory_peak_kib(),
         "established_connections": len(bytes_sent),
-        "processes_changed": processes_changed,
+        "processes_changed": set(during["pids"]) != set(before["pids"]),
         **fairness_of(run, arguments.connections, bytes_sent, result),
-        **disturbed,
+        **disturbance.between(
+            disturbance.readings(before, during),
+            disturbance.readings({"disturbance": idle}, client),
+        ),
+        "interface": interfaces.crossed(before["interface"], after["interface"]),
         "raw_bytes_sent": bytes_sent,
     }
 
@@ -119,20 +123,22 @@ def littles_law_ratio(result: dict[str, Any], served: int) -> float | None:
     return float(result["latency_mean_us"] / 1e6 * result["requests_per_second"] / served)
 
 
-def answers_as_before(run: runs.Run, arguments: argparse.Namespace) -> bool:
+def answers_as_before(run: runs.Run) -> bool:
     """Whether the server's answer is still the one that was checked. Raises RunError if there is none."""
     try:
-        return server_process.verify(arguments.host, run.server.port) == run.response
+        return run.verify() == run.response
     except server_process.WrongAnswer:
         return False
     except server_process.RunError as error:
-        run.server.check_running()
+        run.sides.server.check_running()
         raise server_process.RunError(f"after the run {error}") from None
 
 
-def total_of(run: runs.Run, name: str) -> int:
-    """A count of the server over its whole life, summed over workers."""
-    return sum(worker.get(name, 0) for worker in run.server.counts)
+Counts = list[dict[str, int]]  # of each worker, over the server's whole life
+
+
+def total_of(counts: Counts, name: str) -> int:
+    return sum(worker.get(name, 0) for worker in counts)
 
 
 UNKNOWN_COUNTS: dict[str, int | None] = dict.fromkeys(
@@ -140,21 +146,20 @@ UNKNOWN_COUNTS: dict[str, int | None] = dict.fromkeys(
 )
 
 
-def worker_fairness_jain(run: runs.Run) -> float | None:
+def worker_fairness_jain(told: Counts) -> float | None:
     """Jain's index over the requests of each worker, warm-up included; None where there are not several counts."""
-    if len(run.server.counts) < 2:
+    if len(told) < 2:
         return None
-    return sockets.fairness_jain([worker["requests"] for worker in run.server.counts])
+    return sockets.fairness_jain([worker["requests"] for worker in told])
 
 
 def counts_of_timed_run(
-    run: runs.Run,
-    warmup: list[sockets.Closed] | None,
-    timed: list[sockets.Closed] | None,
+    run: runs.Run, told: Counts, warmup: list[int] | None, timed: list[int] | None
 ) -> dict[str, int | None]:
     """Connections and responses of the timed load, as the kernel and as the server counted them (M11).
 
-    None for what is not known: a server that tells no counts, or a kernel whose counts were missed. Taken off are the
+    `warmup` and `timed`: bytes sent on each connection, as the kernel told. None for what is not known: a server that
+    tells no counts, or a kernel whose counts were missed. Taken off are the
     checks before and after, each two requests on one connection, and the warm-up, by the kernel's count.
     """
     size = len(run.response)
@@ -162,16 +167,15 @@ def counts_of_timed_run(
     counts = dict(UNKNOWN_COUNTS)
     if timed is not None:
         counts["kernel_connections"] = len(timed) - 1
-        counts["kernel_responses"] = sum(closed.bytes_sent for closed in timed) // size - checked
-    if warmup is not None and run.server.counts:
-        counts["server_accepted"] = total_of(run, "accepted") - len(warmup) - 1
-        responses = sum(closed.bytes_sent for closed in warmup) // size
-        counts["server_requests"] = total_of(run, "requests") - responses - checked
+        counts["kernel_responses"] = sum(timed) // size - checked
+    if warmup is not None and told:
+        counts["server_accepted"] = total_of(told, "accepted") - len(warmup) - 1
+        counts["server_requests"] = total_of(told, "requests") - sum(warmup) // size - checked
     return counts
 
 
 def counts_of_short_connections(
-    run: runs.Run, arguments: argparse.Namespace, warmup_requests: int, accepted: int
+    told: Counts, arguments: argparse.Namespace, warmup_requests: int, accepted: int
 ) -> dict[str, int | None]:
     """As counts_of_timed_run, for a connection per request; `accepted`: in the timed load, by the kernel.
 
@@ -179,41 +183,43 @@ def counts_of_short_connections(
     stopped; so the server's counts are right to `connections`.
     """
     counts = {**UNKNOWN_COUNTS, "kernel_connections": accepted}
-    if run.server.counts:
+    if told:
         has_warmup = arguments.warmup_s > 0
         other = 2 * server_process.VERIFY_REQUESTS + warmup_requests
         other += arguments.connections if has_warmup else 0
-        counts["server_accepted"] = total_of(run, "accepted") - other - has_warmup
-        counts["server_requests"] = total_of(run, "requests") - other
+        counts["server_accepted"] = total_of(told, "accepted") - other - has_warmup
+        counts["server_requests"] = total_of(told, "requests") - other
     return counts
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One attempt: a record's fields from the run on. Raises RunError, LoadError, Unavailable or OSError."""
-    with sockets.ClosedConnections() as closed, runs.started(arguments) as run:
-        port = run.server.port
+def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One attempt: a record's fields from the run on. Raises one of runs.FAULTS, or Unavailable."""
+    with runs.started(sides, arguments, watch_closed=True) as run:
         if run.connection_per_request:
-            closed.end()  # of so many, the telling would be a load of its own
+            sides.server.end_watching()  # of so many, the telling would be a load of its own
         try:
             warmup = warm_up(run, arguments)
             # One to check, and one by which wrk sees whether anybody is there.
             loads = 1 + arguments.connections
-            warmup_closed = closed.take(port, 1 + (loads if arguments.warmup_s > 0 else 0))
+            expected = 1 + (loads if arguments.warmup_s > 0 else 0)
+            warmup_closed = sides.server.take_closed(expected)
             started_s = time.time()
-            accepted = sockets.accepted_connections()
+            accepted = sides.server.accepted_connections()
             seen = timed_load(run, arguments)
-            accepted = sockets.accepted_connections() - accepted
-        except (OSError, load.LoadError):
-            run.server.check_running()  # if it has ended, that explains it
+            accepted = sides.server.accepted_connections() - accepted
+        except (OSError, load.LoadError) as error:
+            if not isinstance(error, SideLost):
+                sides.server.check_running()  # if it has ended, that explains it
             raise
-        seen["response_unchanged"] = answers_as_before(run, arguments)
-        run.server.stop()
+        seen["response_unchanged"] = answers_as_before(run)
+        told = sides.server.stop_server()
         if run.connection_per_request:
             counts = counts_of_short_connections(
-                run, arguments, warmup["warmup_requests"], accepted
+                told, arguments, warmup["warmup_requests"], accepted
             )
         else:
-            counts = counts_of_timed_run(run, warmup_closed, closed.take(port, loads + 1))
+            timed_closed = sides.server.take_closed(loads + 1)
+            counts = counts_of_timed_run(run, told, warmup_closed, timed_closed)
     seen = {
         "started": records.format_utc(started_s),
         "connections": arguments.connections,
@@ -221,12 +227,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "load_cpus": run.split.load,
         "cpus_shared": run.split.shared,
         "workers": run.workers,
-        "server_command": run.server.command,
+        "server_command": run.command,
         **seen,
         **warmup,
         **counts,
-        "server_counts": run.server.counts,
-        "worker_fairness_jain": worker_fairness_jain(run),
+        "server_counts": told,
+        "worker_fairness_jain": worker_fairness_jain(told),
         "response": run.response.decode("latin-1"),
         "connection_per_request": run.connection_per_request,
     }
@@ -235,14 +241,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"status": status, "flags": [flag.name for flag in raised], **seen}
 
 
-def measure_undisturbed(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure_undisturbed(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     """The first attempt that nothing disturbed, or the last, with those before it (M28).
 
     What decides is is_disturbed alone, which sees nothing of the result: measuring until it looks good is impossible.
     """
     earlier: list[dict[str, Any]] = []
     while True:
-        attempt = measure(arguments)
+        attempt = measure(sides, arguments)
         if not flags.is_disturbed(attempt) or len(earlier) == arguments.disturbed_retries:
             return {**attempt, "attempts": len(earlier) + 1, "earlier_attempts": earlier}
         earlier.append(attempt)
@@ -261,7 +267,7 @@ def sweep_here() -> tuple[str | None, dict[str, Any]]:
     return None, {}
 
 
-def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole record: what was asked, on which machine, and what was seen."""
     facts = machine_facts.facts_of_sweep()
     sweep, config = sweep_here()
@@ -277,14 +283,14 @@ def record_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "seed": config.get("seed"),
         "asked": {
             name: getattr(arguments, name)
-            for name in ("duration_s", "warmup_s", "host", "server_cpus")
+            for name in ("duration_s", "warmup_s", "host", "server_cpus", "cpus", "network")
         },
         "machine": facts["machine_id"],
         "facts": facts,
         "binary_sha256": sha256_of(arguments.binary),
     }
     try:
-        return {**record, **measure_undisturbed(arguments)}
+        return {**record, **measure_undisturbed(sides, arguments)}
     except server_process.Unavailable as reason:
         again = f"; when that has changed, delete {os.path.dirname(arguments.output)}"
         if server_process.is_external(arguments.binary):
@@ -316,10 +322,10 @@ def main() -> int:
     cell = cells.Cell(arguments.server, arguments.connections, arguments.repeat)
     runs.end_cleanly_on_sigterm()
     try:
-        with machine.exclusive_machine():
-            record = record_of(arguments)
+        with runs.exclusive_sides(arguments, ServerSide) as sides:
+            record = record_of(sides, arguments)
             records.write(arguments.output, record)
-    except (server_process.RunError, load.LoadError, OSError) as error:
+    except runs.FAULTS as error:
         print(f"measure_cell: {cell}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

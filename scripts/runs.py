@@ -37,6 +37,8 @@ class Sides(NamedTuple, Generic[ServerS]):
     server: ServerS
     load: LoadSide
     apart: bool  # on different machines
+    round_trip_s: float  # of a question to the farther side; 0 if both are here
+    clocks_ahead_s: dict[str, float]  # of other machines' clocks
 
     @property
     def are_here(self) -> bool:
@@ -49,6 +51,7 @@ class Run(NamedTuple):
     command: list[str]
     address: str  # as the load takes it
     split: cpus.CpuSplit
+    connections: int
     threads: int  # of the load
     workers: int
     response: bytes
@@ -56,6 +59,20 @@ class Run(NamedTuple):
     @property
     def url(self) -> str:
         return load.url_of(self.address, self.port)
+
+    def verify(self) -> bytes:
+        """The server's answer, which was checked, or RunError."""
+        return self.sides.load.verify(self.address, self.port).encode("latin-1")
+
+    def start_load(self, duration_s: float, expected_body: str | None = None) -> list[str]:
+        """Start a load; its command."""
+        return self.sides.load.start_load(
+            self.url,
+            connections=self.connections,
+            threads=self.threads,
+            duration_s=duration_s,
+            expected_body=expected_body,
+        )
 
     @property
     def connection_per_request(self) -> bool:
@@ -74,10 +91,29 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
         help="where the sides run, as in the config, as JSON (default: here, over loopback)",
     )
     parser.add_argument(
-        "--cpus", type=json.loads, default="auto", help="as in the config, as JSON (default: auto)"
+        "--cpus", type=json.loads, help="as in the config, as JSON (default: auto)"
     )
     parser.add_argument("--server-cpus", type=int, help="at most so many (default: half of all)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
+
+
+def acquainted(net: network.Network, server: ServerS, load_side: LoadSide) -> Sides[ServerS]:
+    """Both sides, and what has to be known of where they are."""
+    if net.places == [network.HERE]:
+        return Sides(net, server, load_side, False, 0.0, {})
+    trips = {
+        place: sides.round_trip(side)
+        for place, side in ((net.server, server), (net.load, load_side))
+        if place != network.HERE
+    }
+    return Sides(
+        net,
+        server,
+        load_side,
+        apart=server.boot() != load_side.boot(),
+        round_trip_s=max(trip_s for trip_s, _ in trips.values()),
+        clocks_ahead_s={place: ahead_s for place, (_, ahead_s) in trips.items()},
+    )
 
 
 def lock_all(found: Sides[Any]) -> str | None:
@@ -109,8 +145,7 @@ def exclusive_sides(
                 held.enter_context(sides.side_at(kind, place, net.ssh_config, lifetime_s))
                 for kind, place in ((server, net.server), (LoadSide, net.load))
             )
-            apart = net.server != net.load and server_side.boot() != load_side.boot()
-            found = Sides(net, server_side, load_side, apart)
+            found = acquainted(net, server_side, load_side)
             busy = lock_all(found)
             if busy is None:
                 yield found
@@ -178,12 +213,20 @@ def started(
             shares_cpus=split.shared,
             watch_closed=watch_closed,
         )
-        response = found.load.verify(target, told["port"]).encode("latin-1")
-        yield Run(
-            found, told["port"], told["command"], target, split, threads, workers, response
+        run = Run(
+            found,
+            told["port"],
+            told["command"],
+            target,
+            split,
+            arguments.connections,
+            threads,
+            workers,
+            b"",
         )
+        yield run._replace(response=run.verify())
     finally:
-        found.load.end_load()
+        found.load.end_run()
         found.server.end_run()
         os.sched_setaffinity(0, allowed)  # another run may follow
 

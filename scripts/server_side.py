@@ -1,6 +1,5 @@
 """What is done where the server runs: starting it, and reading what the kernel there knows of it."""
 
-import contextlib
 from typing import Any
 
 import disturbance
@@ -16,10 +15,7 @@ class ServerSide(HostSide):
 
     server: server_process.Server
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._run = self.held.enter_context(contextlib.ExitStack())
-        self._closed: sockets.ClosedConnections | None = None
+    _closed: sockets.ClosedConnections | None = None
 
     def start_server(
         self,
@@ -41,8 +37,8 @@ class ServerSide(HostSide):
         machine.raise_open_files_limit()
         self._cpus, self._shares_cpus, self._interface = cpus, shares_cpus, interface
         if watch_closed:
-            self._closed = self._run.enter_context(sockets.ClosedConnections())
-        self.server = self._run.enter_context(
+            self._closed = self.run.enter_context(sockets.ClosedConnections())
+        self.server = self.run.enter_context(
             server_process.running_server(
                 binary,
                 host=address,
@@ -103,8 +99,3 @@ class ServerSide(HostSide):
         """Its counts, of each worker."""
         self.server.stop()
         return self.server.counts
-
-    def end_run(self) -> None:
-        """Nothing is left of the server, nor of what watched it."""
-        self._run.close()
-        self._closed = None
