@@ -2,6 +2,7 @@ PROFILE_SCRIPTS = scripts(
     "profile_server.py",
     "load.py",
     "machine.py",
+    "perf_permission.py",
     "processes.py",
     "profile_gates.py",
     "records.py",

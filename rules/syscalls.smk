@@ -4,6 +4,7 @@ COUNT_SCRIPTS = scripts(
     "count_syscalls.py",
     "load.py",
     "machine.py",
+    "perf_permission.py",
     "processes.py",
     "records.py",
     "runs.py",

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 # One lock for all users and checkouts of a machine (contract 6): of root, readable by all, and never removed.
 LOCK_PATH = "/sys/devices/system/cpu"
+SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
 
 
 def read_text(path: str) -> str:
