@@ -3,6 +3,7 @@ PROFILE_SCRIPTS = scripts(
     "cpus.py",
     "load.py",
     "machine.py",
+    "perf_permission.py",
     "processes.py",
     "profile_gates.py",
     "records.py",

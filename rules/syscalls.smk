@@ -5,6 +5,7 @@ COUNT_SCRIPTS = scripts(
     "cpus.py",
     "load.py",
     "machine.py",
+    "perf_permission.py",
     "processes.py",
     "records.py",
     "runs.py",

@@ -13,9 +13,8 @@ from cells import CEILING, CONTROL_SUFFIX
 from external import description_faults
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
-from machine import format_cpu_list, parse_cpu_list
+from machine import SPARE_DESCRIPTORS, format_cpu_list, parse_cpu_list
 
-SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
 # Other pictures in plots/, and the control, are named like that.
 RESERVED = re.compile(f"overview.*|ranking|syscalls|cost|.*_flamegraph|.*{CONTROL_SUFFIX}")
 

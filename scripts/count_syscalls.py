@@ -25,6 +25,7 @@ import machine
 import records
 import runs
 import server_process
+from perf_permission import TRACEFS, tracefs_obstacle
 from processes import Process, one_line, running
 
 # By name, those that this kernel has: of receiving, sending, waiting, and of connections. The rest are counted as one:
@@ -37,7 +38,6 @@ SYSTEM_CALLS = (
 ALL_CALLS = "raw_syscalls:sys_enter"
 CALL_PREFIX = "syscalls:sys_enter_"
 SOFTWARE_EVENTS = {"context_switch": "context-switches", "page_fault": "page-faults"}
-TRACEFS = "/sys/kernel/tracing"
 COLUMNS = [
     *("server", "connections", "status", "reason", "requests"),
     *("kind", "name", "count", "per_request"),
@@ -72,16 +72,6 @@ def kernel_obstacle(said: str) -> str:
     if ",page-faults:u," in said or "perf_event_paranoid" in said:
         return "perf may not count in the kernel: sudo sysctl kernel.perf_event_paranoid=1"
     return f"perf may not count: {refusal(said)}"
-
-
-def tracefs_obstacle() -> str:
-    """What keeps this user from naming system calls to perf; empty if nothing does. (For root perf mounts tracefs.)"""
-    if os.geteuid() == 0 or os.access(f"{TRACEFS}/events/raw_syscalls/sys_enter/id", os.R_OK):
-        return ""
-    # Not mode=755 alone, at which perf hints: newer kernels let none but the group read what is below.
-    rights = f"mode=750,gid={os.getgid()}"
-    how = f"-o remount,{rights}" if os.path.ismount(TRACEFS) else f"-t tracefs -o {rights} tracefs"
-    return f"{TRACEFS} is not readable: sudo mount {how} {TRACEFS}"
 
 
 def check_permission() -> None:

@@ -28,13 +28,13 @@ import progress
 import records
 import runs
 import server_process
+from perf_permission import CAP_PERFMON, CAP_SYS_ADMIN, permission_obstacle
 from processes import Process, one_line, running
 
 STACK_BYTES = 8192  # dwarf unwinding: 4096 is too small
 BUFFER_PAGES = 1024  # of perf for each CPU: room for a second of samples that nobody fetches
 ATTEMPTS = 2  # a profile that fails a gate, as on a busy machine, is made once more
 PERF_TIMEOUT_S = 60.0
-CAP_SYS_ADMIN, CAP_SYSLOG, CAP_PERFMON = 21, 34, 38
 
 
 class NotProfiled(Exception):
@@ -53,19 +53,6 @@ def _capabilities() -> int:
     status = Path("/proc/self/status").read_text()
     match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return int(match[1], 16) if match else 0
-
-
-def permission_obstacle(capabilities: int, paranoid: int, kptr_restrict: int) -> str | None:
-    """Why perf would silently lose kernel frames or their names, and the command that mends it; or None."""
-
-    def has(capability: int) -> bool:
-        return bool(capabilities >> capability & 1)
-
-    if paranoid > 1 and not (has(CAP_PERFMON) or has(CAP_SYS_ADMIN)):
-        return f"kernel.perf_event_paranoid is {paranoid}: sudo sysctl kernel.perf_event_paranoid=1"
-    if kptr_restrict == 2 or (kptr_restrict == 1 and not has(CAP_SYSLOG)):
-        return f"kernel.kptr_restrict is {kptr_restrict}: sudo sysctl kernel.kptr_restrict=0"
-    return None
 
 
 def stackcollapse_script() -> str:
