@@ -61,10 +61,13 @@ def _exit(_number: int, _frame: object) -> NoReturn:
 
 
 def serve(folder: str, message: dict[str, Any]) -> None:
-    """Answer requests, a JSON line each, until standard input ends. `folder`: where the modules are; removed at the end."""
+    """Answer requests, a JSON line each, until standard input ends. `folder`: of the modules; removed at the end."""
     lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     sys.dont_write_bytecode = True
+    os.environ["PATH"] += (
+        ":/usr/local/sbin:/usr/sbin:/sbin"  # of ip and others, which ssh leaves out for users
+    )
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, _exit)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this

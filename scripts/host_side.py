@@ -75,7 +75,7 @@ class HostSide:
     def host_facts(self) -> dict[str, Any]:
         import machine_facts  # noqa: PLC0415
 
-        return machine_facts.read_host("/")
+        return machine_facts.read_host()
 
     def interface_facts(self, interface: str) -> dict[str, Any]:
         return interfaces.facts_of(interfaces.read_links(), interface)

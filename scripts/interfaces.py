@@ -89,7 +89,7 @@ def _read(path: str) -> str | None:
 
 
 def facts_of(links: Sequence[Link], interface: str, root: str = "/") -> dict[str, Any]:
-    """What it is, without addresses: `driver`, `mtu_bytes`, `speed_mbit_per_second`, `queueing`, `numa_node`; or null."""
+    """What it is, without addresses; null where it does not tell."""
     link = next((link for link in links if link["ifname"] == interface), {})
     folder = os.path.join(root, "sys/class/net", interface)
     device = os.path.join(folder, "device")

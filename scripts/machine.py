@@ -10,8 +10,8 @@ import resource
 import time
 from collections.abc import Collection, Iterator
 
-# One lock for all users and checkouts of a machine (contract 6): of root, readable by all, never removed, and the same in all
-# network namespaces, which have a /sys of their own.
+# One lock for all users and checkouts of a machine (contract 6): of root, readable by all, never removed, and the same
+# in all network namespaces, which have a /sys of their own.
 LOCK_PATH = "/proc/cpuinfo"
 SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
 

@@ -419,19 +419,27 @@ def finish(started: Started) -> str | None:
             return UNKNOWN
 
 
-def start_tools(checkout: str, compiler: str) -> dict[str, Started]:
+def start_tools(commands: dict[str, list[str]], checkout: str = "/") -> dict[str, Started]:
     """Every tool that is asked, under way; finish() has what it says."""
+    return {name: start(command, checkout) for name, command in commands.items()}
+
+
+# Of a host; perf is the slowest.
+TOOLS = {
+    "perf": ["perf", "--version"],
+    "lscpu": ["lscpu"],
+    "wrk": ["wrk", "-v"],
+    "ss": ["ss", "-V"],
+}
+
+
+def build_tools(checkout: str, compiler: str) -> dict[str, list[str]]:
     status = ["status", "--porcelain=v2", "--branch", "--untracked-files=normal"]
-    commands = {
-        "perf": ["perf", "--version"],  # the slowest first
+    return {
         "git": ["git", "-C", checkout, "--no-optional-locks", *status],
-        "lscpu": ["lscpu"],
-        "wrk": ["wrk", "-v"],
-        "ss": ["ss", "-V"],
         "compiler": [compiler, "--version"],
         "liburing": [compiler, "-print-file-name=liburing.a"],
     }
-    return {name: start(command, checkout) for name, command in commands.items()}
 
 
 def read_liburing(archive: str | None, compiler: str, checkout: str) -> str | None:
@@ -475,11 +483,20 @@ def snakemake_version() -> str | None:
 def machine_id(facts: dict[str, Any]) -> str:
     """m and 12 hexadecimal digits that differ where results must not be compared without saying so (M36).
 
-    Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, and
-    the installation. Not of names, load, tools and source: the same machine in a new container keeps its id.
+    Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, and the
+    installation; of both machines, if the load has one of its own, and of the interface between them. Not of names,
+    load, tools and source: the same machine in a new container keeps its id.
     """
-    cpu, kernel = facts["cpu"], facts["kernel"]
-    memory = facts["memory"]["memory_total_kib"]
+    identity = _identity_of(facts)
+    if facts["network"]:
+        identity = [identity, facts["load"] and _identity_of(facts["load"]), facts["network"]]
+    # A letter first, or tables would take some ids for numbers.
+    return "m" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _identity_of(host: dict[str, Any]) -> list[Any]:
+    cpu, kernel = host["cpu"], host["kernel"]
+    memory = host["memory"]["memory_total_kib"]
     names = (
         "vendor",
         "model_name",
@@ -490,20 +507,36 @@ def machine_id(facts: dict[str, Any]) -> str:
         "cpus_allowed",
         "hypervisor",
     )
-    identity = [
+    return [
         [cpu[name] for name in names],
         round(memory / 2**20) if isinstance(memory, int) else memory,
         kernel["release"],
         kernel["mitigations"],
-        facts["system"]["installation"],
+        host["system"]["installation"],
     ]
-    # A letter first, or tables would take some ids for numbers.
-    return "m" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def machine_label(facts: dict[str, Any]) -> str:
-    """One line for people: `AMD EPYC (family 26), 2 CPUs, KVM, Linux 6.18.44`."""
-    cpu = facts["cpu"]
+    """One line for people: `AMD EPYC (family 26), 2 CPUs, KVM, Linux 6.18.44`, and where the load is, if elsewhere."""
+    label = _label_of(facts)
+    if facts["load"]:
+        label += f"; load from {_label_of(facts['load'])}"
+    return f"{label}; {network_label(facts)}" if facts["network"] else label
+
+
+def network_label(facts: dict[str, Any]) -> str:
+    """`over loopback`, or `over swissknife0 (veth) between two network namespaces`."""
+    way = facts["network"]
+    if not way:
+        return "over loopback"
+    speed = way["speed_mbit_per_second"]
+    kind = ", ".join(filter(None, [way["driver"], f"{speed} Mbit/s" if speed else None]))
+    ends = "two hosts" if facts["load"] else "two network namespaces"
+    return f"over {way['interface']}{f' ({kind})' if kind else ''} between {ends}"
+
+
+def _label_of(host: dict[str, Any]) -> str:
+    cpu = host["cpu"]
     numbers = " ".join(str(cpu[name]) for name in ("architecture", "vendor", "model") if cpu[name])
     # Without what says nothing: trade marks, "CPU @ 2.90GHz", "64-Core Processor".
     name = re.sub(
@@ -511,21 +544,15 @@ def machine_label(facts: dict[str, Any]) -> str:
     )
     family = "" if cpu["family"] is None else f" (family {cpu['family']})"
     hypervisor = "unknown hypervisor" if cpu["hypervisor"] == UNKNOWN else cpu["hypervisor"]
-    release = re.sub(r"^([\d.]*\d).*", r"\1", facts["kernel"]["release"] or UNKNOWN)
+    release = re.sub(r"^([\d.]*\d).*", r"\1", host["kernel"]["release"] or UNKNOWN)
     cpus = f"{cpu['cpus_allowed']} CPU{'' if cpu['cpus_allowed'] == 1 else 's'}"
     return ", ".join(filter(None, [name + family, cpus, hypervisor, f"Linux {release}"]))
 
 
-def read_facts(
-    checkout: str | os.PathLike[str], compiler: str, flags: Sequence[str], root: str = "/"
-) -> dict[str, Any]:
-    """All facts, ready for JSON; two reads are equal unless a fact has changed. Raises nothing.
-
-    Units are in the keys. `checkout`: the repository; `compiler` and `flags`: what servers are compiled with.
-    """
-    checkout = os.path.realpath(checkout)
-    started = start_tools(checkout, compiler)
-    facts: dict[str, Any] = {
+def read_host(root: str = "/") -> dict[str, Any]:
+    """The facts of a machine and its tools, of this network namespace. Raises nothing."""
+    started = start_tools(TOOLS)
+    return {
         "memory": read_memory(root),
         "kernel": read_kernel(root),
         "system": read_system(root),
@@ -534,9 +561,15 @@ def read_facts(
         "cpu": read_cpu(root, finish(started["lscpu"])),
         "tools": {
             "python": sys.version.split()[0],
-            "snakemake": snakemake_version(),
             **{tool: parse_version(tool, finish(started[tool])) for tool in ("perf", "ss", "wrk")},
         },
+    }
+
+
+def read_source(checkout: str, compiler: str, flags: Sequence[str]) -> dict[str, Any]:
+    """What was built and with what: `build` and `source`. Raises nothing."""
+    started = start_tools(build_tools(checkout, compiler), checkout)
+    return {
         "build": {
             "compiler": os.path.basename(compiler),
             "compiler_version": parse_version("compiler", finish(started["compiler"])),
@@ -545,6 +578,26 @@ def read_facts(
         },
         "source": parse_git_status(finish(started["git"])),
     }
+
+
+def read_facts(
+    checkout: str | os.PathLike[str],
+    compiler: str,
+    flags: Sequence[str],
+    host: dict[str, Any] | None = None,
+    load: dict[str, Any] | None = None,
+    way: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """All facts, ready for JSON; two reads are equal unless a fact has changed. Raises nothing.
+
+    Units are in the keys. `checkout`: the repository; `compiler` and `flags`: what servers are compiled with. `host`:
+    of the server, by default this one; `load`: of the load, where that is another machine; `way`: of the server's
+    interface, null over loopback.
+    """
+    checkout = os.path.realpath(checkout)
+    source = read_source(checkout, compiler, flags)
+    facts = {**(host or read_host()), **source, "load": load, "network": way}
+    facts["tools"] = {**facts["tools"], "snakemake": snakemake_version()}
     return {"machine_id": machine_id(facts), "machine_label": machine_label(facts), **facts}
 
 
@@ -560,19 +613,17 @@ def write_facts(path: str, facts: dict[str, Any]) -> None:
         records.write_text(path, text)
 
 
-def facts_of_sweep(path: str = PATH) -> dict[str, Any]:
-    """The facts written when the sweep began, if this is still that machine; else, as by hand, those of now."""
+def facts_of_sweep(boots: Sequence[str | None], path: str = PATH) -> dict[str, Any] | None:
+    """The facts written when the sweep began, if these are still its machines (the server's, the load's); or null."""
     try:
         with open(path, encoding="utf-8") as file:
             facts = json.load(file)
-        if facts["system"]["boot"] == read_boot():
+        of_load = facts["load"] or facts
+        if [facts["system"]["boot"], of_load["system"]["boot"]] == list(boots):
             return dict(facts)
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    return {
-        **read_facts(CHECKOUT, "gcc", []),
-        "build": None,
-    }  # with what the binary was built is not known
+    return None
 
 
 def main() -> int:

@@ -20,9 +20,9 @@ import disturbance
 import flags
 import interfaces
 import load
-import machine_facts
 import progress
 import records
+import run_facts
 import runs
 import server_process
 import sockets
@@ -269,7 +269,7 @@ def sweep_here() -> tuple[str | None, dict[str, Any]]:
 
 def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole record: what was asked, on which machine, and what was seen."""
-    facts = machine_facts.facts_of_sweep()
+    facts = run_facts.of_sweep(sides)
     sweep, config = sweep_here()
     if arguments.disturbed_retries is None:
         arguments.disturbed_retries = config.get("disturbed_retries", 2)
@@ -282,9 +282,13 @@ def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         "position": cells.positions_of(config).get(arguments.output) if config else None,
         "seed": config.get("seed"),
         "asked": {
-            name: getattr(arguments, name)
-            for name in ("duration_s", "warmup_s", "host", "server_cpus", "cpus", "network")
+            **{
+                name: getattr(arguments, name)
+                for name in ("duration_s", "warmup_s", "host", "server_cpus", "cpus")
+            },
+            "network": arguments.network._asdict(),
         },
+        "clocks_ahead_s": sides.clocks_ahead_s,
         "machine": facts["machine_id"],
         "facts": facts,
         "binary_sha256": sha256_of(arguments.binary),

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 LOOPBACK = "loopback"
 HERE = "here"
 # A name that ip and ssh cannot take for an option.
-PLACE = re.compile(r"here|netns:[A-Za-z0-9_][A-Za-z0-9_.-]*|ssh:[A-Za-z0-9_\[][A-Za-z0-9_.:@%\[\]-]*")
+PLACE = re.compile(
+    r"here|netns:[A-Za-z0-9_][A-Za-z0-9_.-]*|ssh:[A-Za-z0-9_\[][A-Za-z0-9_.:@%\[\]-]*"
+)
 CONNECT_TIMEOUT_S = 10
 # A host that is gone is noticed after so many questions without an answer, a second each.
 ALIVE_QUESTIONS = 15
@@ -96,20 +98,9 @@ def faults(network: Mapping[str, Any]) -> Iterator[str]:
         )
     if network["interface"] != LOOPBACK and not apart:
         yield (
-            f"network.load: found {network['load']!r}, where the server runs too and the kernel would take the way through"
-            " loopback, allowed: another network namespace or host"
+            f"network.load: found {network['load']!r}, where the server runs too, and the kernel would take the way"
+            " through loopback, allowed: another network namespace or host"
         )
     path = network["ssh_config"]
     if path and not os.path.isfile(path):
         yield f"network.ssh_config: there is no file {path!r}"
-
-
-def words(network: Network, interface: Mapping[str, Any] | None) -> str:
-    """`over loopback`, `over swissknife0 (veth) between two network namespaces`. `interface`: its facts."""
-    if network.is_loopback or interface is None:
-        return "over loopback"
-    speed = interface.get("speed_mbit_per_second")
-    kind = ", ".join(filter(None, [interface.get("driver"), f"{speed} Mbit/s" if speed else ""]))
-    remote = any(is_remote(place) for place in network.places)
-    ends = "two hosts" if remote else "two network namespaces of one machine"
-    return f"over {network.interface}{f' ({kind})' if kind else ''} between {ends}"

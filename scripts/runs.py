@@ -1,4 +1,4 @@
-"""What every run of a server begins with, measured or profiled: its two sides, CPUs, a fresh process, a checked answer."""
+"""What every run of a server begins with, measured or profiled: two sides, CPUs, a fresh process, a checked answer."""
 
 import argparse
 import base64
@@ -38,7 +38,7 @@ class Sides(NamedTuple, Generic[ServerS]):
     load: LoadSide
     apart: bool  # on different machines
     round_trip_s: float  # of a question to the farther side; 0 if both are here
-    clocks_ahead_s: dict[str, float]  # of other machines' clocks
+    clocks_ahead_s: dict[str, float]  # of server and load, by how much, where they are elsewhere
 
     @property
     def are_here(self) -> bool:
@@ -83,16 +83,16 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     parser.add_argument("--connections", type=int, default=100, help="(default: %(default)s)")
     parser.add_argument("--duration-s", type=float, default=duration_s, help="(%(default)s)")
     parser.add_argument("--warmup-s", type=float, default=0.5, help="(default: %(default)s)")
-    parser.add_argument("--host", default="::1", help="numeric address, over loopback (%(default)s)")
+    parser.add_argument(
+        "--host", default="::1", help="numeric address, over loopback (%(default)s)"
+    )
     parser.add_argument(
         "--network",
         type=network.from_json,
         default=network.Network(),
         help="where the sides run, as in the config, as JSON (default: here, over loopback)",
     )
-    parser.add_argument(
-        "--cpus", type=json.loads, help="as in the config, as JSON (default: auto)"
-    )
+    parser.add_argument("--cpus", type=json.loads, help="as in the config, as JSON (default: auto)")
     parser.add_argument("--server-cpus", type=int, help="at most so many (default: half of all)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
 
@@ -102,8 +102,8 @@ def acquainted(net: network.Network, server: ServerS, load_side: LoadSide) -> Si
     if net.places == [network.HERE]:
         return Sides(net, server, load_side, False, 0.0, {})
     trips = {
-        place: sides.round_trip(side)
-        for place, side in ((net.server, server), (net.load, load_side))
+        name: sides.round_trip(side)
+        for name, place, side in (("server", net.server, server), ("load", net.load, load_side))
         if place != network.HERE
     }
     return Sides(
@@ -112,7 +112,7 @@ def acquainted(net: network.Network, server: ServerS, load_side: LoadSide) -> Si
         load_side,
         apart=server.boot() != load_side.boot(),
         round_trip_s=max(trip_s for trip_s, _ in trips.values()),
-        clocks_ahead_s={place: ahead_s for place, (_, ahead_s) in trips.items()},
+        clocks_ahead_s={name: ahead_s for name, (_, ahead_s) in trips.items()},
     )
 
 
@@ -141,11 +141,11 @@ def exclusive_sides(
         # Without what is held nobody waits: two sweeps that each have a machine of the other's would for ever.
         with contextlib.ExitStack() as held:
             held.enter_context(machine.exclusive_machine())
-            server_side, load_side = (
-                held.enter_context(sides.side_at(kind, place, net.ssh_config, lifetime_s))
-                for kind, place in ((server, net.server), (LoadSide, net.load))
+            found = acquainted(
+                net,
+                held.enter_context(sides.side_at(server, net.server, net.ssh_config, lifetime_s)),
+                held.enter_context(sides.side_at(LoadSide, net.load, net.ssh_config, lifetime_s)),
             )
-            found = acquainted(net, server_side, load_side)
             busy = lock_all(found)
             if busy is None:
                 yield found

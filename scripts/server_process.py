@@ -132,7 +132,8 @@ def running_server(
 ) -> Iterator[Server]:
     """Start a server on a port that the kernel chooses; nothing of it is left afterwards.
 
-    `interface`: of a link-local address. `prefix` is put before the command (CPUs, say). Raises RunError, or Unavailable for status 69.
+    `interface`: of a link-local address. `prefix` is put before the command (CPUs, say).
+    Raises RunError, or Unavailable for status 69.
     """
     command = [*prefix, os.path.abspath(binary), "--host", host, "--port", "0"]
     command += ["--workers", str(workers), *(["--interface", interface] if interface else [])]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import network
 import processes
@@ -104,9 +104,9 @@ class Agent:
         for line in self._process.stdout:
             if line.startswith("{"):
                 return dict(json.loads(line))
-        return self._fail()
+        self._fail()
 
-    def _fail(self) -> Any:
+    def _fail(self) -> NoReturn:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT_S)
         assert self._process.stderr is not None
@@ -133,7 +133,10 @@ def explain(place: str, said: str) -> str:
     for pattern, advice in (
         ("Permission denied \\(", f"it must let you in without a password: ssh-copy-id {name}"),
         ("Host key verification failed", f"its key is not known: once by hand: ssh {name} true"),
-        ("REMOTE HOST IDENTIFICATION", f"its key has changed: if that is right, ssh-keygen -R {name}"),
+        (
+            "REMOTE HOST IDENTIFICATION",
+            f"its key has changed: if that is right, ssh-keygen -R {name}",
+        ),
         ("Could not resolve hostname", "a name in network.server and network.load that ssh knows"),
         ("Connection (timed out|refused)|No route|unreachable", f"does `ssh {name} true` work?"),
         ("Cannot open network namespace", f"sudo ip netns add {name}; `ip netns` lists them"),
@@ -146,9 +149,7 @@ def explain(place: str, said: str) -> str:
 
 
 @contextlib.contextmanager
-def _agent(
-    side: type[S], place: str, ssh_config: str | None, lifetime_s: int
-) -> Iterator[S]:
+def _agent(side: type[S], place: str, ssh_config: str | None, lifetime_s: int) -> Iterator[S]:
     python = "python3" if network.is_remote(place) else sys.executable
     command = network.command_at(place, ssh_config, [python, "-I", "-c", BOOTSTRAP])
     with processes.running(command, stdin=subprocess.PIPE) as process:

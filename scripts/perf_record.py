@@ -1,0 +1,191 @@
+"""perf record where the server runs: folded stacks of a time under load, and what vouches for them."""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import machine
+import profile_gates
+import server_process
+from perf_permission import CAP_PERFMON, CAP_SYS_ADMIN, permission_obstacle
+from processes import Process, one_line, running
+from server_side import ServerSide
+
+STACK_BYTES = 8192  # dwarf unwinding: 4096 is too small
+BUFFER_PAGES = 1024  # of perf for each CPU: room for a second of samples that nobody fetches
+PERF_TIMEOUT_S = 60.0
+
+
+class NotProfiled(Exception):
+    """No profile on this machine, and why."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+def _sysctl(name: str) -> int:
+    return int(Path("/proc/sys", *name.split(".")).read_text())
+
+
+def _capabilities() -> int:
+    status = Path("/proc/self/status").read_text()
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return int(match[1], 16) if match else 0
+
+
+def stackcollapse_script() -> str:
+    """perf's own folding script. Raises NotProfiled if this machine has no perf, or no such part of it."""
+    if shutil.which("perf") is None:
+        raise NotProfiled("unavailable", "perf is not installed: make setup names its package")
+    run = subprocess.run(["perf", "--exec-path"], check=False, capture_output=True, text=True)
+    script = Path(run.stdout.strip()) / "scripts/python/stackcollapse.py"
+    if run.returncode != 0 or not script.exists():
+        raise NotProfiled("unavailable", "this perf has no scripts/python/stackcollapse.py")
+    return str(script)
+
+
+def check_permission() -> None:
+    obstacle = permission_obstacle(
+        _capabilities(), _sysctl("kernel.perf_event_paranoid"), _sysctl("kernel.kptr_restrict")
+    )
+    if obstacle:
+        raise NotProfiled("not_permitted", obstacle)
+
+
+def obstacle_here() -> str:
+    """What keeps this machine from profiling; empty if nothing does."""
+    try:
+        stackcollapse_script()
+        check_permission()
+    except NotProfiled as obstacle:
+        return str(obstacle)
+    return ""
+
+
+def scope_of(
+    capabilities: int, paranoid: int, cpus: Sequence[int], pids: Sequence[int]
+) -> list[str]:
+    """What perf samples: the server's CPUs where we may, since a timer for each task misses short bursts.
+
+    A server with a thread per connection switches every 10 µs: timers by task took 70 % of the samples due, timers
+    by CPU 96 %. Samples of other processes are left out when folding.
+    """
+    privileged = bool(capabilities >> CAP_PERFMON & 1 or capabilities >> CAP_SYS_ADMIN & 1)
+    if not privileged and paranoid > 0:
+        return ["--pid", ",".join(map(str, pids))]
+    scope = ["--cpu", machine.format_cpu_list(cpus)]
+    return [*scope, f"--mmap-pages={BUFFER_PAGES}"] if privileged else scope
+
+
+class Recording:
+    """A running perf record, which samples only between enable and disable."""
+
+    def __init__(self, process: Process, command: list[str], control: int, answers: int) -> None:
+        self.process = process
+        self.command = command
+        self._control = control
+        self._answers = answers
+
+    def tell(self, command: str) -> None:
+        """Give perf a command and wait until it is done. Raises NotProfiled if perf has ended instead."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, f"{command}\n".encode())
+        if not select.select([self._answers], [], [], PERF_TIMEOUT_S)[0]:
+            raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
+        if not os.read(self._answers, 16):
+            error = one_line(self.process.communicate(timeout=PERF_TIMEOUT_S)[1])
+            raise NotProfiled("not_permitted", f"perf record failed: {error[:300]}")
+
+    def finish(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        _, error = self.process.communicate(timeout=PERF_TIMEOUT_S)
+        if self.process.returncode not in (0, -signal.SIGINT, 128 + signal.SIGINT):
+            raise server_process.RunError(f"perf record failed: {one_line(error)}")
+
+
+@contextlib.contextmanager
+def recording(scope: Sequence[str], frequency_hz: int, output: str) -> Iterator[Recording]:
+    """Start perf, which is ready when it answers the first command."""
+    control_read, control_write = os.pipe()
+    answers_read, answers_write = os.pipe()
+    command = ["perf", "record", "-q", "-N", "-e", "cpu-clock", "-F", str(frequency_hz)]
+    command += ["--call-graph", f"dwarf,{STACK_BYTES}", *scope, "-o", output, "--delay=-1"]
+    command += [f"--control=fd:{control_read},{answers_write}"]
+    try:
+        with running(command, pass_fds=[control_read, answers_write]) as process:
+            os.close(control_read)
+            os.close(answers_write)
+            yield Recording(process, command, control_write, answers_read)
+    finally:
+        os.close(control_write)
+        os.close(answers_read)
+
+
+def run_perf(*arguments: str) -> str:
+    run = subprocess.run(["perf", *arguments], capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise NotProfiled("unavailable", f"perf {arguments[0]} failed: {one_line(run.stderr)}")
+    return run.stdout
+
+
+class ProfiledSide(ServerSide):
+    """A server, and perf beside it."""
+
+    _perf: Recording
+
+    def check_profiling(self) -> None:
+        """Raises NotProfiled if this machine does not let us."""
+        self._script = stackcollapse_script()
+        check_permission()
+
+    def start_perf(self, frequency_hz: int) -> list[str]:
+        """Start perf, which takes about a second and samples nothing yet; its command."""
+        scope = scope_of(
+            _capabilities(),
+            _sysctl("kernel.perf_event_paranoid"),
+            self._cpus,
+            self.server.pids,
+        )
+        folder = self.run.enter_context(tempfile.TemporaryDirectory(prefix="profile_"))
+        self._data = os.path.join(folder, "perf.data")
+        self._perf = self.run.enter_context(recording(scope, frequency_hz, self._data))
+        return self._perf.command
+
+    def sample(self, duration_s: float) -> dict[str, Any]:
+        """Sample for some time: `server_pids`, and `server_cpu_s` that they used in it."""
+        pids = self.server.pids
+        self._perf.tell("enable")
+        cpu_before_ns = machine.cpu_time_ns(pids)
+        time.sleep(duration_s)
+        cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
+        self._perf.tell("disable")
+        return {"server_pids": pids, "server_cpu_s": cpu_ns / 1e9}
+
+    def finish_perf(self) -> None:
+        self._perf.finish()
+
+    def fold(self, pids: list[int]) -> dict[str, Any]:
+        """What perf saw of these processes: `folded` stacks, and counts that must agree. Its data goes with the run."""
+        source = ["-i", self._data, "--pid", ",".join(map(str, pids))]
+        stats = run_perf("report", "--stats", "-i", self._data)
+        report = ["report", "--no-children", "-g", "none", "-F", "sample,pid,sym", "--stdio"]
+        return {
+            "folded": run_perf(
+                "script", "--no-inline", *source, "-s", self._script, "--", "--kernel"
+            ),
+            "events": profile_gates.parse_event_counts(stats),
+            "reported": profile_gates.parse_self_counts(run_perf(*report, *source)),
+        }

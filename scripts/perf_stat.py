@@ -1,0 +1,163 @@
+"""perf stat where the server runs: its system calls, context switches and page faults by event."""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+
+import server_process
+from perf_permission import TRACEFS, tracefs_obstacle
+from processes import Process, one_line, running
+from server_side import ServerSide
+
+# By name, those that this kernel has: of receiving, sending, waiting, and of connections. The rest are counted as one:
+# perf takes 40 ms to let go of each tracepoint, and no server here makes others more than a few times a connection.
+SYSTEM_CALLS = (
+    *("recvfrom", "read", "sendto", "write", "writev"),
+    *("epoll_wait", "epoll_pwait", "poll", "ppoll", "pselect6", "io_uring_enter", "futex"),
+    *("accept4", "close", "epoll_ctl"),
+)
+ALL_CALLS = "raw_syscalls:sys_enter"
+CALL_PREFIX = "syscalls:sys_enter_"
+SOFTWARE_EVENTS = {"context_switch": "context-switches", "page_fault": "page-faults"}
+COUNT_LINE = re.compile(r"^(\d+|<not \w+>),[^,\n]*,([^,\n]+),", re.MULTILINE)
+PERF_TIMEOUT_S = 60.0
+
+
+class NotCounted(Exception):
+    """No counts, and why."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+def refusal(said: str) -> str:
+    """Why perf did not count, from all that it said: what follows its "Error:"."""
+    match = re.search(r"^Error:\s*(.+)", said, re.MULTILINE)
+    return match[1] if match else one_line(said)[:300]
+
+
+def kernel_obstacle(said: str) -> str:
+    """What keeps perf from counting in the kernel, from what `perf stat -e page-faults` said; empty if nothing does.
+
+    Without the right to it perf counts in user space alone, and tells it only by a letter behind the event's name.
+    """
+    if ",page-faults," in said:
+        return ""
+    if ",page-faults:u," in said or "perf_event_paranoid" in said:
+        return "perf may not count in the kernel: sudo sysctl kernel.perf_event_paranoid=1"
+    return f"perf may not count: {refusal(said)}"
+
+
+def check_permission() -> None:
+    """In 10 ms; raises NotCounted with all that has to be mended."""
+    if shutil.which("perf") is None:
+        raise NotCounted("unavailable", "perf is not installed: make setup names its package")
+    obstacles = [kernel_obstacle(try_perf("page-faults").stderr), tracefs_obstacle()]
+    if any(obstacles):
+        raise NotCounted("not_permitted", "; ".join(filter(None, obstacles)))
+
+
+def obstacle_here() -> str:
+    """What keeps this machine from counting; empty if nothing does."""
+    try:
+        check_permission()
+    except NotCounted as obstacle:
+        return str(obstacle)
+    return ""
+
+
+def try_perf(event: str) -> "subprocess.CompletedProcess[str]":
+    """Let perf count an event of a process of its own."""
+    command = ["perf", "stat", "-x,", "-e", event, "true"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def events_here() -> list[str]:
+    """What to count on this machine. Raises NotCounted if perf knows of no system calls here."""
+    if not os.path.isdir(f"{TRACEFS}/events"):
+        tried = try_perf(ALL_CALLS)  # which mounts it
+        if tried.returncode != 0:
+            raise NotCounted("unavailable", f"perf stat failed: {refusal(tried.stderr)}")
+    known = [
+        name
+        for name in SYSTEM_CALLS
+        if os.path.isdir(f"{TRACEFS}/events/syscalls/sys_enter_{name}")
+    ]
+    return [*SOFTWARE_EVENTS.values(), ALL_CALLS, *(f"{CALL_PREFIX}{name}" for name in known)]
+
+
+@contextlib.contextmanager
+def counting(pids: Sequence[int], events: Sequence[str]) -> Iterator[Process]:
+    """Start perf; it counts what these processes, and what they start from now on, do until it gets SIGINT.
+
+    Raises NotCounted if perf refuses.
+    """
+    orders, ours = os.pipe()
+    os.write(ours, b"enable\n")  # perf answers when it has attached its counters
+    command = ["perf", "stat", "-x,", "-e", ",".join(events), "-p", ",".join(map(str, pids))]
+    try:
+        with running([*command, f"--control=fd:{orders},1"], pass_fds=[orders]) as perf:
+            assert perf.stdout is not None
+            if not select.select([perf.stdout], [], [], PERF_TIMEOUT_S)[0]:
+                raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
+            if not perf.stdout.readline():
+                said = perf.communicate(timeout=PERF_TIMEOUT_S)[1]
+                status = "not_permitted" if "ermission" in said else "unavailable"
+                raise NotCounted(status, f"perf stat failed: {refusal(said)}")
+            yield perf
+    finally:
+        os.close(orders)
+        os.close(ours)
+
+
+def parse_counts(output: str, events: Sequence[str]) -> dict[str, int]:
+    """perf stat's output (-x,) → the count of each event.
+
+    Raises NotCounted if this machine does not support one, RunError if one was not counted.
+    """
+    counts = {event: count for count, event in COUNT_LINE.findall(output)}
+    lacking = {event: counts.get(event, "no line") for event in events}
+    lacking = {event: count for event, count in lacking.items() if not count.isdigit()}
+    said = "perf did not count " + ", ".join(f"{event} ({why})" for event, why in lacking.items())
+    if "<not supported>" in lacking.values():
+        raise NotCounted("unavailable", said)
+    if lacking:
+        raise server_process.RunError(said)
+    return {event: int(counts[event]) for event in events}
+
+
+def finish(perf: Process, events: Sequence[str]) -> dict[str, int]:
+    """End perf and read its counts."""
+    perf.send_signal(signal.SIGINT)
+    return parse_counts(perf.communicate(timeout=PERF_TIMEOUT_S)[1], events)
+
+
+class CountedSide(ServerSide):
+    """A server, and perf that counts what it does."""
+
+    _perf: Process
+
+    def events(self) -> list[str]:
+        """What to count on this machine. Raises NotCounted if it does not let us, or knows of no system calls."""
+        return events_here()
+
+    def check_counting(self) -> None:
+        """Raises NotCounted."""
+        check_permission()
+
+    def start_counting(self, events: list[str]) -> None:
+        self._events = events
+        self._perf = self.run.enter_context(counting(self.server.pids, events))
+
+    def finish_counting(self) -> dict[str, int]:
+        """The count of each event."""
+        return finish(self._perf, self._events)
