@@ -1,3 +1,4 @@
+import json
 import os
 import resource
 import shlex
@@ -29,7 +30,8 @@ from cells import (
 from config_check import schema_faults, sweep_faults
 from external import launched
 from machine import LOCK_PATH
-from profile_server import obstacle_here, obstacle_met
+from perf_record import obstacle_here
+from profile_server import obstacle_met
 from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, toolchain_identity
 
 # .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.
@@ -93,6 +95,29 @@ def scripts(*names):
     return [str(SCRIPTS / name) for name in names]
 
 
+# What every script that starts servers under load imports, here or on another host.
+RUN_SCRIPTS = (
+    "agent.py",
+    "cpus.py",
+    "disturbance.py",
+    "host_side.py",
+    "interfaces.py",
+    "load.py",
+    "load_side.py",
+    "machine.py",
+    "machine_facts.py",
+    "network.py",
+    "processes.py",
+    "records.py",
+    "runs.py",
+    "server_process.py",
+    "server_side.py",
+    "sides.py",
+    "sockets.py",
+    "wrk_report.lua",
+)
+
+
 check_config()
 SERVERS = list(config["servers"])
 MEASURED = measured_servers(config)
@@ -111,6 +136,9 @@ POSITION = order_of(config)
 COST_CELLS = [*cells_of(COST), *cells_of(COST, CEILING)]
 COST_POSITION = order_of(COST)
 BUILD_PRIORITY = len(POSITION) + len(COST_POSITION) + 1  # before all cells
+# As the cells' scripts take them.
+NETWORK = json.dumps(config["network"], sort_keys=True)
+CPUS = json.dumps(None if config["cpus"] == "auto" else config["cpus"], sort_keys=True)
 COMPILER = config["compile"]["compiler"]
 try:
     TOOLCHAIN = toolchain_identity(COMPILER)

@@ -1,5 +1,3 @@
-import json
-
 FLAGS = [*LANGUAGE_FLAGS, *config["compile"]["flags"]]
 
 

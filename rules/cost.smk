@@ -14,6 +14,8 @@ use rule measure_cell as measure_cost with:
         duration_s=COST["duration_s"],
         warmup_s=COST["warmup_s"],
         host=COST["host"],
+        network=NETWORK,
+        cpus=CPUS,
         workers=1,
         options="--server-cpus 1",
 

@@ -1,18 +1,9 @@
 MEASURE_SCRIPTS = scripts(
     "measure_cell.py",
     "cells.py",
-    "cpus.py",
-    "disturbance.py",
     "flags.py",
-    "load.py",
-    "machine.py",
-    "machine_facts.py",
-    "processes.py",
-    "records.py",
-    "runs.py",
-    "server_process.py",
-    "sockets.py",
-    "wrk_report.lua",
+    "run_facts.py",
+    *RUN_SCRIPTS,
 )
 
 
@@ -33,13 +24,16 @@ rule measure_cell:
         duration_s=config["duration_s"],
         warmup_s=config["warmup_s"],
         host=config["host"],
+        network=NETWORK,
+        cpus=CPUS,
         workers=workers_of,
         options="",
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"
         " --duration-s {params.duration_s} --warmup-s {params.warmup_s}"
-        " --host {params.host:q} --workers {params.workers} {params.options} 2> {log:q}"
+        " --host {params.host:q} --network {params.network:q} --cpus {params.cpus:q}"
+        " --workers {params.workers} {params.options} 2> {log:q}"
 
 
 # What the load generator itself can reach.

@@ -1,18 +1,13 @@
 PROFILE_SCRIPTS = scripts(
     "profile_server.py",
-    "cpus.py",
-    "load.py",
-    "machine.py",
     "perf_permission.py",
-    "processes.py",
+    "perf_record.py",
     "profile_gates.py",
-    "records.py",
-    "runs.py",
-    "server_process.py",
-    "wrk_report.lua",
+    *RUN_SCRIPTS,
 )
 PROFILE = config["profile"]
-OBSTACLE = obstacle_here()
+# Of another host nothing is known before the run.
+OBSTACLE = obstacle_here() if config["network"]["server"] == "here" else ""
 
 
 # A run of its own: sampling would slow a measured one (M18).
@@ -31,6 +26,8 @@ rule profile_server:
         **PROFILE,
         warmup_s=config["warmup_s"],
         host=config["host"],
+        network=NETWORK,
+        cpus=CPUS,
         workers=workers_of,
         obstacle=lambda wildcards: obstacle_met(
             f"results/profile/{wildcards.server}.json", OBSTACLE
@@ -38,7 +35,8 @@ rule profile_server:
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output.folded:q} {output.facts:q}"
         " --connections {params.connections} --duration-s {params.duration_s} --frequency-hz {params.frequency_hz}"
-        " --warmup-s {params.warmup_s} --host {params.host:q} --workers {params.workers} 2> {log:q}"
+        " --warmup-s {params.warmup_s} --host {params.host:q} --network {params.network:q}"
+        " --cpus {params.cpus:q} --workers {params.workers} 2> {log:q}"
 
 
 rule draw_flamegraph:

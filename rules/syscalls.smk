@@ -1,18 +1,13 @@
 import count_syscalls
+import perf_stat
 
 COUNT_SCRIPTS = scripts(
     "count_syscalls.py",
-    "cpus.py",
-    "load.py",
-    "machine.py",
     "perf_permission.py",
-    "processes.py",
-    "records.py",
-    "runs.py",
-    "server_process.py",
-    "wrk_report.lua",
+    "perf_stat.py",
+    *RUN_SCRIPTS,
 )
-COUNT_OBSTACLE = count_syscalls.obstacle_here()
+COUNT_OBSTACLE = perf_stat.obstacle_here() if config["network"]["server"] == "here" else ""
 
 
 # A run of its own: nothing is counted in a measured one (M18).
@@ -29,13 +24,16 @@ rule count_syscalls:
     params:
         connections=config["profile"]["connections"],
         host=config["host"],
+        network=NETWORK,
+        cpus=CPUS,
         workers=workers_of,
         obstacle=lambda wildcards: count_syscalls.obstacle_met(
             f"results/syscalls/{wildcards.server}.csv", COUNT_OBSTACLE
         ),
     shell:
         "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
-        " --connections {params.connections} --host {params.host:q} --workers {params.workers} 2> {log:q}"
+        " --connections {params.connections} --host {params.host:q} --network {params.network:q}"
+        " --cpus {params.cpus:q} --workers {params.workers} 2> {log:q}"
 
 
 rule merge_syscalls:

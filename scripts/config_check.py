@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import network
 from cells import CEILING, CONTROL_SUFFIX
 from external import description_faults
 from jsonschema import Draft202012Validator, validators
@@ -87,9 +88,7 @@ def _address_faults(host: str) -> Iterator[str]:
         yield f"host: found {host!r}, allowed: an address of this machine ({error.strerror})"
 
 
-def _cpu_faults(
-    setting: str | Mapping[str, str | int], network: Mapping[str, Any]
-) -> Iterator[str]:
+def _cpu_faults(setting: str | Mapping[str, str | int], places: Mapping[str, Any]) -> Iterator[str]:
     """What cannot be right on any machine; whether a machine has these CPUs is seen on it."""
     if isinstance(setting, str):
         return
@@ -101,7 +100,7 @@ def _cpu_faults(
             yield f"cpus.{side}: found {text!r} ({error}), allowed: a list as 0-3,8"
             return
     both = sides["server"] & sides["load"]
-    hosts = {side for side in map(network.get, sides) if side and side.startswith("ssh:")}
+    hosts = {side for side in map(places.get, sides) if side and side.startswith("ssh:")}
     if both and not hosts:
         named = format_cpu_list(both)
         yield f"cpus: found CPU {named} for server and load, allowed: each for one of them"
@@ -144,5 +143,11 @@ def sweep_faults(
                 f"{where}: found {count}, allowed: at most {most}, since a process may open "
                 f"{open_files_limit} files here (ulimit -Hn)"
             )
-    faults += _cpu_faults(config["cpus"], config.get("network", {}))
-    return [*faults, *_address_faults(config["host"])]
+    faults += _cpu_faults(config["cpus"], config["network"])
+    faults += network.faults(config["network"])
+    # Of another host's addresses nothing is known here.
+    is_here = (
+        config["network"]["interface"] == network.LOOPBACK
+        and config["network"]["server"] == network.HERE
+    )
+    return [*faults, *(_address_faults(config["host"]) if is_here else ())]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, NoReturn, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import network
 import processes
@@ -96,7 +96,7 @@ class Agent:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            self._fail()
+            raise self._lost() from None
 
     def _receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -104,15 +104,16 @@ class Agent:
         for line in self._process.stdout:
             if line.startswith("{"):
                 return dict(json.loads(line))
-        self._fail()
+        raise self._lost()
 
-    def _fail(self) -> NoReturn:
+    def _lost(self) -> SideLost:
+        """Why there is no answer."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT_S)
         assert self._process.stderr is not None
         processes.kill_group(self._process)
         said = processes.one_line(self._process.stderr.read())
-        raise SideLost(f"{self._place}: {explain(self._place, said)}")
+        return SideLost(f"{self._place}: {explain(self._place, said)}")
 
     def start(self, message: dict[str, Any]) -> None:
         self._send(message)
