@@ -72,6 +72,12 @@ class HostSide:
         """Hold this machine alone until the side ends; false if another measurement has it."""
         return machine.take_lock(self.held.enter_context(machine.opened_lock()), wait)
 
+    def describe_split(self, split: list[Any]) -> str:
+        return cpus.describe(cpus.CpuSplit(*split), cpus.read_topology())
+
+    def architecture(self) -> str:
+        return os.uname().machine
+
     def host_facts(self) -> dict[str, Any]:
         import machine_facts  # noqa: PLC0415
 
@@ -79,6 +85,9 @@ class HostSide:
 
     def interface_facts(self, interface: str) -> dict[str, Any]:
         return interfaces.facts_of(interfaces.read_links(), interface)
+
+    def interface_counters(self, interface: str) -> dict[str, int]:
+        return interfaces.read_counters(interface)
 
     def address(self, interface: str, wanted: str) -> str:
         return interfaces.find_address(interfaces.read_links(), interface, wanted)
@@ -97,16 +106,14 @@ class HostSide:
         os.chmod(path, 0o755)
         return path
 
-    def listen(self, address: str, interface: str) -> int:
+    def listen(self, address: str) -> int:
         """Listen until the side ends; the port."""
-        where = interfaces.with_scope(address, interface)
-        family, kind, _, _, bound = socket.getaddrinfo(where, 0, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, bound = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
         listener = self.held.enter_context(socket.socket(family, kind))
         listener.bind(bound)
         listener.listen()
         return int(listener.getsockname()[1])
 
-    def reach(self, address: str, interface: str, port: int) -> None:
+    def reach(self, address: str, port: int) -> None:
         """Connect; OSError if nobody is reached."""
-        where = interfaces.with_scope(address, interface)
-        socket.create_connection((where, port), timeout=REACH_TIMEOUT_S).close()
+        socket.create_connection((address, port), timeout=REACH_TIMEOUT_S).close()

@@ -73,13 +73,6 @@ def find_address(links: Sequence[Link], interface: str, wanted: str) -> str:
     )
 
 
-def with_scope(address: str, interface: str) -> str:
-    """An address as a client takes it: a link-local one with the client's interface."""
-    if ipaddress.ip_address(address).is_link_local and ":" in address:
-        return f"{address}%{interface}"
-    return address
-
-
 def _read(path: str) -> str | None:
     try:
         with open(path, encoding="utf-8") as file:

@@ -45,6 +45,16 @@ def from_json(text: str) -> Network:
     return Network(**json.loads(text))
 
 
+def is_link_local(address: str) -> bool:
+    """Whether an address means nothing without an interface: IPv6 alone."""
+    return ":" in address and ipaddress.ip_address(address).is_link_local
+
+
+def with_scope(address: str, interface: str) -> str:
+    """An address as a program takes it that runs beside the interface."""
+    return f"{address}%{interface}" if is_link_local(address) else address
+
+
 def is_remote(place: str) -> bool:
     return place.startswith("ssh:")
 
@@ -54,16 +64,23 @@ def control_folder() -> str:
     return os.path.join(tempfile.gettempdir(), f"io_models_ssh_{os.getuid()}")
 
 
-def ssh_command(place: str, ssh_config: str | None) -> list[str]:
-    """ssh to another host, which never asks anything. A connection that the workflow holds open is used."""
+def ssh_command(
+    place: str, ssh_config: str | None, *, master: bool = False, control: str | None = None
+) -> list[str]:
+    """ssh to another host, which never asks anything.
+
+    It uses the connection that a `master` holds open, if there is one; `control` is an order to that.
+    """
     command = ["ssh", *(["-F", ssh_config] if ssh_config else [])]
+    command += ["-N"] if master else []
+    command += ["-O", control] if control else []
     options = {
         "BatchMode": "yes",
         "ConnectTimeout": str(CONNECT_TIMEOUT_S),
         "ServerAliveInterval": "1",
         "ServerAliveCountMax": str(ALIVE_QUESTIONS),
         "ControlPath": os.path.join(control_folder(), "%C"),
-        "ControlMaster": "no",
+        "ControlMaster": "yes" if master else "no",
         "ForwardAgent": "no",
         "ForwardX11": "no",
         "LogLevel": "ERROR",

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import cpus
-import interfaces
 import load
 import machine
 import network
@@ -130,6 +129,18 @@ def lock_all(found: Sides[Any]) -> str | None:
 
 
 @contextlib.contextmanager
+def connected(
+    net: network.Network, server: type[ServerS], lifetime_s: int
+) -> Iterator[Sides[ServerS]]:
+    """Both sides, of which nothing is left afterwards. Raises SideLost."""
+    with (
+        sides.side_at(server, net.server, net.ssh_config, lifetime_s) as server_side,
+        sides.side_at(LoadSide, net.load, net.ssh_config, lifetime_s) as load_side,
+    ):
+        yield acquainted(net, server_side, load_side)
+
+
+@contextlib.contextmanager
 def exclusive_sides(
     arguments: argparse.Namespace, server: type[ServerS]
 ) -> Iterator[Sides[ServerS]]:
@@ -141,11 +152,7 @@ def exclusive_sides(
         # Without what is held nobody waits: two sweeps that each have a machine of the other's would for ever.
         with contextlib.ExitStack() as held:
             held.enter_context(machine.exclusive_machine())
-            found = acquainted(
-                net,
-                held.enter_context(sides.side_at(server, net.server, net.ssh_config, lifetime_s)),
-                held.enter_context(sides.side_at(LoadSide, net.load, net.ssh_config, lifetime_s)),
-            )
+            found = held.enter_context(connected(net, server, lifetime_s))
             busy = lock_all(found)
             if busy is None:
                 yield found
@@ -183,7 +190,7 @@ def addresses(net: network.Network, host: str, server: ServerSide) -> tuple[str,
     if net.is_loopback:
         return host, host, None
     address = server.address(net.interface, net.address)
-    target = interfaces.with_scope(address, net.load_interface or net.interface)
+    target = network.with_scope(address, net.load_interface or net.interface)
     return address, target, net.interface if target != address else None
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import time
@@ -180,6 +181,40 @@ def side_at(
     else:
         with _agent(side, place, ssh_config, lifetime_s) as there:
             yield there
+
+
+def safe_control_folder() -> str:
+    """The folder of shared connections, which nobody else may have made. Raises SideLost."""
+    folder = network.control_folder()
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise SideLost(f"{folder} is not ours alone: delete it")
+    return folder
+
+
+def share_connection(place: str, ssh_config: str | None) -> processes.Process:
+    """Connect to another host, once for all that follows; it ends with this process. Raises SideLost."""
+    safe_control_folder()
+    command = network.ssh_command(place, ssh_config, master=True)
+    master = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    check = network.ssh_command(place, ssh_config, control="check")
+    while subprocess.run(check, check=False, capture_output=True).returncode != 0:
+        try:
+            master.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        assert master.stderr is not None
+        raise SideLost(f"{place}: {explain(place, processes.one_line(master.stderr.read()))}")
+    return master
 
 
 def here_boot() -> str:

@@ -1,0 +1,107 @@
+"""Before a sweep: are both sides what the config says, and does load reach the server over the interface?"""
+
+import argparse
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import machine
+import network
+import run_facts
+import runs
+import sides
+from processes import Process
+from server_side import ServerSide
+
+# What makes start times of two hosts' logs hard to compare; no figure depends on clocks.
+CLOCK_TOLERANCE_S = 1.0
+LIFETIME_S = 120
+
+
+class NotReady(Exception):
+    """Nothing can be measured; the text is a line for each reason."""
+
+
+def _reach_faults(found: runs.Sides[Any]) -> Iterator[str]:
+    net = found.network
+    load_interface = net.load_interface or net.interface
+    try:
+        address = found.server.address(net.interface, net.address)
+    except OSError as error:
+        yield f"network.interface: {error} (at {net.server})"
+        return
+    try:
+        if net.load_interface or network.is_link_local(address):
+            found.load.check_interface(load_interface)
+    except OSError as error:
+        yield f"network.load_interface: {error} (at {net.load})"
+        return
+    port = found.server.listen(network.with_scope(address, net.interface))
+    before = found.server.interface_counters(net.interface)
+    try:
+        found.load.reach(network.with_scope(address, load_interface), port)
+    except OSError as error:
+        yield (
+            f"network: the load at {net.load} does not reach [{address}]:{port} of {net.interface} at {net.server}:"
+            f" {error}: are both on one link, and does no firewall refuse it?"
+        )
+        return
+    after = found.server.interface_counters(net.interface)
+    if after["received_packets"] == before["received_packets"]:
+        yield (
+            f"network.interface: what the load sends to {address} does not come in over {net.interface}: "
+            "both sides are in one network namespace, or there is a shorter way between them"
+        )
+
+
+def _architecture_faults(found: runs.Sides[Any]) -> Iterator[str]:
+    here, there = os.uname().machine, found.server.architecture()
+    if here != there:
+        yield f"network.server: {found.network.server} is {there}, but servers are compiled here, for {here}"
+
+
+def faults(found: runs.Sides[Any]) -> list[str]:
+    """What would make every cell fail, a line each. Raises SideLost."""
+    told = list(_architecture_faults(found))
+    return told if found.network.is_loopback else [*told, *_reach_faults(found)]
+
+
+def share_connections(net: network.Network) -> list[Process]:
+    """Connect to the other hosts for the whole sweep; the connections end with this process. Raises SideLost."""
+    remote = [place for place in net.places if network.is_remote(place)]
+    return [sides.share_connection(place, net.ssh_config) for place in remote]
+
+
+def meet(
+    config: Mapping[str, Any], checkout: str, compiler: str, flags: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The facts of both sides, and what to know of them, a line each. Raises NotReady with a line for each fault."""
+    net = network.Network(**config["network"])
+    setting = None if config["cpus"] == "auto" else config["cpus"]
+    with runs.connected(net, ServerSide, LIFETIME_S) as found:
+        told = faults(found)
+        if told:
+            raise NotReady("\n".join(told))
+        notes = [describe_cpus(found, setting), *clock_notes(found)]
+        return run_facts.read(found, checkout, compiler, flags), notes
+
+
+def clock_notes(found: runs.Sides[Any]) -> list[str]:
+    """Clocks that differ, a line each."""
+    return [
+        f"the clock of the {side}'s host is {abs(ahead_s):.1f} s {'ahead' if ahead_s > 0 else 'behind'}: no figure"
+        " depends on it, times in its own logs do: sudo chronyc makestep there"
+        for side, ahead_s in found.clocks_ahead_s.items()
+        if abs(ahead_s) > CLOCK_TOLERANCE_S
+    ]
+
+
+def describe_cpus(found: runs.Sides[Any], setting: dict[str, Any] | None) -> str:
+    """Which CPUs each side has. Raises CpuFault."""
+    split = runs.split_of(found, argparse.Namespace(cpus=setting, server_cpus=None))
+    if found.apart:
+        return (
+            f"server on CPUs {machine.format_cpu_list(split.server)} of its host, "
+            f"load on CPUs {machine.format_cpu_list(split.load)} of its own"
+        )
+    return str(found.server.describe_split(split))
