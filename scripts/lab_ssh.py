@@ -51,8 +51,8 @@ def ssh_server(address: str) -> Iterator[None]:
 
 def find_sshd() -> str:
     """sshd is not on everybody's PATH, and starts itself again by its absolute path."""
-    beside_python = Path(sys.executable).parent
-    path = f"{beside_python}:{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+    of_venv = Path(sys.executable).parent
+    path = f"{os.environ.get('PATH', '')}:{of_venv}:/usr/local/sbin:/usr/sbin:/sbin"
     found = shutil.which("sshd", path=path)
     if found is None:
         raise LabError("sshd is not installed: scripts/setup.sh lab")
