@@ -34,7 +34,7 @@ lab: setup  ## demo/lab.yaml across a link between two network namespaces; DELAY
 
 lab-ssh:  ## the same with the load reached by ssh, in build/lab_ssh
 	@scripts/setup.sh lab
-	$(lab) run --ssh $(lab_options) -- $(bin)/snakemake -j1 --directory build/lab_ssh$(lab_network) \
+	exec $(lab) run --ssh $(lab_options) -- $(bin)/snakemake -j1 --directory build/lab_ssh$(lab_network) \
 		--configfile demo/lab.yaml --config 'network={server: here, load: "ssh:lab", ssh_config: {ssh_config}}'
 
 lab-down:  ## take down what a lab that was killed has left
