@@ -11,7 +11,7 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all report cost setup setup-dev smoke test sanitize lint format lock clean distclean help
+.PHONY: all report cost lab lab-ssh lab-down setup setup-dev smoke test sanitize lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
@@ -24,6 +24,21 @@ report: all  ## as all, and then Snakemake's own report on how everything was ma
 
 cost: setup  ## CPU time per request on one CPU, as ratio to a loop that looks at nothing: results/cost.csv
 	$(bin)/snakemake -j1 results/cost.csv plots/cost.png
+
+# As root. Another delay, loss or rate is another network: its results go elsewhere.
+lab := $(bin)/python scripts/lab.py
+lab_options = $(DELAY_MS:%=--delay-ms %) $(LOSS_PERCENT:%=--loss-percent %) $(RATE_MBIT:%=--rate-mbit %)
+lab_network = $(DELAY_MS:%=_delay_%ms)$(LOSS_PERCENT:%=_loss_%percent)$(RATE_MBIT:%=_rate_%mbit)
+lab: setup  ## demo/lab.yaml across a link between two network namespaces; DELAY_MS=, LOSS_PERCENT=, RATE_MBIT= (docs/lab.md)
+	$(lab) run $(lab_options) -- $(bin)/snakemake -j1 --directory build/lab$(lab_network) --configfile demo/lab.yaml
+
+lab-ssh:  ## the same with the load reached by ssh, in build/lab_ssh
+	@scripts/setup.sh lab
+	exec $(lab) run --ssh $(lab_options) -- $(bin)/snakemake -j1 --directory build/lab_ssh$(lab_network) \
+		--configfile demo/lab.yaml --config 'network={server: here, load: "ssh:lab", ssh_config: {ssh_config}}'
+
+lab-down:  ## take down what a lab that was killed has left
+	$(lab) down
 
 setup:  ## install what is missing: system packages, then .venv
 	@scripts/setup.sh
@@ -72,4 +87,4 @@ distclean: clean  ## remove .venv too
 	rm -rf .venv
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*  ## (.*)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*  ## (.*)/make \1\t\2/p' Makefile | expand -t 16

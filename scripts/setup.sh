@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing: system packages, then .venv from the locked requirements. Says nothing when nothing is.
-# usage: scripts/setup.sh [dev]        dev adds what `make test` needs
+# usage: scripts/setup.sh [lab|dev]        lab adds what `make lab-ssh` needs, dev that and what `make test` needs
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -94,27 +94,34 @@ install_missing() {
     missing=()
 }
 
-# The servers that tests compare ours with. Only unpacked: as packages they would start as services, on port 80.
-have_yardstick() { PATH=.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin have "$1"; }
+# Servers that are only unpacked: as packages they would start as services, on ports 80 and 22.
+have_server() { PATH=.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin have "$1"; }
 
-unpack_yardsticks() {
-    local missing=() package folder=$PWD/.venv/yardsticks libraries
-    have_yardstick nginx || missing+=(nginx-light)
-    have_yardstick h2o || missing+=(h2o)
-    have_yardstick lighttpd || missing+=(lighttpd)
-    ((${#missing[@]})) || return 0
-    have apt-get dpkg || die "missing ${missing[*]}: install them"
-    echo "setup: unpacking ${missing[*]} into .venv"
+# unpack PACKAGE...: into $folder, with the libraries that they need and this machine lacks in $libraries
+unpack() {
+    local package
+    have apt-get dpkg || die "missing $*: install them"
+    echo "setup: unpacking $* into .venv"
     if may_install; then apt_get update || true; fi
     rm -rf "$folder"
     mkdir -p "$folder/archives/partial"
     # Without the right to install, hence without locks: nothing but these archives is written.
     apt-get -qq --yes --download-only --no-install-recommends -o Debug::NoLocking=1 \
-        -o Dir::Cache::archives="$folder/archives" install "${missing[@]}" >/dev/null ||
-        die "apt-get could not download ${missing[*]} (its reason is above)"
+        -o Dir::Cache::archives="$folder/archives" install "$@" >/dev/null ||
+        die "apt-get could not download $* (its reason is above)"
     for package in "$folder"/archives/*.deb; do dpkg -x "$package" "$folder"; done
     rm -r "$folder/archives"
     libraries=$folder/usr/lib/$(gcc -print-multiarch):$folder/lib/$(gcc -print-multiarch)
+}
+
+# The servers that tests compare ours with.
+unpack_yardsticks() {
+    local missing=() package folder=$PWD/.venv/yardsticks libraries
+    have_server nginx || missing+=(nginx-light)
+    have_server h2o || missing+=(h2o)
+    have_server lighttpd || missing+=(lighttpd)
+    ((${#missing[@]})) || return 0
+    unpack "${missing[@]}"
     for package in "${missing[@]}"; do
         case $package in
         nginx-light) unpacked nginx usr/sbin/nginx ;;
@@ -122,6 +129,18 @@ unpack_yardsticks() {
         lighttpd) unpacked lighttpd usr/sbin/lighttpd -m "$folder/usr/lib/lighttpd" ;;
         esac
     done
+}
+
+# The lab's own: make lab-ssh.
+unpack_sshd() {
+    local folder=$PWD/.venv/sshd libraries part path helpers=()
+    have_server sshd && return
+    unpack openssh-server
+    for part in Session Auth; do # from 9.8 on it is several programs
+        path=$folder/usr/lib/openssh/sshd-${part,,}
+        [[ ! -e $path ]] || helpers+=(-o "Sshd${part}Path=$path")
+    done
+    unpacked sshd usr/sbin/sshd "${helpers[@]}"
 }
 
 # unpacked NAME PROGRAM [ARGUMENT...]: a command that runs it from where it lies
@@ -140,6 +159,7 @@ need iproute2 have ss
 need librsvg2-bin have rsvg-convert
 need fonts-dejavu-core font_exists
 need util-linux have flock setpriv taskset
+if [[ ${1-} ]]; then need openssh-client have ssh ssh-keygen; fi
 if [[ ${1-} == dev ]]; then
     need nix-bin have nix-instantiate
     need cppcheck have cppcheck
@@ -162,6 +182,7 @@ if [[ ${1-} == dev ]]; then
     installed requirements-dev.txt || install_python_packages requirements-dev.txt
     unpack_yardsticks
 fi
+if [[ ${1-} ]]; then unpack_sshd; fi
 
 # Tried once: without perf all but the flamegraphs works, and they say why they are missing.
 if ! perf_works && [[ ! -e .venv/perf-was-tried ]]; then

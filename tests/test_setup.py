@@ -16,7 +16,7 @@ STUBS = {
         ["make", "wrk", "ss", "rsvg-convert", "flock", "setpriv", "taskset", "perf"], ""
     ),
     **dict.fromkeys(["nix-instantiate", "cppcheck", "shellcheck", "clang", "chromium"], ""),
-    **dict.fromkeys(["nginx", "h2o", "lighttpd"], ""),
+    **dict.fromkeys(["nginx", "h2o", "lighttpd", "ssh", "ssh-keygen", "sshd"], ""),
     "gcc": "echo /usr/lib/liburing.a",  # it has every header too
     "id": "echo 1000",
     "uname": "echo 6.1.0",
@@ -196,35 +196,74 @@ def test_clang_without_the_fuzzer_of_its_version_is_not_enough(ready):
     assert fails_with_one_line(ready.setup("dev"), "missing libclang-rt-14-dev:")
 
 
+class Archives:
+    """A machine without the right to install, on which a package holds one program, which says how it was called."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        # Not root, and no sudo: an archive is downloaded, and unpacked where it changes nothing.
+        machine.stub(
+            "apt-get", RECORD + 'touch "$(echo "$*" | sed "s/.*archives=//;s/ install.*//")/x.deb"'
+        )
+        machine.stub("served", 'echo "$*"; echo "$LD_LIBRARY_PATH"')
+        for name in ("sed", "chmod"):
+            (machine.folder / "bin" / name).symlink_to(shutil.which(name) or name)
+        setup = machine.checkout / "scripts/setup.sh"
+        of_this_machine = ":/usr/local/sbin:/usr/sbin:/sbin"
+        assert setup.read_text().count(of_this_machine) == 1
+        setup.write_text(setup.read_text().replace(of_this_machine, ""))
+
+    def hold(self, program, more=""):
+        self.machine.stub(
+            "dpkg",
+            f'{RECORD}mkdir -p "$3/usr/sbin"; ln -s "$HOME/bin/served" "$3/{program}"; {more}',
+        )
+
+    def unpacks(self, mode, package, name):
+        """Whether setup unpacked a package; what its program, called with an argument, was called with."""
+        done = self.machine.setup(mode)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"setup: unpacking {package} into .venv\n"
+        download, unpack = self.machine.calls
+        assert download.startswith("apt-get ") and download.endswith(f" install {package}")
+        assert " --download-only " in download
+        assert unpack.startswith("dpkg -x ")
+        assert is_silent(self.machine.setup(mode))
+        wrapper = self.machine.checkout / ".venv/bin" / name
+        ran = subprocess.run([wrapper, "a b"], capture_output=True, text=True, check=True)
+        return ran.stdout.splitlines()
+
+
 def test_servers_to_compare_with_are_unpacked_not_installed(ready):
     assert ready.setup("dev").returncode == 0
-    # Not root, and no sudo: an archive is downloaded, and unpacked where it changes nothing.
-    ready.stub(
-        "apt-get", RECORD + 'touch "$(echo "$*" | sed "s/.*archives=//;s/ install.*//")/x.deb"'
-    )
-    ready.stub(
-        "dpkg", RECORD + 'mkdir -p "$3/usr/sbin"; ln -s "$HOME/bin/served" "$3/usr/sbin/nginx"'
-    )
-    ready.stub("served", 'echo "$*"; echo "$LD_LIBRARY_PATH"')
-    for name in ("sed", "chmod"):
-        (ready.folder / "bin" / name).symlink_to(shutil.which(name) or name)
+    archives = Archives(ready)
+    archives.hold("usr/sbin/nginx")
     ready.remove("nginx")
-    setup = ready.checkout / "scripts/setup.sh"
-    of_this_machine = ":/usr/local/sbin:/usr/sbin:/sbin"
-    assert setup.read_text().count(of_this_machine) == 1
-    setup.write_text(setup.read_text().replace(of_this_machine, ""))
-    done = ready.setup("dev")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "setup: unpacking nginx-light into .venv\n"
-    download, unpack = ready.calls
-    assert download.startswith("apt-get ") and download.endswith(" install nginx-light")
-    assert " --download-only " in download
-    assert unpack.startswith("dpkg -x ")
-    wrapper = ready.checkout / ".venv/bin/nginx"
-    ran = subprocess.run([wrapper, "-c", "a b"], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[0] == "-c a b"
-    assert f"{ready.checkout}/.venv/yardsticks/usr/lib" in ran.stdout
-    assert is_silent(ready.setup("dev"))
+    called, libraries = archives.unpacks("dev", "nginx-light", "nginx")
+    assert called == "a b"
+    assert f"{ready.checkout}/.venv/yardsticks/usr/lib" in libraries
+
+
+@pytest.mark.parametrize("mode", ["lab", "dev"])
+def test_sshd_is_unpacked_not_installed(ready, mode):
+    assert ready.setup("dev").returncode == 0
+    archives = Archives(ready)
+    archives.hold(
+        "usr/sbin/sshd", 'mkdir -p "$3/usr/lib/openssh"; touch "$3/usr/lib/openssh/sshd-session"'
+    )
+    ready.remove("sshd")
+    assert is_silent(ready.setup())
+    called, libraries = archives.unpacks(mode, "openssh-server", "sshd")
+    folder = f"{ready.checkout}/.venv/sshd"
+    assert called == f"-o SshdSessionPath={folder}/usr/lib/openssh/sshd-session a b"
+    assert f"{folder}/usr/lib" in libraries
+
+
+def test_the_lab_asks_for_a_client_of_ssh_and_for_no_more(ready):
+    for command in ("ssh", "cppcheck"):
+        ready.remove(command)
+    assert is_silent(ready.setup())
+    assert fails_with_one_line(ready.setup("lab"), "missing openssh-client:")
 
 
 def test_root_installs_exactly_what_is_missing(ready):
