@@ -5,6 +5,7 @@ import shutil
 import time
 
 import console
+import doctor
 import machine_facts
 import progress
 import records
@@ -18,6 +19,7 @@ TOOLS = {
     "count_syscalls": ["wrk", "taskset", "setpriv"],
     "draw_flamegraph": ["flamegraph", "rsvg-convert"],
 }
+MEASURING = {"measure_cell", "measure_ceiling", "measure_cost"}
 PAGE = "results/report.html"
 CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS}
 
@@ -91,16 +93,32 @@ def lift_rate_limit():
         workflow.scheduler.job_rate_limiter = None
 
 
-onstart:
-    lift_rate_limit()
-    jobs_to_run = count_jobs()
-    check_tools(jobs_to_run)
+def check_hosts(jobs):
+    """Before anything is measured: what makes results noisy is told, what makes them wrong ends the run."""
+    if not workflow.local_exec or not MEASURING & jobs.keys():
+        return
+    hosts = doctor.gather(MOST_CONNECTIONS, COMPILER)
+    print(doctor.format_brief(hosts), flush=True)
+    if reasons := doctor.stopping(hosts):
+        sys.exit("\n".join(f"not measured: {reason}" for reason in reasons))
+
+
+def begin(jobs):
+    check_tools(jobs)
+    check_hosts(jobs)
     facts = machine_facts.read_facts(ROOT, COMPILER, FLAGS)
     machine_facts.write_facts(machine_facts.PATH, facts)
     sweep = {"started": records.format_utc(time.time()), "config": config}
     records.write_text(SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
+    announce(jobs)
+
+
+onstart:
+    lift_rate_limit()
     silence_jobs()
-    announce(jobs_to_run)
+    jobs_to_run = count_jobs()
+    if jobs_to_run.keys() != {"doctor"}:  # which must change nothing
+        begin(jobs_to_run)
 
 
 def page_command():
