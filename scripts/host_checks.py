@@ -610,6 +610,9 @@ def packet_filter(host: Host) -> Finding:
     # nft tells its rules to root alone; how often its module is used tells whether there are any.
     modules = host.read("proc/modules") if not tables else host.fact("proc/modules") or ""
     users = re.search(r"^nf_tables \d+ (\d+)", modules, re.MULTILINE)
+    builtin = host.fact(f"lib/modules/{host.fact('proc/sys/kernel/osrelease')}/modules.builtin")
+    if not tables and not users and "/nf_tables.ko" in (builtin or ""):
+        raise Unread("nftables: part of this kernel, which does not tell of its tables")
     if users and int(users[1]):
         tables.append("nftables")
     if tables:
