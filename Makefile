@@ -11,7 +11,7 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all report cost lab lab-ssh lab-down setup setup-dev smoke test sanitize lint format lock clean distclean help
+.PHONY: all report cost doctor lab lab-ssh lab-down setup setup-dev smoke test sanitize lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
@@ -24,6 +24,9 @@ report: all  ## as all, and then Snakemake's own report on how everything was ma
 
 cost: setup  ## CPU time per request on one CPU, as ratio to a loop that looks at nothing: results/cost.csv
 	$(bin)/snakemake -j1 results/cost.csv plots/cost.png
+
+doctor: setup  ## what this machine lacks, what makes its results noisy or wrong, and what mends it; changes nothing
+	@$(bin)/snakemake -j1 --quiet all doctor
 
 # As root. Another delay, loss or rate is another network: its results go elsewhere.
 lab := $(bin)/python scripts/lab.py

@@ -20,6 +20,7 @@ include: "rules/syscalls.smk"
 include: "rules/aggregate.smk"
 include: "rules/plot.smk"
 include: "rules/report.smk"
+include: "rules/doctor.smk"
 include: "rules/console.smk"
 
 

@@ -5,9 +5,16 @@ import shutil
 import time
 
 import console
+import doctor
 import machine_facts
+import network
+import preflight
 import progress
 import records
+import run_facts
+import runs
+from cpus import CpuFault
+from server_side import ServerSide
 from snakemake_interface_logger_plugins.common import LogEvent
 
 TOOLS = {
@@ -18,6 +25,10 @@ TOOLS = {
     "count_syscalls": ["wrk", "taskset", "setpriv"],
     "draw_flamegraph": ["flamegraph", "rsvg-convert"],
 }
+MEASURING = TOOLS.keys() - {"draw_flamegraph"}
+# To other hosts, open as long as the workflow runs.
+CONNECTIONS = []
+SIDES = network.Network(**config["network"])
 PAGE = "results/report.html"
 CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS}
 
@@ -49,7 +60,9 @@ def count_jobs():
 def check_tools(jobs):
     """Before anything runs, rather than when its turn comes."""
     path = f"{sys.prefix}/bin:{os.getenv('PATH')}"
-    needed = {tool for rule in jobs for tool in TOOLS.get(rule, [])}
+    # What is measured elsewhere needs them there: the doctor looks.
+    rules = jobs.keys() & (TOOLS.keys() if SIDES.places == [network.HERE] else {"draw_flamegraph"})
+    needed = {tool for rule in rules for tool in TOOLS[rule]}
     missing = sorted(tool for tool in needed if shutil.which(tool, path=path) is None)
     if missing:
         sys.exit(f"not installed: {', '.join(missing)}: see make setup")
@@ -91,16 +104,45 @@ def lift_rate_limit():
         workflow.scheduler.job_rate_limiter = None
 
 
-onstart:
-    lift_rate_limit()
-    jobs_to_run = count_jobs()
-    check_tools(jobs_to_run)
-    facts = machine_facts.read_facts(ROOT, COMPILER, FLAGS)
-    machine_facts.write_facts(machine_facts.PATH, facts)
+def meet_sides():
+    """Before anything is measured: what makes results noisy is told, what makes them wrong ends the run.
+
+    The facts of both sides.
+    """
+    try:
+        CONNECTIONS.extend(preflight.share_connections(SIDES))
+        with runs.connected(SIDES, ServerSide, doctor.LIFETIME_S) as found:
+            hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER)
+            print(doctor.format_brief(hosts), flush=True)
+            if reasons := doctor.stopping(hosts):
+                sys.exit("\n".join(f"not measured: {reason}" for reason in reasons))
+            print(console.wrapped(preflight.describe_cpus(found, json.loads(CPUS))), flush=True)
+            return run_facts.read(found, str(ROOT), COMPILER, FLAGS)
+    except (OSError, CpuFault) as error:
+        sys.exit(f"not measured: {error}")
+
+
+def begin(jobs):
+    check_tools(jobs)
+    if MEASURING & jobs.keys() and workflow.local_exec:
+        machine_facts.write_facts(machine_facts.PATH, meet_sides())
     sweep = {"started": records.format_utc(time.time()), "config": config}
     records.write_text(SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
+    announce(jobs)
+
+
+def end():
+    for connection in CONNECTIONS:
+        connection.terminate()
+        connection.wait()
+
+
+onstart:
+    lift_rate_limit()
     silence_jobs()
-    announce(jobs_to_run)
+    jobs_to_run = count_jobs()
+    if jobs_to_run.keys() != {"doctor"}:  # which must change nothing
+        begin(jobs_to_run)
 
 
 def page_command():
@@ -125,7 +167,12 @@ def where_to_look(outputs):
     )
 
 
+onerror:
+    end()
+
+
 onsuccess:
+    end()
     outputs_of_run = {str(path) for job in workflow.dag.jobs for path in job.output}
     if "results/cost.txt" in outputs_of_run:
         print(f"\n{console.fitted_table('results/cost.txt')}\n")

@@ -52,6 +52,10 @@ def painted(text: str) -> str:
     return text
 
 
+def colored(text: str, color: int) -> str:
+    return f"\033[{color}m{text}\033[0m" if has_color() else text
+
+
 def wrapped(text: str) -> str:
     """Lines broken between words; a path or an option stays whole."""
     words = textwrap.TextWrapper(width(), break_long_words=False, break_on_hyphens=False)

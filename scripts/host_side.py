@@ -4,6 +4,7 @@ import base64
 import contextlib
 import os
 import socket
+import sys
 import time
 from typing import Any
 
@@ -71,6 +72,22 @@ class HostSide:
     def lock(self, wait: bool) -> bool:
         """Hold this machine alone until the side ends; false if another measurement has it."""
         return machine.take_lock(self.held.enter_context(machine.opened_lock()), wait)
+
+    def checks(self, roles: list[str], connections: int, compiler: str) -> list[list[Any]]:
+        """As host_checks.checks."""
+        import host_checks  # noqa: PLC0415
+
+        # .venv/bin/python works as if the venv were activated.
+        path = f"{sys.prefix}/bin:{os.environ.get('PATH', os.defpath)}"
+        found = host_checks.checks(
+            roles=roles, connections=connections, compiler=compiler, path=path
+        )
+        return [list(check) for check in found]
+
+    def label(self) -> str:
+        import host_checks  # noqa: PLC0415
+
+        return host_checks.label()
 
     def describe_split(self, split: list[Any]) -> str:
         return cpus.describe(cpus.CpuSplit(*split), cpus.read_topology())

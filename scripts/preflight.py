@@ -2,24 +2,14 @@
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import machine
 import network
-import run_facts
 import runs
 import sides
 from processes import Process
-from server_side import ServerSide
-
-# What makes start times of two hosts' logs hard to compare; no figure depends on clocks.
-CLOCK_TOLERANCE_S = 1.0
-LIFETIME_S = 120
-
-
-class NotReady(Exception):
-    """Nothing can be measured; the text is a line for each reason."""
 
 
 def _reach_faults(found: runs.Sides[Any]) -> Iterator[str]:
@@ -70,30 +60,6 @@ def share_connections(net: network.Network) -> list[Process]:
     """Connect to the other hosts for the whole sweep; the connections end with this process. Raises SideLost."""
     remote = [place for place in net.places if network.is_remote(place)]
     return [sides.share_connection(place, net.ssh_config) for place in remote]
-
-
-def meet(
-    config: Mapping[str, Any], checkout: str, compiler: str, flags: Sequence[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """The facts of both sides, and what to know of them, a line each. Raises NotReady with a line for each fault."""
-    net = network.Network(**config["network"])
-    setting = None if config["cpus"] == "auto" else config["cpus"]
-    with runs.connected(net, ServerSide, LIFETIME_S) as found:
-        told = faults(found)
-        if told:
-            raise NotReady("\n".join(told))
-        notes = [describe_cpus(found, setting), *clock_notes(found)]
-        return run_facts.read(found, checkout, compiler, flags), notes
-
-
-def clock_notes(found: runs.Sides[Any]) -> list[str]:
-    """Clocks that differ, a line each."""
-    return [
-        f"the clock of the {side}'s host is {abs(ahead_s):.1f} s {'ahead' if ahead_s > 0 else 'behind'}: no figure"
-        " depends on it, times in its own logs do: sudo chronyc makestep there"
-        for side, ahead_s in found.clocks_ahead_s.items()
-        if abs(ahead_s) > CLOCK_TOLERANCE_S
-    ]
 
 
 def describe_cpus(found: runs.Sides[Any], setting: dict[str, Any] | None) -> str:

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""What each host lacks, and what would make its results noisy or wrong, with the commands that mend it (M14, M16).
+
+Changes nothing. Status 1 if no sweep should start: its results would be wrong, or there would be none.
+"""
+
+import argparse
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import console
+import network
+import preflight
+import runs
+from host_checks import Check
+from host_side import HostSide
+from server_side import ServerSide
+
+COLORS = {"ok": 32, "warn": 33, "bad": 31, "unknown": 90}
+INDENT = " " * 9
+# What makes times in two hosts' logs hard to compare.
+CLOCK_TOLERANCE_S = 1.0
+LIFETIME_S = 120
+Hosts = Mapping[str, Sequence[Check]]  # by the host's label
+
+
+def gather(found: runs.Sides[Any], connections: int, compiler: str) -> dict[str, list[Check]]:
+    """The checks of each host or namespace that takes part, and of the way between them. Raises SideLost."""
+    net = found.network
+    parts: dict[str, tuple[HostSide, list[str]]] = {network.HERE: (HostSide(), ["control"])}
+    for role, place, side in (
+        ("server", net.server, found.server),
+        ("load", net.load, found.load),
+    ):
+        parts.setdefault(place, (side, []))[1].append(role)
+    hosts: dict[str, list[Check]] = {}
+    for place, (side, roles) in parts.items():
+        label = side.label() if found.are_here else f"{', '.join(roles)} ({place}): {side.label()}"
+        checks = side.checks(roles, connections, compiler)
+        hosts[label] = [Check(*check) for check in checks]
+    if not found.are_here:
+        hosts["between the two sides"] = [*way_checks(found), *clock_checks(found)]
+    return hosts
+
+
+def way_checks(found: runs.Sides[Any]) -> list[Check]:
+    why = "the network is part of what is measured: it must be the one that is meant"
+    faults = preflight.faults(found)
+    told = [Check("network", "bad", fault, why, "", True) for fault in faults]
+    if found.network.is_loopback:
+        return told
+    reached = f"the load reaches the server over {found.network.interface}"
+    return told or [Check("network", "ok", reached, why, "", False)]
+
+
+def clock_checks(found: runs.Sides[Any]) -> Iterator[Check]:
+    why = "no figure depends on it, but the times in the logs of two hosts cannot be compared"
+    for side, ahead_s in found.clocks_ahead_s.items():
+        direction = "ahead of" if ahead_s > 0 else "behind"
+        said = f"the clock of the {side}'s host is {abs(ahead_s):.3f} s {direction} this one's"
+        wrong = abs(ahead_s) > CLOCK_TOLERANCE_S
+        mend = "on that host: sudo chronyc makestep" if wrong else ""
+        yield Check(f"clock of {side}", "warn" if wrong else "ok", said, why, mend, False)
+
+
+def stopping(hosts: Hosts) -> list[str]:
+    """One line for each check for which no sweep should start."""
+    return [
+        f"{check.name}: {check.found}{f': {check.mend}' if check.mend else ''}"
+        for checks in hosts.values()
+        for check in checks
+        if check.stops and check.status == "bad"
+    ]
+
+
+def count(checks: Iterable[Check]) -> str:
+    """`30 ok, 1 warn`."""
+    numbers = Counter(check.status for check in checks)
+    return ", ".join(f"{numbers[status]} {status}" for status in COLORS if numbers[status])
+
+
+def first_line(check: Check) -> str:
+    return f"{check.status:<8} {check.name:<20} {check.found}"
+
+
+def colored(line: str, check: Check) -> str:
+    return console.colored(check.status, COLORS[check.status]) + line[len(check.status) :]
+
+
+def full_lines(check: Check) -> Iterator[str]:
+    def filled(text: str, indent: str) -> str:
+        return textwrap.fill(
+            text,
+            console.width(),
+            initial_indent=indent,
+            subsequent_indent=INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+    yield colored(filled(first_line(check), ""), check)
+    yield filled(f"why:  {check.why}", INDENT)
+    if check.mend:
+        yield f"{INDENT}mend: {check.mend}"  # whole, to be copied
+
+
+def format_full(hosts: Hosts) -> str:
+    """All checks, with why they matter and what mends them."""
+    lines: list[str] = []
+    for host, checks in hosts.items():
+        lines.append(console.wrapped(host))
+        lines += [line for check in checks for line in full_lines(check)]
+        lines += [count(checks), ""]
+    return "\n".join(lines[:-1])
+
+
+def format_brief(hosts: Hosts) -> str:
+    """A line for each check that is not ok, and one that counts them all."""
+    lines: list[str] = []
+    for host, checks in hosts.items():
+        lines += [console.wrapped(host)] if len(hosts) > 1 else []
+        for check in checks:
+            if check.status != "ok":
+                mend = f"; {check.mend}" if check.mend else ""
+                lines.append(colored(console.cut(f"{first_line(check)}{mend}"), check))
+        lines.append(f"{count(checks)}; why, and what helps: make doctor")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--connections", type=int, default=1000, help="the most at a time (%(default)s)"
+    )
+    parser.add_argument("--compiler", default="gcc", help="what compiles the servers (%(default)s)")
+    parser.add_argument(
+        "--network",
+        type=network.from_json,
+        default=network.Network(),
+        help="where server and load run, as in the config, as JSON (default: here)",
+    )
+    parser.add_argument("--brief", action="store_true", help="a line for each that is not ok")
+    arguments = parser.parse_args()
+    try:
+        with runs.connected(arguments.network, ServerSide, LIFETIME_S) as found:
+            hosts = gather(found, arguments.connections, arguments.compiler)
+    except OSError as error:
+        print(f"doctor: {error}", file=sys.stderr)
+        return 1
+    print(format_brief(hosts) if arguments.brief else format_full(hosts))
+    return 1 if stopping(hosts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,731 @@
+"""The doctor: each check in each of its states, on made-up trees of /proc and /sys; its words; and what it stops."""
+
+import contextlib
+import errno
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import doctor
+import host_checks
+import machine_facts
+import pytest
+from checkouts import ROOT, environment, run_in_terminal, run_snakemake
+from host_checks import Check, Seen
+
+CPUS = "sys/devices/system/cpu"
+CLOCK = "sys/devices/system/clocksource/clocksource0"
+STAT = "cpu{cpu} {busy} 0 0 {idle} 0 0 0 {stolen} 0 0\n"
+
+
+def stat(busy: int, idle: int, stolen: int = 0) -> str:
+    return "".join(STAT.format(cpu=cpu, busy=busy, idle=idle, stolen=stolen) for cpu in range(4))
+
+
+TOOLS = dict.fromkeys(["gcc", *host_checks.TOOLS], "1.0")
+IDEAL_SEEN = Seen(
+    cpus=[0, 1, 2, 3],
+    open_files_limit=4096,
+    python="3.11.2",
+    tools=TOOLS,
+    io_uring=0,
+    tcp_diag=0,
+    stats=(stat(100, 1000), stat(100, 1010)),
+)
+NOTHING_SEEN = Seen(None, None, None, {}, None, None, (None, None))
+SYSCTLS = {
+    "kernel/osrelease": "6.1.0-44-amd64",
+    "kernel/perf_event_paranoid": "1",
+    "kernel/kptr_restrict": "0",
+    "kernel/io_uring_disabled": "0",
+    "net/core/somaxconn": "4096",
+    "net/ipv4/ip_local_port_range": "32768\t60999",
+}
+IDEAL = {
+    **{f"proc/sys/{name}": text for name, text in SYSCTLS.items()},
+    "proc/self/status": "CapEff:\t0000000000000000\nSeccomp:\t0\n",
+    "proc/self/cgroup": "0::/user.slice/user-0.slice\n",
+    "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+    "sys/fs/cgroup/user.slice/cpu.max": "max 100000\n",
+    "sys/kernel/tracing/events/raw_syscalls/sys_enter/id": "1\n",
+    "proc/net/sockstat": "sockets: used 13\nTCP: inuse 1 orphan 0 tw 10 alloc 1 mem 0\n",
+    "proc/net/ip_tables_names": "",
+    "proc/modules": "nf_tables 356352 0 - Live 0x0000000000000000\n",
+    "proc/cpuinfo": "flags\t\t: fpu lahf_lm\n",
+    "proc/loadavg": "0.05 0.10 0.11 1/89 7512\n",
+    "proc/meminfo": "MemAvailable:   8000000 kB\nSwapTotal:       0 kB\nSwapFree:        0 kB\n",
+    f"{CPUS}/online": "0-3\n",
+    f"{CPUS}/isolated": "\n",
+    **{f"{CPUS}/cpu{cpu}/topology/thread_siblings_list": f"{cpu}\n" for cpu in range(4)},
+    f"{CPUS}/cpufreq/policy0/scaling_governor": "performance\n",
+    f"{CPUS}/cpufreq/policy1/scaling_governor": "performance\n",
+    f"{CPUS}/cpufreq/boost": "0\n",
+    f"{CPUS}/smt/active": "0\n",
+    f"{CPUS}/vulnerabilities/meltdown": "Not affected\n",
+    f"{CPUS}/vulnerabilities/spectre_v2": "Mitigation: Enhanced / Automatic IBRS; STIBP: disabled\n",
+    f"{CLOCK}/current_clocksource": "tsc\n",
+    f"{CLOCK}/available_clocksource": "tsc hpet acpi_pm\n",
+    "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
+}
+VIRTUAL = {"proc/cpuinfo": "flags\t\t: fpu hypervisor lahf_lm\n"}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a made-up host's /proc and /sys are; its user is not root."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    return tmp_path
+
+
+def look(
+    root: Path,
+    files: Mapping[str, str | None],
+    seen: Seen = IDEAL_SEEN,
+    roles: tuple[str, ...] = host_checks.ROLES,
+    connections: int = 1000,
+) -> dict[str, Check]:
+    """The checks by name, on the ideal host but for these files; None: it is not there."""
+    for name, text in {**IDEAL, **files}.items():
+        if text is not None:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+    found = host_checks.checks(str(root), roles=roles, connections=connections, seen=seen)
+    return {check.name: check for check in found}
+
+
+def test_ideal_machine_has_nothing_to_mend(root: Path) -> None:
+    found = look(root, {})
+    assert {check.status for check in found.values()} == {"ok"}, found
+    assert not any(check.mend or check.stops for check in found.values())
+
+
+def test_machine_that_tells_nothing_is_unknown_and_says_what_was_not_read(tmp_path: Path) -> None:
+    found = host_checks.checks(str(tmp_path), seen=NOTHING_SEEN)
+    assert {check.status for check in found} == {"unknown"}, found
+    for check in found:
+        assert re.search("not there|not told|not tried|unknown|nothing", check.found), check
+    assert not any(check.stops for check in found)
+
+
+class Case(NamedTuple):
+    name: str
+    status: str
+    says: str
+    files: Mapping[str, str | None] = MappingProxyType({})
+    seen: Mapping[str, Any] = MappingProxyType({})
+    mend: str = ""
+    stops: bool = False
+
+
+def sysctl(name: str, text: str | None) -> dict[str, str | None]:
+    return {f"proc/sys/{name}": text}
+
+
+def quota(text: str | None) -> dict[str, str | None]:
+    return {"sys/fs/cgroup/user.slice/cpu.max": text}
+
+
+V1 = {
+    "proc/self/cgroup": "4:memory:/a\n2:cpu,cpuacct:/a/b\n0::/\n",
+    "sys/fs/cgroup/cpu/cgroup.procs": "",
+    "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000\n",
+}
+CONNTRACK = "net/netfilter/nf_conntrack_"
+SECCOMP = {"proc/self/status": "CapEff:\t0000000000000000\nSeccomp:\t2\n"}
+RIGHTS = {"proc/self/status": "CapEff:\t0000004400000000\n"}  # CAP_PERFMON, CAP_SYSLOG
+CASES = [
+    Case("python", "bad", "3.10.4", seen={"python": "3.10.4"}, mend="python3.11", stops=True),
+    Case("python", "ok", "4.0.0", seen={"python": "4.0.0"}),
+    Case("kernel", "bad", "5.15.0", sysctl("kernel/osrelease", "5.15.0-100-generic")),
+    Case("kernel", "ok", "6.10", sysctl("kernel/osrelease", "6.10")),
+    Case("kernel", "unknown", "not there", sysctl("kernel/osrelease", None)),
+    Case(
+        "perf_permission",
+        "bad",
+        "kernel.perf_event_paranoid is 2",
+        sysctl("kernel/perf_event_paranoid", "2"),
+        mend="sudo sysctl kernel.perf_event_paranoid=1",
+    ),
+    Case("perf_permission", "ok", "is 3", sysctl("kernel/perf_event_paranoid", "3") | RIGHTS),
+    Case("perf_permission", "unknown", "not there", sysctl("kernel/perf_event_paranoid", None)),
+    Case("perf_permission", "unknown", "not understood", {"proc/self/status": "Name:\tcat\n"}),
+    Case(
+        "kernel_symbols",
+        "bad",
+        "kernel.kptr_restrict is 1",
+        sysctl("kernel/kptr_restrict", "1"),
+        mend="sudo sysctl kernel.kptr_restrict=0",
+    ),
+    Case("kernel_symbols", "ok", "is 1", sysctl("kernel/kptr_restrict", "1") | RIGHTS),
+    Case("kernel_symbols", "bad", "is 2", sysctl("kernel/kptr_restrict", "2") | RIGHTS, mend="=0"),
+    Case("kernel_symbols", "unknown", "not there", sysctl("kernel/kptr_restrict", None)),
+    Case(
+        "tracefs",
+        "bad",
+        "not readable",
+        {
+            "sys/kernel/tracing/events/raw_syscalls/sys_enter/id": None,
+            "sys/kernel/tracing/README": "",
+        },
+        mend="sudo mount -t tracefs -o mode=750,gid=",
+    ),
+    Case(
+        "tracefs",
+        "unknown",
+        "not there",
+        {"sys/kernel/tracing/events/raw_syscalls/sys_enter/id": None},
+    ),
+    Case("io_uring", "bad", "refused", seen={"io_uring": errno.EPERM}),
+    Case(
+        "io_uring",
+        "bad",
+        "kernel.io_uring_disabled is 2",
+        sysctl("kernel/io_uring_disabled", "2"),
+        {"io_uring": errno.EPERM},
+        "sudo sysctl -w kernel.io_uring_disabled=0",
+    ),
+    Case("io_uring", "ok", "made", sysctl("kernel/io_uring_disabled", "1")),  # root may
+    Case("io_uring", "bad", "seccomp", SECCOMP, {"io_uring": errno.EPERM}, "seccomp=unconfined"),
+    Case("io_uring", "bad", "not implemented", {}, {"io_uring": errno.ENOSYS}),
+    Case("io_uring", "unknown", "not tried", seen={"io_uring": None}),
+    Case("tcp_diag", "bad", "No such", {}, {"tcp_diag": errno.ENOENT}, "modprobe tcp_diag", True),
+    Case("tcp_diag", "unknown", "not tried", seen={"tcp_diag": None}),
+    Case(
+        "open_files",
+        "bad",
+        "at most 1063, 1000 connections need 1064",
+        seen={"open_files_limit": 1063},
+        mend="sudo prlimit --pid $$ --nofile=1064",
+        stops=True,
+    ),
+    Case("open_files", "ok", "1064", seen={"open_files_limit": 1064}),
+    Case("open_files", "unknown", "not told", seen={"open_files_limit": None}),
+    Case(
+        "backlog",
+        "bad",
+        "net.core.somaxconn is 999, for 1000",
+        sysctl("net/core/somaxconn", "999"),
+        mend="sudo sysctl -w net.core.somaxconn=4096",
+    ),
+    Case("backlog", "ok", "1000", sysctl("net/core/somaxconn", "1000")),
+    Case("backlog", "unknown", "not there", sysctl("net/core/somaxconn", None)),
+    Case(
+        "ephemeral_ports",
+        "bad",
+        "999 ports",
+        sysctl("net/ipv4/ip_local_port_range", "40001 40999"),
+        mend='sudo sysctl -w net.ipv4.ip_local_port_range="1024 65535"',
+        stops=True,
+    ),
+    Case(
+        "ephemeral_ports",
+        "warn",
+        "2009 ports, 10 in TIME_WAIT",
+        sysctl("net/ipv4/ip_local_port_range", "40001 42009"),
+        mend="sudo sysctl",
+    ),
+    Case("ephemeral_ports", "ok", "2010", sysctl("net/ipv4/ip_local_port_range", "40001 42010")),
+    Case("ephemeral_ports", "unknown", "not there", sysctl("net/ipv4/ip_local_port_range", None)),
+    Case("ephemeral_ports", "unknown", "not there", {"proc/net/sockstat": None}),
+    Case("ephemeral_ports", "unknown", "understood", sysctl("net/ipv4/ip_local_port_range", "x")),
+    Case("cpus", "warn", "1 of 4 CPUs, 1 core", seen={"cpus": [2]}),
+    Case(
+        "cpus",
+        "warn",
+        "2 of 4 CPUs, 1 core",
+        {f"{CPUS}/cpu{cpu}/topology/thread_siblings_list": "0-1" for cpu in (0, 1)},
+        {"cpus": [0, 1]},
+    ),
+    Case("cpus", "ok", "2 of 4 CPUs, 2 cores", seen={"cpus": [0, 1]}),
+    Case("cpus", "unknown", "not there", {f"{CPUS}/online": None}),
+    Case("cpus", "unknown", "topology: not there", seen={"cpus": [7]}),
+    Case(
+        "isolated_cpus",
+        "bad",
+        "1-3, of which this process has 1,2,3",
+        {f"{CPUS}/isolated": "1-3"},
+        mend="taskset --cpu-list 0 make",
+        stops=True,
+    ),
+    Case("isolated_cpus", "ok", "2-3", {f"{CPUS}/isolated": "2-3"}),  # one each
+    Case("isolated_cpus", "unknown", "not there", {f"{CPUS}/isolated": None}),
+    Case(
+        "cpu_quota",
+        "bad",
+        "3.5 CPUs, and this process may run on 4",
+        quota("350000 100000"),
+        mend="taskset --cpu-list 0,1,2 make",
+        stops=True,
+    ),
+    Case("cpu_quota", "ok", "4 CPUs", quota("400000 100000")),
+    Case("cpu_quota", "ok", "2 CPUs", quota("200000 100000"), {"cpus": [0, 1]}),
+    Case("cpu_quota", "bad", "0.5", quota("50000 100000"), mend="docker update", stops=True),
+    Case("cpu_quota", "ok", "none", quota(None)),
+    Case(
+        "cpu_quota",
+        "bad",
+        "1 CPUs",  # that of a container's own cgroup, which it sees as the root
+        {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000"},
+        mend="taskset --cpu-list 0 make",
+        stops=True,
+    ),
+    Case(
+        "cpu_quota",
+        "bad",
+        "2 CPUs",
+        V1 | {"sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "200000\n"},
+        mend="taskset --cpu-list 0,1 make",
+        stops=True,
+    ),
+    Case("cpu_quota", "ok", "none", V1 | {"sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "-1\n"}),
+    Case(
+        "cpu_quota",
+        "unknown",
+        "nothing of the CPU",
+        quota(None) | {"sys/fs/cgroup/cgroup.controllers": None},
+    ),
+    Case("cpu_quota", "unknown", "not there", {"proc/self/cgroup": None}),
+    Case(
+        "governor",
+        "warn",
+        "performance, powersave",
+        {f"{CPUS}/cpufreq/policy1/scaling_governor": "powersave"},
+        mend="echo performance | sudo tee /sys/devices/system/cpu/cpufreq/policy*/scaling_governor",
+    ),
+    Case(
+        "governor",
+        "unknown",
+        "its host decides",
+        VIRTUAL | {f"{CPUS}/cpufreq/policy{number}/scaling_governor": None for number in (0, 1)},
+    ),
+    Case(
+        "turbo",
+        "warn",
+        "on",
+        {f"{CPUS}/cpufreq/boost": "1"},
+        mend="echo 0 | sudo tee /sys/devices/system/cpu/cpufreq/boost",
+    ),
+    Case(
+        "turbo",
+        "warn",
+        "on",
+        {f"{CPUS}/cpufreq/boost": None, f"{CPUS}/intel_pstate/no_turbo": "0"},
+        mend="echo 1 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo",
+    ),
+    Case("turbo", "unknown", "not understood", {f"{CPUS}/cpufreq/boost": "maybe"}),
+    Case("turbo", "unknown", "boost: not there", {f"{CPUS}/cpufreq/boost": None}),
+    Case("smt", "warn", "on", {f"{CPUS}/smt/active": "1"}, mend="smt/control"),
+    Case("smt", "warn", "on", VIRTUAL | {f"{CPUS}/smt/active": "1"}, mend="echo off | sudo tee"),
+    Case("smt", "unknown", "does not see", VIRTUAL),
+    Case("smt", "unknown", "not there", {f"{CPUS}/smt/active": None}),
+    Case("other_load", "warn", "11%", seen={"stats": (stat(100, 1000), stat(111, 1089))}),
+    Case("other_load", "ok", "10%", seen={"stats": (stat(100, 1000), stat(110, 1090))}),
+    Case("other_load", "unknown", "no time", seen={"stats": (stat(1, 1), stat(1, 1))}),
+    Case("other_load", "unknown", "not there", seen={"stats": (None, None)}),
+    Case("steal", "warn", "3.0%", seen={"stats": (stat(0, 0), stat(87, 10, 3))}),
+    Case("steal", "ok", "2.0%", seen={"stats": (stat(0, 0), stat(88, 10, 2))}),
+    Case("steal", "unknown", "not permitted", seen={"stats": ("not permitted", None)}),
+    Case(
+        "mitigations",
+        "warn",
+        "meltdown",
+        {f"{CPUS}/vulnerabilities/meltdown": "Mitigation: PTI"},
+        mend="mitigations=off",
+    ),
+    Case(
+        "mitigations",
+        "unknown",
+        "nothing readable",
+        {f"{CPUS}/vulnerabilities/{name}": None for name in ("meltdown", "spectre_v2")},
+    ),
+    Case(
+        "clock_source",
+        "warn",
+        "hpet",
+        {f"{CLOCK}/current_clocksource": "hpet"},
+        mend=f"echo tsc | sudo tee /{CLOCK}/current_clocksource",
+    ),
+    Case(
+        "clock_source",
+        "warn",
+        "hpet",
+        {f"{CLOCK}/current_clocksource": "hpet", f"{CLOCK}/available_clocksource": "hpet"},
+    ),
+    Case("clock_source", "ok", "kvm-clock", {f"{CLOCK}/current_clocksource": "kvm-clock"}),
+    Case("clock_source", "unknown", "not there", {f"{CLOCK}/current_clocksource": None}),
+    Case("memory", "warn", "511 MiB", {"proc/meminfo": "MemAvailable:   524287 kB\n"}),
+    Case("memory", "ok", "512 MiB", {"proc/meminfo": "MemAvailable:   524288 kB\n"}),
+    Case("memory", "unknown", "not there", {"proc/meminfo": None}),
+    Case(
+        "swap",
+        "warn",
+        "2 MiB used",
+        {"proc/meminfo": "SwapTotal: 4096 kB\nSwapFree: 2048 kB\n"},
+        mend="sudo swapoff -a",
+    ),
+    Case("swap", "ok", "none used", {"proc/meminfo": "SwapTotal: 4096 kB\nSwapFree: 4096 kB\n"}),
+    Case("swap", "unknown", "not understood", {"proc/meminfo": "MemTotal: 4096 kB\n"}),
+    Case(
+        "huge_pages",
+        "warn",
+        "always",
+        {"sys/kernel/mm/transparent_hugepage/enabled": "[always] madvise never"},
+        mend="echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
+    ),
+    Case(
+        "huge_pages", "unknown", "not there", {"sys/kernel/mm/transparent_hugepage/enabled": None}
+    ),
+    Case(
+        "connection_tracking",
+        "bad",
+        "5 tracked of at most 2004, 1000 connections need 2005",
+        sysctl(f"{CONNTRACK}count", "5") | sysctl(f"{CONNTRACK}max", "2004"),
+        mend="sudo sysctl -w net.netfilter.nf_conntrack_max=4010",
+        stops=True,
+    ),
+    Case(
+        "connection_tracking",
+        "warn",
+        "5 tracked",
+        sysctl(f"{CONNTRACK}count", "5") | sysctl(f"{CONNTRACK}max", "2005"),
+        mend="notrack",
+    ),
+    Case(
+        "connection_tracking",
+        "ok",
+        "0 tracked of at most 1",
+        sysctl(f"{CONNTRACK}count", "0") | sysctl(f"{CONNTRACK}max", "1"),
+    ),
+    Case("connection_tracking", "unknown", "max: not there", sysctl(f"{CONNTRACK}count", "5")),
+    Case("connection_tracking", "unknown", "not there", sysctl("net/core/somaxconn", None)),
+    Case(
+        "packet_filter",
+        "warn",
+        "iptables filter, iptables nat",
+        {"proc/net/ip_tables_names": "filter\nnat\n"},
+        mend="nft flush ruleset",
+    ),
+    Case(
+        "packet_filter",
+        "warn",
+        "ip6tables filter",
+        {"proc/net/ip6_tables_names": "filter\n", "proc/modules": None},
+        mend="nft",
+    ),
+    Case(
+        "packet_filter",
+        "warn",
+        "nftables",
+        {"proc/modules": "nf_tables 356352 4 nft_ct, Live\n"},
+        mend="nft",
+    ),
+    Case("packet_filter", "ok", "no tables", {"proc/modules": "tun 77824 0 - Live\n"}),
+    Case("packet_filter", "unknown", "modules: not there", {"proc/modules": None}),
+    Case(
+        "packet_filter",
+        "unknown",
+        "part of this kernel",
+        {
+            "proc/modules": "tun 77824 0 - Live\n",
+            "lib/modules/6.1.0-44-amd64/modules.builtin": "kernel/net/netfilter/nf_tables.ko\n",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.status}-{case.says}")
+def test_check_has_the_state_that_the_machine_is_in(case: Case, root: Path) -> None:
+    found = look(root, case.files, IDEAL_SEEN._replace(**case.seen))[case.name]
+    assert (found.status, found.stops) == (case.status, case.stops), found
+    assert case.says.lower() in found.found.lower()
+    assert case.mend in found.mend
+    assert bool(found.mend) == bool(case.mend)
+
+
+def test_every_check_is_tried_in_every_state_but_ok() -> None:
+    tried = {(case.name, case.status) for case in CASES}
+    for rule in host_checks.RULES:
+        states = {status for name, status in tried if name == rule.name}
+        assert states & {"warn", "bad"}, rule.name
+        assert "unknown" in states or rule.name == "python", rule.name
+
+
+COSTLY = [
+    "Mitigation: PTI",
+    "Mitigation: Clear CPU buffers; SMT vulnerable",
+    "Mitigation: Clear Register File",
+    "Mitigation: untrained return thunk; SMT enabled with STIBP protection",
+    "Mitigation: Safe RET",
+    "Vulnerable: Safe RET, no microcode",
+    "Mitigation: IBRS; IBPB: conditional",
+    "Mitigation: Retpolines; STIBP: disabled",
+    "Mitigation: Enhanced / Automatic IBRS; STIBP: always-on",
+    "Mitigation: Enhanced IBRS; BHI: SW loop, KVM: SW loop",
+]
+FREE = [
+    "Not affected",
+    "Vulnerable",
+    "Mitigation: Enhanced IBRS; IBPB: conditional; RSB filling; PBRSB-eIBRS: Not affected",
+    "Mitigation: Enhanced / Automatic IBRS; IBPB: conditional; STIBP: disabled",
+    "Mitigation: usercopy/swapgs barriers and __user pointer sanitization",
+    "Mitigation: Speculative Store Bypass disabled via prctl",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "status"), [(text, "warn") for text in COSTLY] + [(text, "ok") for text in FREE]
+)
+def test_mitigations_at_system_calls_are_told_from_others(
+    text: str, status: str, root: Path
+) -> None:
+    found = look(root, {f"{CPUS}/vulnerabilities/mds": text})["mitigations"]
+    assert found.status == status
+    assert ("mds" in found.found) == (status == "warn")
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_missing_tool_stops_only_what_cannot_do_without(name: str, root: Path) -> None:
+    found = look(root, {}, IDEAL_SEEN._replace(tools={**TOOLS, name: None}))[name]
+    assert (found.status, found.found, found.mend) == ("bad", "not installed", "make setup")
+    assert found.stops == (name not in {"flamegraph", "rsvg-convert", "perf"})
+    unclear = IDEAL_SEEN._replace(tools={**TOOLS, name: "unknown"})
+    assert look(root, {}, unclear)[name].status == "unknown"
+
+
+def test_missing_tool_of_another_host_names_its_package(root: Path) -> None:
+    lacking = IDEAL_SEEN._replace(tools={"wrk": None})
+    found = look(root, {}, lacking, roles=("load",))
+    assert found["wrk"].mend == "sudo apt-get install wrk"
+
+
+def test_host_has_the_checks_of_its_roles_alone(root: Path) -> None:
+    control, server, load = (set(look(root, {}, roles=(role,))) for role in host_checks.ROLES)
+    assert {"gcc", "flamegraph"} <= control and not {"wrk", "governor", "io_uring"} & control
+    assert {"perf", "io_uring", "backlog"} <= server and not {"wrk", "ephemeral_ports"} & server
+    assert {"wrk", "ephemeral_ports"} <= load and not {"perf", "io_uring", "backlog"} & load
+    assert {"python", "memory"} <= control & server & load
+    assert {"governor", "taskset", "open_files", "cpu_quota"} <= server & load
+    assert control | server | load == set(look(root, {}))
+
+
+def test_one_core_is_enough_for_one_role(root: Path) -> None:
+    seen = IDEAL_SEEN._replace(cpus=[1])
+    assert look(root, {}, seen, roles=("server",))["cpus"].status == "ok"
+    isolated: dict[str, str | None] = {f"{CPUS}/isolated": "2-3"}
+    assert look(root, isolated, roles=("server",))["isolated_cpus"].status == "bad"
+
+
+def test_file_that_may_not_be_read_is_told_from_one_that_is_not_there(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = machine_facts.read_fact
+
+    def refuse(root: str, path: str) -> str | None:
+        return "not permitted" if path.endswith(("_names", "somaxconn")) else read(root, path)
+
+    monkeypatch.setattr(machine_facts, "read_fact", refuse)
+    found = look(root, {})
+    for name in ("packet_filter", "backlog", "connection_tracking"):
+        assert (found[name].status, found[name].found[-13:]) == ("unknown", "not permitted")
+
+
+def test_this_machine_is_asked_and_left_as_it_was() -> None:
+    descriptors = os.listdir("/proc/self/fd")
+    seen = host_checks.see("/", host_checks.ROLES, ["ss", "no_such_tool"], os.environ["PATH"])
+    assert os.listdir("/proc/self/fd") == descriptors
+    assert seen.cpus == sorted(os.sched_getaffinity(0))
+    assert re.fullmatch(r"\d+\.\d.*", seen.tools["ss"] or "")
+    assert seen.tools["no_such_tool"] is None
+    assert seen.tcp_diag == 0  # or no cell could be measured here
+    assert None not in seen.stats and seen.stats[0] != seen.stats[1]
+
+
+def test_refused_io_uring_is_noticed() -> None:
+    probe = "import sys, host_checks; sys.exit(host_checks.try_io_uring())"
+    command = [sys.executable, "-c", probe]
+    deny = [sys.executable, str(ROOT / "tests/servers/deny_io_uring.py")]
+    env = environment(PYTHONPATH=str(ROOT / "scripts"))
+    run = subprocess.run([*deny, *command], check=False, env=env, timeout=60)
+    assert run.returncode == errno.EPERM
+
+
+def test_perf_that_is_of_another_kernel_has_no_version(tmp_path: Path) -> None:
+    (tmp_path / "perf").write_text("#!/bin/sh\necho WARNING: perf not found for kernel 5.15.0\n")
+    (tmp_path / "perf").chmod(0o755)
+    assert host_checks.tool_versions(["perf"], str(tmp_path)) == {"perf": "unknown"}
+
+
+# --- What is shown ---
+
+CHECKS = [
+    Check("wrk", "ok", "4.1.0", "the load", "", False),
+    Check("turbo", "warn", "on", "it is noise " * 8, "echo 0 | sudo tee /sys/boost", False),
+    Check("cpu_quota", "bad", "1 CPUs", "it throttles", "taskset --cpu-list 0 make", True),
+    Check("smt", "unknown", "not there", "two share a core", "", False),
+]
+HOSTS = {"a machine": CHECKS}
+
+
+def test_brief_form_has_a_line_for_each_that_is_not_ok_and_counts_all() -> None:
+    assert doctor.format_brief(HOSTS).splitlines() == [
+        "warn     turbo                on; echo 0 | sudo tee /sys/boost",
+        "bad      cpu_quota            1 CPUs; taskset --cpu-list 0 make",
+        "unknown  smt                  not there",
+        "1 ok, 1 warn, 1 bad, 1 unknown; why, and what helps: make doctor",
+    ]
+
+
+def test_brief_form_of_several_hosts_says_which_is_which() -> None:
+    lines = doctor.format_brief({"one": CHECKS[:1], "other": CHECKS[:2]}).splitlines()
+    assert [lines[0], lines[2]] == ["one", "other"]
+
+
+def test_full_form_says_all_of_each_check_under_its_host() -> None:
+    text = doctor.format_full(HOSTS)
+    assert text.startswith(
+        "a machine\nok       wrk                  4.1.0\n         why:  the load\n"
+    )
+    for check in CHECKS:
+        assert f"{check.status:<8} {check.name}" in text
+        assert {check.found, check.mend} <= {*re.split(r" {2,}|\n|mend: ", text), ""}
+    assert text.endswith("\n1 ok, 1 warn, 1 bad, 1 unknown")
+
+
+SHOW = (
+    "import doctor, test_doctor; print(getattr(doctor, 'format_{form}')(test_doctor.HOSTS), end='')"
+)
+
+
+def show(form: str, columns: int, **changes: str) -> str:
+    changes["PYTHONPATH"] = f"{ROOT / 'scripts'}:{ROOT / 'tests'}"
+    command = [sys.executable, "-c", SHOW.format(form=form)]
+    return run_in_terminal(command, ROOT, columns, **changes)
+
+
+@pytest.mark.parametrize("form", ["brief", "full"])
+def test_terminal_is_not_overrun_but_by_commands_to_copy(form: str) -> None:
+    lines = show(form, 50, NO_COLOR="1").splitlines()
+    too_long = [line for line in lines if len(line) > 50]
+    assert all("mend: " in line or line.startswith("1 ok") for line in too_long)
+    if form == "full":
+        assert all(f"mend: {check.mend}" in "\n".join(lines) for check in CHECKS if check.mend)
+
+
+@pytest.mark.parametrize("form", ["brief", "full"])
+def test_colors_are_those_of_the_status_and_nothing_by_color_alone(form: str) -> None:
+    shown = show(form, 200)
+    painted = {text: int(code) for code, text in re.findall(r"\033\[(\d+)m(\w+)\033\[0m", shown)}
+    ok = {"ok": 32} if form == "full" else {}
+    assert painted == ok | {"warn": 33, "bad": 31, "unknown": 90}
+    assert re.sub(r"\033\[\d+m", "", shown) == show(form, 200, NO_COLOR="1")
+
+
+def test_only_what_is_bad_and_makes_results_wrong_stops(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor.stopping(HOSTS) == ["cpu_quota: 1 CPUs: taskset --cpu-list 0 make"]
+    for changes, status in (({}, 1), ({"stops": False}, 0), ({"status": "unknown"}, 0)):
+        hosts = {"a machine": [check._replace(**changes) for check in CHECKS]}
+        monkeypatch.setattr(doctor, "gather", lambda *_arguments, hosts=hosts: hosts)
+        monkeypatch.setattr(sys, "argv", ["doctor.py", "--brief"])
+        assert doctor.main() == status
+    assert capsys.readouterr().out.count("make doctor") == 3
+
+
+def test_docs_have_each_check() -> None:
+    table = (ROOT / "docs/doctor.md").read_text()
+    documented = re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE)
+    named = ["gcc", *host_checks.TOOLS, *(rule.name for rule in host_checks.RULES)]
+    assert documented == named
+
+
+# --- In the workflow ---
+
+
+def test_script_tells_of_this_machine_what_it_asked_for() -> None:
+    command = [sys.executable, str(ROOT / "scripts/doctor.py"), "--connections", "10"]
+    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    label = host_checks.label()
+    assert run.stdout.startswith(f"{label}\n"), run.stderr
+    assert "10 connections need 74" in run.stdout
+    assert run.returncode == bool(re.search(r"^bad +wrk", run.stdout, re.MULTILINE))
+
+
+def test_snakemake_doctor_shows_all_and_writes_nothing_of_a_sweep(checkout: Path) -> None:
+    run = run_snakemake(checkout, "doctor")
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"^ok +tcp_diag +the kernel answers$", run.stdout, re.MULTILINE)
+    assert "1000 connections need 1064" in run.stdout  # config's most
+    assert "localrule" not in run.stdout and "rule doctor:" not in run.stdout
+    made = {path.name for path in (checkout / "results").rglob("*") if path.is_file()}
+    assert made == {"doctor.log"}
+
+
+SMALL = """\
+servers: [server_epoll]
+connections: [100]
+repeats: 1
+duration_s: 0.6
+warmup_s: 0.2
+control: null
+"""
+
+
+@pytest.fixture
+def small(checkout: Path) -> list[str]:
+    """A sweep of two cells, as arguments of Snakemake."""
+    (checkout / "small.yaml").write_text(SMALL)
+    return ["results/cells.csv", "results/ceiling.csv", "--configfile", "small.yaml"]
+
+
+FEW_PORTS = """\
+ip link set lo up && echo 40000 40050 >/proc/sys/net/ipv4/ip_local_port_range && exec "$@"
+"""
+
+
+def may_make_namespaces() -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        command = ["unshare", "--map-root-user", "--net", "true"]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    return False
+
+
+@pytest.mark.skipif(not may_make_namespaces(), reason="no network namespaces for this user")
+def test_sweep_that_must_go_wrong_does_not_start(checkout: Path, small: list[str]) -> None:
+    """In a network namespace with 51 ports, for 100 connections."""
+    snakemake = [sys.executable, "-m", "snakemake", "-j1", *small]
+    inside = ["unshare", "--map-root-user", "--net", "sh", "-c", FEW_PORTS, "sh", *snakemake]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    run = subprocess.run(
+        inside,
+        check=False,
+        cwd=checkout,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        env=environment(PATH=path),
+    )
+    assert run.returncode == 1
+    assert "not measured: ephemeral_ports: 51 ports" in run.stdout
+    assert "Traceback" not in run.stdout
+    assert not (checkout / "results").exists() or not list(checkout.glob("results/*.json"))
+    assert not (checkout / "results/cells").exists()
+
+
+def test_run_that_measures_nothing_is_not_examined(checkout: Path) -> None:
+    run = run_snakemake(checkout, "results/bin/server_epoll")
+    assert run.returncode == 0, run.stdout
+    assert "make doctor" not in run.stdout
+
+
+@pytest.mark.alone
+def test_sweep_begins_with_what_is_not_ok(checkout: Path, small: list[str]) -> None:
+    run = run_snakemake(checkout, *small)
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.index("; why, and what helps: make doctor") < run.stdout.index(" to run, ")
