@@ -698,7 +698,7 @@ def label(root: str = "/") -> str:
         "cpu": machine_facts.read_cpu(root, lscpu),
         "kernel": machine_facts.read_kernel(root),
     }
-    return machine_facts.machine_label(facts)
+    return machine_facts.host_label(facts)
 
 
 def examine(rule: _Rule, host: Host) -> Check:

@@ -517,10 +517,10 @@ def _identity_of(host: dict[str, Any]) -> list[Any]:
 
 
 def machine_label(facts: dict[str, Any]) -> str:
-    """One line for people: `AMD EPYC (family 26), 2 CPUs, KVM, Linux 6.18.44`, and where the load is, if elsewhere."""
-    label = _label_of(facts)
+    """One line for people: the server's host, that of the load if it is another, and the way between them."""
+    label = host_label(facts)
     if facts["load"]:
-        label += f"; load from {_label_of(facts['load'])}"
+        label += f"; load from {host_label(facts['load'])}"
     return f"{label}; {network_label(facts)}" if facts["network"] else label
 
 
@@ -535,7 +535,8 @@ def network_label(facts: dict[str, Any]) -> str:
     return f"over {way['interface']}{f' ({kind})' if kind else ''} between {ends}"
 
 
-def _label_of(host: dict[str, Any]) -> str:
+def host_label(host: dict[str, Any]) -> str:
+    """`AMD EPYC (family 26), 2 CPUs, KVM, Linux 6.18.44`."""
     cpu = host["cpu"]
     numbers = " ".join(str(cpu[name]) for name in ("architecture", "vendor", "model") if cpu[name])
     # Without what says nothing: trade marks, "CPU @ 2.90GHz", "64-Core Processor".
