@@ -13,8 +13,9 @@ import progress
 import records
 import run_facts
 import runs
+import sides
 from cpus import CpuFault
-from server_side import ServerSide
+from preflight_side import PreflightSide
 from snakemake_interface_logger_plugins.common import LogEvent
 
 TOOLS = {
@@ -111,7 +112,7 @@ def meet_sides():
     """
     try:
         CONNECTIONS.extend(preflight.share_connections(SIDES))
-        with runs.connected(SIDES, ServerSide, doctor.LIFETIME_S) as found:
+        with runs.connected(SIDES, PreflightSide, PreflightSide, doctor.LIFETIME_S) as found:
             hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER)
             print(doctor.format_brief(hosts), flush=True)
             if reasons := doctor.stopping(hosts):
@@ -135,6 +136,8 @@ def end():
     for connection in CONNECTIONS:
         connection.terminate()
         connection.wait()
+    if CONNECTIONS:
+        sides.remove_control_folder()
 
 
 onstart:

@@ -12,6 +12,7 @@ rule doctor:
             "host_checks.py",
             "perf_permission.py",
             "preflight.py",
+            "preflight_side.py",
             *RUN_SCRIPTS,
         ),
     log:

@@ -19,9 +19,10 @@ from typing import Any
 import records
 import runs
 import server_process
+from load_side import LoadSide
 from perf_stat import ALL_CALLS, CALL_PREFIX, SOFTWARE_EVENTS, CountedSide, NotCounted
 
-AllSides = runs.Sides[CountedSide]
+AllSides = runs.Sides[CountedSide, LoadSide]
 COLUMNS = [
     *("server", "connections", "status", "reason", "requests"),
     *("kind", "name", "count", "per_request"),

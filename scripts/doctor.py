@@ -9,15 +9,13 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import console
 import network
 import preflight
 import runs
 from host_checks import Check
-from host_side import HostSide
-from server_side import ServerSide
+from preflight_side import PreflightSide
 
 COLORS = {"ok": 32, "warn": 33, "bad": 31, "unknown": 90}
 INDENT = " " * 9
@@ -27,26 +25,32 @@ LIFETIME_S = 120
 Hosts = Mapping[str, Sequence[Check]]  # by the host's label
 
 
-def gather(found: runs.Sides[Any], connections: int, compiler: str) -> dict[str, list[Check]]:
+def gather(found: preflight.Sides, connections: int, compiler: str) -> dict[str, list[Check]]:
     """The checks of each host or namespace that takes part, and of the way between them. Raises SideLost."""
     net = found.network
-    parts: dict[str, tuple[HostSide, list[str]]] = {network.HERE: (HostSide(), ["control"])}
+    parts: dict[str, tuple[PreflightSide, list[str]]] = {
+        network.HERE: (PreflightSide(), ["control"])
+    }
     for role, place, side in (
         ("server", net.server, found.server),
         ("load", net.load, found.load),
     ):
         parts.setdefault(place, (side, []))[1].append(role)
     hosts: dict[str, list[Check]] = {}
+    # Namespaces of one machine share most of what there is to see.
+    seen: set[tuple[str, Check]] = set()
     for place, (side, roles) in parts.items():
         label = side.label() if found.are_here else f"{', '.join(roles)} ({place}): {side.label()}"
-        checks = side.checks(roles, connections, compiler)
-        hosts[label] = [Check(*check) for check in checks]
+        boot = side.boot()
+        checks = [Check(*check) for check in side.checks(roles, connections, compiler)]
+        hosts[label] = [check for check in checks if (boot, check) not in seen]
+        seen |= {(boot, check) for check in checks}
     if not found.are_here:
         hosts["between the two sides"] = [*way_checks(found), *clock_checks(found)]
     return hosts
 
 
-def way_checks(found: runs.Sides[Any]) -> list[Check]:
+def way_checks(found: preflight.Sides) -> list[Check]:
     why = "the network is part of what is measured: it must be the one that is meant"
     faults = preflight.faults(found)
     told = [Check("network", "bad", fault, why, "", True) for fault in faults]
@@ -56,7 +60,7 @@ def way_checks(found: runs.Sides[Any]) -> list[Check]:
     return told or [Check("network", "ok", reached, why, "", False)]
 
 
-def clock_checks(found: runs.Sides[Any]) -> Iterator[Check]:
+def clock_checks(found: preflight.Sides) -> Iterator[Check]:
     why = "no figure depends on it, but the times in the logs of two hosts cannot be compared"
     for side, ahead_s in found.clocks_ahead_s.items():
         direction = "ahead of" if ahead_s > 0 else "behind"
@@ -145,7 +149,7 @@ def main() -> int:
     parser.add_argument("--brief", action="store_true", help="a line for each that is not ok")
     arguments = parser.parse_args()
     try:
-        with runs.connected(arguments.network, ServerSide, LIFETIME_S) as found:
+        with runs.connected(arguments.network, PreflightSide, PreflightSide, LIFETIME_S) as found:
             hosts = gather(found, arguments.connections, arguments.compiler)
     except OSError as error:
         print(f"doctor: {error}", file=sys.stderr)

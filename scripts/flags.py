@@ -82,6 +82,11 @@ class Flag(NamedTuple):
     is_raised: Callable[[Record], bool]
 
 
+def bypassed_interface(record: Record) -> bool:
+    crossed = record["interface"]
+    return crossed is not None and crossed["sent_bytes"] < record["response_bytes"]
+
+
 FLAGS = [
     Flag(
         "errors",
@@ -152,6 +157,14 @@ FLAGS = [
             record["errors"] == 0
             and disagrees(record, ("server_requests", "kernel_responses"), record["requests"])
         ),
+    ),
+    Flag(
+        "bypassed_interface",
+        True,
+        "the server's interface sent fewer bytes than wrk received (not over loopback)",
+        "the answers went another way: another network than the configured one was measured",
+        "put server and load into different network namespaces or hosts, and look at `ip route get`",
+        bypassed_interface,
     ),
     Flag(
         "processes_changed",

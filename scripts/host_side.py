@@ -1,18 +1,14 @@
-"""What a side of any kind can be asked: which machine this is, its clock, its interfaces, its lock."""
+"""What a side of any kind can be asked: which machine this is, its clock, its CPUs, its interface, its lock."""
 
 import base64
 import contextlib
 import os
-import socket
-import sys
 import time
 from typing import Any
 
 import cpus
 import interfaces
 import machine
-
-REACH_TIMEOUT_S = 3.0
 
 
 def node_of(interface: str | None) -> int | None:
@@ -73,28 +69,6 @@ class HostSide:
         """Hold this machine alone until the side ends; false if another measurement has it."""
         return machine.take_lock(self.held.enter_context(machine.opened_lock()), wait)
 
-    def checks(self, roles: list[str], connections: int, compiler: str) -> list[list[Any]]:
-        """As host_checks.checks."""
-        import host_checks  # noqa: PLC0415
-
-        # .venv/bin/python works as if the venv were activated.
-        path = f"{sys.prefix}/bin:{os.environ.get('PATH', os.defpath)}"
-        found = host_checks.checks(
-            roles=roles, connections=connections, compiler=compiler, path=path
-        )
-        return [list(check) for check in found]
-
-    def label(self) -> str:
-        import host_checks  # noqa: PLC0415
-
-        return host_checks.label()
-
-    def describe_split(self, split: list[Any]) -> str:
-        return cpus.describe(cpus.CpuSplit(*split), cpus.read_topology())
-
-    def architecture(self) -> str:
-        return os.uname().machine
-
     def host_facts(self) -> dict[str, Any]:
         import machine_facts  # noqa: PLC0415
 
@@ -103,15 +77,8 @@ class HostSide:
     def interface_facts(self, interface: str) -> dict[str, Any]:
         return interfaces.facts_of(interfaces.read_links(), interface)
 
-    def interface_counters(self, interface: str) -> dict[str, int]:
-        return interfaces.read_counters(interface)
-
     def address(self, interface: str, wanted: str) -> str:
         return interfaces.find_address(interfaces.read_links(), interface, wanted)
-
-    def check_interface(self, interface: str) -> None:
-        """Raises NotReady."""
-        interfaces.ready_link(interfaces.read_links(), interface)
 
     def deliver(self, name: str, content_base64: str) -> str:
         """Put a program beside the modules that were sent here; its path."""
@@ -122,15 +89,3 @@ class HostSide:
             file.write(base64.b64decode(content_base64))
         os.chmod(path, 0o755)
         return path
-
-    def listen(self, address: str) -> int:
-        """Listen until the side ends; the port."""
-        family, kind, _, _, bound = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
-        listener = self.held.enter_context(socket.socket(family, kind))
-        listener.bind(bound)
-        listener.listen()
-        return int(listener.getsockname()[1])
-
-    def reach(self, address: str, port: int) -> None:
-        """Connect; OSError if nobody is reached."""
-        socket.create_connection((address, port), timeout=REACH_TIMEOUT_S).close()

@@ -26,10 +26,11 @@ import run_facts
 import runs
 import server_process
 import sockets
+from load_side import LoadSide
 from server_side import ServerSide
 from sides import SideLost
 
-AllSides = runs.Sides[ServerSide]
+AllSides = runs.Sides[ServerSide, LoadSide]
 
 # Sockets are read just before the load ends: afterwards they are gone.
 SNAPSHOT_LEAD_S = 0.1

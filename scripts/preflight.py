@@ -9,10 +9,13 @@ import machine
 import network
 import runs
 import sides
+from preflight_side import PreflightSide
 from processes import Process
 
+Sides = runs.Sides[PreflightSide, PreflightSide]
 
-def _reach_faults(found: runs.Sides[Any]) -> Iterator[str]:
+
+def _reach_faults(found: Sides) -> Iterator[str]:
     net = found.network
     load_interface = net.load_interface or net.interface
     try:
@@ -44,13 +47,13 @@ def _reach_faults(found: runs.Sides[Any]) -> Iterator[str]:
         )
 
 
-def _architecture_faults(found: runs.Sides[Any]) -> Iterator[str]:
+def _architecture_faults(found: Sides) -> Iterator[str]:
     here, there = os.uname().machine, found.server.architecture()
     if here != there:
         yield f"network.server: {found.network.server} is {there}, but servers are compiled here, for {here}"
 
 
-def faults(found: runs.Sides[Any]) -> list[str]:
+def faults(found: Sides) -> list[str]:
     """What would make every cell fail, a line each. Raises SideLost."""
     told = list(_architecture_faults(found))
     return told if found.network.is_loopback else [*told, *_reach_faults(found)]
@@ -62,7 +65,7 @@ def share_connections(net: network.Network) -> list[Process]:
     return [sides.share_connection(place, net.ssh_config) for place in remote]
 
 
-def describe_cpus(found: runs.Sides[Any], setting: dict[str, Any] | None) -> str:
+def describe_cpus(found: Sides, setting: dict[str, Any] | None) -> str:
     """Which CPUs each side has. Raises CpuFault."""
     split = runs.split_of(found, argparse.Namespace(cpus=setting, server_cpus=None))
     if found.apart:

@@ -21,9 +21,10 @@ import progress
 import records
 import runs
 import server_process
+from load_side import LoadSide
 from perf_record import NotProfiled, ProfiledSide
 
-AllSides = runs.Sides[ProfiledSide]
+AllSides = runs.Sides[ProfiledSide, LoadSide]
 ATTEMPTS = 2  # a profile that fails a gate, as on a busy machine, is made once more
 
 

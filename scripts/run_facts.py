@@ -8,7 +8,7 @@ import runs
 
 
 def read(
-    found: runs.Sides[Any], checkout: str, compiler: str, flags: Sequence[str]
+    found: runs.Sides[Any, Any], checkout: str, compiler: str, flags: Sequence[str]
 ) -> dict[str, Any]:
     """As machine_facts.read_facts. Raises OSError if a side is lost."""
     net = found.network
@@ -22,7 +22,7 @@ def read(
     )
 
 
-def of_sweep(found: runs.Sides[Any]) -> dict[str, Any]:
+def of_sweep(found: runs.Sides[Any, Any]) -> dict[str, Any]:
     """The facts written when the sweep began, if these are still its machines; else, as by hand, those of now."""
     facts = machine_facts.facts_of_sweep([found.server.boot(), found.load.boot()])
     # By hand it is not known with what the binary was built.

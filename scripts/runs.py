@@ -18,6 +18,7 @@ import machine
 import network
 import server_process
 import sides
+from host_side import HostSide
 from load_side import LoadSide
 from server_side import ServerSide
 
@@ -26,15 +27,16 @@ FAULTS = (server_process.RunError, load.LoadError, cpus.CpuFault, OSError)
 # Beyond warm-up and load: what a run takes at most, with the answers to wait for.
 OVERHEAD_S = 120
 
-ServerS = TypeVar("ServerS", bound=ServerSide)
+ServerS = TypeVar("ServerS", bound=HostSide)
+LoadS = TypeVar("LoadS", bound=HostSide)
 
 
-class Sides(NamedTuple, Generic[ServerS]):
+class Sides(NamedTuple, Generic[ServerS, LoadS]):
     """Where server and load run."""
 
     network: network.Network
     server: ServerS
-    load: LoadSide
+    load: LoadS
     apart: bool  # on different machines
     round_trip_s: float  # of a question to the farther side; 0 if both are here
     clocks_ahead_s: dict[str, float]  # of server and load, by how much, where they are elsewhere
@@ -45,7 +47,7 @@ class Sides(NamedTuple, Generic[ServerS]):
 
 
 class Run(NamedTuple):
-    sides: Sides[Any]
+    sides: Sides[Any, LoadSide]
     port: int
     command: list[str]
     address: str  # as the load takes it
@@ -96,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
 
 
-def acquainted(net: network.Network, server: ServerS, load_side: LoadSide) -> Sides[ServerS]:
+def acquainted(net: network.Network, server: ServerS, load_side: LoadS) -> Sides[ServerS, LoadS]:
     """Both sides, and what has to be known of where they are."""
     if net.places == [network.HERE]:
         return Sides(net, server, load_side, False, 0.0, {})
@@ -115,7 +117,7 @@ def acquainted(net: network.Network, server: ServerS, load_side: LoadSide) -> Si
     )
 
 
-def lock_all(found: Sides[Any]) -> str | None:
+def lock_all(found: Sides[Any, Any]) -> str | None:
     """Hold the other machines that take part too; where another measurement runs, if there is one."""
     if found.are_here:
         return None
@@ -130,12 +132,12 @@ def lock_all(found: Sides[Any]) -> str | None:
 
 @contextlib.contextmanager
 def connected(
-    net: network.Network, server: type[ServerS], lifetime_s: int
-) -> Iterator[Sides[ServerS]]:
+    net: network.Network, server: type[ServerS], load_kind: type[LoadS], lifetime_s: int
+) -> Iterator[Sides[ServerS, LoadS]]:
     """Both sides, of which nothing is left afterwards. Raises SideLost."""
     with (
         sides.side_at(server, net.server, net.ssh_config, lifetime_s) as server_side,
-        sides.side_at(LoadSide, net.load, net.ssh_config, lifetime_s) as load_side,
+        sides.side_at(load_kind, net.load, net.ssh_config, lifetime_s) as load_side,
     ):
         yield acquainted(net, server_side, load_side)
 
@@ -143,7 +145,7 @@ def connected(
 @contextlib.contextmanager
 def exclusive_sides(
     arguments: argparse.Namespace, server: type[ServerS]
-) -> Iterator[Sides[ServerS]]:
+) -> Iterator[Sides[ServerS, LoadSide]]:
     """Both sides, and every machine that takes part to oneself. Raises SideLost or OSError."""
     net = arguments.network
     lifetime_s = int(arguments.warmup_s + arguments.duration_s) * 22 + OVERHEAD_S
@@ -152,7 +154,7 @@ def exclusive_sides(
         # Without what is held nobody waits: two sweeps that each have a machine of the other's would for ever.
         with contextlib.ExitStack() as held:
             held.enter_context(machine.exclusive_machine())
-            found = held.enter_context(connected(net, server, lifetime_s))
+            found = held.enter_context(connected(net, server, LoadSide, lifetime_s))
             busy = lock_all(found)
             if busy is None:
                 yield found
@@ -163,7 +165,7 @@ def exclusive_sides(
         time.sleep(random.uniform(0.5, 1.5))
 
 
-def split_of(found: Sides[Any], arguments: argparse.Namespace) -> cpus.CpuSplit:
+def split_of(found: Sides[Any, LoadSide], arguments: argparse.Namespace) -> cpus.CpuSplit:
     """Which CPUs server and load run on. Raises CpuFault."""
     net, setting = found.network, arguments.cpus
     setting = None if setting == "auto" else setting
@@ -176,7 +178,7 @@ def split_of(found: Sides[Any], arguments: argparse.Namespace) -> cpus.CpuSplit:
     return cpus.CpuSplit(load_cpus, server[: arguments.server_cpus])
 
 
-def binary_at(found: Sides[Any], path: str) -> str:
+def binary_at(found: Sides[Any, LoadSide], path: str) -> str:
     """The server's program as the server's side finds it."""
     if not network.is_remote(found.network.server):
         return os.path.abspath(path)
@@ -196,7 +198,7 @@ def addresses(net: network.Network, host: str, server: ServerSide) -> tuple[str,
 
 @contextlib.contextmanager
 def started(
-    found: Sides[Any], arguments: argparse.Namespace, watch_closed: bool = False
+    found: Sides[Any, LoadSide], arguments: argparse.Namespace, watch_closed: bool = False
 ) -> Iterator[Run]:
     """A server that answers rightly, on CPUs of its own; all else, here and there, on those of the load.
 
@@ -238,7 +240,7 @@ def started(
         os.sched_setaffinity(0, allowed)  # another run may follow
 
 
-def confine(found: Sides[Any], split: cpus.CpuSplit) -> None:
+def confine(found: Sides[Any, LoadSide], split: cpus.CpuSplit) -> None:
     """Keep what is not the server away from its CPUs."""
     if found.are_here:
         os.sched_setaffinity(0, split.load)

@@ -194,6 +194,12 @@ def safe_control_folder() -> str:
     return folder
 
 
+def remove_control_folder() -> None:
+    """Unless another sweep's connections are in it."""
+    with contextlib.suppress(OSError):
+        os.rmdir(network.control_folder())
+
+
 def share_connection(place: str, ssh_config: str | None) -> processes.Process:
     """Connect to another host, once for all that follows; it ends with this process. Raises SideLost."""
     safe_control_folder()

@@ -15,10 +15,20 @@ NOT_APPLIED = {
 # What no result depends on need not make results stale.
 FOR_PEOPLE_ONLY = {"console.py", "progress.py"}
 
+# sides.py reads it, and sends it to other hosts.
+READ_AS_TEXT = {"sides.py": "agent.py"}
+
+
+def quoted(text: str) -> list[str]:
+    return re.findall(r'"([^"]+)"', text)
+
+
+RULES = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
+(RUN_SCRIPTS,) = re.findall(r"^RUN_SCRIPTS = \(([^)]*)\)", RULES["common"], re.MULTILINE)
 SCRIPT_LISTS = [
-    re.findall(r'"([^"]+)"', call)
-    for path in (ROOT / "rules").glob("*.smk")
-    for call in re.findall(r"\bscripts\(([^)]*)\)", path.read_text())
+    quoted(call.replace("*RUN_SCRIPTS", RUN_SCRIPTS))
+    for text in RULES.values()
+    for call in re.findall(r"\bscripts\(([^)]*)\)", text)
     if '"' in call
 ]
 
@@ -38,6 +48,8 @@ def modules_of(script: Path) -> set[str]:
         if path.name in found or not path.exists():
             continue
         found.add(path.name)
+        if path.name in READ_AS_TEXT:
+            waiting.append(path.with_name(READ_AS_TEXT[path.name]))
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 waiting += [script.with_name(f"{alias.name}.py") for alias in node.names]
