@@ -1,6 +1,6 @@
 """shell.nix and flake.nix evaluate, hold every tool, and have one pin; checked with a stub in place of nixpkgs.
 
-The stub has the names in nixpkgs_names.json alone, each with the file of NixOS/nixpkgs and the commit where it was seen.
+The stub has the names in nixpkgs_names.json alone, each with the file of NixOS/nixpkgs and the commit that showed it.
 """
 
 import ast
