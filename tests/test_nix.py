@@ -61,7 +61,7 @@ COMMANDS = {
         "sh",
         "true",
     },
-    "util-linux": {"flock", "lscpu", "setpriv", "taskset"},
+    "util-linux": {"flock", "lscpu", "mount", "nsenter", "setpriv", "swapoff", "swapon", "taskset"},
     "wrk": {"wrk"},
 }
 # Modules whose package has another name, or that come with another package.
