@@ -1,15 +1,22 @@
-# What `make setup` installs, for Nix: nix-shell --run 'snakemake -j1 all'
+# All that the workflow calls: nix-shell --run 'snakemake -j1 all', or nix develop. flake.lock has the revision of nixpkgs.
 {
-  # nixos-unstable of 2026-07-26: older ones have a Snakemake without functions for priorities
-  pkgs ? import (builtins.fetchTarball {
-    url = "https://github.com/NixOS/nixpkgs/archive/624af665418d3c65d544145b4d34ad696439570e.tar.gz";
-    sha256 = "sha256-m0pDuRJG7EDo9ri+4Ksu83VsI+PlxNC9lNBfydejce4=";
-  }) { },
+  pkgs ?
+    let
+      nixpkgs = (builtins.fromJSON (builtins.readFile ./flake.lock)).nodes.nixpkgs.locked;
+    in
+    import (builtins.fetchTarball {
+      url = "https://github.com/${nixpkgs.owner}/${nixpkgs.repo}/archive/${nixpkgs.rev}.tar.gz";
+      sha256 = nixpkgs.narHash;
+    }) {
+      # Without the user's own.
+      config = { };
+      overlays = [ ];
+    },
 }:
 let
   # Without this, nixpkgs' own postInstall deletes the static archive, which the io_uring servers link.
   liburing = pkgs.liburing.overrideAttrs (old: {
-    postInstall = "install -D -m444 -t $dev/lib $out/lib/liburing.a\n" + old.postInstall or "";
+    postInstall = "install -D -m444 -t $dev/lib $out/lib/liburing.a\n" + old.postInstall;
   });
 in
 pkgs.mkShell {
@@ -18,7 +25,6 @@ pkgs.mkShell {
     (pkgs.python3.withPackages (python: [
       python.pandas
       python.matplotlib
-      python.pyyaml
       python.scipy
       python.jsonschema
       python.altair
@@ -30,14 +36,23 @@ pkgs.mkShell {
     pkgs.gcc
     pkgs.wrk
     pkgs.iproute2
+    pkgs.openssh
     pkgs.util-linux
-    (pkgs.perf or pkgs.linuxPackages.perf)
+    pkgs.perf
     pkgs.cargo-flamegraph
     pkgs.librsvg
     pkgs.git
     pkgs.gnumake
+    # The yardsticks.
+    pkgs.nginx
+    pkgs.h2o
+    pkgs.lighttpd
   ];
   buildInputs = [ liburing ];
+  # Where `gcc -print-file-name=liburing.a` looks, by which the workflow tells one liburing from another.
+  LIBRARY_PATH = "${liburing.dev}/lib";
+  # The servers are compiled with the flags in config.yaml, and none that nixpkgs adds (_FORTIFY_SOURCE and the like).
+  hardeningDisable = [ "all" ];
   # rsvg-convert draws no text without a font.
   FONTCONFIG_FILE = pkgs.makeFontsConf { fontDirectories = [ pkgs.dejavu_fonts ]; };
 }

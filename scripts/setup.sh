@@ -14,21 +14,59 @@ have() {
     for command; do command -v "$command" >/dev/null || return; done
 }
 
+manager=
+for name in apt-get dnf pacman; do
+    have "$name" && manager=$name && break
+done
+
+# Debian's name of a package as the manager's distribution has it, and nothing where that has no such package.
+# Those of Fedora and Arch were looked up, not tried: docs/setup.md.
+package() {
+    case $manager:$1 in
+    dnf:wrk | pacman:wrk | dnf:*-venv | pacman:*-venv) ;; # Python's own has venv
+    dnf:libc6-dev) echo glibc-devel ;;
+    dnf:liburing-dev) echo liburing-devel ;;
+    dnf:iproute2) echo iproute iproute-tc ;;
+    dnf:openssh-client) echo openssh-clients ;;
+    dnf:librsvg2-bin) echo librsvg2-tools ;;
+    dnf:fonts-dejavu-core) echo dejavu-sans-fonts ;;
+    dnf:python3*-dev) echo "${1}el" ;;
+    dnf:shellcheck) echo ShellCheck ;;
+    pacman:libc6-dev) echo glibc ;;
+    pacman:liburing-dev) echo liburing ;;
+    pacman:openssh-client) echo openssh ;;
+    pacman:librsvg2-bin) echo librsvg ;;
+    pacman:fonts-dejavu-core) echo ttf-dejavu ;;
+    pacman:python3*) echo python ;;
+    dnf:libclang-rt-* | pacman:libclang-rt-*) echo compiler-rt ;;
+    dnf:nix-bin | pacman:nix-bin) echo nix ;;
+    *) echo "$1" ;;
+    esac
+}
+
 # need PACKAGE TEST...: the package is missing when the test fails
 missing=()
-need() { "${@:2}" >/dev/null 2>&1 || missing+=("$1"); }
+need() {
+    "${@:2}" >/dev/null 2>&1 && return
+    local names
+    read -ra names <<<"$(package "$1")"
+    missing+=("${names[@]}")
+}
 
 includes() { gcc -E -include "$1" -xc /dev/null; }
-liburing_is_whole() { includes liburing.h && [[ $(gcc -print-file-name=liburing.a) == /* ]]; }
+lacks_packages() { [[ $manager == dnf || $manager == pacman ]]; } # of wrk, and of liburing's static archive
+liburing_has_archive() { [[ $(gcc -print-file-name=liburing.a) == /* ]]; }
+liburing_is_whole() { includes liburing.h && { lacks_packages || liburing_has_archive; }; }
 font_exists() { [[ $(find -L /usr/share/fonts ~/.local/share/fonts -name DejaVuSans.ttf -print -quit 2>/dev/null) ]]; }
 fuzzer_links() { clang -fsanitize=fuzzer -xc - -o /dev/null <<<'int LLVMFuzzerTestOneInput(void) { return 0; }'; }
+have_network_tools() { PATH=$PATH:/usr/sbin:/sbin have ss ip tc; }
 chromium_exists() { have chromium || have chromium-browser || have google-chrome; }
 perf_works() { perf --version >/dev/null 2>&1; } # Ubuntu's perf is a wrapper that fails without the kernel's own
 
 # The right to install: root, sudo without a password, or sudo with someone there to type it.
 as_root=()
 may_install() {
-    have apt-get || return
+    [[ $manager ]] || return
     [[ $(id -u) == 0 ]] && return
     have sudo || return
     if sudo -n true 2>/dev/null; then as_root=(sudo -n); elif [[ -t 0 ]]; then as_root=(sudo); else return 1; fi
@@ -37,6 +75,25 @@ may_install() {
 apt_get() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" >/dev/null
+}
+
+install_packages() {
+    case $manager in
+    apt-get)
+        apt_get update || true # one broken source of many need not matter: the install decides
+        apt_get install --no-install-recommends "$@"
+        ;;
+    dnf) "${as_root[@]}" dnf install --quiet --assumeyes --setopt=install_weak_deps=False "$@" >/dev/null ;;
+    pacman) "${as_root[@]}" pacman -S --needed --noconfirm "$@" >/dev/null ;;
+    esac
+}
+
+by_hand() {
+    case $manager in
+    dnf) echo "with: sudo dnf install $*" ;;
+    pacman) echo "with: sudo pacman -S $*" ;;
+    *) echo "on Debian or Ubuntu with: sudo apt-get install --no-install-recommends $*" ;;
+    esac
 }
 
 # What a venv was made of; it is remade when any of it changes, since its scripts hold absolute paths.
@@ -73,7 +130,8 @@ sys.exit(sys.version_info >= (3, 14) and not os.path.exists(header))'
     elif have python3; then
         die "Python 3.11 or newer is needed and $(python3 --version) is too old: install python3.11 (or newer) and its venv module"
     else
-        missing+=(python3 python3-venv)
+        need python3 false
+        need python3-venv false
     fi
 }
 
@@ -87,10 +145,9 @@ need_fuzzer() {
 
 install_missing() {
     ((${#missing[@]})) || return 0
-    may_install || die "missing ${missing[*]}: install them, on Debian or Ubuntu with: sudo apt-get install --no-install-recommends ${missing[*]}"
-    echo "setup: installing with apt-get: ${missing[*]}"
-    apt_get update || true # one broken source of many need not matter: the install decides
-    apt_get install --no-install-recommends "${missing[@]}" || die "apt-get could not install ${missing[*]} (its reason is above)"
+    may_install || die "missing ${missing[*]}: install them, $(by_hand "${missing[@]}")"
+    echo "setup: installing with $manager: ${missing[*]}"
+    install_packages "${missing[@]}" || die "$manager could not install ${missing[*]} (its reason is above)"
     missing=()
 }
 
@@ -155,7 +212,7 @@ need gcc have gcc
 need libc6-dev includes stdio.h # gcc only recommends it
 need liburing-dev liburing_is_whole
 need wrk have wrk
-need iproute2 have ss
+need iproute2 have_network_tools
 need librsvg2-bin have rsvg-convert
 need fonts-dejavu-core font_exists
 need util-linux have flock setpriv taskset
@@ -173,6 +230,12 @@ for _ in first again; do
     install_missing
 done
 
+if lacks_packages; then
+    have wrk || die "missing wrk, of which no package is known: build https://github.com/wg/wrk and put it on your PATH"
+    liburing_has_archive || die "missing liburing.a, which the package of liburing leaves out: in a checkout of \
+https://github.com/axboe/liburing at its version, ./configure && make -C src && sudo install -m644 src/liburing.a /usr/lib"
+fi
+
 if ! installed requirements.txt; then
     [[ ! -L .venv ]] || rm .venv # --clear would empty what it points to: another checkout's
     "$python" -m venv --clear .venv || die "$python could not make .venv (its reason is above)"
@@ -187,12 +250,13 @@ if [[ ${1-} ]]; then unpack_sshd; fi
 # Tried once: without perf all but the flamegraphs works, and they say why they are missing.
 if ! perf_works && [[ ! -e .venv/perf-was-tried ]]; then
     if may_install; then
-        echo "setup: installing perf with apt-get"
-        apt_get update || true
-        for package in linux-perf "linux-tools-$(uname -r)" linux-tools-generic; do
-            apt_get install --no-install-recommends "$package" 2>/dev/null && perf_works && break
+        echo "setup: installing perf with $manager"
+        perf=(perf)
+        [[ $manager != apt-get ]] || perf=(linux-perf "linux-tools-$(uname -r)" linux-tools-generic)
+        for name in "${perf[@]}"; do
+            install_packages "$name" 2>/dev/null && perf_works && break
         done
     fi
-    perf_works || echo "setup: perf is missing and could not be installed: flamegraphs will say so (Debian: linux-perf, Ubuntu: linux-tools-$(uname -r))" >&2
+    perf_works || echo "setup: perf is missing and could not be installed: flamegraphs will say so (Debian: linux-perf, Ubuntu: linux-tools-$(uname -r), elsewhere: perf)" >&2
     touch .venv/perf-was-tried
 fi

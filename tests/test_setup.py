@@ -12,6 +12,7 @@ SETUP = Path(__file__).parents[1] / "scripts/setup.sh"
 BASH = shutil.which("bash") or "bash"
 REAL = ["cat", "cmp", "dirname", "env", "find", "ln", "mkdir", "readlink", "rm", "touch"]
 STUBS = {
+    **dict.fromkeys(["ip", "tc", "ssh", "ssh-keygen"], ""),
     **dict.fromkeys(
         ["make", "wrk", "ss", "rsvg-convert", "flock", "setpriv", "taskset", "perf"], ""
     ),
@@ -277,6 +278,107 @@ def test_root_installs_exactly_what_is_missing(ready):
     update, install = ready.calls
     assert update.endswith(" update")
     assert install.endswith(" install --no-install-recommends wrk util-linux")
+
+
+INSTALL = {
+    "apt-get": "apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends",
+    "dnf": "dnf install --quiet --assumeyes --setopt=install_weak_deps=False",
+    "pacman": "pacman -S --needed --noconfirm",
+}
+BY_HAND = {
+    "apt-get": "sudo apt-get install --no-install-recommends",
+    "dnf": "sudo dnf install",
+    "pacman": "sudo pacman -S",
+}
+# The packages that each of the managers has a command in.
+PACKAGES = {
+    "ss": ["iproute2", "iproute iproute-tc", "iproute2"],
+    "ssh": ["openssh-client", "openssh-clients", "openssh"],
+    "rsvg-convert": ["librsvg2-bin", "librsvg2-tools", "librsvg"],
+    "flock": ["util-linux", "util-linux", "util-linux"],
+    "shellcheck": ["shellcheck", "ShellCheck", "shellcheck"],
+    "nix-instantiate": ["nix-bin", "nix", "nix"],
+}
+FOREIGN = ["dnf", "pacman"]
+
+
+@pytest.mark.parametrize("manager", INSTALL)
+@pytest.mark.parametrize("command", PACKAGES)
+def test_each_distribution_installs_by_its_own_names(ready, manager, command):
+    package = dict(zip(INSTALL, PACKAGES[command], strict=True))[manager]
+    ready.remove(command)
+    ready.stub(manager, RECORD)
+    assert fails_with_one_line(
+        ready.setup("dev"), f"missing {package}:", f"{BY_HAND[manager]} {package}"
+    )
+    assert not ready.calls
+    ready.stub("id", "echo 0")
+    done = ready.setup("dev")
+    assert done.stdout.splitlines()[0] == f"setup: installing with {manager}: {package}"
+    assert f"{INSTALL[manager]} {package}" in ready.calls
+
+
+@pytest.mark.parametrize(
+    ("manager", "names"), [("dnf", "glibc-devel liburing-devel"), ("pacman", "glibc liburing")]
+)
+def test_fedora_and_arch_have_names_of_their_own_for_headers(ready, manager, names):
+    ready.stub("gcc", "exit 1")
+    ready.stub(manager, RECORD)
+    assert fails_with_one_line(ready.setup(), f"missing {names}:")
+
+
+@pytest.mark.parametrize(("manager", "names"), [("dnf", "python3"), ("pacman", "python")])
+def test_python_of_fedora_and_arch_has_venv(machine, manager, names):
+    machine.remove("python3")
+    machine.stub(manager, RECORD)
+    assert fails_with_one_line(machine.setup(), f"missing {names}:")
+
+
+@pytest.mark.parametrize("manager", FOREIGN)
+def test_the_fuzzer_of_fedora_and_arch_is_in_one_package(ready, manager):
+    ready.stub("clang", '[[ "$*" == -dumpversion ]] && echo 20.1.8')
+    ready.stub(manager, RECORD)
+    assert fails_with_one_line(ready.setup("dev"), "missing compiler-rt:")
+
+
+@pytest.mark.parametrize("manager", FOREIGN)
+def test_what_fedora_and_arch_do_not_package_is_told_and_where_to_get_it(ready, manager):
+    ready.stub("id", "echo 0")
+    ready.stub(manager, RECORD)
+    ready.stub("gcc", 'case "$*" in *print-file-name*) echo liburing.a ;; esac')
+    done = ready.setup()
+    assert fails_with_one_line(done, "missing liburing.a", "https://github.com/axboe/liburing")
+    assert not ready.calls
+    ready.remove("wrk")
+    done = ready.setup()
+    assert fails_with_one_line(done, "missing wrk", "https://github.com/wg/wrk")
+    assert not ready.calls
+
+
+@pytest.mark.parametrize("manager", FOREIGN)
+def test_perf_of_fedora_and_arch_is_tried_once(ready, manager):
+    ready.stub("perf", "exit 2")
+    ready.stub("id", "echo 0")
+    ready.stub(manager, RECORD)
+    assert ready.setup().returncode == 0
+    assert ready.calls == [f"{INSTALL[manager]} perf"]
+    assert is_silent(ready.setup())
+
+
+def test_a_failed_install_names_the_manager(ready):
+    ready.remove("flock")
+    ready.stub("id", "echo 0")
+    ready.stub("dnf", "exit 1")
+    assert fails_with_one_line(ready.setup(), "dnf could not install util-linux")
+
+
+def test_debian_with_a_foreign_manager_beside_its_own_uses_its_own(ready):
+    ready.remove("flock")
+    ready.stub("id", "echo 0")
+    for manager in INSTALL:
+        ready.stub(manager, RECORD)
+    assert ready.setup().returncode == 0
+    assert {call.split()[0] for call in ready.calls} == {"apt-get"}
 
 
 def test_sudo_without_a_terminal_never_asks_for_a_password(ready):
