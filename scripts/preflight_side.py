@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import cpus
@@ -28,7 +29,7 @@ class PreflightSide(HostSide):
     def label(self) -> str:
         return host_checks.label()
 
-    def describe_split(self, split: list[Any]) -> str:
+    def describe_split(self, split: Sequence[Any]) -> str:
         return cpus.describe(cpus.CpuSplit(*split), cpus.read_topology())
 
     def architecture(self) -> str:

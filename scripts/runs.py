@@ -165,7 +165,7 @@ def exclusive_sides(
         time.sleep(random.uniform(0.5, 1.5))
 
 
-def split_of(found: Sides[Any, LoadSide], arguments: argparse.Namespace) -> cpus.CpuSplit:
+def split_of(found: Sides[Any, Any], arguments: argparse.Namespace) -> cpus.CpuSplit:
     """Which CPUs server and load run on. Raises CpuFault."""
     net, setting = found.network, arguments.cpus
     setting = None if setting == "auto" else setting
