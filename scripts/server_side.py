@@ -16,6 +16,7 @@ class ServerSide(HostSide):
     server: server_process.Server
 
     _closed: sockets.ClosedConnections | None = None
+    _interface: str | None = None
 
     def start_server(
         self,
@@ -35,7 +36,8 @@ class ServerSide(HostSide):
         `watch_closed`: have the kernel tell of its connections.
         """
         machine.raise_open_files_limit()
-        self._cpus, self._shares_cpus, self._interface = cpus, shares_cpus, interface
+        self.set_cpus(cpus, shares_cpus)
+        self._interface = interface
         if watch_closed:
             self._closed = self.run.enter_context(sockets.ClosedConnections())
         self.server = self.run.enter_context(
@@ -48,6 +50,10 @@ class ServerSide(HostSide):
             )
         )
         return {"port": self.server.port, "command": self.server.command}
+
+    def set_cpus(self, cpus: list[int], shares_cpus: bool) -> None:
+        """Which the server has, and whether the load has them too."""
+        self._cpus, self._shares_cpus = cpus, shares_cpus
 
     def check_running(self) -> None:
         self.server.check_running()

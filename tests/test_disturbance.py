@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cpus
 import disturbance
 import machine
 import pytest
-from disturbance import CpuTime, Reading, between, parse_cpu_time, parse_pressure_s
+from disturbance import Reading, between, parse_cpu_time, parse_pressure_s
+from server_side import ServerSide
 
 pytestmark = pytest.mark.alone
 
@@ -21,7 +23,6 @@ cpu1 4648 0 1486 66000 300 0 26 10 0 0
 cpu10 1 1 1 1 1 1 1 1 1 1
 intr 12345
 """
-SPLIT = cpus.CpuSplit(load=[0], server=[1])
 
 
 def test_idle_and_stolen_time_of_the_cpus_that_count() -> None:
@@ -36,32 +37,36 @@ def test_pressure() -> None:
 
 
 def reading(at_s: float, **changes: object) -> Reading:
-    values = {"cpu": CpuTime(0, 0), "own_s": 0.0, "pressure_s": 0.0}
-    values |= {"client_waits_s": {"1": 0.0}, "server_waits_s": {"9": 0.0}, **changes}
+    values = {"cpus": 1, "idle_s": 0.0, "stolen_s": 0.0, "own_s": 0.0, "pressure_s": 0.0}
+    values |= {"waits_s": {"1": 0.0}, **changes}
     return Reading(at_s=at_s, **values)  # type: ignore[arg-type]
 
 
 def test_shares_are_of_the_elapsed_time_and_of_all_cpus() -> None:
-    after = reading(
-        12.0,
-        cpu=CpuTime(1.0, 0.2),
-        own_s=2.5,
-        pressure_s=0.5,
-        client_waits_s={"1": 0.1, "2": 0.08},  # of any thread, not of all: wrk may have many
-        server_waits_s={"9": 0.3},
+    server = (reading(10.0), reading(12.0, idle_s=0.4, own_s=1.5, waits_s={"1": 0.3}))
+    # Its clock is another machine's; its longest wait is of any thread, not of all: wrk may have many.
+    client_after = reading(
+        502.0, idle_s=0.6, stolen_s=0.2, own_s=1.0, pressure_s=0.5, waits_s={"1": 0.1, "2": 0.08}
     )
-    assert between(reading(10.0), after, SPLIT) == {
+    assert between(server, (reading(500.0), client_after)) == {
         "steal_share": pytest.approx(0.05),
         "foreign_cpu_share": pytest.approx(0.125),  # of 4 s, 1 s idle and 2.5 s ours
-        "cpu_pressure_share": pytest.approx(0.25),
+        "cpu_pressure_share": pytest.approx(0.25),  # where it is the worse
         "client_wait_share": pytest.approx(0.05),
         "server_wait_share": pytest.approx(0.15),
     }
 
 
+def test_cpus_that_both_share_are_counted_once() -> None:
+    server = (reading(0.0), reading(1.0, idle_s=0.25, own_s=0.25))
+    client = (reading(0.0, cpus=0), reading(1.0, cpus=0, own_s=0.25))
+    assert between(server, client)["foreign_cpu_share"] == pytest.approx(0.25)
+
+
 def test_what_the_kernel_does_not_tell_is_not_taken_for_nothing() -> None:
-    after = reading(2.0, pressure_s=None, server_waits_s={})
-    shares = between(reading(0.0), after, SPLIT)
+    server = (reading(0.0), reading(2.0, pressure_s=None, waits_s={}))
+    client = (reading(0.0, pressure_s=None), reading(2.0))
+    shares = between(server, client)
     assert shares["cpu_pressure_share"] is shares["server_wait_share"] is None
 
 
@@ -87,30 +92,43 @@ def test_a_foreign_loop_on_the_servers_cpu_is_seen_in_every_reading() -> None:
     processes = [spinning(cpu), spinning(cpu)]
     try:
         server = [processes[0].pid]
-        before = disturbance.read(server, [], split)
+
+        def read() -> tuple[Reading, Reading]:
+            threads = disturbance.threads_of(server)
+            of_server = disturbance.read(server, split.server, threads, tells_pressure=True)
+            return of_server, disturbance.read([], split.load, [], tells_pressure=False)
+
+        before = read()
         time.sleep(1)
-        after = disturbance.read(server, [], split)
+        after = read()
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    shares = between(before, after, split)
+    shares = between((before[0], after[0]), (before[1], after[1]))
     count = len(split.server) + len(split.load)
     assert shares["server_wait_share"] == pytest.approx(0.5, abs=0.25)
     assert (shares["cpu_pressure_share"] or 0) > 0.5
     assert (shares["foreign_cpu_share"] or 0) * count > 0.25
 
 
-def test_a_server_of_many_threads_waits_for_itself() -> None:
-    split = cpus.CpuSplit(load=[0], server=[1])
-    process = spinning(set(os.sched_getaffinity(0)), threads=3)
+@pytest.mark.parametrize(
+    ("threads", "shares_cpus", "tells"), [(3, False, False), (1, True, False), (1, False, True)]
+)
+def test_a_server_that_waits_for_itself_tells_nothing_of_others(
+    threads: int, shares_cpus: bool, tells: bool
+) -> None:
+    process = spinning(set(os.sched_getaffinity(0)), threads)
     try:
-        seen = disturbance.read([process.pid], [], split)
+        side = ServerSide()
+        side.server = SimpleNamespace(pids=[process.pid])  # type: ignore[assignment]
+        side.set_cpus([1], shares_cpus)
+        seen = Reading(*side.read(tells_pressure=True)["disturbance"])
     finally:
         process.kill()
         process.communicate()
-    assert seen.server_waits_s == {}
-    assert seen.pressure_s is None
+    assert bool(seen.waits_s) == tells
+    assert (seen.pressure_s is not None) == tells
 
 
 def test_a_kernel_without_these_files_is_told_apart_from_a_quiet_one(

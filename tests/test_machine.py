@@ -87,6 +87,6 @@ def test_lock_is_shared_with_flock_of_the_shell(tmp_path: Path) -> None:
 
 def test_lock_can_be_taken_by_every_user() -> None:
     """A file in /tmp could not: it belongs to who came first, with the rights that his umask left."""
-    folder = os.stat(machine.LOCK_PATH)
-    assert folder.st_mode & 0o555 == 0o555
-    assert folder.st_uid == 0
+    file = os.stat(machine.LOCK_PATH)
+    assert file.st_mode & 0o444 == 0o444
+    assert file.st_uid == 0

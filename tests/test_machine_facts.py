@@ -474,7 +474,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def source_of(folder: Path) -> dict[str, Any]:
-    started = machine_facts.start_tools(str(folder), "gcc")
+    started = machine_facts.start_tools(machine_facts.build_tools(str(folder), "gcc"), str(folder))
     said = {name: machine_facts.finish(tool) for name, tool in started.items()}
     return machine_facts.parse_git_status(said["git"])
 
@@ -574,7 +574,8 @@ def test_facts_do_not_tell_whose_they_are(
         os, "uname", lambda: SimpleNamespace(nodename="secrethost", machine="x86_64")
     )
     flags = [f"-I{repository}/servers", f"-I{home}/include", "-O2"]
-    facts = machine_facts.read_facts(repository, f"{repository}/gcc", flags, root=root)
+    host = machine_facts.read_host(root)
+    facts = machine_facts.read_facts(repository, f"{repository}/gcc", flags, host)
     assert facts["kernel"]["options"] == {"nosmt": ""}
     assert facts["build"]["compiler"] == "gcc"
     assert facts["build"]["flags"] == ["-I./servers", "-I~/include", "-O2"]
@@ -722,14 +723,14 @@ def test_script_says_in_one_line_that_it_cannot_write(tmp_path: Path) -> None:
 def test_tools_are_asked_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Facts are read whenever Snakemake starts: each tool waits here for all the others."""
     tools = tmp_path / "bin"
-    names = ("perf", "git", "lscpu", "wrk", "ss", "cc")
+    names = ("perf", "lscpu", "wrk", "ss")
     wait = f"while [ $(ls {shlex.quote(str(tmp_path))}/*.up | wc -l) -lt {len(names)} ]; do sleep 0.01; done"
     for name in names:
         make_tool(
             tools, name, f": > {shlex.quote(str(tmp_path))}/{name}.up; {wait}; echo {name} up"
         )
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    started = machine_facts.start_tools(str(tmp_path), "cc")
+    started = machine_facts.start_tools(machine_facts.TOOLS)
     try:
         assert {machine_facts.finish(tool) for tool in started.values()} == {
             f"{name} up\n" for name in names

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import perf_record
 import plot_style
-import profile_server
 import pytest
 import yaml
 from checkouts import (
@@ -125,7 +125,7 @@ def test_profiles_are_made_where_this_machine_lets_us(smoke: tuple[Path, str]) -
     facts = [json.loads(p.read_text()) for p in (smoke[0] / "results/profile").glob("*.json")]
     assert len(facts) == len(SERVERS)
     # Not all: a busy machine may spoil some, and their pictures say so.
-    if profile_server.obstacle_here() == "":
+    if perf_record.obstacle_here() == "":
         assert sum(profile["status"] == "ok" for profile in facts) >= len(SERVERS) / 2, facts
 
 

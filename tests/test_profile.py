@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import draw_flamegraph
+import perf_record
 import profile_gates
 import profile_server
 import pytest
@@ -91,7 +92,7 @@ def test_counts_of_perf_report_are_read() -> None:
 def test_what_would_hide_kernel_frames_is_named_with_its_mend(
     capabilities: int, paranoid: int, kptr_restrict: int, mends: str | None
 ) -> None:
-    obstacle = profile_server.permission_obstacle(capabilities, paranoid, kptr_restrict)
+    obstacle = perf_record.permission_obstacle(capabilities, paranoid, kptr_restrict)
     assert (mends is None) == (obstacle is None)
     assert mends is None or (obstacle or "").endswith(mends)
 
@@ -109,10 +110,10 @@ def test_a_new_obstacle_keeps_a_good_profile_and_a_mended_one_makes_the_others(
 
 
 def test_whole_cpus_are_sampled_where_that_is_allowed() -> None:
-    assert profile_server.scope_of(ADMIN, 2, [1, 3], [70, 71])[:2] == ["--cpu", "1,3"]
-    assert profile_server.scope_of(PERFMON, 4, [1, 3], [70, 71])[:2] == ["--cpu", "1,3"]
-    assert profile_server.scope_of(0, 0, [1, 3], [70, 71]) == ["--cpu", "1,3"]
-    assert profile_server.scope_of(0, 1, [1, 3], [70, 71]) == ["--pid", "70,71"]
+    assert perf_record.scope_of(ADMIN, 2, [1, 3], [70, 71])[:2] == ["--cpu", "1,3"]
+    assert perf_record.scope_of(PERFMON, 4, [1, 3], [70, 71])[:2] == ["--cpu", "1,3"]
+    assert perf_record.scope_of(0, 0, [1, 3], [70, 71]) == ["--cpu", "1,3"]
+    assert perf_record.scope_of(0, 1, [1, 3], [70, 71]) == ["--pid", "70,71"]
 
 
 def draw(folder: Path, folded: str, facts: dict) -> argparse.Namespace:

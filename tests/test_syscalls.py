@@ -8,6 +8,7 @@ from pathlib import Path
 
 import count_syscalls
 import pandas as pd
+import perf_stat
 import plot_style
 import plot_syscalls
 import pytest
@@ -41,18 +42,18 @@ MEND = "sudo sysctl kernel.perf_event_paranoid=1"
 
 
 def test_counts_are_read() -> None:
-    assert count_syscalls.parse_counts(PERF_OUTPUT, EVENTS) == COUNTS
+    assert perf_stat.parse_counts(PERF_OUTPUT, EVENTS) == COUNTS
 
 
 def test_a_decimal_comma_does_not_matter() -> None:
     output = PERF_OUTPUT.replace("100.00", "100,00")
-    assert count_syscalls.parse_counts(output, EVENTS) == COUNTS
+    assert perf_stat.parse_counts(output, EVENTS) == COUNTS
 
 
 def test_what_a_machine_does_not_support_is_told_by_name() -> None:
     output = PERF_OUTPUT.replace("\n2,,page", "\n<not supported>,,page")
-    with pytest.raises(count_syscalls.NotCounted, match="page-faults") as told:
-        count_syscalls.parse_counts(output, EVENTS)
+    with pytest.raises(perf_stat.NotCounted, match="page-faults") as told:
+        perf_stat.parse_counts(output, EVENTS)
     assert told.value.status == "unavailable"
 
 
@@ -66,7 +67,7 @@ def test_what_a_machine_does_not_support_is_told_by_name() -> None:
 )
 def test_what_was_not_counted_is_a_fault(changed: tuple[str, str], said: str) -> None:
     with pytest.raises(server_process.RunError, match=said):
-        count_syscalls.parse_counts(PERF_OUTPUT.replace(*changed), EVENTS)
+        perf_stat.parse_counts(PERF_OUTPUT.replace(*changed), EVENTS)
 
 
 def test_calls_without_a_name_are_the_rest_of_all() -> None:
@@ -101,7 +102,7 @@ def test_a_count_is_divided_by_the_requests_and_memory_is_not() -> None:
     ],
 )
 def test_what_keeps_perf_from_the_kernel_is_named_with_its_mend(said: str, ends: str) -> None:
-    obstacle = count_syscalls.kernel_obstacle(said)
+    obstacle = perf_stat.kernel_obstacle(said)
     assert bool(obstacle) == bool(ends)
     assert obstacle.endswith(ends)
 
@@ -114,17 +115,17 @@ def test_unreadable_tracefs_is_named_with_its_mend(
     monkeypatch.setattr(os, "getgid", lambda: 1001)
     monkeypatch.setattr(os.path, "ismount", lambda _path: mounted)
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    assert f"sudo mount {how}mode=750,gid=1001 " in count_syscalls.tracefs_obstacle()
+    assert f"sudo mount {how}mode=750,gid=1001 " in perf_stat.tracefs_obstacle()
     monkeypatch.setattr(os, "access", lambda _path, _mode: True)
-    assert count_syscalls.tracefs_obstacle() == ""
+    assert perf_stat.tracefs_obstacle() == ""
 
 
 def test_all_that_has_to_be_mended_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = subprocess.CompletedProcess([], 0, "", USER_SPACE_ALONE)
-    monkeypatch.setattr(count_syscalls.shutil, "which", lambda _name: "/usr/bin/perf")
-    monkeypatch.setattr(count_syscalls, "try_perf", lambda _event: refused)
-    monkeypatch.setattr(count_syscalls, "tracefs_obstacle", lambda: "sudo mount")
-    assert count_syscalls.obstacle_here().endswith(f"{MEND}; sudo mount")
+    monkeypatch.setattr(perf_stat.shutil, "which", lambda _name: "/usr/bin/perf")
+    monkeypatch.setattr(perf_stat, "try_perf", lambda _event: refused)
+    monkeypatch.setattr(perf_stat, "tracefs_obstacle", lambda: "sudo mount")
+    assert perf_stat.obstacle_here().endswith(f"{MEND}; sudo mount")
 
 
 def test_a_new_obstacle_keeps_good_counts_and_a_mended_one_makes_the_others(
@@ -244,7 +245,7 @@ def test_errors_in_the_load_are_told_instead_of_counts(perf: None, tmp_path: Pat
 
 
 def test_a_load_without_an_answer_is_no_divisor() -> None:
-    with pytest.raises(count_syscalls.NotCounted, match="not one request"):
+    with pytest.raises(perf_stat.NotCounted, match="not one request"):
         count_syscalls.check_load({"read": 0, "timeout": 0}, 0)
     count_syscalls.check_load({"read": 0, "timeout": 0}, 1)
 
@@ -288,8 +289,8 @@ def test_counting_without_perf_says_so(tmp_path: Path) -> None:
 def test_what_perf_says_when_it_refuses_is_handed_on(
     said: str, status: str, tmp_path: Path
 ) -> None:
-    if count_syscalls.tracefs_obstacle():
-        pytest.skip(count_syscalls.tracefs_obstacle())  # then perf is not even asked
+    if perf_stat.tracefs_obstacle():
+        pytest.skip(perf_stat.tracefs_obstacle())  # then perf is not even asked
     tools = tools_without_perf(tmp_path)
     refused = f"event syntax error\nError:\t{said}\nRun 'perf list' for a list of valid events"
     (tools / "perf").write_text(f"""#!/bin/sh
