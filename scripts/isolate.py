@@ -138,6 +138,10 @@ class Isolation:
                 os.close(self.lock)
                 self.lock = None
 
+    def close(self) -> None:
+        """As a side's: an agent on another host ends with this, whatever ended it."""
+        self.restore()
+
     # --- One at a time, and the journal ---
 
     def _take_lock(self) -> None:

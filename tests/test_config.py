@@ -169,7 +169,7 @@ def test_limit_of_open_files_leaves_room_for_other_files() -> None:
 
 def test_sides_on_two_hosts_may_have_cpus_of_the_same_numbers() -> None:
     config = {**DEFAULT, "cpus": {"server": "0-3", "load": "0-3"}}
-    network = {"server": "ssh:far", "load": "here"}
+    network = {**DEFAULT["network"], "interface": "lab0", "server": "ssh:far"}
     assert len(sweep_faults(config, ROOT / "servers", open_files_limit=20000)) == 1
     config["network"] = network
     assert sweep_faults(config, ROOT / "servers", open_files_limit=20000) == []
