@@ -103,6 +103,7 @@ class Isolation:
         for setting, value in wanted.items():
             if value not in ALLOWED.get(setting, (value,) if setting == "governor" else ()):
                 raise IsolationFault(f"cannot set {setting} to {value}")
+        self._require_root()
         self._take_lock()
         try:
             restored = self._restore()
@@ -130,6 +131,9 @@ class Isolation:
 
         A value that is neither the old nor ours was set by somebody else: it stays. Raises IsolationFault.
         """
+        self._require_root()
+        if not os.path.isdir(self.folder):
+            return []
         self._take_lock()
         try:
             return self._restore()
@@ -144,9 +148,11 @@ class Isolation:
 
     # --- One at a time, and the journal ---
 
-    def _take_lock(self) -> None:
+    def _require_root(self) -> None:
         if self.root == "/" and os.geteuid() != 0:
             raise IsolationFault("only root may change this machine's settings: run it with sudo")
+
+    def _take_lock(self) -> None:
         if self.lock is not None:
             return
         try:

@@ -150,6 +150,11 @@ def test_everything_is_set_and_put_back(root: Path) -> None:
     assert isolation.restore() == []
 
 
+def test_nothing_to_restore_leaves_nothing_behind(root: Path) -> None:
+    assert Isolation(str(root)).restore() == []
+    assert not (root / FOLDER[1:]).exists()
+
+
 def test_nothing_is_changed_without_being_asked_for(root: Path) -> None:
     before = state(root)
     isolation = Isolation(str(root))
