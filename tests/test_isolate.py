@@ -12,6 +12,7 @@ from pathlib import Path
 
 import isolate
 import pytest
+import sides
 from checkouts import ROOT
 from isolate import FOLDER, Holder, Isolation, IsolationFault, describe
 
@@ -365,6 +366,14 @@ def test_without_a_journal_nothing_is_changed(root: Path) -> None:
     with pytest.raises(IsolationFault, match="cannot write"):
         Isolation(str(root)).apply({"turbo": "off"})
     assert state(root) == before
+
+
+def test_an_agent_on_another_host_can_hold_it() -> None:
+    with (
+        sides._agent(Isolation, "here", None, lifetime_s=60) as agent,
+        pytest.raises(IsolationFault, match=r"^cannot set fan to on$"),
+    ):
+        agent.apply({"fan": "on"}, [])
 
 
 # --- Processes that are killed ---
