@@ -1,5 +1,6 @@
 """What an isolation changes, and that it is put back: on made-up trees of /proc and /sys, never on this machine."""
 
+import contextlib
 import errno
 import json
 import os
@@ -365,6 +366,14 @@ def test_without_a_journal_nothing_is_changed(root: Path) -> None:
     (root / FOLDER[1:] / "journal.json.new").mkdir(parents=True)
     with pytest.raises(IsolationFault, match="cannot write"):
         Isolation(str(root)).apply({"turbo": "off"})
+    assert state(root) == before
+
+
+def test_a_side_that_ends_puts_it_back(root: Path) -> None:
+    before = state(root)
+    with contextlib.closing(Isolation(str(root))) as side:
+        side.apply({"turbo": "off"})
+        assert state(root) != before
     assert state(root) == before
 
 
