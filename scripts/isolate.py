@@ -25,9 +25,7 @@ from typing import Any, NamedTuple
 
 import machine
 
-FOLDER = (
-    "/run/isolate-benchmark"  # /run is empty after a reboot, which resets all of these settings too
-)
+FOLDER = "/run/io_models_isolation"  # /run is empty after a reboot, which resets all of these settings too
 CPU_FOLDER = "/sys/devices/system/cpu"
 # File → what it says for turbo on and off: intel_pstate says what is forbidden, the other drivers what is allowed.
 TURBO = {
@@ -51,7 +49,7 @@ class IsolationFault(Exception):
     """Why nothing was changed, or not all was put back; one line."""
 
 
-class Refused(Exception):
+class Refused(ValueError):
     """Why a setting cannot be had on this machine; one line."""
 
 
@@ -239,7 +237,8 @@ class Isolation:
                     )
                 elif change.new:
                     self._set(change, change.old)
-                    lines.append(f"{change.setting}: {change.new} back to {change.old}")
+                    new, old = (in_words(change.path, value) for value in (change.new, change.old))
+                    lines.append(f"{change.setting}: {new} back to {old}")
                 elif change.setting not in foreign:
                     self._set(change, change.old)
             except OSError as error:
@@ -272,7 +271,7 @@ class Isolation:
             try:
                 changes = list(planners[setting](wanted))
                 plan += [change for change in changes if change.old != change.new]
-            except Refused as error:
+            except ValueError as error:
                 refused.append(f"{setting}: {error}")
             except OSError as error:
                 refused.append(f"{setting}: cannot read {error.filename}: {why(error)}")
@@ -308,9 +307,9 @@ class Isolation:
             raise Refused("this machine has none") from None
 
     def _plan_swap(self, wanted: str) -> Iterator[Change]:
-        # Least preferred first, so that what is put back first is preferred again where the kernel gives the priority.
-        for device, priority in sorted(self._swaps().items(), key=lambda swap: int(swap[1])):
-            yield Change("swap", device, priority, wanted)
+        # What is put back first, the last, is preferred again, where the kernel gives the priority.
+        for device, priority in sorted(self._swaps().items(), key=lambda swap: swap[1]):
+            yield Change("swap", device, swap_state(priority), wanted)
 
     def _plan_interrupts(self, server_cpus: Collection[int]) -> Iterator[Change]:
         online = {*machine.parse_cpu_list(self._read(f"{CPU_FOLDER}/online"))}
@@ -374,16 +373,17 @@ class Isolation:
         elif value == "off":
             self.run(["swapoff", change.path])
         else:
-            chosen = [] if value.startswith("-") else ["-p", value]  # negative: by the kernel
-            self.run(["swapon", *chosen, change.path])
+            self.run(["swapon", *([] if value == "on" else ["-p", value]), change.path])
 
     # --- The machine ---
 
     def _now(self, change: Change) -> str | None:
         """The value that a change is about; None if what it is of has gone."""
         if change.setting == "swap":
-            here = os.path.exists(self._at(change.path))
-            return self._swaps().get(change.path, "off" if here else None)
+            priority = self._swaps().get(change.path)
+            if priority is None:
+                return "off" if os.path.exists(self._at(change.path)) else None
+            return swap_state(priority)
         try:
             return self._read(change.path)
         except FileNotFoundError:
@@ -409,7 +409,7 @@ class Isolation:
         found = (f"/{path}" for path in glob.glob(pattern.lstrip("/"), root_dir=self.root))
         return sorted(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path)])
 
-    def _swaps(self) -> dict[str, str]:
+    def _swaps(self) -> dict[str, int]:
         """Device or file → priority; the kernel writes a blank as \\040."""
         try:
             lines = machine.read_text(self._at("/proc/swaps")).splitlines()[1:]
@@ -417,7 +417,7 @@ class Isolation:
             return {}
         fields = [line.split() for line in lines]
         return {
-            re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), name): priority
+            re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), name): int(priority)
             for name, *_, priority in fields
         }
 
@@ -427,6 +427,16 @@ class Isolation:
                 if self._read(path) == name:
                     return True
         return False
+
+
+def swap_state(priority: int) -> str:
+    """`on`: with a priority that the kernel gave, a negative one; each time that it is turned on, another."""
+    return "on" if priority < 0 else str(priority)
+
+
+def in_words(path: str, value: str) -> str:
+    """`on` for what a file says when turbo is on; any other value as it is."""
+    return {said: word for word, said in TURBO.get(path, {}).items()}.get(value, value)
 
 
 def why(error: Exception) -> str:
@@ -442,9 +452,15 @@ def counted(lines: Sequence[str]) -> list[str]:
 def describe(report: Mapping[str, Any]) -> list[str]:
     """What apply() did, a line each, for people."""
     changed = [
-        f"{change['setting']}: {change['old']} → {change['new']}" for change in report["changed"]
+        f"{change['setting']}: {in_words(change['path'], change['old'])} → "
+        f"{in_words(change['path'], change['new'])}"
+        for change in report["changed"]
     ]
     return [*report["restored"], *counted(changed), *report["refused"]]
+
+
+def asks_for_nothing(settings: Settings) -> bool:
+    return all(value is None for value in settings.values())
 
 
 # --- A process that holds it ---

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,7 @@ def state(root: Path) -> dict[str, str]:
     for path in [*root.glob("sys/**/*"), *root.glob("proc/**/*")]:
         if path.is_file():
             text = path.read_text().strip().replace("always [madvise] never", "madvise")
+            text = re.sub(r" -\d$", " by the kernel", text, flags=re.MULTILINE)
             found[str(path.relative_to(root))] = "\n".join(sorted(text.splitlines()))
     return found
 
@@ -82,6 +84,7 @@ class Swap:
         self.path = root / SWAPS
         self.broken = broken
         self.commands: list[list[str]] = []
+        self.given = -3  # by the kernel, which gives each but once
 
     def __call__(self, command: Sequence[str]) -> None:
         self.commands.append(list(command))
@@ -93,7 +96,8 @@ class Swap:
             lines = [line for line in lines if not line.startswith(f"{name} ")]
         else:
             kind = "file" if "file" in name else "partition"
-            lines.append(f"{name} {kind} 9 0 {command[2] if '-p' in command else -2}")
+            lines.append(f"{name} {kind} 9 0 {command[2] if '-p' in command else self.given}")
+            self.given -= 1
         self.path.write_text("\n".join(lines) + "\n")
 
 
@@ -139,9 +143,9 @@ def test_everything_is_set_and_put_back(root: Path) -> None:
     }
     assert describe(report) == [
         "governor: powersave → performance (2 ×)",
-        "turbo: 0 → 1",
+        "turbo: on → off",
         "transparent_huge_pages: madvise → never",
-        "swap: -2 → off",
+        "swap: on → off",
         "swap: 5 → off",
         "irq_affinity: 1-3 → 1",
         "irq_affinity: 3 → 0-1",
@@ -160,7 +164,10 @@ def test_nothing_to_restore_leaves_nothing_behind(root: Path) -> None:
 def test_nothing_is_changed_without_being_asked_for(root: Path) -> None:
     before = state(root)
     isolation = Isolation(str(root))
-    report = isolation.apply(dict.fromkeys(EVERYTHING), SERVER_CPUS)
+    nothing: dict[str, str | bool | None] = dict.fromkeys(EVERYTHING)
+    assert isolate.asks_for_nothing(nothing)
+    assert not isolate.asks_for_nothing({**nothing, "turbo": False})
+    report = isolation.apply(nothing, SERVER_CPUS)
     assert report == {"restored": [], "changed": [], "refused": []}
     assert state(root) == before
     assert not os.path.exists(isolation.journal)
@@ -258,9 +265,11 @@ def test_a_setting_is_changed_everywhere_or_nowhere(way: str, root: Path) -> Non
 
 def test_swap_that_cannot_be_turned_off_leaves_all_of_it_on(root: Path) -> None:
     before = state(root)
-    report = Isolation(str(root), Swap(root, broken="sdb2")).apply({"swap": "off"})
+    isolation = Isolation(str(root), Swap(root, broken="sdb2"))
+    report = isolation.apply({"swap": "off"})
     assert report["refused"] == ["swap: /dev/sdb2 cannot be set to off: Cannot allocate memory"]
     assert state(root) == before
+    assert isolation.restore() == []
 
 
 def test_failing_command_is_told_with_what_it_said() -> None:
@@ -282,6 +291,14 @@ def test_interrupts_go_to_cpus_that_are_online(root: Path) -> None:
     Isolation(str(root)).apply({"irq_affinity": "away"}, SERVER_CPUS)
     for number in (24, 25, 26):
         assert (root / f"proc/irq/{number}/smp_affinity_list").read_text() == "1"
+
+
+def test_what_is_not_understood_is_left(root: Path) -> None:
+    (root / "proc/irq/25/smp_affinity_list").write_text("all of them")
+    before = state(root)
+    report = Isolation(str(root)).apply({"irq_affinity": "away"}, SERVER_CPUS)
+    assert len(report["refused"]) == 1
+    assert state(root) == before
 
 
 def test_who_may_move_interrupts_back_is_named(root: Path) -> None:
@@ -322,7 +339,7 @@ def test_devices_that_have_gone_are_no_fault(root: Path) -> None:
     (root / "proc/irq/25/smp_affinity_list").unlink()
     (root / "dev/sdb2").unlink()
     lines = isolation.restore()
-    assert "swap: off back to -2" in lines
+    assert "swap: off back to on" in lines
     assert not [line for line in lines if "sdb2" in line or "irq/25" in line or "to 5" in line]
 
 
@@ -453,11 +470,11 @@ def test_holder_tells_holds_and_puts_back(root: Path) -> None:
     before = state(root)
     holder = Holder({"turbo": "off", "governor": "fast"}, root=str(root))
     assert describe(holder.report) == [
-        "turbo: 0 → 1",
+        "turbo: on → off",
         "governor: this machine has no fast, but performance, powersave",
     ]
     assert (root / CPUS / "intel_pstate/no_turbo").read_text() == "1"
-    assert holder.end() == ["turbo: 1 back to 0"]
+    assert holder.end() == ["turbo: off back to on"]
     assert state(root) == {**before}
 
 
@@ -469,7 +486,7 @@ def test_leftovers_are_put_back_by_hand_once(holder: Holder, root: Path) -> None
     assert run.returncode == 0
     assert run.stdout.splitlines() == [
         "transparent_huge_pages: never back to madvise",
-        "turbo: 1 back to 0",
+        "turbo: off back to on",
     ]
     again = restore(root)
     assert (again.returncode, again.stdout) == (0, "nothing to restore\n")
@@ -481,10 +498,10 @@ def test_leftovers_are_put_back_by_the_next_start(holder: Holder, root: Path) ->
     following = Holder({"turbo": "off"}, root=str(root))
     assert following.report["restored"] == [
         "transparent_huge_pages: never back to madvise",
-        "turbo: 1 back to 0",
+        "turbo: off back to on",
     ]
     assert (root / HUGE_PAGES).read_text() == "madvise"
-    assert following.end() == ["turbo: 1 back to 0"]
+    assert following.end() == ["turbo: off back to on"]
 
 
 PARENT = """
