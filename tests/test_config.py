@@ -86,6 +86,21 @@ WRONG = {
         "cpus: {server: 1-3, load: '0,2-3'}",
         ["cpus", "CPU 2-3", "one of them"],
     ),
+    "a path as governor": ("isolate: {governor: a/b}", ["isolate.governor", "'a/b'", "null"]),
+    "turbo in percent": ("isolate: {turbo: 80}", ["isolate.turbo", "80", "on, off or null"]),
+    "swap that is on": ("isolate: {swap: on}", ["isolate.swap", "True", "off or null"]),
+    "huge pages in words": (
+        "isolate: {transparent_huge_pages: sometimes}",
+        ["isolate.transparent_huge_pages", "'sometimes'", "madvise"],
+    ),
+    "interrupts to a place": (
+        "isolate: {irq_affinity: 0-1}",
+        ["isolate.irq_affinity", "'0-1'", "away"],
+    ),
+    "misspelt key of isolate": (
+        "isolate: {governer: performance}",
+        ["isolate.governer", "unknown key", "'governor'"],
+    ),
     "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
 }
 
@@ -154,7 +169,7 @@ def test_limit_of_open_files_leaves_room_for_other_files() -> None:
 
 def test_sides_on_two_hosts_may_have_cpus_of_the_same_numbers() -> None:
     config = {**DEFAULT, "cpus": {"server": "0-3", "load": "0-3"}}
-    network = {**DEFAULT["network"], "interface": "eth0", "server": "ssh:far"}
+    network = {**DEFAULT["network"], "interface": "lab0", "server": "ssh:far"}
     assert len(sweep_faults(config, ROOT / "servers", open_files_limit=20000)) == 1
     config["network"] = network
     assert sweep_faults(config, ROOT / "servers", open_files_limit=20000) == []
