@@ -19,6 +19,7 @@ from lab_ssh import FOLDER
 
 LAB = [sys.executable, str(ROOT / "scripts/lab.py")]
 TIMEOUT_S = 20
+OTHERS_S = 60  # somebody else's lab may be up, one at a time is
 RECEIVE = """
 import socket, sys
 listener = socket.socket(socket.AF_INET6)
@@ -44,7 +45,7 @@ def nothing_left() -> Iterator[None]:
     if os.geteuid():
         pytest.fail("network namespaces need root: run this test with sudo", pytrace=False)
     before = interfaces()
-    assert nothing_is_left(), "a lab is up already, or one was killed: scripts/lab.py down"
+    wait_until(nothing_is_left, OTHERS_S, "a lab is up already, or one was killed: make lab-down")
     yield
     left = nothing_is_left()
     run_lab("down")
@@ -121,10 +122,10 @@ def lab_up(*options: str, command: str = "cat") -> Iterator[subprocess.Popen[str
                 os.killpg(lab.pid, signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+def wait_until(condition: Callable[[], object], timeout_s: float = 10, otherwise: str = "") -> None:
+    deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, otherwise
         time.sleep(0.05)
 
 
