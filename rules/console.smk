@@ -15,6 +15,7 @@ import run_facts
 import runs
 import sides
 from cpus import CpuFault
+from isolate import IsolationFault
 from preflight_side import PreflightSide
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -29,6 +30,8 @@ TOOLS = {
 MEASURING = TOOLS.keys() - {"draw_flamegraph"}
 # To other hosts, open as long as the workflow runs.
 CONNECTIONS = []
+# Machines with settings of config["isolate"].
+QUIET = []
 SIDES = network.Network(**config["network"])
 PAGE = "results/report.html"
 CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS}
@@ -113,13 +116,17 @@ def meet_sides():
     try:
         CONNECTIONS.extend(preflight.share_connections(SIDES))
         with runs.connected(SIDES, PreflightSide, PreflightSide, doctor.LIFETIME_S) as found:
+            split = preflight.split_of(found, json.loads(CPUS))
+            QUIET.append(preflight.Quiet(found, split, config["isolate"]))
+            for note in QUIET[0].notes:
+                print(console.wrapped(note), flush=True)
             hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER)
             print(doctor.format_brief(hosts), flush=True)
             if reasons := doctor.stopping(hosts):
                 sys.exit("\n".join(f"not measured: {reason}" for reason in reasons))
-            print(console.wrapped(preflight.describe_cpus(found, json.loads(CPUS))), flush=True)
+            print(console.wrapped(preflight.describe_cpus(found, split)), flush=True)
             return run_facts.read(found, str(ROOT), COMPILER, FLAGS)
-    except (OSError, CpuFault) as error:
+    except (OSError, CpuFault, IsolationFault) as error:
         sys.exit(f"not measured: {error}")
 
 
@@ -133,6 +140,13 @@ def begin(jobs):
 
 
 def end():
+    """Nothing that was begun for the sweep outlives it."""
+    for quiet in QUIET:
+        try:
+            for line in quiet.end():
+                print(line)
+        except IsolationFault as fault:
+            print(f"not all is as it was: {fault}", file=sys.stderr)
     for connection in CONNECTIONS:
         connection.terminate()
         connection.wait()

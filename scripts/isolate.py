@@ -459,6 +459,11 @@ def describe(report: Mapping[str, Any]) -> list[str]:
     return [*report["restored"], *counted(changed), *report["refused"]]
 
 
+def has_leftovers(root: str = "/") -> bool:
+    """Whether an isolation has not ended, be it that it was killed."""
+    return os.path.exists(os.path.join(root, FOLDER[1:], "journal.json"))
+
+
 def asks_for_nothing(settings: Settings) -> bool:
     return all(value is None for value in settings.values())
 

@@ -1,7 +1,7 @@
 """`network` of the config: over which interface load reaches the server, and where each of the two sides runs.
 
-A side is reached by a command prefix: none for this host and namespace, `ip netns exec` for a network namespace of this
-host, `ssh` for another host.
+A side is reached by a command prefix: none for this host and namespace, `nsenter` for a network namespace of this host,
+`ssh` for another host.
 """
 
 import ipaddress
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 ADDRESS_KINDS = ("link-local", "global", "ipv4")
 LOOPBACK = "loopback"
 HERE = "here"
+NAMESPACES = "/run/netns"  # of ip-netns(8)
 CONNECT_TIMEOUT_S = 10
 # A host that is gone is noticed after so many questions without an answer, a second each.
 ALIVE_QUESTIONS = 15
@@ -95,7 +96,8 @@ def command_at(place: str, ssh_config: str | None, command: list[str]) -> list[s
     if is_remote(place):
         return [*ssh_command(place, ssh_config), shlex.join(command)]
     if place != HERE:
-        return ["ip", "netns", "exec", place.removeprefix("netns:"), *command]
+        # Not `ip netns exec`: that mounts another /sys, in which cgroups are missing.
+        return ["nsenter", f"--net={NAMESPACES}/{place.removeprefix('netns:')}", "--", *command]
     return command
 
 

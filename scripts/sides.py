@@ -31,6 +31,7 @@ BOOTSTRAP = (
 )
 STOP_TIMEOUT_S = 5.0
 LIFETIME_S = 900
+NO_LIMIT_S = 0
 DATA_FILES = ("wrk_report.lua",)  # that modules read
 
 
@@ -141,7 +142,7 @@ def explain(place: str, said: str) -> str:
         ),
         ("Could not resolve hostname", "a name in network.server and network.load that ssh knows"),
         ("Connection (timed out|refused)|No route|unreachable", f"does `ssh {name} true` work?"),
-        ("Cannot open network namespace", f"sudo ip netns add {name}; `ip netns` lists them"),
+        ("cannot open .*netns", f"sudo ip netns add {name}; `ip netns` lists them"),
         ("Operation not permitted|Permission denied", "namespaces are for root: sudo -E …"),
         ("python3: (command )?not found", "install Python 3.11 or newer there"),
     ):
