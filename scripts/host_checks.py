@@ -636,10 +636,10 @@ def try_io_uring() -> int:
     return 0
 
 
-def try_tcp_diag() -> int:
-    """errno of asking the kernel for the listening TCP sockets, as ss does; 0: it answered."""
+def try_sock_diag(protocol: int) -> int:
+    """errno of asking the kernel for the protocol's listening sockets, as ss does; 0: it answered."""
     # linux/{netlink,sock_diag,inet_diag}.h: NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, TCP_LISTEN.
-    body = struct.pack("=BBBBI48x", socket.AF_INET6, socket.IPPROTO_TCP, 0, 0, 1 << 10)
+    body = struct.pack("=BBBBI48x", socket.AF_INET6, protocol, 0, 0, 1 << 10)
     header = struct.pack("=IHHII", 16 + len(body), 20, 0x301, 1, 0)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as kernel_socket:
@@ -649,7 +649,7 @@ def try_tcp_diag() -> int:
     except OSError as error:
         return error.errno or errno.EIO
     (kind,) = struct.unpack_from("=H", answer, 4)
-    if kind != 2:  # NLMSG_ERROR
+    if kind not in {2, 3}:  # NLMSG_ERROR, or NLMSG_DONE, which tells it too
         return 0
     (error_number,) = struct.unpack_from("=i", answer, 16)
     return -int(error_number)
@@ -683,7 +683,7 @@ def see(root: str, roles: Collection[str], tools: Collection[str], path: str) ->
         python=sys.version.split()[0],
         tools=versions,
         io_uring=try_io_uring() if "server" in roles else None,
-        tcp_diag=try_tcp_diag() if "server" in roles else None,
+        tcp_diag=try_sock_diag(socket.IPPROTO_TCP) if "server" in roles else None,
         stats=(before, machine_facts.read_fact(root, "proc/stat")),
     )
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -542,16 +543,24 @@ def test_this_machine_is_asked_and_left_as_it_was() -> None:
     assert re.fullmatch(r"\d+\.\d.*", seen.tools["ss"] or "")
     assert seen.tools["no_such_tool"] is None
     assert seen.tcp_diag == 0  # or no cell could be measured here
-    assert None not in seen.stats and seen.stats[0] != seen.stats[1]
+    busy, stolen = host_checks.cpu_shares(host_checks.Host("/", host_checks.ROLES, 1, seen))
+    assert 0 <= busy <= 1 and 0 <= stolen <= 1
 
 
 def test_refused_io_uring_is_noticed() -> None:
-    probe = "import sys, host_checks; sys.exit(host_checks.try_io_uring())"
+    probe = "import host_checks; print(host_checks.try_io_uring())"
     command = [sys.executable, "-c", probe]
-    deny = [sys.executable, str(ROOT / "tests/servers/deny_io_uring.py")]
+    deny = [sys.executable, str(ROOT / "tests/servers/deny_io_uring.py"), "EPERM"]
     env = environment(PYTHONPATH=str(ROOT / "scripts"))
-    run = subprocess.run([*deny, *command], check=False, env=env, timeout=60)
-    assert run.returncode == errno.EPERM
+    run = subprocess.run(
+        [*deny, *command], check=False, env=env, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert run.stdout == f"{errno.EPERM}\n"
+
+
+def test_kernel_that_cannot_tell_of_sockets_is_noticed() -> None:
+    assert host_checks.try_sock_diag(socket.IPPROTO_TCP) == 0
+    assert host_checks.try_sock_diag(254) == errno.ENOENT  # a protocol that nobody has
 
 
 def test_perf_that_is_of_another_kernel_has_no_version(tmp_path: Path) -> None:
@@ -639,7 +648,7 @@ def test_only_what_is_bad_and_makes_results_wrong_stops(
 
 def test_docs_have_each_check() -> None:
     table = (ROOT / "docs/doctor.md").read_text()
-    documented = re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE)
+    documented = re.findall(r"^\| `([\w-]+)` \| [csl ]+ \|", table, re.MULTILINE)
     named = ["gcc", *host_checks.TOOLS, *(rule.name for rule in host_checks.RULES)]
     assert documented == named
 
