@@ -573,7 +573,14 @@ def test_perf_that_is_of_another_kernel_has_no_version(tmp_path: Path) -> None:
 
 CHECKS = [
     Check("wrk", "ok", "4.1.0", "the load", "", False),
-    Check("turbo", "warn", "on", "it is noise " * 8, "echo 0 | sudo tee /sys/boost", False),
+    Check(
+        "turbo",
+        "warn",
+        "on",
+        "it is noise " * 8,
+        "echo 0 | sudo tee /sys/devices/system/cpu/cpufreq/boost",
+        False,
+    ),
     Check("cpu_quota", "bad", "1 CPUs", "it throttles", "taskset --cpu-list 0 make", True),
     Check("smt", "unknown", "not there", "two share a core", "", False),
 ]
@@ -582,7 +589,7 @@ HOSTS = {"a machine": CHECKS}
 
 def test_brief_form_has_a_line_for_each_that_is_not_ok_and_counts_all() -> None:
     assert doctor.format_brief(HOSTS).splitlines() == [
-        "warn     turbo                on; echo 0 | sudo tee /sys/boost",
+        "warn     turbo                on; echo 0 | sudo tee /sys/devices/system/cpu/cpufreq/boost",
         "bad      cpu_quota            1 CPUs; taskset --cpu-list 0 make",
         "unknown  smt                  not there",
         "1 ok, 1 warn, 1 bad, 1 unknown; why, and what helps: make doctor",
