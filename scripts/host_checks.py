@@ -566,7 +566,7 @@ def huge_pages(host: Host) -> Finding:
 # --- The network ---
 
 
-# This figure and the next: server_epoll, 50 connections over loopback, medians of nine pairs, of 5 to 24 % and -9 to 14 %.
+# This figure and the next, measured: server_epoll, 50 connections, loopback; medians of 9 pairs, 5 to 24, -9 to 14 %.
 NOTRACK = (
     "sudo nft 'table inet untracked {"
     " chain in { type filter hook prerouting priority raw; iif lo notrack; };"
