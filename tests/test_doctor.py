@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -680,6 +681,20 @@ def test_snakemake_doctor_shows_all_and_writes_nothing_of_a_sweep(checkout: Path
     assert "localrule" not in run.stdout and "rule doctor:" not in run.stdout
     made = {path.name for path in (checkout / "results").rglob("*") if path.is_file()}
     assert made == {"doctor.log"}
+
+
+def test_make_doctor_shows_all_and_nothing_else(checkout: Path) -> None:
+    recipe = subprocess.run(
+        ["make", "--dry-run", "doctor"], cwd=checkout, check=True, capture_output=True, text=True
+    )
+    snakemake, _jobs, *arguments = shlex.split(recipe.stdout.splitlines()[-1])
+    assert snakemake == ".venv/bin/snakemake"
+    run = run_snakemake(checkout, *arguments)
+    assert run.returncode == 0, run.stdout
+    # The first line is Snakemake's, of its profile.
+    _, label, *_, last = run.stdout.splitlines()
+    assert label == host_checks.label()
+    assert re.match(r"\d+ ok", last)
 
 
 SMALL = """\
