@@ -26,7 +26,7 @@ cost: setup  ## CPU time per request on one CPU, as ratio to a loop that looks a
 	$(bin)/snakemake -j1 results/cost.csv plots/cost.png
 
 doctor: setup  ## what this machine lacks, what makes its results noisy or wrong, and what mends it; changes nothing
-	@$(bin)/snakemake -j1 --quiet all doctor
+	@$(bin)/snakemake -j1 doctor --quiet all
 
 # As root. Another delay, loss or rate is another network: its results go elsewhere.
 lab := $(bin)/python scripts/lab.py

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import re
+import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -247,7 +249,7 @@ CASES = [
     Case(
         "isolated_cpus",
         "bad",
-        "1-3, of which this process has 1,2,3",
+        "1-3, of which this process has 1-3",
         {f"{CPUS}/isolated": "1-3"},
         mend="taskset --cpu-list 0 make",
         stops=True,
@@ -259,7 +261,7 @@ CASES = [
         "bad",
         "3.5 CPUs, and this process may run on 4",
         quota("350000 100000"),
-        mend="taskset --cpu-list 0,1,2 make",
+        mend="taskset --cpu-list 0-2 make",
         stops=True,
     ),
     Case("cpu_quota", "ok", "4 CPUs", quota("400000 100000")),
@@ -279,7 +281,7 @@ CASES = [
         "bad",
         "2 CPUs",
         V1 | {"sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "200000\n"},
-        mend="taskset --cpu-list 0,1 make",
+        mend="taskset --cpu-list 0-1 make",
         stops=True,
     ),
     Case("cpu_quota", "ok", "none", V1 | {"sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "-1\n"}),
@@ -542,16 +544,24 @@ def test_this_machine_is_asked_and_left_as_it_was() -> None:
     assert re.fullmatch(r"\d+\.\d.*", seen.tools["ss"] or "")
     assert seen.tools["no_such_tool"] is None
     assert seen.tcp_diag == 0  # or no cell could be measured here
-    assert None not in seen.stats and seen.stats[0] != seen.stats[1]
+    busy, stolen = host_checks.cpu_shares(host_checks.Host("/", host_checks.ROLES, 1, seen))
+    assert 0 <= busy <= 1 and 0 <= stolen <= 1
 
 
 def test_refused_io_uring_is_noticed() -> None:
-    probe = "import sys, host_checks; sys.exit(host_checks.try_io_uring())"
+    probe = "import host_checks; print(host_checks.try_io_uring())"
     command = [sys.executable, "-c", probe]
-    deny = [sys.executable, str(ROOT / "tests/servers/deny_io_uring.py")]
+    deny = [sys.executable, str(ROOT / "tests/servers/deny_io_uring.py"), "EPERM"]
     env = environment(PYTHONPATH=str(ROOT / "scripts"))
-    run = subprocess.run([*deny, *command], check=False, env=env, timeout=60)
-    assert run.returncode == errno.EPERM
+    run = subprocess.run(
+        [*deny, *command], check=False, env=env, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert run.stdout == f"{errno.EPERM}\n"
+
+
+def test_kernel_that_cannot_tell_of_sockets_is_noticed() -> None:
+    assert host_checks.try_sock_diag(socket.IPPROTO_TCP) == 0
+    assert host_checks.try_sock_diag(254) == errno.ENOENT  # a protocol that nobody has
 
 
 def test_perf_that_is_of_another_kernel_has_no_version(tmp_path: Path) -> None:
@@ -564,7 +574,14 @@ def test_perf_that_is_of_another_kernel_has_no_version(tmp_path: Path) -> None:
 
 CHECKS = [
     Check("wrk", "ok", "4.1.0", "the load", "", False),
-    Check("turbo", "warn", "on", "it is noise " * 8, "echo 0 | sudo tee /sys/boost", False),
+    Check(
+        "turbo",
+        "warn",
+        "on",
+        "it is noise " * 8,
+        "echo 0 | sudo tee /sys/devices/system/cpu/cpufreq/boost",
+        False,
+    ),
     Check("cpu_quota", "bad", "1 CPUs", "it throttles", "taskset --cpu-list 0 make", True),
     Check("smt", "unknown", "not there", "two share a core", "", False),
 ]
@@ -573,7 +590,7 @@ HOSTS = {"a machine": CHECKS}
 
 def test_brief_form_has_a_line_for_each_that_is_not_ok_and_counts_all() -> None:
     assert doctor.format_brief(HOSTS).splitlines() == [
-        "warn     turbo                on; echo 0 | sudo tee /sys/boost",
+        "warn     turbo                on; echo 0 | sudo tee /sys/devices/system/cpu/cpufreq/boost",
         "bad      cpu_quota            1 CPUs; taskset --cpu-list 0 make",
         "unknown  smt                  not there",
         "1 ok, 1 warn, 1 bad, 1 unknown; why, and what helps: make doctor",
@@ -639,7 +656,7 @@ def test_only_what_is_bad_and_makes_results_wrong_stops(
 
 def test_docs_have_each_check() -> None:
     table = (ROOT / "docs/doctor.md").read_text()
-    documented = re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE)
+    documented = re.findall(r"^\| `([\w-]+)` \| [csl ]+ \|", table, re.MULTILINE)
     named = ["gcc", *host_checks.TOOLS, *(rule.name for rule in host_checks.RULES)]
     assert documented == named
 
@@ -664,6 +681,20 @@ def test_snakemake_doctor_shows_all_and_writes_nothing_of_a_sweep(checkout: Path
     assert "localrule" not in run.stdout and "rule doctor:" not in run.stdout
     made = {path.name for path in (checkout / "results").rglob("*") if path.is_file()}
     assert made == {"doctor.log"}
+
+
+def test_make_doctor_shows_all_and_nothing_else(checkout: Path) -> None:
+    recipe = subprocess.run(
+        ["make", "--dry-run", "doctor"], cwd=checkout, check=True, capture_output=True, text=True
+    )
+    snakemake, _jobs, *arguments = shlex.split(recipe.stdout.splitlines()[-1])
+    assert snakemake == ".venv/bin/snakemake"
+    run = run_snakemake(checkout, *arguments)
+    assert run.returncode == 0, run.stdout
+    # The first line is Snakemake's, of its profile.
+    _, label, *_, last = run.stdout.splitlines()
+    assert label == host_checks.label()
+    assert re.match(r"\d+ ok", last)
 
 
 SMALL = """\
