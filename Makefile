@@ -32,13 +32,15 @@ doctor: setup  ## what this machine lacks, what makes its results noisy or wrong
 lab := $(bin)/python scripts/lab.py
 lab_options = $(DELAY_MS:%=--delay-ms %) $(LOSS_PERCENT:%=--loss-percent %) $(RATE_MBIT:%=--rate-mbit %)
 lab_network = $(DELAY_MS:%=_delay_%ms)$(LOSS_PERCENT:%=_loss_%percent)$(RATE_MBIT:%=_rate_%mbit)
+# FOLDER, OVERLAY (of the config) and TARGETS are for tests, and for whoever has another sweep for the lab.
+lab_sweep = $(bin)/snakemake -j1 $(TARGETS) --directory $(or $(FOLDER),build/$(1)$(lab_network)) --configfile demo/lab.yaml $(OVERLAY)
 lab: setup  ## demo/lab.yaml across a link between two network namespaces; DELAY_MS=, LOSS_PERCENT=, RATE_MBIT= (docs/lab.md)
-	$(lab) run $(lab_options) -- $(bin)/snakemake -j1 --directory build/lab$(lab_network) --configfile demo/lab.yaml
+	$(lab) run $(lab_options) -- $(call lab_sweep,lab)
 
 lab-ssh:  ## the same with the load reached by ssh, in build/lab_ssh
 	@scripts/setup.sh lab
-	exec $(lab) run --ssh $(lab_options) -- $(bin)/snakemake -j1 --directory build/lab_ssh$(lab_network) \
-		--configfile demo/lab.yaml --config 'network={server: here, load: "ssh:lab", ssh_config: {ssh_config}}'
+	exec $(lab) run --ssh $(lab_options) -- $(call lab_sweep,lab_ssh) \
+		--config 'network={server: here, load: "ssh:lab", ssh_config: {ssh_config}}'
 
 lab-down:  ## take down what a lab that was killed has left
 	$(lab) down

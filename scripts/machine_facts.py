@@ -599,7 +599,12 @@ def read_facts(
     source = read_source(checkout, compiler, flags)
     facts = {**(host or read_host()), **source, "load": load, "network": way}
     facts["tools"] = {**facts["tools"], "snakemake": snakemake_version()}
-    return {"machine_id": machine_id(facts), "machine_label": machine_label(facts), **facts}
+    return {
+        "machine_id": machine_id(facts),
+        "machine_label": machine_label(facts),
+        "network_label": network_label(facts),
+        **facts,
+    }
 
 
 def format_facts(facts: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) 
         )
         said.append(detectable(verdicts))
     said.append(
-        "These are micro-benchmarks over loopback of one small answer, under wrk's closed loop: they compare ways "
+        "These are micro-benchmarks of one small answer, under wrk's closed loop: they compare ways "
         "of doing I/O. They do not predict an application, and latencies are no response "
         "times of users who come at any time."
     )
