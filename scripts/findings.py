@@ -172,14 +172,14 @@ def workload(cells: pd.DataFrame, samples: list[dict[str, Any]]) -> str:
     seconds = samples[0]["asked"]["duration_s"]
     times = f"{repeats} runs of {seconds:g} s each" if repeats > 1 else f"one run of {seconds:g} s"
     return (
-        f"HTTP/1.1 {network_of(samples)}, {several} connection{plural} kept open, one request for 13 bytes at a time on each, "
-        f"{times}{placement(samples)}."
+        f"HTTP/1.1 {network_of(samples)}, {several} connection{plural} kept open, one request for 13 bytes at a time"
+        f" on each, {times}{placement(samples)}."
     )
 
 
 def network_of(samples: list[dict[str, Any]]) -> str:
-    """`over loopback`, or over which interface."""
-    return str(samples[0]["facts"]["network_label"])
+    """`over loopback`, as all records before there was a choice, or over which interface."""
+    return str(samples[0]["facts"].get("network_label", "over loopback"))
 
 
 def placement(samples: list[dict[str, Any]]) -> str:
@@ -189,7 +189,7 @@ def placement(samples: list[dict[str, Any]]) -> str:
         return ""
     server, load = (placed[0][name] for name in ("server_cpus", "load_cpus"))
     text = f"; server on {cpu_list(server)}, wrk on {cpu_list(load)}"
-    text += " of another host" if placed[0]["facts"]["load"] else ""
+    text += " of another host" if placed[0]["facts"].get("load") else ""
     workers = {record["server"]: record["workers"] for record in placed if record["workers"] > 1}
     return text + "".join(f"; {name}: {count} processes" for name, count in workers.items())
 

@@ -90,7 +90,9 @@ def prepare(folder: Path, name: str, description: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def started(binary: str, host: str = "::1", workers: int = 1) -> Iterator[server_process.Server]:
-    with server_process.running_server(binary, host=host, workers=workers, prefix=[]) as server:
+    with server_process.running_server(
+        binary, host=host, interface=None, workers=workers, prefix=[]
+    ) as server:
         yield server
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cpus
 import flags
@@ -348,12 +348,14 @@ def test_what_is_measured_again_depends_on_disturbance_alone(
     attempts = iter(disturbed)
     gates = ("steal_share", "cpu_pressure_share", "client_wait_share", "server_wait_share")
 
-    def attempt(_: argparse.Namespace) -> dict[str, Any]:
+    def attempt(_: object, __: argparse.Namespace) -> dict[str, Any]:
         # Nothing of the result is there to look at.
         return {**dict.fromkeys(gates), "foreign_cpu_share": 0.5 if next(attempts) else 0.0}
 
     monkeypatch.setattr(measure_cell, "measure", attempt)
-    record = measure_cell.measure_undisturbed(argparse.Namespace(disturbed_retries=2))
+    record = measure_cell.measure_undisturbed(
+        cast("Any", None), argparse.Namespace(disturbed_retries=2)
+    )
     assert record["attempts"] == kept + 1
     assert len(record["earlier_attempts"]) == kept
     assert not flags.is_disturbed(record)

@@ -193,8 +193,17 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         everything_of(*SERVERS) | ALL_CEILING,
     ),
     "how cells are measured": (
-        append("scripts/sockets.py", "# changed\n"),
+        append("scripts/measure_cell.py", "# changed\n"),
         ALL_CELLS | ceiling(1, 2),
+    ),
+    "how runs are made": (
+        append("scripts/server_side.py", "# changed\n"),
+        ALL_CELLS | ceiling(1, 2) | profiles(*SERVERS) | counts(*SERVERS),
+    ),
+    "what is looked at before a sweep": (append("scripts/host_checks.py", "# changed\n"), NOTHING),
+    "where the load runs": (
+        replace("config.yaml", "seed: 1", "seed: 1\nnetwork: {server: 'ssh:x', load: 'ssh:x'}"),
+        ALL_CELLS | ceiling(1, 2) | profiles(*SERVERS) | counts(*SERVERS),
     ),
     "how verdicts are found": (append("scripts/comparisons.py", "# changed\n"), COMPARED),
     "how system calls are counted": (

@@ -34,6 +34,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "latency_p90_us": 25,
         "latency_p99_us": 40,
         "latency_max_us": 90,
+        "interface": None,
         "errors": 0,
         "server_cpu_ns_per_request": 4000.0,
         "client_cpu_share": 0.5,
@@ -256,6 +257,10 @@ RAISED = {
     "unserved_connections": ({"unserved_connections": 1}, {}),
     "connection_per_request": (SHORT_CONNECTIONS, {}),
     "leftover_connections": ({"leftover_connections": 1}, {}),
+    "bypassed_interface": (
+        {"interface": {"sent_bytes": 77_999}, "response_bytes": 78_000},
+        {"interface": {"sent_bytes": 78_000}, "response_bytes": 78_000},
+    ),
     "client_saturated": ({"client_cpu_share": 0.95}, {"client_cpu_share": 0.94}),
     "server_not_saturated": (
         {"server_busiest_thread_share": 0.9},
