@@ -258,8 +258,8 @@ RAISED = {
     "connection_per_request": (SHORT_CONNECTIONS, {}),
     "leftover_connections": ({"leftover_connections": 1}, {}),
     "bypassed_interface": (
-        {"interface": {"sent_bytes": 77_999}, "response_bytes": 78_000},
-        {"interface": {"sent_bytes": 78_000}, "response_bytes": 78_000},
+        {"interface": {"sent_bytes": 19_999}},
+        {"interface": {"sent_bytes": 20_000}},
     ),
     "client_saturated": ({"client_cpu_share": 0.95}, {"client_cpu_share": 0.94}),
     "server_not_saturated": (
