@@ -75,7 +75,20 @@ def test_fault_is_one_line(fault: str) -> None:
     assert line.startswith(said) and "\n" not in line
 
 
-HOSTILE = ["-oProxyCommand=x", "a b", "a;b", "$(a)", "`a`", "a\nb", "a\n", "'", '"', "../a", "a/b", ""]
+HOSTILE = [
+    "-oProxyCommand=x",
+    "a b",
+    "a;b",
+    "$(a)",
+    "`a`",
+    "a\nb",
+    "a\n",
+    "'",
+    '"',
+    "../a",
+    "a/b",
+    "",
+]
 
 
 @pytest.mark.parametrize("word", HOSTILE)
@@ -108,7 +121,9 @@ def test_namespace_is_entered_and_the_command_is_no_option_of_that() -> None:
 
 
 def test_what_another_hosts_shell_gets_are_the_same_words() -> None:
-    *_, separator, host, words = network.command_at("ssh:host", None, ["printf", "%s\\0", *ARGUMENTS])
+    *_, separator, host, words = network.command_at(
+        "ssh:host", None, ["printf", "%s\\0", *ARGUMENTS]
+    )
     assert (separator, host) == ("--", "host")
     said = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=True).stdout
     assert said.split("\0")[:-1] == ARGUMENTS
