@@ -16,10 +16,12 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from typing import Any, NoReturn
 
 FOLDER_PREFIX = "io_models_agent_"
+FRESH_S = 60.0  # a folder that is younger may be of an agent that does not hold its lock yet
 KNOWN_ERRORS = (OSError, ValueError)
 
 
@@ -27,7 +29,9 @@ def remove_leftovers(own_folder: str) -> None:
     """Folders of agents that were killed: nobody holds their lock."""
     for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{FOLDER_PREFIX}*")):
         with contextlib.suppress(OSError):
-            if folder == own_folder or os.stat(folder).st_uid != os.getuid():
+            found = os.lstat(folder)
+            is_fresh = time.time() - found.st_mtime < FRESH_S
+            if folder == own_folder or found.st_uid != os.getuid() or is_fresh:
                 continue
             lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
             try:
@@ -46,7 +50,8 @@ def describe_error(error: Exception) -> dict[str, Any]:
             place = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{name} in {os.path.basename(place.filename)}:{place.lineno}: {error}"
         return {"module": module, "class": "OSError", "arguments": [text]}
-    return {"module": module, "class": name, "arguments": list(error.args)}
+    # Others than ours arrive as OSError, with these arguments alone.
+    return {"module": module, "class": name, "arguments": [str(one) for one in error.args]}
 
 
 def read_requests(requests: "queue.SimpleQueue[bytes]") -> None:
@@ -65,9 +70,8 @@ def serve(folder: str, message: dict[str, Any]) -> None:
     lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     sys.dont_write_bytecode = True
-    os.environ["PATH"] += (
-        ":/usr/local/sbin:/usr/sbin:/sbin"  # of ip and others, which ssh leaves out for users
-    )
+    # Of ip and others, which ssh leaves out for users.
+    os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, _exit)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this
@@ -81,7 +85,7 @@ def serve(folder: str, message: dict[str, Any]) -> None:
         side = getattr(module, message["class"])()
         requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=read_requests, args=[requests], daemon=True).start()
-        print(json.dumps({"ready": message["class"]}), file=answers, flush=True)
+        print(json.dumps({"ready": True}), file=answers, flush=True)
         remove_leftovers(folder)
         while True:
             request = json.loads(requests.get())
@@ -91,7 +95,11 @@ def serve(folder: str, message: dict[str, Any]) -> None:
             except Exception as error:
                 answer = {"error": describe_error(error)}
             print(json.dumps(answer), file=answers, flush=True)
+    except Exception as error:
+        print(*describe_error(error)["arguments"], file=sys.stderr, flush=True)
     finally:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)  # a second one would cut this short
         with contextlib.suppress(Exception):
             if side is not None:
                 side.close()

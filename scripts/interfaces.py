@@ -26,7 +26,10 @@ def read_links() -> list[Link]:
         raise OSError("ip is not installed, see make setup") from None
     if run.returncode != 0:
         raise OSError(f"ip failed: {' '.join(run.stderr.split())}")
-    return [link for link in json.loads(run.stdout) if link]
+    try:
+        return [link for link in json.loads(run.stdout) if link]
+    except ValueError:
+        raise OSError("ip said no JSON: is this the ip of iproute2?") from None
 
 
 def ready_link(links: Sequence[Link], interface: str) -> Link:

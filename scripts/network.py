@@ -43,7 +43,11 @@ class Network(NamedTuple):
 
 def from_json(text: str) -> Network:
     """ValueError or TypeError if it is not what `network` may hold."""
-    return Network(**json.loads(text))
+    network = Network(**json.loads(text))
+    for place in network.places:
+        if place != HERE and not str(place).startswith(("netns:", "ssh:")):
+            raise ValueError(f"a side runs at here, netns:NAME or ssh:HOST, not at {place!r}")
+    return network
 
 
 def is_link_local(address: str) -> bool:
@@ -84,11 +88,13 @@ def ssh_command(
         "ControlMaster": "yes" if master else "no",
         "ForwardAgent": "no",
         "ForwardX11": "no",
+        "ClearAllForwardings": "yes",
+        "RequestTTY": "no",  # which would echo
         "LogLevel": "ERROR",
     }
     for name, value in options.items():
         command += ["-o", f"{name}={value}"]
-    return [*command, place.removeprefix("ssh:")]
+    return [*command, "--", place.removeprefix("ssh:")]
 
 
 def command_at(place: str, ssh_config: str | None, command: list[str]) -> list[str]:

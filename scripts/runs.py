@@ -235,8 +235,9 @@ def started(
         )
         yield run._replace(response=run.verify())
     finally:
-        found.load.end_run()
-        found.server.end_run()
+        for side in (found.load, found.server):
+            with contextlib.suppress(sides.SideLost):  # then it has ended all by itself
+                side.end_run()
         os.sched_setaffinity(0, allowed)  # another run may follow
 
 

@@ -7,9 +7,11 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar, cast
@@ -26,12 +28,16 @@ BOOTSTRAP = (
     f" {'.'.join(map(str, OLDEST_PYTHON))}');"
     "m=json.loads(sys.stdin.buffer.readline());"
     "d=tempfile.mkdtemp(prefix='io_models_agent_');"
-    "[open(os.path.join(d,n),'w').write(t) for n,t in m['files'].items()];"
+    # in whatever locale the host is
+    "[open(os.path.join(d,n),'w',encoding='utf-8').write(t) for n,t in m['files'].items()];"
     "sys.path.insert(0,d);import agent;agent.serve(d,m)"
 )
+START_TIMEOUT_S = 30.0  # also of a host that lets in and then says nothing
 STOP_TIMEOUT_S = 5.0
+LONGEST_ANSWER = 1 << 26  # of stacks and histograms, megabytes
 LIFETIME_S = 900
 NO_LIMIT_S = 0
+READY = '{"ready": true}\n'  # of agent.py
 DATA_FILES = ("wrk_report.lua",)  # that modules read
 
 
@@ -67,8 +73,9 @@ def files_for(module: str) -> dict[str, str]:
 class Agent:
     """A side in another process. Any method that it is asked for is the side's own."""
 
-    def __init__(self, place: str, process: processes.Process) -> None:
+    def __init__(self, place: str, ssh_config: str | None, process: processes.Process) -> None:
         self._place = place
+        self._ssh_config = ssh_config
         self._process = process
 
     def __getattr__(self, method: str) -> Any:
@@ -80,33 +87,57 @@ class Agent:
 
     def _ask(self, request: dict[str, Any]) -> Any:
         self._send(request)
-        answer = self._receive()
-        if "error" not in answer:
+        try:
+            answer = self._receive()
+        except (KeyboardInterrupt, SystemExit):
+            self.end()  # or the next answer would be to this question
+            raise
+        if "result" in answer:
             return answer["result"]
-        error = answer["error"]
-        # Classes of our modules alone, which this process has imported too: what a host says is data.
+        try:
+            error = self._error(**answer["error"])
+        except (KeyError, TypeError):
+            raise self._nonsense(str(answer)) from None
+        raise error
+
+    def _error(self, **error: Any) -> Exception:
+        """Of our modules' classes alone, which this process has imported too: what a host says is data."""
+        arguments = [processes.one_line(str(argument)) for argument in error["arguments"]]
         module = sys.modules.get(error["module"])
-        ours = module is not None and os.path.dirname(module.__file__ or "") == SCRIPTS
+        ours = os.path.dirname(getattr(module, "__file__", None) or "") == SCRIPTS
         kind = getattr(module, error["class"], None) if ours else None
-        if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise OSError(f"{self._place}: {' '.join(map(str, error['arguments']))}")
-        raise kind(*error["arguments"])
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            return kind(*arguments)
+        return OSError(f"{self._place}: {' '.join(arguments)}")
+
+    def _nonsense(self, line: str) -> SideLost:
+        processes.kill_group(self._process)
+        return SideLost(f"{self._place}: this is no answer of ours: {line[:80]!r}")
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            raise SideLost(f"{self._place}: it has been ended")
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._lost() from None
 
-    def _receive(self) -> dict[str, Any]:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
-        # A host's shell may greet first.
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return dict(json.loads(line))
-        raise self._lost()
+        line = self._process.stdout.readline(LONGEST_ANSWER)
+        if not line:
+            raise self._lost()
+        return line
+
+    def _receive(self) -> dict[str, Any]:
+        line = self._read_line()
+        with contextlib.suppress(ValueError, RecursionError):
+            answer = json.loads(line)
+            if isinstance(answer, dict):
+                return answer
+        raise self._nonsense(line)
 
     def _lost(self) -> SideLost:
         """Why there is no answer."""
@@ -115,11 +146,23 @@ class Agent:
         assert self._process.stderr is not None
         processes.kill_group(self._process)
         said = processes.one_line(self._process.stderr.read())
-        return SideLost(f"{self._place}: {explain(self._place, said)}")
+        return SideLost(f"{self._place}: {explain(self._place, said, self._ssh_config)}")
 
     def start(self, message: dict[str, Any]) -> None:
-        self._send(message)
-        self._receive()
+        timer = threading.Timer(START_TIMEOUT_S, processes.kill_group, [self._process])
+        timer.start()
+        try:
+            self._send(message)
+            while self._read_line() != READY:  # a host's shell may greet first
+                pass
+        except SideLost:
+            if timer.is_alive():
+                raise
+            raise SideLost(
+                f"{self._place}: no answer within {START_TIMEOUT_S:g} s{advice(self._place, self._ssh_config)}"
+            ) from None
+        finally:
+            timer.cancel()
 
     def end(self) -> None:
         """Let it end what it started; whatever is left of it is ended after a while."""
@@ -130,25 +173,38 @@ class Agent:
             self._process.wait(STOP_TIMEOUT_S)
 
 
-def explain(place: str, said: str) -> str:
+def advice(place: str, ssh_config: str | None) -> str:
+    """How to see by hand what is wrong with the way to a host."""
+    if not network.is_remote(place):
+        return ""
+    options = ["-F", ssh_config] if ssh_config else []
+    return f": does `{shlex.join(['ssh', *options, place.removeprefix('ssh:'), 'true'])}` work?"
+
+
+def explain(place: str, said: str, ssh_config: str | None = None) -> str:
     """Why a side cannot be reached, and what to do, from what the prefix's command said."""
     name = place.partition(":")[2]
-    for pattern, advice in (
-        ("Permission denied \\(", f"it must let you in without a password: ssh-copy-id {name}"),
-        ("Host key verification failed", f"its key is not known: once by hand: ssh {name} true"),
+    target = shlex.join([*(["-F", ssh_config] if ssh_config else []), name])
+    for pattern, mend in (
+        ("failed to execute", "install it: make setup"),
+        ("Permission denied \\(", f"it must let you in without a password: ssh-copy-id {target}"),
+        # ssh says this one too after the next, with a banner of many lines.
         (
-            "REMOTE HOST IDENTIFICATION",
-            f"its key has changed: if that is right, ssh-keygen -R {name}",
+            "(?P<said>REMOTE HOST IDENTIFICATION HAS CHANGED)",
+            f"if that is right: ssh-keygen -R {name}",
         ),
+        ("Host key verification failed", f"its key is not known: once by hand: ssh {target} true"),
         ("Could not resolve hostname", "a name in network.server and network.load that ssh knows"),
-        ("Connection (timed out|refused)|No route|unreachable", f"does `ssh {name} true` work?"),
         ("cannot open .*netns", f"sudo ip netns add {name}; `ip netns` lists them"),
-        ("Operation not permitted|Permission denied", "namespaces are for root: sudo -E …"),
-        ("python3: (command )?not found", "install Python 3.11 or newer there"),
+        ("reassociate to namespace", "namespaces are for root: sudo -E …"),
+        ("python3: (command )?not found|is older than", "install Python 3.11 or newer there"),
+        ("Traceback.* / (?P<said>.*)", "the agent did not start there"),
     ):
-        if re.search(pattern, said):
-            return f"{said}: {advice}"
-    return said or "the connection was lost"
+        if found := re.search(pattern, said):
+            return f"{found.groupdict().get('said', said)}: {mend}"
+    if re.search("Connection (timed out|refused)|No route|unreachable", said):
+        return said + advice(place, ssh_config)
+    return said or f"the connection was lost{advice(place, ssh_config)}"
 
 
 @contextlib.contextmanager
@@ -156,7 +212,7 @@ def _agent(side: type[S], place: str, ssh_config: str | None, lifetime_s: int) -
     python = "python3" if network.is_remote(place) else sys.executable
     command = network.command_at(place, ssh_config, [python, "-I", "-c", BOOTSTRAP])
     with processes.running(command, stdin=subprocess.PIPE) as process:
-        agent = Agent(place, process)
+        agent = Agent(place, ssh_config, process)
         agent.start(
             {
                 "files": files_for(side.__module__),
@@ -214,13 +270,18 @@ def share_connection(place: str, ssh_config: str | None) -> processes.Process:
         start_new_session=True,
     )
     check = network.ssh_command(place, ssh_config, control="check")
+    deadline_s = time.monotonic() + START_TIMEOUT_S
     while subprocess.run(check, check=False, capture_output=True).returncode != 0:
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             master.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        assert master.stderr is not None
-        raise SideLost(f"{place}: {explain(place, processes.one_line(master.stderr.read()))}")
+            assert master.stderr is not None
+            said = processes.one_line(master.stderr.read())
+            raise SideLost(f"{place}: {explain(place, said, ssh_config)}")
+        if time.monotonic() > deadline_s:
+            processes.kill_group(master)
+            master.wait()
+            waited = f"{place}: no answer within {START_TIMEOUT_S:g} s"
+            raise SideLost(waited + advice(place, ssh_config))
     return master
 
 
