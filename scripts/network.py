@@ -76,7 +76,7 @@ def ssh_command(
 
     It uses the connection that a `master` holds open, if there is one; `control` is an order to that.
     """
-    command = ["ssh", *(["-F", ssh_config] if ssh_config else [])]
+    command = ["ssh", *(["-F", os.path.expanduser(ssh_config)] if ssh_config else [])]
     command += ["-N"] if master else []
     command += ["-O", control] if control else []
     options = {
@@ -127,5 +127,5 @@ def faults(network: Mapping[str, Any]) -> Iterator[str]:
             " through loopback, allowed: another network namespace or host"
         )
     path = network["ssh_config"]
-    if path and not os.path.isfile(path):
+    if path and not os.path.isfile(os.path.expanduser(path)):
         yield f"network.ssh_config: there is no file {path!r}"
