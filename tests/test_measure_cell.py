@@ -14,9 +14,13 @@ from typing import Any, cast
 import cpus
 import flags
 import measure_cell
+import network
 import pytest
+import runs
 import sockets
 from checkouts import ROOT, processes_mentioning
+from load_side import LoadSide
+from server_side import ServerSide
 
 FAKE = ROOT / "tests/fake_server.py"
 QUICK = ["--connections", "4", "--duration-s", "1", "--warmup-s", "0.2", "--disturbed-retries", "0"]
@@ -133,7 +137,7 @@ def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
     monkeypatch.setattr(
         measure_cell,
         "timed_load",
-        lambda run, _: left.append(sockets.wait_until_closed(run.server.port, 0)) or {},
+        lambda run, _: left.append(sockets.wait_until_closed(run.port, 0)) or {},
     )
     arguments = argparse.Namespace(
         binary=compile_server("server", tmp_path),
@@ -141,14 +145,13 @@ def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
         warmup_s=0.3,
         host="::1",
         workers="1",
+        network=network.Network(),
+        cpus=None,
         server_cpus=None,
     )
     monkeypatch.setattr(measure_cell.flags, "flags_of", lambda _: [])
-    before = os.sched_getaffinity(0)
-    try:
-        measure_cell.measure(arguments)
-    finally:
-        os.sched_setaffinity(0, before)
+    with runs.connected(arguments.network, ServerSide, LoadSide, lifetime_s=60) as sides:
+        measure_cell.measure(sides, arguments)
     assert left == [0]
 
 
