@@ -1,0 +1,889 @@
+"""Sides elsewhere: real agents, behind a made-up ssh and in network namespaces, and all that can go wrong with them."""
+
+import contextlib
+import fcntl
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import doctor
+import flags
+import interfaces
+import machine
+import network
+import pytest
+import runs
+import sides
+from checkouts import ROOT
+from cpus import CpuFault
+from host_side import HostSide
+from network import Network
+from preflight import faults, share_connections
+from preflight_side import PreflightSide
+from sides import SideLost
+from test_external import describe, prepare
+from test_measure_cell import OF_THE_MACHINE, compile_server
+
+# As ssh and sshd do: the words go to a shell on the other host, in an environment of its own, over a connection whose
+# end is the end of its standard input.
+SSH = """\
+while :; do
+    case $1 in
+        -F|-o) shift 2 ;;
+        --) shift; break ;;
+        *) echo "unexpected $1" >&2; exit 255 ;;
+    esac
+done
+shift
+exec 3<&0
+cat <&3 | setsid --wait env -i HOME=/ TMPDIR='{tmp}' PATH='{path}' {greeting}sh -c "$*" &
+wait $!
+kill -KILL 0
+"""
+PLACE = "ssh:someone@host"
+READY = "echo '{\"ready\": true}'\n"
+SHORT = ["--connections", "4", "--duration-s", "0.6", "--warmup-s", "0.2"]
+
+
+class Ssh:
+    """A made-up ssh, and the host behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tmp = folder / "tmp of the host"
+        self.bin = folder / "bin"
+        self.tmp.mkdir()
+        self.bin.mkdir()
+
+    def script(self, name: str, text: str) -> None:
+        (self.bin / name).write_text(f"#!/bin/sh\n{text}")
+        (self.bin / name).chmod(0o755)
+
+    def works(self, path: str | None = None, greeting: str = "") -> None:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}" if path is None else path
+        self.script("ssh", SSH.format(tmp=self.tmp, path=path, greeting=greeting))
+
+    def pids(self) -> list[int]:
+        """Processes of the host."""
+        found = []
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"TMPDIR={self.tmp}\0".encode() in environ.read_bytes():
+                    found.append(int(environ.parent.name))
+        return found
+
+    def agent_pid(self) -> int:
+        (pid,) = (pid for pid in self.pids() if b"\0-I\0-c\0" in command_of(pid))
+        return pid
+
+    def folders(self) -> list[Path]:
+        return list(self.tmp.iterdir())
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 10) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    return bool(condition())
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ssh]:
+    """It works; after the test nothing of an agent is left, here or there."""
+    made = Ssh(tmp_path)
+    made.works()
+    monkeypatch.setenv("PATH", f"{made.bin}:{os.environ['PATH']}")
+    yield made
+    assert eventually(lambda: not made.pids(), 3)
+    assert made.folders() == []
+
+
+def line_of(raised: pytest.ExceptionInfo[Exception]) -> str:
+    line = str(raised.value)
+    assert line and "\n" not in line
+    return line
+
+
+# --- A host that cannot be reached, or does not do ---
+
+SAID = {
+    "password": (
+        "someone@host: Permission denied (publickey,password).",
+        "let you in without a password: ssh-copy-id someone@host",
+    ),
+    "unknown key": (
+        "No ED25519 host key is known for host and you have requested strict checking.\n"
+        "Host key verification failed.",
+        "its key is not known: once by hand: ssh someone@host true",
+    ),
+    "changed key": (
+        "@@@@@@@@@@@\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n@@@@@@@@@@@\n"
+        "IT IS POSSIBLE THAT\nHost key verification failed.",
+        "REMOTE HOST IDENTIFICATION HAS CHANGED: if that is right: ssh-keygen -R someone@host",
+    ),
+    "no such name": (
+        "ssh: Could not resolve hostname host: Name or service not known",
+        "a name in network.server and network.load that ssh knows",
+    ),
+    "silent": (
+        "ssh: connect to host host port 22: Connection timed out",
+        "does `ssh someone@host true` work?",
+    ),
+    "refused": (
+        "ssh: connect to host host port 22: Connection refused",
+        "does `ssh someone@host true` work?",
+    ),
+    "nothing said": ("", "the connection was lost: does `ssh someone@host true` work?"),
+}
+
+
+@pytest.mark.parametrize("fault", SAID)
+def test_host_that_lets_nobody_in_is_one_line_with_what_to_do(fault: str, ssh: Ssh) -> None:
+    said, mend = SAID[fault]
+    ssh.script("ssh", f"cat >&2 <<'EOF'\n{said}\nEOF\nexit 255\n")
+    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
+        pass
+    line = line_of(raised)
+    assert line.startswith(f"{PLACE}: ") and line.endswith(mend)
+
+
+def test_advice_names_the_file_that_the_config_names() -> None:
+    line = sides.explain(PLACE, "Permission denied (publickey).", "my config")
+    assert line.endswith("ssh-copy-id -F 'my config' someone@host")
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        ("", "python3: not found: install Python 3.11 or newer there"),
+        ("echo Python 3.9.2 is older than 3.11 >&2; exit 1", "install Python 3.11 or newer there"),
+    ],
+)
+def test_host_without_our_python_is_one_line(python: str, said: str, ssh: Ssh) -> None:
+    path = ssh.bin / "of the host"
+    path.mkdir()
+    (path / "sh").symlink_to("/bin/sh")
+    if python:
+        ssh.script("of the host/python3", python)
+    ssh.works(path=str(path), greeting="/usr/bin/env ")
+    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
+        pass
+    assert line_of(raised).endswith(said)
+
+
+def test_python_that_is_too_old_says_so_itself() -> None:
+    older = sides.BOOTSTRAP.replace("(3, 11)", "(9, 9)")
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", older], check=False, capture_output=True, text=True
+    )
+    version = sys.version.split()[0]
+    assert (run.returncode, run.stderr) == (1, f"Python {version} is older than 3.11\n")
+
+
+def test_ssh_that_is_not_installed_is_one_line(ssh: Ssh, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ssh.bin / "ssh").unlink()
+    setpriv = "/usr/bin/setpriv"
+    (ssh.bin / "setpriv").symlink_to(setpriv)
+    monkeypatch.setenv("PATH", str(ssh.bin))
+    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
+        pass
+    assert line_of(raised).endswith(
+        "failed to execute ssh: No such file or directory: install it: make setup"
+    )
+
+
+def test_host_without_room_for_the_agent_is_one_line(ssh: Ssh) -> None:
+    text = (ssh.bin / "ssh").read_text().replace(f"TMPDIR='{ssh.tmp}'", "HOME=/ 'TMPDIR=/proc'")
+    broken = text.replace('"$*"', '"ulimit -f 0; $*"')  # no file may be longer
+    ssh.script("ssh", broken.partition("\n")[2])
+    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
+        pass
+    line_of(raised)
+    for left in Path("/tmp").glob(f"{'io_models_agent_'}*"):
+        if left.stat().st_uid == os.getuid() and not (left / "agent.py").exists():
+            assert not list(left.glob("*")) or left.stat().st_mtime < time.time() - 60
+
+
+def test_host_that_lets_in_and_says_nothing_is_given_up(
+    ssh: Ssh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sides, "START_TIMEOUT_S", 0.3)
+    ssh.script("ssh", f"exec env TMPDIR='{ssh.tmp}' sleep 60\n")
+    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
+        pass
+    assert "no answer within 0.3 s: does `ssh someone@host true` work?" in line_of(raised)
+
+
+def test_greeting_of_the_hosts_shell_is_no_answer(ssh: Ssh) -> None:
+    ssh.works(greeting='sh -c \'echo Welcome; echo {}; echo "[1]"; exec "$@"\' greeting ')
+    with sides.side_at(HostSide, PLACE) as side:
+        assert abs(side.clock() - time.time()) < 5
+
+
+def test_modules_arrive_whole_in_any_locale(ssh: Ssh) -> None:
+    ssh.script("python3", f"LC_ALL=C exec '{sys.executable}' -X utf8=0 \"$@\"\n")
+    ssh.works(path=f"{ssh.bin}:/usr/bin:/bin")
+    with sides.side_at(PreflightSide, PLACE) as side:
+        side.clock()
+        for text in ssh.folders()[0].glob("*.py"):
+            assert text.read_bytes() == (ROOT / "scripts" / text.name).read_bytes()
+
+
+def test_commands_of_root_are_found_though_ssh_has_a_users_path(ssh: Ssh) -> None:
+    ssh.works(path=f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    with sides.side_at(HostSide, PLACE) as side:
+        assert side.interface_facts("lo")["interface"] == "lo"
+
+
+# --- Errors and answers ---
+
+
+def test_our_errors_come_back_as_themselves_and_others_as_one_of_the_system(ssh: Ssh) -> None:
+    with sides.side_at(HostSide, PLACE) as side:
+        with pytest.raises(interfaces.NotReady, match=r"^there is no interface 'none', there are:"):
+            side.address("none", "ipv4")
+        with pytest.raises(CpuFault, match=r"^cpus.server: CPU 9999 is not online here"):
+            side.whole_cpus("server", {"server": "9999"}, None)
+        with pytest.raises(OSError, match=r"^ssh:someone@host: TypeError in agent.py:\d+: .*clock"):
+            side.clock(1)
+        with pytest.raises(OSError, match="No such file or directory"):
+            side.deliver("no/folder", "")
+        with pytest.raises(OSError, match=r"^ssh:someone@host: "):  # binascii's
+            side.deliver("name", "a")
+        with pytest.raises(OSError, match="TypeError in "):  # bytes are no JSON
+            side.deliver("name", {})
+        assert side.clock() > 0  # it goes on
+
+
+def test_more_than_a_pipe_holds_goes_both_ways(ssh: Ssh) -> None:
+    with sides.side_at(HostSide, PLACE) as side:
+        path = Path(side.deliver("program", "QUJD" * 1_000_000))
+        assert path.stat().st_size == 3_000_000 and os.access(path, os.X_OK)
+    ssh.script(
+        "ssh",
+        READY
+        + f'exec \'{sys.executable}\' -c \'print("{{\\"result\\": \\"" + "a" * 5000000 + "\\"}}")\'\n',
+    )
+    with sides.side_at(HostSide, PLACE) as side:
+        assert len(str(side.clock())) == 5_000_000
+
+
+def error(module: str, name: str, *arguments: str) -> str:
+    return json.dumps({"error": {"module": module, "class": name, "arguments": arguments}})
+
+
+HOSTILE = [
+    error("builtins", "SystemExit", "0"),
+    error("builtins", "KeyboardInterrupt"),
+    error("builtins", "exec", "open('ran', 'w')"),
+    error("os", "system", "touch ran"),
+    error("sides", "subprocess.run", "touch ran"),
+    error("sides", "Agent", "touch ran"),
+    error("sides", "SideLost", "two\nlines"),
+    error("perf_record", "NotProfiled", "too few"),
+    error("", ""),
+    '{"error": {"module": [], "class": 5, "arguments": 7}}',
+    '{"error": {"self": 1}}',
+    '{"error": 5}',
+    "{}",
+    "[]",
+    "5",
+    "no JSON",
+    '{"result": ',
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_answer_is_one_line_and_runs_nothing(
+    answer: str, ssh: Ssh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ssh.bin)
+    (ssh.bin / "answer").write_text(f"{answer}\n")
+    ssh.script("ssh", f"{READY}read -r _\nread -r _\ncat '{ssh.bin}/answer'\n")
+    with sides.side_at(HostSide, PLACE) as side, pytest.raises(OSError) as raised:
+        side.clock()
+    line_of(raised)
+    assert not (ssh.bin / "ran").exists()
+
+
+def test_answer_without_an_end_is_one_line(ssh: Ssh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sides, "LONGEST_ANSWER", 100_000)
+    ssh.script("ssh", f"{READY}exec env TMPDIR='{ssh.tmp}' tr '\\0' '[' < /dev/zero\n")
+    with sides.side_at(HostSide, PLACE) as side, pytest.raises(SideLost) as raised:
+        side.clock()
+    assert "this is no answer of ours: '[[[" in line_of(raised)
+
+
+def test_question_that_is_interrupted_ends_the_side(
+    ssh: Ssh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the answer to it would be taken for that to the next one."""
+    monkeypatch.setattr(sides, "STOP_TIMEOUT_S", 0.1)
+    ssh.script("ssh", f"{READY}exec env TMPDIR='{ssh.tmp}' sleep 60\n")
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with sides.side_at(HostSide, PLACE) as side:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                side.clock()
+            with pytest.raises(SideLost, match="has been ended"):
+                side.clock()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+# --- Ends ---
+
+
+@pytest.mark.parametrize("who", ["agent", "ssh"])
+def test_connection_that_dies_in_the_middle_is_one_line(who: str, ssh: Ssh) -> None:
+    with sides.side_at(HostSide, PLACE) as side:
+        side.clock()
+        agent: Any = side
+        if who == "agent":
+            os.kill(ssh.agent_pid(), signal.SIGTERM)
+        else:
+            os.killpg(agent._process.pid, signal.SIGKILL)
+        with pytest.raises(SideLost) as raised:
+            for _ in range(3):
+                side.clock()
+        assert "the connection was lost" in line_of(raised)
+        with pytest.raises(SideLost):
+            side.end_run()
+
+
+def test_agent_ends_by_itself_when_its_time_is_over(ssh: Ssh) -> None:
+    with sides.side_at(HostSide, PLACE, lifetime_s=1) as side:
+        side.clock()
+        assert eventually(lambda: not ssh.pids(), 3) and ssh.folders() == []
+        with pytest.raises(SideLost, match="the connection was lost"):
+            side.clock()
+
+
+def test_second_signal_does_not_keep_the_first_from_clearing_up(ssh: Ssh) -> None:
+    with sides.side_at(PreflightSide, PLACE) as side:
+        pid = ssh.agent_pid()
+        side.listen("127.0.0.1")
+        for _ in range(20):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        assert eventually(lambda: not ssh.pids(), 3) and ssh.folders() == []
+
+
+def test_next_agent_removes_what_a_killed_one_left_and_nothing_else(ssh: Ssh) -> None:
+    old, held, fresh, other = (
+        ssh.tmp / name
+        for name in ("io_models_agent_1", "io_models_agent_2", "io_models_agent_3", "other")
+    )
+    for folder in (old, held, fresh, other):
+        folder.mkdir()
+        (folder / "file").touch()
+        if folder != fresh:
+            os.utime(folder, (0, 0))
+    lock = os.open(held, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with sides.side_at(HostSide, PLACE) as side:
+            side.clock()
+            assert not old.exists()
+            assert all((folder / "file").exists() for folder in (held, fresh, other))
+            assert len(ssh.folders()) == 4
+    finally:
+        os.close(lock)
+    for folder in (held, fresh, other):
+        (folder / "file").unlink()
+        folder.rmdir()
+
+
+def test_living_agent_keeps_its_folder_from_the_next(ssh: Ssh) -> None:
+    with sides.side_at(HostSide, PLACE) as first:
+        first.clock()
+        (folder,) = ssh.folders()
+        os.utime(folder, (0, 0))
+        with sides.side_at(HostSide, PLACE) as second:
+            second.clock()
+            assert folder.exists() and len(ssh.folders()) == 2
+
+
+# --- Connections for a whole sweep ---
+
+MASTER = """\
+for word; do
+    [ "$word" = -O ] && exec test -e '{bin}/up'
+    [ "$word" = -N ] && {{ {master} }}
+done
+"""
+
+
+@pytest.fixture
+def control_folder(ssh: Ssh, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(ssh.bin))
+    monkeypatch.setattr(sides, "START_TIMEOUT_S", 0.5)
+    return Path(network.control_folder())
+
+
+def test_connection_is_shared_once_it_is_there_and_ends(ssh: Ssh, control_folder: Path) -> None:
+    master = f"touch '{ssh.bin}/up'; exec env TMPDIR='{ssh.tmp}' sleep 60;"
+    ssh.script("ssh", MASTER.format(bin=ssh.bin, master=master))
+    (connection,) = share_connections(Network(server=PLACE, load=PLACE))
+    assert control_folder.stat().st_mode & 0o777 == 0o700
+    assert connection.poll() is None and len(ssh.pids()) == 1
+    connection.terminate()
+    connection.communicate()
+    sides.remove_control_folder()
+    assert not control_folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("master", "said"),
+    [
+        ("echo 'x: Permission denied (publickey).' >&2; exit 255;", "ssh-copy-id someone@host"),
+        ("exec env TMPDIR='{tmp}' sleep 60;", "no answer within 0.5 s: does `ssh someone@host"),
+    ],
+)
+def test_connection_that_is_not_made_is_one_line(
+    master: str, said: str, ssh: Ssh, control_folder: Path
+) -> None:
+    ssh.script("ssh", MASTER.format(bin=ssh.bin, master=master.format(tmp=ssh.tmp)))
+    with pytest.raises(SideLost) as raised:
+        share_connections(Network(server=PLACE, load=PLACE))
+    assert said in line_of(raised)
+
+
+def test_folder_of_connections_that_others_may_write_to_is_refused(control_folder: Path) -> None:
+    control_folder.mkdir(mode=0o700)
+    control_folder.chmod(0o770)
+    with pytest.raises(SideLost, match="is not ours alone: delete it"):
+        sides.safe_control_folder()
+    control_folder.rmdir()
+    control_folder.symlink_to("/root")
+    with pytest.raises(SideLost, match="is not ours alone"):
+        sides.safe_control_folder()
+
+
+# --- Two sweeps that each have a machine of the other's ---
+
+
+class OtherMachine:
+    def __init__(self, lock: str) -> None:
+        self._lock = os.open(lock, os.O_RDONLY | os.O_CREAT)
+
+    def boot(self) -> str:
+        return "other"
+
+    def lock(self, wait: bool) -> bool:
+        return machine.take_lock(self._lock, wait)
+
+
+def control(own: str, others: str, meet: Any, done: Any) -> None:
+    """A sweep on one machine whose server is on another."""
+    first = True
+
+    @contextlib.contextmanager
+    def connected(net: Network, *_: object) -> Iterator[Any]:
+        nonlocal first
+        if first:
+            meet.wait(10)  # each holds its own machine now
+            first = False
+        other = OtherMachine(others)
+        try:
+            yield runs.Sides(net, other, HostSide(), True, 0.0, {})
+        finally:
+            os.close(other._lock)
+
+    Path(own).touch()
+    machine.LOCK_PATH = own
+    runs.connected = connected
+    arguments: Any = type(
+        "", (), {"network": Network(server=PLACE), "warmup_s": 0, "duration_s": 0}
+    )
+    with runs.exclusive_sides(arguments, HostSide):
+        time.sleep(0.1)
+    done.put(own)
+
+
+def test_two_sweeps_with_a_machine_of_each_others_do_not_wait_for_ever(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    one, two, meet, done = str(tmp_path / "1"), str(tmp_path / "2"), fork.Barrier(2), fork.Queue()
+    both = [
+        fork.Process(target=control, args=[own, others, meet, done])
+        for own, others in ((one, two), (two, one))
+    ]
+    try:
+        for process in both:
+            process.start()
+        for process in both:
+            process.join(20)
+        assert [process.exitcode for process in both] == [0, 0]
+    finally:
+        for process in both:
+            process.kill()
+
+
+# --- Measuring by hand ---
+
+
+@pytest.fixture(scope="module")
+def server_epoll(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return compile_server("server_epoll", tmp_path_factory.mktemp("bin"))
+
+
+def run_script(
+    name: str, net: dict[str, str], *arguments: object, cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    script = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
+    return subprocess.run(
+        [*script, *SHORT, "--network", json.dumps(net)],
+        check=False,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def measured(binary: str, net: dict[str, str], folder: Path) -> dict[str, Any]:
+    output = folder / "record.json"
+    options = ("--disturbed-retries", "0")
+    run = run_script("measure_cell.py", net, binary, output, *options, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    record = json.loads(output.read_text())
+    assert record["status"] == "ok", record["flags"]
+    assert set(record["flags"]) <= OF_THE_MACHINE
+    return dict(record)
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("remote", [("server",), ("load",), ("server", "load")])
+def test_cell_over_ssh_counts_as_one_here(
+    remote: tuple[str, ...], server_epoll: str, ssh: Ssh, tmp_path: Path
+) -> None:
+    record = measured(server_epoll, dict.fromkeys(remote, PLACE), tmp_path)
+    assert record["kernel_connections"] == record["server_accepted"] == 1 + 4
+    assert record["kernel_responses"] == record["server_requests"]
+    assert 0 <= record["kernel_responses"] - record["requests"] <= 4
+    assert record["asked"]["network"] == network.Network(**dict.fromkeys(remote, PLACE))._asdict()
+    assert set(record["clocks_ahead_s"]) == set(remote)
+    assert record["interface"] is None
+    program = record["server_command"][3]
+    assert program.startswith(f"{ssh.tmp}/" if "server" in remote else server_epoll)
+
+
+@pytest.mark.alone
+def test_external_server_over_ssh_has_a_cell_that_counts(ssh: Ssh, tmp_path: Path) -> None:
+    binary = prepare(tmp_path, "mine", describe())
+    # It serves one connection at a time.
+    output = tmp_path / "record.json"
+    options = ("--disturbed-retries", "0", "--connections", "1")
+    script = [sys.executable, str(ROOT / "scripts/measure_cell.py"), binary, str(output)]
+    net = json.dumps({"server": PLACE})
+    run = subprocess.run(
+        [*script, *SHORT, *options, "--network", net],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    record = json.loads(output.read_text())
+    assert record["requests"] > 0 and record["errors"] == 0
+    assert not (tmp_path / "results/external").exists()  # it ran there
+
+
+@pytest.mark.alone
+def test_profile_and_system_calls_are_counted_over_ssh(
+    server_epoll: str, ssh: Ssh, tmp_path: Path
+) -> None:
+    net = {"server": PLACE, "load": PLACE}
+    folded, facts, table = (tmp_path / name for name in ("folded", "facts.json", "table.csv"))
+    run = run_script("profile_server.py", net, server_epoll, folded, facts, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    seen = json.loads(facts.read_text())
+    if seen["status"] != "not_permitted":
+        assert seen["samples"] > 0, seen
+    run = run_script("count_syscalls.py", net, server_epoll, table, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert ",epoll_wait," in table.read_text() or ",not_permitted," in table.read_text()
+
+
+@pytest.mark.alone
+def test_nothing_outlives_a_controller_that_is_killed(
+    server_epoll: str, ssh: Ssh, tmp_path: Path
+) -> None:
+    net = json.dumps({"server": PLACE, "load": PLACE})
+    script = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server_epoll, "record.json"]
+    options = ["--connections", "4", "--duration-s", "20", "--warmup-s", "0", "--network", net]
+    with subprocess.Popen([*script, *options], cwd=tmp_path) as controller:
+
+        def wrk_runs() -> bool:
+            return any(command_of(pid).startswith(b"wrk\0") for pid in ssh.pids())
+
+        try:
+            assert eventually(wrk_runs, 30)
+            assert any(b"--port" in command_of(pid) for pid in ssh.pids())
+        finally:
+            controller.kill()
+    assert eventually(lambda: not ssh.pids(), 2)
+    assert ssh.folders() == []
+
+
+@pytest.mark.alone
+def test_side_that_is_lost_while_it_measures_is_one_line(
+    server_epoll: str, ssh: Ssh, tmp_path: Path
+) -> None:
+    net = json.dumps({"server": PLACE})
+    script = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server_epoll, "record.json"]
+    options = ["--connections", "4", "--duration-s", "2", "--warmup-s", "0", "--network", net]
+    with subprocess.Popen(
+        [*script, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as controller:
+        assert eventually(lambda: any(b"--port" in command_of(pid) for pid in ssh.pids()), 30)
+        os.kill(ssh.agent_pid(), signal.SIGKILL)
+        _, said = controller.communicate(timeout=20)
+    assert controller.returncode == 1
+    (line,) = said.splitlines()
+    assert line.startswith("measure_cell: server_epoll") and f"{PLACE}: the connection was" in line
+    assert not (tmp_path / "record.json").exists()
+    for folder in ssh.folders():  # it could not; the next agent does
+        os.utime(folder, (0, 0))
+    with sides.side_at(HostSide, PLACE) as side:
+        side.clock()
+
+
+# --- Network namespaces ---
+
+SERVER, LOAD, TWIN = "iotest_server", "iotest_load", "iotest_twin"
+LINK = Network(
+    interface="iotest0", load_interface="iotest1", server=f"netns:{SERVER}", load=f"netns:{LOAD}"
+)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+def remove_namespaces() -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{network.NAMESPACES}/{TWIN}")
+    for name in (SERVER, LOAD):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            ip("netns", "delete", name)
+
+
+@pytest.fixture(scope="module")
+def link() -> Iterator[Network]:
+    """Two namespaces with a link between them, and a second name for the server's."""
+    if os.geteuid():
+        pytest.fail("network namespaces need root: run this test with sudo", pytrace=False)
+    remove_namespaces()
+    try:
+        for name in (SERVER, LOAD):
+            ip("netns", "add", name)
+            ip("-n", name, "link", "set", "lo", "up")
+        ends = ["iotest0", "type", "veth", "peer", "iotest1", "netns", LOAD]
+        ip("-n", SERVER, "link", "add", *ends)
+        ip("-n", SERVER, "link", "add", "idle0", "type", "veth", "peer", "idle1")
+        for name, interface, number in ((SERVER, "iotest0", 1), (LOAD, "iotest1", 2)):
+            ip("-n", name, "link", "set", interface, "addrgenmode", "none")
+            ip("-n", name, "link", "set", interface, "up")
+            address = f"fe80::{number}/64"
+            ip("-n", name, "address", "add", address, "dev", interface, "nodad")
+        ip("-n", SERVER, "address", "add", "2001:db8::1/128", "dev", "iotest0", "nodad")
+        os.symlink(f"{network.NAMESPACES}/{SERVER}", f"{network.NAMESPACES}/{TWIN}")
+        assert eventually(lambda: not link_faults(LINK))
+        yield LINK
+    finally:
+        remove_namespaces()
+
+
+def link_faults(net: Network, prepare: Callable[[], None] | None = None) -> list[str]:
+    with runs.connected(net, PreflightSide, PreflightSide, 60) as found:
+        if prepare:
+            prepare()
+        return faults(found)
+
+
+@pytest.mark.alone
+def test_what_a_cell_measures_over_a_link_has_crossed_it(
+    link: Network, server_epoll: str, tmp_path: Path
+) -> None:
+    record = measured(server_epoll, link._asdict(), tmp_path)
+    crossed = record["interface"]
+    assert crossed["sent_bytes"] > record["response_bytes"] > 0
+    assert crossed["received_packets"] >= record["requests"] / 4
+    assert crossed["dropped_packets"] == 0
+    assert record["kernel_connections"] == record["server_accepted"] == 1 + 4
+    assert "http://[fe80::1%iotest1]:" in record["load_command"][-1]
+    assert record["server_command"][-2:] == ["--interface", "iotest0"]
+    assert not flags.bypassed_interface(record)
+    past = record | {"interface": crossed | {"sent_bytes": record["response_bytes"] - 1}}
+    assert [flag.name for flag in flags.flags_of(past) if flag.invalidates] == [
+        "bypassed_interface"
+    ]
+
+
+@pytest.mark.alone
+def test_cell_whose_answers_went_another_way_is_invalid(
+    link: Network, server_epoll: str, tmp_path: Path
+) -> None:
+    net = link._replace(load=f"netns:{TWIN}", load_interface=None)
+    output = tmp_path / "record.json"
+    options = ("--disturbed-retries", "0")
+    run = run_script("measure_cell.py", net._asdict(), server_epoll, output, *options, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    record = json.loads(output.read_text())
+    assert record["status"] == "invalid" and "bypassed_interface" in record["flags"]
+
+
+def wrong_neighbour() -> None:
+    """What is sent to the server arrives at nobody."""
+    where = ["dev", "iotest1", "lladdr", "02:00:00:00:00:99", "nud", "permanent"]
+    ip("-n", LOAD, "neighbour", "replace", "fe80::1", *where)
+
+
+def tentative() -> None:
+    ip("-n", SERVER, "address", "add", "fe80::5/64", "dev", "iotest0")
+
+
+WAYS: dict[str, tuple[dict[str, str], Callable[[], None] | None, str]] = {
+    "none such": ({"interface": "none0"}, None, "network.interface: there is no interface 'none0'"),
+    "none such at the load": (
+        {"load_interface": "none1"},
+        None,
+        "network.load_interface: there is no interface 'none1', there are: ",
+    ),
+    "down": ({"interface": "idle0"}, None, "network.interface: idle0 is down: sudo ip link set"),
+    "no carrier": (
+        {"interface": "idle0"},
+        lambda: ip("-n", SERVER, "link", "set", "idle0", "up"),
+        "network.interface: idle0 has no carrier",
+    ),
+    "no address": ({"address": "ipv4"}, None, "network.interface: iotest0 has no address ipv4, it"),
+    "tentative": ({"address": "fe80::5"}, tentative, "fe80::5 of iotest0 is still tentative"),
+    "no route": ({"address": "global"}, None, "Network is unreachable"),
+    "nothing arrives": ({}, wrong_neighbour, "timed out: are both on one link"),
+    "shorter way": (
+        {"load": f"netns:{TWIN}", "load_interface": "iotest0"},
+        None,
+        "does not come in over iotest0: both sides are in one network namespace",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", WAYS)
+def test_way_that_is_not_there_is_one_line(fault: str, link: Network) -> None:
+    changes, prepare, said = WAYS[fault]
+    started_s = time.monotonic()
+    try:
+        (line,) = link_faults(link._replace(**changes), prepare)
+    finally:
+        for undo in (
+            ["-n", LOAD, "neighbour", "delete", "fe80::1", "dev", "iotest1"],
+            ["-n", SERVER, "address", "delete", "fe80::5/64", "dev", "iotest0"],
+            ["-n", SERVER, "link", "set", "idle0", "down"],
+        ):
+            with contextlib.suppress(subprocess.CalledProcessError):
+                ip(*undo)
+    assert said in line and "\n" not in line
+    assert line.startswith("network") and time.monotonic() - started_s < 15
+
+
+def test_namespace_that_does_not_exist_is_one_line() -> None:
+    with (
+        pytest.raises(SideLost) as raised,
+        sides.side_at(HostSide, "netns:iotest_none"),
+    ):
+        pass
+    line = line_of(raised)
+    assert line.startswith("netns:iotest_none: ")
+    assert line.endswith("sudo ip netns add iotest_none; `ip netns` lists them")
+
+
+def test_namespace_that_is_not_ours_to_enter_is_one_line() -> None:
+    said = "nsenter: reassociate to namespace 'ns/net' failed: Operation not permitted"
+    assert sides.explain("netns:x", said) == f"{said}: namespaces are for root: sudo -E …"
+
+
+# --- Doctor ---
+
+
+def two_hosts(**ahead_s: float) -> Any:
+    return runs.Sides(Network(load=PLACE), PreflightSide(), PreflightSide(), True, 0.01, ahead_s)
+
+
+def test_clock_that_is_wrong_is_told_with_its_mend() -> None:
+    checks = list(doctor.clock_checks(two_hosts(server=3.0, load=-3.0)))
+    assert [check.status for check in checks] == ["warn", "warn"]
+    assert [check.name for check in checks] == ["clock of server", "clock of load"]
+    assert "3.000 s ahead of" in checks[0].found and "3.000 s behind" in checks[1].found
+    assert all("chronyc" in check.mend and not check.stops for check in checks)
+    (check,) = doctor.clock_checks(two_hosts(load=0.5))
+    assert (check.status, check.mend) == ("ok", "")
+
+
+def test_clock_is_compared_at_the_middle_of_the_quickest_question() -> None:
+    class Ahead:
+        waits_s: tuple[float, ...] = (0.2, 0.0, 0.0, 0.0, 0.2)
+
+        def clock(self) -> float:
+            wait_s, *self.waits_s = self.waits_s  # type: ignore[assignment]
+            time.sleep(wait_s)
+            return time.time() + 3
+
+    trip_s, ahead_s = sides.round_trip(Ahead())
+    assert trip_s < 0.1 and ahead_s == pytest.approx(3, abs=0.05)
+
+
+def test_way_over_loopback_is_not_asked_and_over_a_link_is_told(link: Network) -> None:
+    assert doctor.way_checks(two_hosts()) == []
+    for net, status in ((link, "ok"), (link._replace(interface="none0"), "bad")):
+        with runs.connected(net, PreflightSide, PreflightSide, 60) as found:
+            (check,) = doctor.way_checks(found)
+        assert (check.status, check.stops) == (status, status == "bad")
+        stops = doctor.stopping({"between": [check]})
+        assert len(stops) == (status == "bad")
+
+
+def test_doctor_looks_at_both_hosts_or_says_in_one_line_why_not(ssh: Ssh, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts/doctor.py"), "--brief"]
+    command += ["--network", json.dumps({"server": PLACE, "load": PLACE})]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+
+    seen = run()
+    assert seen.stderr == ""
+    assert f"server, load ({PLACE}): " in seen.stdout and "between the two sides" in seen.stdout
+    ssh.script("ssh", "echo 'ssh: connect to host host port 22: Connection refused' >&2; exit 255")
+    seen = run()
+    assert (seen.returncode, seen.stdout) == (1, "")
+    (line,) = seen.stderr.splitlines()
+    assert line.startswith(f"doctor: {PLACE}: ssh: connect to") and line.endswith("true` work?")
+
+
+def test_side_listens_where_it_is_reached() -> None:
+    side = PreflightSide()
+    with contextlib.closing(side):
+        port = side.listen("::1")
+        PreflightSide().reach("::1", port)
+    with pytest.raises(OSError), socket.create_connection(("::1", port), 1):
+        pass
