@@ -20,7 +20,8 @@ import records
 import runs
 import server_process
 from load_side import LoadSide
-from perf_stat import ALL_CALLS, CALL_PREFIX, SOFTWARE_EVENTS, CountedSide, NotCounted
+from perf_permission import PerfObstacle
+from perf_stat import ALL_CALLS, CALL_PREFIX, SOFTWARE_EVENTS, CountedSide
 
 AllSides = runs.Sides[CountedSide, LoadSide]
 COLUMNS = [
@@ -59,12 +60,12 @@ def system_calls(counts: dict[str, int]) -> dict[str, int]:
 
 
 def check_load(errors_by_kind: dict[str, int], requests: int) -> None:
-    """Raises NotCounted if the load is no divisor."""
+    """Raises PerfObstacle if the load is no divisor."""
     errors = ", ".join(f"{count} {kind}" for kind, count in errors_by_kind.items() if count)
     if errors:
-        raise NotCounted("invalid", f"wrk saw errors: {errors}")
+        raise PerfObstacle("invalid", f"wrk saw errors: {errors}")
     if not requests:
-        raise NotCounted("invalid", "not one request was answered")
+        raise PerfObstacle("invalid", "not one request was answered")
 
 
 def rows_of(requests: int, counts: dict[str, int], memory_kib: int) -> list[Row]:
@@ -107,11 +108,11 @@ def rows_here(arguments: argparse.Namespace) -> list[Row]:
         with runs.exclusive_sides(arguments, CountedSide) as found:
             try:
                 found.server.check_counting()
-            except NotCounted as obstacle:
+            except PerfObstacle as obstacle:
                 # When that is mended, the workflow tries again by itself: obstacle_met.
                 return [{"status": obstacle.status, "reason": str(obstacle)}]
             return count(found, arguments)
-    except NotCounted as obstacle:
+    except PerfObstacle as obstacle:
         return [{"status": obstacle.status, "reason": f"{obstacle}; {again}"}]
     except server_process.Unavailable as reason:
         return [{"status": "unavailable", "reason": f"{reason}; {again}"}]

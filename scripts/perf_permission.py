@@ -1,9 +1,20 @@
-"""What this user may not let perf see, and the command that mends it."""
+"""What this user may not let perf see, and the command that mends it; why there is no profile or count."""
 
 import os
 
 TRACEFS = "/sys/kernel/tracing"
 CAP_SYS_ADMIN, CAP_SYSLOG, CAP_PERFMON = 21, 34, 38
+
+
+class PerfObstacle(Exception):
+    """No profile or counts, and why: a `status` of the result, and its reason."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def permission_obstacle(capabilities: int, paranoid: int, kptr_restrict: int) -> str | None:

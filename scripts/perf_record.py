@@ -16,24 +16,13 @@ from typing import Any
 import machine
 import profile_gates
 import server_process
-from perf_permission import CAP_PERFMON, CAP_SYS_ADMIN, permission_obstacle
+from perf_permission import CAP_PERFMON, CAP_SYS_ADMIN, PerfObstacle, permission_obstacle
 from processes import Process, one_line, running
 from server_side import ServerSide
 
 STACK_BYTES = 8192  # dwarf unwinding: 4096 is too small
 BUFFER_PAGES = 1024  # of perf for each CPU: room for a second of samples that nobody fetches
 PERF_TIMEOUT_S = 60.0
-
-
-class NotProfiled(Exception):
-    """No profile on this machine, and why."""
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(status, reason)
-        self.status = status
-
-    def __str__(self) -> str:
-        return str(self.args[1])
 
 
 def _sysctl(name: str) -> int:
@@ -47,13 +36,13 @@ def _capabilities() -> int:
 
 
 def stackcollapse_script() -> str:
-    """perf's own folding script. Raises NotProfiled if this machine has no perf, or no such part of it."""
+    """perf's own folding script. Raises PerfObstacle if this machine has no perf, or no such part of it."""
     if shutil.which("perf") is None:
-        raise NotProfiled("unavailable", "perf is not installed: make setup names its package")
+        raise PerfObstacle("unavailable", "perf is not installed: make setup names its package")
     run = subprocess.run(["perf", "--exec-path"], check=False, capture_output=True, text=True)
     script = Path(run.stdout.strip()) / "scripts/python/stackcollapse.py"
     if run.returncode != 0 or not script.exists():
-        raise NotProfiled("unavailable", "this perf has no scripts/python/stackcollapse.py")
+        raise PerfObstacle("unavailable", "this perf has no scripts/python/stackcollapse.py")
     return str(script)
 
 
@@ -62,7 +51,7 @@ def check_permission() -> None:
         _capabilities(), _sysctl("kernel.perf_event_paranoid"), _sysctl("kernel.kptr_restrict")
     )
     if obstacle:
-        raise NotProfiled("not_permitted", obstacle)
+        raise PerfObstacle("not_permitted", obstacle)
 
 
 def obstacle_here() -> str:
@@ -70,7 +59,7 @@ def obstacle_here() -> str:
     try:
         stackcollapse_script()
         check_permission()
-    except NotProfiled as obstacle:
+    except PerfObstacle as obstacle:
         return str(obstacle)
     return ""
 
@@ -100,14 +89,14 @@ class Recording:
         self._answers = answers
 
     def tell(self, command: str) -> None:
-        """Give perf a command and wait until it is done. Raises NotProfiled if perf has ended instead."""
+        """Give perf a command and wait until it is done. Raises PerfObstacle if perf has ended instead."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._control, f"{command}\n".encode())
         if not select.select([self._answers], [], [], PERF_TIMEOUT_S)[0]:
             raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
         if not os.read(self._answers, 16):
             error = one_line(self.process.communicate(timeout=PERF_TIMEOUT_S)[1])
-            raise NotProfiled("not_permitted", f"perf record failed: {error[:300]}")
+            raise PerfObstacle("not_permitted", f"perf record failed: {error[:300]}")
 
     def finish(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -137,7 +126,7 @@ def recording(scope: Sequence[str], frequency_hz: int, output: str) -> Iterator[
 def run_perf(*arguments: str) -> str:
     run = subprocess.run(["perf", *arguments], capture_output=True, text=True, check=False)
     if run.returncode != 0:
-        raise NotProfiled("unavailable", f"perf {arguments[0]} failed: {one_line(run.stderr)}")
+        raise PerfObstacle("unavailable", f"perf {arguments[0]} failed: {one_line(run.stderr)}")
     return run.stdout
 
 
@@ -147,7 +136,7 @@ class ProfiledSide(ServerSide):
     _perf: Recording
 
     def check_profiling(self) -> None:
-        """Raises NotProfiled if this machine does not let us."""
+        """Raises PerfObstacle if this machine does not let us."""
         self._script = stackcollapse_script()
         check_permission()
 

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 
 import server_process
-from perf_permission import TRACEFS, tracefs_obstacle
+from perf_permission import TRACEFS, PerfObstacle, tracefs_obstacle
 from processes import Process, one_line, running
 from server_side import ServerSide
 
@@ -26,17 +26,6 @@ CALL_PREFIX = "syscalls:sys_enter_"
 SOFTWARE_EVENTS = {"context_switch": "context-switches", "page_fault": "page-faults"}
 COUNT_LINE = re.compile(r"^(\d+|<not \w+>),[^,\n]*,([^,\n]+),", re.MULTILINE)
 PERF_TIMEOUT_S = 60.0
-
-
-class NotCounted(Exception):
-    """No counts, and why."""
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(status, reason)
-        self.status = status
-
-    def __str__(self) -> str:
-        return str(self.args[1])
 
 
 def refusal(said: str) -> str:
@@ -58,19 +47,19 @@ def kernel_obstacle(said: str) -> str:
 
 
 def check_permission() -> None:
-    """In 10 ms; raises NotCounted with all that has to be mended."""
+    """In 10 ms; raises PerfObstacle with all that has to be mended."""
     if shutil.which("perf") is None:
-        raise NotCounted("unavailable", "perf is not installed: make setup names its package")
+        raise PerfObstacle("unavailable", "perf is not installed: make setup names its package")
     obstacles = [kernel_obstacle(try_perf("page-faults").stderr), tracefs_obstacle()]
     if any(obstacles):
-        raise NotCounted("not_permitted", "; ".join(filter(None, obstacles)))
+        raise PerfObstacle("not_permitted", "; ".join(filter(None, obstacles)))
 
 
 def obstacle_here() -> str:
     """What keeps this machine from counting; empty if nothing does."""
     try:
         check_permission()
-    except NotCounted as obstacle:
+    except PerfObstacle as obstacle:
         return str(obstacle)
     return ""
 
@@ -82,11 +71,11 @@ def try_perf(event: str) -> "subprocess.CompletedProcess[str]":
 
 
 def events_here() -> list[str]:
-    """What to count on this machine. Raises NotCounted if perf knows of no system calls here."""
+    """What to count on this machine. Raises PerfObstacle if perf knows of no system calls here."""
     if not os.path.isdir(f"{TRACEFS}/events"):
         tried = try_perf(ALL_CALLS)  # which mounts it
         if tried.returncode != 0:
-            raise NotCounted("unavailable", f"perf stat failed: {refusal(tried.stderr)}")
+            raise PerfObstacle("unavailable", f"perf stat failed: {refusal(tried.stderr)}")
     known = [
         name
         for name in SYSTEM_CALLS
@@ -99,7 +88,7 @@ def events_here() -> list[str]:
 def counting(pids: Sequence[int], events: Sequence[str]) -> Iterator[Process]:
     """Start perf; it counts what these processes, and what they start from now on, do until it gets SIGINT.
 
-    Raises NotCounted if perf refuses.
+    Raises PerfObstacle if perf refuses.
     """
     orders, ours = os.pipe()
     os.write(ours, b"enable\n")  # perf answers when it has attached its counters
@@ -112,7 +101,7 @@ def counting(pids: Sequence[int], events: Sequence[str]) -> Iterator[Process]:
             if not perf.stdout.readline():
                 said = perf.communicate(timeout=PERF_TIMEOUT_S)[1]
                 status = "not_permitted" if "ermission" in said else "unavailable"
-                raise NotCounted(status, f"perf stat failed: {refusal(said)}")
+                raise PerfObstacle(status, f"perf stat failed: {refusal(said)}")
             yield perf
     finally:
         os.close(orders)
@@ -122,14 +111,14 @@ def counting(pids: Sequence[int], events: Sequence[str]) -> Iterator[Process]:
 def parse_counts(output: str, events: Sequence[str]) -> dict[str, int]:
     """perf stat's output (-x,) → the count of each event.
 
-    Raises NotCounted if this machine does not support one, RunError if one was not counted.
+    Raises PerfObstacle if this machine does not support one, RunError if one was not counted.
     """
     counts = {event: count for count, event in COUNT_LINE.findall(output)}
     lacking = {event: counts.get(event, "no line") for event in events}
     lacking = {event: count for event, count in lacking.items() if not count.isdigit()}
     said = "perf did not count " + ", ".join(f"{event} ({why})" for event, why in lacking.items())
     if "<not supported>" in lacking.values():
-        raise NotCounted("unavailable", said)
+        raise PerfObstacle("unavailable", said)
     if lacking:
         raise server_process.RunError(said)
     return {event: int(counts[event]) for event in events}
@@ -147,11 +136,11 @@ class CountedSide(ServerSide):
     _perf: Process
 
     def events(self) -> list[str]:
-        """What to count on this machine. Raises NotCounted if it does not let us, or knows of no system calls."""
+        """What to count on this machine. Raises PerfObstacle if it does not let us, or knows of no system calls."""
         return events_here()
 
     def check_counting(self) -> None:
-        """Raises NotCounted."""
+        """Raises PerfObstacle."""
         check_permission()
 
     def start_counting(self, events: list[str]) -> None:

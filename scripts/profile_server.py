@@ -22,7 +22,8 @@ import records
 import runs
 import server_process
 from load_side import LoadSide
-from perf_record import NotProfiled, ProfiledSide
+from perf_permission import PerfObstacle
+from perf_record import ProfiledSide
 
 AllSides = runs.Sides[ProfiledSide, LoadSide]
 ATTEMPTS = 2  # a profile that fails a gate, as on a busy machine, is made once more
@@ -92,7 +93,7 @@ def main() -> int:
                 seen["attempts"] = attempt
                 if seen["status"] == "ok":
                     break
-    except NotProfiled as obstacle:
+    except PerfObstacle as obstacle:
         seen = {"status": obstacle.status, "reason": str(obstacle)}
     except server_process.Unavailable as obstacle:
         seen = {"status": "unavailable", "reason": str(obstacle)}

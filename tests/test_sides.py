@@ -295,7 +295,7 @@ HOSTILE = [
     error("sides", "subprocess.run", "touch ran"),
     error("sides", "Agent", "touch ran"),
     error("sides", "SideLost", "two\nlines"),
-    error("perf_record", "NotProfiled", "too few"),
+    error("perf_permission", "PerfObstacle", "too few"),
     error("", ""),
     '{"error": {"module": [], "class": 5, "arguments": 7}}',
     '{"error": {"self": 1}}',

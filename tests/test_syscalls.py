@@ -8,6 +8,7 @@ from pathlib import Path
 
 import count_syscalls
 import pandas as pd
+import perf_permission
 import perf_stat
 import plot_style
 import plot_syscalls
@@ -52,7 +53,7 @@ def test_a_decimal_comma_does_not_matter() -> None:
 
 def test_what_a_machine_does_not_support_is_told_by_name() -> None:
     output = PERF_OUTPUT.replace("\n2,,page", "\n<not supported>,,page")
-    with pytest.raises(perf_stat.NotCounted, match="page-faults") as told:
+    with pytest.raises(perf_permission.PerfObstacle, match="page-faults") as told:
         perf_stat.parse_counts(output, EVENTS)
     assert told.value.status == "unavailable"
 
@@ -245,7 +246,7 @@ def test_errors_in_the_load_are_told_instead_of_counts(perf: None, tmp_path: Pat
 
 
 def test_a_load_without_an_answer_is_no_divisor() -> None:
-    with pytest.raises(perf_stat.NotCounted, match="not one request"):
+    with pytest.raises(perf_permission.PerfObstacle, match="not one request"):
         count_syscalls.check_load({"read": 0, "timeout": 0}, 0)
     count_syscalls.check_load({"read": 0, "timeout": 0}, 1)
 
