@@ -30,7 +30,7 @@ from network import Network
 from preflight import faults, share_connections
 from preflight_side import PreflightSide
 from sides import SideLost
-from test_external import describe, prepare
+from test_external import EXAMPLES, prepare
 from test_measure_cell import OF_THE_MACHINE, compile_server
 
 # As ssh and sshd do: the words go to a shell on the other host, in an environment of its own, over a connection whose
@@ -44,10 +44,10 @@ while :; do
     esac
 done
 shift
-exec 3<&0
-cat <&3 | setsid --wait env -i HOME=/ TMPDIR='{tmp}' PATH='{path}' {greeting}sh -c "$*" &
-wait $!
-kill -KILL 0
+cat | {{
+    setsid --wait env -i HOME=/ TMPDIR='{tmp}' PATH='{path}' {greeting}sh -c "$*"
+    kill -KILL 0
+}}
 """
 PLACE = "ssh:someone@host"
 READY = "echo '{\"ready\": true}'\n"
@@ -207,18 +207,6 @@ def test_ssh_that_is_not_installed_is_one_line(ssh: Ssh, monkeypatch: pytest.Mon
     )
 
 
-def test_host_without_room_for_the_agent_is_one_line(ssh: Ssh) -> None:
-    text = (ssh.bin / "ssh").read_text().replace(f"TMPDIR='{ssh.tmp}'", "HOME=/ 'TMPDIR=/proc'")
-    broken = text.replace('"$*"', '"ulimit -f 0; $*"')  # no file may be longer
-    ssh.script("ssh", broken.partition("\n")[2])
-    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
-        pass
-    line_of(raised)
-    for left in Path("/tmp").glob(f"{'io_models_agent_'}*"):
-        if left.stat().st_uid == os.getuid() and not (left / "agent.py").exists():
-            assert not list(left.glob("*")) or left.stat().st_mtime < time.time() - 60
-
-
 def test_host_that_lets_in_and_says_nothing_is_given_up(
     ssh: Ssh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,7 +312,7 @@ def test_hostile_answer_is_one_line_and_runs_nothing(
 
 def test_answer_without_an_end_is_one_line(ssh: Ssh, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sides, "LONGEST_ANSWER", 100_000)
-    ssh.script("ssh", f"{READY}exec env TMPDIR='{ssh.tmp}' tr '\\0' '[' < /dev/zero\n")
+    ssh.script("ssh", f"{READY}export TMPDIR='{ssh.tmp}'\ntr '\\0' '[' < /dev/zero\n")
     with sides.side_at(HostSide, PLACE) as side, pytest.raises(SideLost) as raised:
         side.clock()
     assert "this is no answer of ours: '[[[" in line_of(raised)
@@ -587,23 +575,9 @@ def test_cell_over_ssh_counts_as_one_here(
 
 @pytest.mark.alone
 def test_external_server_over_ssh_has_a_cell_that_counts(ssh: Ssh, tmp_path: Path) -> None:
-    binary = prepare(tmp_path, "mine", describe())
-    # It serves one connection at a time.
-    output = tmp_path / "record.json"
-    options = ("--disturbed-retries", "0", "--connections", "1")
-    script = [sys.executable, str(ROOT / "scripts/measure_cell.py"), binary, str(output)]
-    net = json.dumps({"server": PLACE})
-    run = subprocess.run(
-        [*script, *SHORT, *options, "--network", net],
-        check=False,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stderr
-    record = json.loads(output.read_text())
-    assert record["requests"] > 0 and record["errors"] == 0
+    binary = prepare(tmp_path, "mine", EXAMPLES["python_asyncio"])
+    record = measured(binary, {"server": PLACE}, tmp_path)
+    assert record["kernel_connections"] == 1 + 4 and record["server_counts"] == []
     assert not (tmp_path / "results/external").exists()  # it ran there
 
 
@@ -659,7 +633,10 @@ def test_side_that_is_lost_while_it_measures_is_one_line(
         _, said = controller.communicate(timeout=20)
     assert controller.returncode == 1
     (line,) = said.splitlines()
-    assert line.startswith("measure_cell: server_epoll") and f"{PLACE}: the connection was" in line
+    assert (
+        line.startswith("measure_cell: server_epoll")
+        and f"{PLACE}: the connection was lost" in line
+    )
     assert not (tmp_path / "record.json").exists()
     for folder in ssh.folders():  # it could not; the next agent does
         os.utime(folder, (0, 0))
