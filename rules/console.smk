@@ -133,7 +133,12 @@ def meet_sides():
 def begin(jobs):
     check_tools(jobs)
     if MEASURING & jobs.keys() and workflow.local_exec:
-        machine_facts.write_facts(machine_facts.PATH, meet_sides())
+        try:
+            facts = meet_sides()
+        except BaseException:
+            end()  # Snakemake calls no onerror before the first job
+            raise
+        machine_facts.write_facts(machine_facts.PATH, facts)
     sweep = {"started": records.format_utc(time.time()), "config": config}
     records.write_text(SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
     announce(jobs)
@@ -150,7 +155,7 @@ def end():
     for connection in CONNECTIONS:
         connection.terminate()
         connection.wait()
-    if CONNECTIONS:
+    if any(network.is_remote(place) for place in SIDES.places):
         sides.remove_control_folder()
 
 

@@ -62,10 +62,11 @@ def faults(found: Sides) -> list[str]:
     return told if found.network.is_loopback else [*told, *_reach_faults(found)]
 
 
-def share_connections(net: network.Network) -> list[Process]:
+def share_connections(net: network.Network) -> Iterator[Process]:
     """Connect to the other hosts for the whole sweep; the connections end with this process. Raises SideLost."""
-    remote = [place for place in net.places if network.is_remote(place)]
-    return [sides.share_connection(place, net.ssh_config) for place in remote]
+    for place in net.places:
+        if network.is_remote(place):
+            yield sides.share_connection(place, net.ssh_config)
 
 
 def split_of(found: Sides, setting: dict[str, Any] | None) -> CpuSplit:

@@ -202,9 +202,9 @@ def explain(place: str, said: str, ssh_config: str | None = None) -> str:
     ):
         if found := re.search(pattern, said):
             return f"{found.groupdict().get('said', said)}: {mend}"
-    if re.search("Connection (timed out|refused)|No route|unreachable", said):
-        return said + advice(place, ssh_config)
-    return said or f"the connection was lost{advice(place, ssh_config)}"
+    if not re.search("Connection (timed out|refused)|No route|unreachable", said):
+        said = f"the connection was lost{f' ({said})' if said else ''}"
+    return said + advice(place, ssh_config)
 
 
 @contextlib.contextmanager

@@ -77,6 +77,7 @@ def test_fault_is_one_line(fault: str) -> None:
 
 HOSTILE = [
     "-oProxyCommand=x",
+    "-x",
     "a b",
     "a;b",
     "$(a)",
