@@ -17,6 +17,7 @@ import sides
 from cpus import CpuFault
 from isolate import IsolationFault
 from preflight_side import PreflightSide
+from quiet import Quiet
 from snakemake_interface_logger_plugins.common import LogEvent
 
 TOOLS = {
@@ -117,7 +118,7 @@ def meet_sides():
         CONNECTIONS.extend(preflight.share_connections(SIDES))
         with runs.connected(SIDES, PreflightSide, PreflightSide, doctor.LIFETIME_S) as found:
             split = preflight.split_of(found, json.loads(CPUS))
-            QUIET.append(preflight.Quiet(found, split, config["isolate"]))
+            QUIET.append(Quiet(found, split, config["isolate"]))
             for note in QUIET[0].notes:
                 print(console.wrapped(note), flush=True)
             hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER)

@@ -13,7 +13,11 @@ import machine
 
 def node_of(interface: str | None) -> int | None:
     """The NUMA node of an interface's card, if there is one and it tells."""
-    return None if interface is None else interfaces.facts_of([], interface)["numa_node"]
+    return (
+        None
+        if interface is None
+        else interfaces.facts_of(interfaces.read_links(), interface)["numa_node"]
+    )
 
 
 class HostSide:

@@ -91,7 +91,9 @@ def facts_of(links: Sequence[Link], interface: str, root: str = "/") -> dict[str
     device = os.path.join(folder, "device")
     driver = link.get("linkinfo", {}).get("info_kind")
     speed = node = None
-    if os.path.exists(device):  # what is not hardware makes up a speed
+    # What is not hardware makes up a speed; and /sys may be another namespace's, with another interface of the name.
+    is_this = _read(os.path.join(folder, "address")) == link.get("address", "")
+    if is_this and os.path.exists(device):
         driver = os.path.basename(os.path.realpath(os.path.join(device, "driver")))
         speed, node = _read(os.path.join(folder, "speed")), _read(os.path.join(device, "numa_node"))
     return {

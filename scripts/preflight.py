@@ -1,12 +1,10 @@
 """Before a sweep: are both sides what the config says, and does load reach the server over the interface?"""
 
 import argparse
-import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
 
-import isolate
 import machine
 import network
 import runs
@@ -81,47 +79,3 @@ def describe_cpus(found: Sides, split: CpuSplit) -> str:
             f"load on CPUs {machine.format_cpu_list(split.load)} of its own"
         )
     return str(found.server.describe_split(split))
-
-
-def restored() -> list[str]:
-    """What a killed sweep had set is put back; or why it is not."""
-    try:
-        return isolate.Isolation().restore()
-    except isolate.IsolationFault as fault:
-        return [str(fault)]
-
-
-class Quiet:
-    """Each machine of a sweep as `isolate` of the config says, until the end of this process at the latest."""
-
-    def __init__(self, found: Sides, split: CpuSplit, settings: isolate.Settings) -> None:
-        """Raises IsolationFault or SideLost."""
-        self.notes: list[str] = []
-        self._here: isolate.Holder | None = None
-        self._there = contextlib.ExitStack()
-        if isolate.asks_for_nothing(settings):
-            if isolate.has_leftovers():
-                self.notes = restored()
-            return
-        net = found.network
-        done = set()
-        for place, side, cpus in (
-            (net.server, found.server, split.server),
-            (net.load, found.load, split.server if not found.apart else split.load),
-        ):
-            boot = side.boot()
-            if boot in done:
-                continue
-            done.add(boot)
-            if boot == sides.here_boot():
-                self._here = isolate.Holder(settings, cpus)
-                report = self._here.report
-            else:
-                kind = sides.side_at(isolate.Isolation, place, net.ssh_config, sides.NO_LIMIT_S)
-                report = self._there.enter_context(kind).apply(dict(settings), cpus)
-            self.notes += isolate.describe(report)
-
-    def end(self) -> list[str]:
-        """What was put back here. Raises IsolationFault if not all was."""
-        self._there.close()
-        return self._here.end() if self._here else []

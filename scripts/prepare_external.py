@@ -16,7 +16,7 @@ import server_process
 # To sh a command, to Python a string: a #! line allows no spaces in a path. -I and -S: Python's own library alone.
 FIRST_LINES = f"""\
 {server_process.EXTERNAL.decode()}\
-''''exec {{python}} -IS "$0" "$@"
+'''':; p={{python}}; [ -x "$p" ] || p=python3; exec "$p" -IS "$0" "$@"
 '''
 """
 NOT_FOUND = 127

@@ -135,6 +135,9 @@ def test_ip_that_is_not_installed_is_one_line(
 # --- What it is ---
 
 
+MAC = "02:00:00:00:00:0a"
+
+
 def card(root: Path, **files: str) -> None:
     folder = root / "sys/class/net/eth0"
     (root / "sys/bus/pci/drivers/ixgbe").mkdir(parents=True)
@@ -142,13 +145,13 @@ def card(root: Path, **files: str) -> None:
     (root / "sys/devices/pci0/driver").symlink_to(root / "sys/bus/pci/drivers/ixgbe")
     folder.mkdir(parents=True)
     (folder / "device").symlink_to(root / "sys/devices/pci0")
-    for name, text in files.items():
+    for name, text in {"address": MAC, **files}.items():
         ((folder / "device" if name == "numa_node" else folder) / name).write_text(f"{text}\n")
 
 
 def test_facts_of_a_card_are_those_of_its_driver(tmp_path: Path) -> None:
     card(tmp_path, speed="10000", numa_node="1")
-    one = link(ifname="eth0", mtu=9000, qdisc="mq", linkinfo={})
+    one = link(ifname="eth0", address=MAC, mtu=9000, qdisc="mq", linkinfo={})
     assert interfaces.facts_of([one], "eth0", str(tmp_path)) == {
         "interface": "eth0",
         "driver": "ixgbe",
@@ -161,9 +164,17 @@ def test_facts_of_a_card_are_those_of_its_driver(tmp_path: Path) -> None:
 
 def test_what_a_card_does_not_tell_is_null(tmp_path: Path) -> None:
     card(tmp_path, speed="-1", numa_node="-1")
-    facts = interfaces.facts_of([], "eth0", str(tmp_path))
+    one = link(ifname="eth0", address=MAC)
+    facts = interfaces.facts_of([one], "eth0", str(tmp_path))
     assert (facts["speed_mbit_per_second"], facts["numa_node"]) == (None, None)
-    assert (facts["mtu_bytes"], facts["queueing"]) == (None, None)
+
+
+def test_card_of_another_namespace_is_not_taken_for_one_of_the_same_name(tmp_path: Path) -> None:
+    card(tmp_path, speed="10000", numa_node="1")
+    one = link(ifname="eth0", address="02:00:00:00:00:0b", linkinfo={})
+    facts = interfaces.facts_of([one], "eth0", str(tmp_path))
+    names = ("driver", "speed_mbit_per_second", "numa_node")
+    assert [facts[name] for name in names] == [None] * 3
 
 
 def test_speed_that_a_veth_makes_up_is_no_fact(tmp_path: Path) -> None:
