@@ -517,11 +517,9 @@ def _identity_of(host: dict[str, Any]) -> list[Any]:
 
 
 def machine_label(facts: dict[str, Any]) -> str:
-    """One line for people: the server's host, that of the load if it is another, and the way between them."""
+    """One line for people: the server's host, and that of the load if it is another."""
     label = host_label(facts)
-    if facts["load"]:
-        label += f"; load from {host_label(facts['load'])}"
-    return f"{label}; {network_label(facts)}" if facts["network"] else label
+    return f"{label}; load from {host_label(facts['load'])}" if facts["load"] else label
 
 
 def network_label(facts: dict[str, Any]) -> str:

@@ -96,7 +96,7 @@ def test_all_that_is_recorded_here_is_recorded_there(lab: tuple[str, Path, int])
         assert record["clocks_ahead_s"].keys() == ahead
         assert all(abs(seconds) < 0.2 for seconds in record["clocks_ahead_s"].values())
         assert record["facts"]["network"]["driver"] == "veth"
-        assert "over swissknife0 (veth)" in record["facts"]["machine_label"]
+        assert "over swissknife0 (veth)" in record["facts"]["network_label"]
         assert (
             record["asked"]["network"]["load"]
             == {"lab": "netns:swissknife_load", "lab-ssh": "ssh:lab"}[name]
