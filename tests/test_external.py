@@ -452,7 +452,7 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     overlay = checkout / "overlay.yaml"
     overlay.write_text(OVERLAY + yaml.safe_dump({"external": described}))
     configfile = ("--configfile", "overlay.yaml")
-    run = run_snakemake(checkout, *configfile, timeout_s=600)
+    run = run_snakemake(checkout, "-j2", *configfile, timeout_s=600)
     assert run.returncode == 0, run.stdout
 
     with (checkout / "results/cells.csv").open() as file:
