@@ -30,6 +30,7 @@ from cells import (
 from config_check import schema_faults, sweep_faults
 from external import launched
 from machine import LOCK_PATH
+from network import is_remote
 from perf_record import obstacle_here
 from profile_server import obstacle_met
 from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, toolchain_identity

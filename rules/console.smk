@@ -6,6 +6,7 @@ import time
 
 import console
 import doctor
+import machine
 import machine_facts
 import network
 import preflight
@@ -33,6 +34,7 @@ MEASURING = TOOLS.keys() - {"draw_flamegraph"}
 CONNECTIONS = []
 # Machines with settings of config["isolate"].
 QUIET = []
+LIFETIME_S = 900  # of looking at both sides; taking swap off may need minutes of it
 SIDES = network.Network(**config["network"])
 PAGE = "results/report.html"
 CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS}
@@ -116,7 +118,11 @@ def meet_sides():
     """
     try:
         CONNECTIONS.extend(preflight.share_connections(SIDES))
-        with runs.connected(SIDES, PreflightSide, PreflightSide, doctor.LIFETIME_S) as found:
+        # Nothing is tried or set in the middle of another checkout's cell.
+        with (
+            machine.exclusive_machine(),
+            runs.connected(SIDES, PreflightSide, PreflightSide, LIFETIME_S) as found,
+        ):
             split = preflight.split_of(found, json.loads(CPUS))
             QUIET.append(Quiet(found, split, config["isolate"]))
             for note in QUIET[0].notes:
@@ -151,8 +157,8 @@ def end():
         try:
             for line in quiet.end():
                 print(line)
-        except IsolationFault as fault:
-            print(f"not all is as it was: {fault}", file=sys.stderr)
+        except (OSError, IsolationFault) as fault:
+            print(f"isolate: {fault}", file=sys.stderr)
     for connection in CONNECTIONS:
         connection.terminate()
         connection.wait()

@@ -7,7 +7,7 @@ PROFILE_SCRIPTS = scripts(
 )
 PROFILE = config["profile"]
 # Of another host nothing is known before the run.
-OBSTACLE = obstacle_here() if config["network"]["server"] == "here" else ""
+OBSTACLE = "" if is_remote(config["network"]["server"]) else obstacle_here()
 
 
 # A run of its own: sampling would slow a measured one (M18).

@@ -7,7 +7,7 @@ COUNT_SCRIPTS = scripts(
     "perf_stat.py",
     *RUN_SCRIPTS,
 )
-COUNT_OBSTACLE = perf_stat.obstacle_here() if config["network"]["server"] == "here" else ""
+COUNT_OBSTACLE = "" if is_remote(config["network"]["server"]) else perf_stat.obstacle_here()
 
 
 # A run of its own: nothing is counted in a measured one (M18).

@@ -21,13 +21,13 @@ import traceback
 from typing import Any, NoReturn
 
 FOLDER_PREFIX = "io_models_agent_"
-FRESH_S = 60.0  # a folder that is younger may be of an agent that does not hold its lock yet
+FRESH_S = 60.0  # a younger folder may be of a process that does not hold its lock yet
 KNOWN_ERRORS = (OSError, ValueError)
 
 
-def remove_leftovers(own_folder: str) -> None:
-    """Folders of agents that were killed: nobody holds their lock."""
-    for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{FOLDER_PREFIX}*")):
+def remove_leftovers(prefix: str, own_folder: str) -> None:
+    """Folders of processes that were killed: nobody holds their lock."""
+    for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{prefix}*")):
         with contextlib.suppress(OSError):
             found = os.lstat(folder)
             is_fresh = time.time() - found.st_mtime < FRESH_S
@@ -86,7 +86,7 @@ def serve(folder: str, message: dict[str, Any]) -> None:
         requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=read_requests, args=[requests], daemon=True).start()
         print(json.dumps({"ready": True}), file=answers, flush=True)
-        remove_leftovers(folder)
+        remove_leftovers(FOLDER_PREFIX, folder)
         while True:
             request = json.loads(requests.get())
             try:

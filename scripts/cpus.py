@@ -94,15 +94,15 @@ def split(topology: Topology, node: int | None = None, server_cpus: int | None =
     return CpuSplit(_cpus_of(load), _cpus_of(server)[:server_cpus], shared=half == 0)
 
 
-def whole(topology: Topology, node: int | None = None, most: int | None = None) -> list[int]:
-    """CPUs for a side that has a machine to itself: all cores of one node, at most `most` CPUs.
+def whole(topology: Topology, node: int | None = None) -> list[int]:
+    """CPUs for a side that has a machine to itself: all cores of one node.
 
     Of 3 cores or more without CPU 0's: it costs a third at most, of 2 it would cost half.
     """
     pool = _pool(topology, node)
     if len(pool) >= 3 and pool[0].has_cpu_0:
         pool = pool[1:]
-    return _cpus_of(pool)[:most]
+    return _cpus_of(pool)
 
 
 def usable_cpus(cpus: Collection[int]) -> set[int]:

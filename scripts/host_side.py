@@ -42,7 +42,7 @@ class HostSide:
         """The same for all sides on one running kernel."""
         import machine_facts  # noqa: PLC0415  not needed when both sides are here
 
-        return machine_facts.read_boot() or machine_facts.UNKNOWN
+        return machine_facts.read_boot() or f"{machine_facts.UNKNOWN} of {os.uname().nodename}"
 
     def split_cpus(
         self, setting: dict[str, Any] | None, interface: str | None, server_cpus: int | None
@@ -69,9 +69,9 @@ class HostSide:
         """This process, and what it starts from now on, leave these CPUs alone, if there are others."""
         self.confine(sorted(os.sched_getaffinity(0) - set(cpu_list)) or cpu_list)
 
-    def lock(self, wait: bool) -> bool:
+    def lock(self) -> bool:
         """Hold this machine alone until the side ends; false if another measurement has it."""
-        return machine.take_lock(self.held.enter_context(machine.opened_lock()), wait)
+        return machine.take_lock(self.held.enter_context(machine.opened_lock()), wait=False)
 
     def host_facts(self) -> dict[str, Any]:
         import machine_facts  # noqa: PLC0415

@@ -84,6 +84,18 @@ def _read(path: str) -> str | None:
         return None
 
 
+def queueing_of(link: Mapping[str, Any]) -> str | None:
+    """Its queueing discipline; of netem with what that does, since another delay is another network."""
+    if link.get("qdisc") != "netem":
+        return link.get("qdisc")
+    try:
+        command = ["tc", "qdisc", "show", "dev", link["ifname"]]
+        said = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        said = ""
+    return " ".join(["netem", *said.partition(" root ")[2].split()[2:]])  # after refcnt N
+
+
 def facts_of(links: Sequence[Link], interface: str, root: str = "/") -> dict[str, Any]:
     """What it is, without addresses; null where it does not tell."""
     link = next((link for link in links if link["ifname"] == interface), {})
@@ -101,7 +113,7 @@ def facts_of(links: Sequence[Link], interface: str, root: str = "/") -> dict[str
         "driver": driver,
         "mtu_bytes": link.get("mtu"),
         "speed_mbit_per_second": int(speed) if speed and int(speed) > 0 else None,
-        "queueing": link.get("qdisc"),
+        "queueing": queueing_of(link),
         "numa_node": int(node) if node and int(node) >= 0 else None,
     }
 

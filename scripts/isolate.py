@@ -495,9 +495,16 @@ class Holder:
 
     def end(self) -> list[str]:
         """What was put back. Raises IsolationFault if not all was."""
+        ended_early = self.process.poll() is not None
         said, fault = self.process.communicate()
         if self.process.returncode:
-            raise IsolationFault(fault.strip() or f"it ended with status {self.process.returncode}")
+            how = f"the isolation ended with status {self.process.returncode}: sudo make restore"
+            raise IsolationFault(fault.strip() or how)
+        if ended_early:
+            raise IsolationFault(
+                f"the isolation had ended before the sweep ({' / '.join(said.splitlines())}): "
+                "its later runs were measured without it"
+            )
         return said.splitlines()
 
 

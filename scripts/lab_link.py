@@ -32,8 +32,8 @@ class End:
 
     @property
     def inside(self) -> list[str]:
-        """What starts a command in the namespace. Unlike `ip netns exec` it leaves /sys, and with it the
-        lock that measurements take, as they are."""
+        """What starts a command in the namespace. Unlike `ip netns exec` it leaves /sys as it is, with the
+        machine's cgroups."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
 
 

@@ -617,13 +617,17 @@ def write_facts(path: str, facts: dict[str, Any]) -> None:
         records.write_text(path, text)
 
 
-def facts_of_sweep(boots: Sequence[str | None], path: str = PATH) -> dict[str, Any] | None:
-    """The facts written when the sweep began, if these are still its machines (the server's, the load's); or null."""
+def facts_of_sweep(
+    boots: Sequence[str | None], way: dict[str, Any] | None, path: str = PATH
+) -> dict[str, Any] | None:
+    """The facts written when the sweep began, if these are still its machines (the server's, the load's) and the way
+    between them; or null."""
     try:
         with open(path, encoding="utf-8") as file:
             facts = json.load(file)
         of_load = facts["load"] or facts
-        if [facts["system"]["boot"], of_load["system"]["boot"]] == list(boots):
+        known = [facts["system"]["boot"], of_load["system"]["boot"]]
+        if known == list(boots) and facts["network"] == way:
             return dict(facts)
     except (OSError, ValueError, LookupError, TypeError):
         pass

@@ -59,19 +59,23 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     before = server.read(tells_pressure=True)
     idle = load_side.read_idle(load_cpus, tells_pressure=apart)
     command = run.start_load(arguments.duration_s)
-    lead_s = SNAPSHOT_LEAD_S + 3 * run.sides.round_trip_s
+    trips_s = run.sides.round_trips_s
+    started_s = time.monotonic() - trips_s.get("load", 0) / 2
+    lead_s = SNAPSHOT_LEAD_S + 3 * max(trips_s.values(), default=0)
     client = load_side.read_at(
         max(arguments.duration_s / 2, arguments.duration_s - lead_s),
         load_cpus,
         tells_waits=not run.split.shared,
         tells_pressure=apart,
     )
+    asked_s = time.monotonic()
     during = server.read(tells_pressure=True)
+    # The server is read later than the client, by the way there: its shares are of a time of its own.
+    server_ns = ((asked_s + time.monotonic()) / 2 - started_s) * 1e9
     bytes_sent = server.read_connections()
     result = load_side.finish_load()
     after = server.read(tells_pressure=False)
 
-    elapsed_ns = client["elapsed_s"] * 1e9
     cpu_ns = after["cpu_ns"] - before["cpu_ns"]
     requests = result["requests"]
     threads_ns = [
@@ -84,10 +88,10 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         "errors": sum(result["errors_by_kind"].values()),
         "server_cpu_ns_per_request": cpu_ns / requests if requests else None,
         "server_cpu_share": (during["cpu_ns"] - before["cpu_ns"])
-        / elapsed_ns
+        / server_ns
         / len(run.split.server),
-        "server_busiest_thread_share": max(threads_ns) / elapsed_ns if threads_ns else None,
-        "client_cpu_share": client["cpu_ns"] / elapsed_ns / run.threads,
+        "server_busiest_thread_share": max(threads_ns) / server_ns if threads_ns else None,
+        "client_cpu_share": client["cpu_ns"] / (client["elapsed_s"] * 1e9) / run.threads,
         "server_memory_peak_kib": server.memory_peak_kib(),
         "established_connections": len(bytes_sent),
         "processes_changed": set(during["pids"]) != set(before["pids"]),

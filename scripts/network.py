@@ -8,13 +8,13 @@ import ipaddress
 import json
 import os
 import shlex
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 ADDRESS_KINDS = ("link-local", "global", "ipv4")
 LOOPBACK = "loopback"
 HERE = "here"
+CONTROL_FOLDER = "IO_MODELS_SSH"  # environment variable
 NAMESPACES = "/run/netns"  # of ip-netns(8)
 CONNECT_TIMEOUT_S = 10
 # A host that is gone is noticed after so many questions without an answer, a second each.
@@ -64,9 +64,10 @@ def is_remote(place: str) -> bool:
     return place.startswith("ssh:")
 
 
-def control_folder() -> str:
-    """Where connections to other hosts are shared: short, since a socket's path may have 104 bytes."""
-    return os.path.join(tempfile.gettempdir(), f"io_models_ssh_{os.getuid()}")
+def control_path() -> str:
+    """Where connections are shared that the workflow holds open (sides.share_connection); by hand none is."""
+    folder = os.environ.get(CONTROL_FOLDER)
+    return os.path.join(folder, "%C") if folder else "none"
 
 
 def ssh_command(
@@ -84,8 +85,11 @@ def ssh_command(
         "ConnectTimeout": str(CONNECT_TIMEOUT_S),
         "ServerAliveInterval": "1",
         "ServerAliveCountMax": str(ALIVE_QUESTIONS),
-        "ControlPath": os.path.join(control_folder(), "%C"),
+        "ControlPath": control_path(),
         "ControlMaster": "yes" if master else "no",
+        "ControlPersist": "no",  # nor what else a user's configuration may say and would break it
+        "RemoteCommand": "none",
+        "PermitLocalCommand": "no",
         "ForwardAgent": "no",
         "ForwardX11": "no",
         "ClearAllForwardings": "yes",

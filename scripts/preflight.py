@@ -62,9 +62,11 @@ def faults(found: Sides) -> list[str]:
 
 def share_connections(net: network.Network) -> Iterator[Process]:
     """Connect to the other hosts for the whole sweep; the connections end with this process. Raises SideLost."""
-    for place in net.places:
-        if network.is_remote(place):
-            yield sides.share_connection(place, net.ssh_config)
+    remote = [place for place in net.places if network.is_remote(place)]
+    if remote:
+        sides.make_control_folder()
+    for place in remote:
+        yield sides.share_connection(place, net.ssh_config)
 
 
 def split_of(found: Sides, setting: dict[str, Any] | None) -> CpuSplit:

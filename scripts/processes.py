@@ -43,7 +43,8 @@ def kill_group(process: Process) -> None:
 
 def one_line(text: str) -> str:
     """What a process said, fit for a message of one line."""
-    return " / ".join(text.strip().splitlines())
+    lines = " / ".join(text.strip().splitlines())
+    return "".join(letter if letter.isprintable() else " " for letter in lines)
 
 
 def describe_status(code: int, said: str) -> str:

@@ -24,6 +24,7 @@ class Quiet:
         self.notes: list[str] = []
         self._here: isolate.Holder | None = None
         self._there = contextlib.ExitStack()
+        self._isolations: list[isolate.Isolation] = []
         if isolate.asks_for_nothing(settings):
             if isolate.has_leftovers():
                 self.notes = restored()
@@ -42,11 +43,16 @@ class Quiet:
                 self._here = isolate.Holder(settings, cpus)
                 report = self._here.report
             else:
-                kind = sides.side_at(isolate.Isolation, place, net.ssh_config, sides.NO_LIMIT_S)
-                report = self._there.enter_context(kind).apply(dict(settings), cpus)
+                side_there = sides.side_at(
+                    isolate.Isolation, place, net.ssh_config, sides.NO_LIMIT_S
+                )
+                isolation = self._there.enter_context(side_there)
+                report = isolation.apply(dict(settings), cpus)
+                self._isolations.append(isolation)
             self.notes += isolate.describe(report)
 
     def end(self) -> list[str]:
-        """What was put back here. Raises IsolationFault if not all was."""
-        self._there.close()
-        return self._here.end() if self._here else []
+        """What was put back. Raises IsolationFault or SideLost if not all was, or if that was not at the end."""
+        with self._there:
+            lines = [line for isolation in self._isolations for line in isolation.restore()]
+        return [*lines, *(self._here.end() if self._here else [])]

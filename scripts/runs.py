@@ -38,7 +38,7 @@ class Sides(NamedTuple, Generic[ServerS, LoadS]):
     server: ServerS
     load: LoadS
     apart: bool  # on different machines
-    round_trip_s: float  # of a question to the farther side; 0 if both are here
+    round_trips_s: dict[str, float]  # of a question to server and load, where they are elsewhere
     clocks_ahead_s: dict[str, float]  # of server and load, by how much, where they are elsewhere
 
     @property
@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
 def acquainted(net: network.Network, server: ServerS, load_side: LoadS) -> Sides[ServerS, LoadS]:
     """Both sides, and what has to be known of where they are."""
     if net.places == [network.HERE]:
-        return Sides(net, server, load_side, False, 0.0, {})
+        return Sides(net, server, load_side, False, {}, {})
     trips = {
         name: sides.round_trip(side)
         for name, place, side in (("server", net.server, server), ("load", net.load, load_side))
@@ -112,7 +112,7 @@ def acquainted(net: network.Network, server: ServerS, load_side: LoadS) -> Sides
         server,
         load_side,
         apart=server.boot() != load_side.boot(),
-        round_trip_s=max(trip_s for trip_s, _ in trips.values()),
+        round_trips_s={name: trip_s for name, (trip_s, _) in trips.items()},
         clocks_ahead_s={name: ahead_s for name, (_, ahead_s) in trips.items()},
     )
 
@@ -124,7 +124,7 @@ def lock_all(found: Sides[Any, Any]) -> str | None:
     boots = {sides.here_boot()}
     for place, side in ((found.network.server, found.server), (found.network.load, found.load)):
         boot = side.boot()
-        if boot not in boots and not side.lock(wait=False):
+        if boot not in boots and not side.lock():
             return place
         boots.add(boot)
     return None
@@ -148,7 +148,7 @@ def exclusive_sides(
 ) -> Iterator[Sides[ServerS, LoadSide]]:
     """Both sides, and every machine that takes part to oneself. Raises SideLost or OSError."""
     net = arguments.network
-    lifetime_s = int(arguments.warmup_s + arguments.duration_s) * 22 + OVERHEAD_S
+    lifetime_s = int((arguments.warmup_s + arguments.duration_s) * 22) + OVERHEAD_S
     told = False
     while True:
         # Without what is held nobody waits: two sweeps that each have a machine of the other's would for ever.

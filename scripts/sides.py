@@ -4,18 +4,21 @@ A remote side has the same methods; their arguments and results are what JSON ca
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import shlex
-import stat
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar, cast
 
+import agent
 import network
 import processes
 
@@ -32,6 +35,7 @@ BOOTSTRAP = (
     "[open(os.path.join(d,n),'w',encoding='utf-8').write(t) for n,t in m['files'].items()];"
     "sys.path.insert(0,d);import agent;agent.serve(d,m)"
 )
+CONTROL_PREFIX = "io_models_ssh_"
 START_TIMEOUT_S = 30.0  # also of a host that lets in and then says nothing
 STOP_TIMEOUT_S = 5.0
 LONGEST_ANSWER = 1 << 26  # of stacks and histograms, megabytes
@@ -212,8 +216,8 @@ def _agent(side: type[S], place: str, ssh_config: str | None, lifetime_s: int) -
     python = "python3" if network.is_remote(place) else sys.executable
     command = network.command_at(place, ssh_config, [python, "-I", "-c", BOOTSTRAP])
     with processes.running(command, stdin=subprocess.PIPE) as process:
-        agent = Agent(place, ssh_config, process)
-        agent.start(
+        far = Agent(place, ssh_config, process)
+        far.start(
             {
                 "files": files_for(side.__module__),
                 "module": side.__module__,
@@ -222,9 +226,9 @@ def _agent(side: type[S], place: str, ssh_config: str | None, lifetime_s: int) -
             }
         )
         try:
-            yield cast("S", agent)
+            yield cast("S", far)
         finally:
-            agent.end()
+            far.end()
 
 
 @contextlib.contextmanager
@@ -240,26 +244,24 @@ def side_at(
             yield there
 
 
-def safe_control_folder() -> str:
-    """The folder of shared connections, which nobody else may have made. Raises SideLost."""
-    folder = network.control_folder()
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-    found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise SideLost(f"{folder} is not ours alone: delete it")
-    return folder
+def make_control_folder() -> None:
+    """A folder of this process alone for shared connections, named in the environment of all that it starts.
+
+    Short, since a socket's path may have 104 bytes. What killed processes left is removed.
+    """
+    folder = tempfile.mkdtemp(prefix=CONTROL_PREFIX)
+    # Held until the end of this process.
+    fcntl.flock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+    os.environ[network.CONTROL_FOLDER] = folder
+    agent.remove_leftovers(CONTROL_PREFIX, folder)
 
 
 def remove_control_folder() -> None:
-    """Unless another sweep's connections are in it."""
-    with contextlib.suppress(OSError):
-        os.rmdir(network.control_folder())
+    shutil.rmtree(os.environ.pop(network.CONTROL_FOLDER, ""), ignore_errors=True)
 
 
 def share_connection(place: str, ssh_config: str | None) -> processes.Process:
     """Connect to another host, once for all that follows; it ends with this process. Raises SideLost."""
-    safe_control_folder()
     command = network.ssh_command(place, ssh_config, master=True)
     master = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *command],
@@ -288,7 +290,7 @@ def share_connection(place: str, ssh_config: str | None) -> processes.Process:
 def here_boot() -> str:
     import machine_facts  # noqa: PLC0415  not needed when both sides are here
 
-    return machine_facts.read_boot() or machine_facts.UNKNOWN
+    return machine_facts.read_boot() or f"{machine_facts.UNKNOWN} of {os.uname().nodename}"
 
 
 def round_trip(side: Any) -> tuple[float, float]:

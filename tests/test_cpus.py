@@ -138,7 +138,6 @@ def test_a_side_alone_on_a_machine_gets_a_node_without_cpu_0_where_two_cores_are
 ) -> None:
     topology = topology_of(make_machine(tmp_path, *nodes))
     assert cpus.whole(topology) == expected
-    assert cpus.whole(topology, most=1) == expected[:1]
 
 
 def test_a_machine_that_tells_nothing_has_a_core_for_each_cpu(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lab_link
+import machine
 import pytest
 from checkouts import ROOT, environment, processes_mentioning
 from lab_link import LOAD, SERVER, LabError, netem_commands, usable_address
@@ -279,7 +280,7 @@ def test_ssh_reaches_the_other_host_with_the_labs_key_alone() -> None:
 
 @lab_test
 def test_ssh_leaves_the_lock_of_measurements_and_the_machines_files_as_they_are() -> None:
-    files = ["/sys/devices/system/cpu", "/etc/passwd", "/etc/shadow", "/run"]
+    files = [machine.LOCK_PATH, "/sys/devices/system/cpu", "/etc/passwd", "/etc/shadow", "/run"]
     before = [os.stat(file) for file in files]
     done = run_lab("run", "--ssh", "--", "stat", "--format=%d %i", files[0])
     assert done.stdout == f"{before[0].st_dev} {before[0].st_ino}\n"
@@ -387,3 +388,28 @@ def test_two_hosts_with_one_address_are_one_line(monkeypatch: pytest.MonkeyPatch
             wait_until(lambda: all(map(lab_link.link_local_address, (SERVER, twin))))
     finally:
         lab_link.remove_link()
+
+
+SHARE = """
+import os, sys
+sys.path.insert(0, "scripts")
+import network, preflight, sides
+from host_side import HostSide
+net = network.Network(server="ssh:lab", load="ssh:lab", ssh_config=os.environ["LAB_SSH_CONFIG"])
+for _ in "a killed one", "the next":
+    (connection,) = preflight.share_connections(net)
+    with sides.side_at(HostSide, "ssh:lab", net.ssh_config) as side:
+        print(side.boot(), flush=True)
+    connection.kill()
+    connection.wait()
+    folder = os.environ[network.CONTROL_FOLDER]
+    assert os.listdir(folder), "its socket is left, as after kill -9 of a sweep"
+sides.remove_control_folder()
+"""
+
+
+def test_shared_connection_that_was_killed_does_not_keep_the_next_from_being_made() -> None:
+    done = run_lab("run", "--ssh", "--", sys.executable, "-c", SHARE)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.split()
+    assert first == second

@@ -107,7 +107,7 @@ def test_nothing_is_left(lab: tuple[str, Path, int]) -> None:
     _, folder, _ = lab
     assert "swissknife" not in run("ip", "netns", "list")
     assert processes_mentioning(str(folder)) == []
-    assert processes_mentioning("swissknife") == []
+    assert processes_mentioning("/run/swissknife_lab") == []
     assert not Path("/run/swissknife_lab").exists()
 
 

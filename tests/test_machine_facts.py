@@ -713,6 +713,20 @@ def test_script_writes_or_prints_the_facts(tmp_path: Path) -> None:
     assert printed["machine_id"] == facts["machine_id"]
 
 
+def test_facts_of_a_sweep_are_not_those_of_a_run_over_another_network(
+    here: dict[str, Any], tmp_path: Path
+) -> None:
+    path, boots = str(tmp_path / "machine.json"), [here["system"]["boot"]] * 2
+    veth = {"interface": "swissknife0"}
+    for way, other in ((None, veth), (veth, None)):
+        machine_facts.write_facts(path, {**here, "network": way})
+        facts = machine_facts.facts_of_sweep(boots, way, path)
+        assert facts is not None and facts["network"] == way
+        assert machine_facts.facts_of_sweep(boots, other, path) is None
+        assert machine_facts.facts_of_sweep(["another", boots[1]], way, path) is None
+        assert machine_facts.facts_of_sweep([boots[0], "another"], way, path) is None
+
+
 def test_script_says_in_one_line_that_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = run_script(str(tmp_path / "file/machine.json"))

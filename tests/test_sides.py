@@ -44,10 +44,17 @@ while :; do
     esac
 done
 shift
-cat | {{
-    setsid --wait env -i HOME=/ TMPDIR='{tmp}' PATH='{path}' {greeting}sh -c "$*"
+{delayed} | {{
+    setsid --wait env -i HOME=/ TMPDIR='{tmp}' PATH='{path}' {greeting}sh -c "$*" | {delayed}
     kill -KILL 0
 }}
+"""
+# Of each line, there and back.
+DELAY = """import sys, time
+for line in sys.stdin.buffer:
+    time.sleep(float(sys.argv[1]))
+    sys.stdout.buffer.write(line)
+    sys.stdout.flush()
 """
 PLACE = "ssh:someone@host"
 READY = "echo '{\"ready\": true}'\n"
@@ -67,9 +74,10 @@ class Ssh:
         (self.bin / name).write_text(f"#!/bin/sh\n{text}")
         (self.bin / name).chmod(0o755)
 
-    def works(self, path: str | None = None, greeting: str = "") -> None:
+    def works(self, path: str | None = None, greeting: str = "", delay_s: float = 0) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}" if path is None else path
-        self.script("ssh", SSH.format(tmp=self.tmp, path=path, greeting=greeting))
+        delayed = f"{sys.executable} -c '{DELAY}' {delay_s}" if delay_s else "cat"
+        self.script("ssh", SSH.format(tmp=self.tmp, path=path, greeting=greeting, delayed=delayed))
 
     def pids(self) -> list[int]:
         """Processes of the host."""
@@ -403,22 +411,27 @@ done
 
 
 @pytest.fixture
-def control_folder(ssh: Ssh, monkeypatch: pytest.MonkeyPatch) -> Path:
+def control_folders(ssh: Ssh, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where they are made."""
     monkeypatch.setattr(tempfile, "tempdir", str(ssh.bin))
     monkeypatch.setattr(sides, "START_TIMEOUT_S", 0.5)
-    return Path(network.control_folder())
+    monkeypatch.setenv(network.CONTROL_FOLDER, "")  # and as it was in the end
+    return ssh.bin
 
 
-def test_connection_is_shared_once_it_is_there_and_ends(ssh: Ssh, control_folder: Path) -> None:
+def test_connection_is_shared_once_it_is_there_and_ends(ssh: Ssh, control_folders: Path) -> None:
     master = f"touch '{ssh.bin}/up'; exec env TMPDIR='{ssh.tmp}' sleep 60;"
     ssh.script("ssh", MASTER.format(bin=ssh.bin, master=master))
     (connection,) = share_connections(Network(server=PLACE, load=PLACE))
-    assert control_folder.stat().st_mode & 0o777 == 0o700
+    (folder,) = control_folders.glob("io_models_ssh_*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert f"ControlPath={folder}/%C" in network.ssh_command(PLACE, None)
     assert connection.poll() is None and len(ssh.pids()) == 1
     connection.terminate()
     connection.communicate()
     sides.remove_control_folder()
-    assert not control_folder.exists()
+    assert not folder.exists()
+    assert "ControlPath=none" in network.ssh_command(PLACE, None)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +442,7 @@ def test_connection_is_shared_once_it_is_there_and_ends(ssh: Ssh, control_folder
     ],
 )
 def test_connection_that_is_not_made_is_one_line(
-    master: str, said: str, ssh: Ssh, control_folder: Path
+    master: str, said: str, ssh: Ssh, control_folders: Path
 ) -> None:
     ssh.script("ssh", MASTER.format(bin=ssh.bin, master=master.format(tmp=ssh.tmp)))
     with pytest.raises(SideLost) as raised:
@@ -438,7 +451,7 @@ def test_connection_that_is_not_made_is_one_line(
 
 
 def test_connections_that_were_made_before_one_fails_can_be_ended(
-    ssh: Ssh, control_folder: Path
+    ssh: Ssh, control_folders: Path
 ) -> None:
     master = f"""
         case $* in *other) exit 255 ;; esac
@@ -453,15 +466,18 @@ def test_connections_that_were_made_before_one_fails_can_be_ended(
     connection.communicate()
 
 
-def test_folder_of_connections_that_others_may_write_to_is_refused(control_folder: Path) -> None:
-    control_folder.mkdir(mode=0o700)
-    control_folder.chmod(0o770)
-    with pytest.raises(SideLost, match="is not ours alone: delete it"):
-        sides.safe_control_folder()
-    control_folder.rmdir()
-    control_folder.symlink_to("/root")
-    with pytest.raises(SideLost, match="is not ours alone"):
-        sides.safe_control_folder()
+def test_folder_of_a_killed_sweep_is_removed_and_one_in_use_is_not(control_folders: Path) -> None:
+    dead, living = (control_folders / f"io_models_ssh_{name}" for name in ("dead", "living"))
+    for folder in (dead, living):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    lock = os.open(living, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        sides.make_control_folder()
+    finally:
+        os.close(lock)
+    assert not dead.exists() and living.exists()
 
 
 # --- Two sweeps that each have a machine of the other's ---
@@ -474,8 +490,8 @@ class OtherMachine:
     def boot(self) -> str:
         return "other"
 
-    def lock(self, wait: bool) -> bool:
-        return machine.take_lock(self._lock, wait)
+    def lock(self) -> bool:
+        return machine.take_lock(self._lock, wait=False)
 
 
 def control(own: str, others: str, meet: Any, done: Any) -> None:
@@ -490,7 +506,7 @@ def control(own: str, others: str, meet: Any, done: Any) -> None:
             first = False
         other = OtherMachine(others)
         try:
-            yield runs.Sides(net, other, HostSide(), True, 0.0, {})
+            yield runs.Sides(net, other, HostSide(), True, {}, {})
         finally:
             os.close(other._lock)
 
@@ -570,6 +586,17 @@ def test_cell_over_ssh_counts_as_one_here(
     assert record["interface"] is None
     program = record["server_command"][3]
     assert program.startswith(f"{ssh.tmp}/" if "server" in remote else server_epoll)
+
+
+@pytest.mark.alone
+def test_server_that_is_far_away_has_its_share_of_its_own_time(
+    server_epoll: str, ssh: Ssh, tmp_path: Path
+) -> None:
+    """It is read later than the load by the way there: 0.05 s of a half second."""
+    ssh.works(delay_s=0.05)
+    record = measured(server_epoll, {"server": PLACE}, tmp_path)
+    share = record["requests_per_second"] * record["server_cpu_ns_per_request"] / 1e9
+    assert record["server_cpu_share"] == pytest.approx(share / len(record["server_cpus"]), rel=0.06)
 
 
 @pytest.mark.alone
@@ -853,8 +880,8 @@ def test_doctor_looks_at_both_hosts_or_says_in_one_line_why_not(ssh: Ssh, tmp_pa
     assert f"server, load ({PLACE}): " in seen.stdout and "between the two sides" in seen.stdout
     ssh.script("ssh", "echo 'ssh: connect to host host port 22: Connection refused' >&2; exit 255")
     seen = run()
-    assert (seen.returncode, seen.stdout) == (1, "")
-    (line,) = seen.stderr.splitlines()
+    assert (seen.returncode, seen.stderr) == (1, "")
+    (line,) = seen.stdout.splitlines()
     assert line.startswith(f"doctor: {PLACE}: ssh: connect to") and line.endswith("true` work?")
 
 
