@@ -5,6 +5,7 @@ Changes nothing. Status 1 if no sweep should start: its results would be wrong, 
 """
 
 import argparse
+import re
 import sys
 import textwrap
 from collections import Counter
@@ -22,6 +23,7 @@ INDENT = " " * 9
 # What makes times in two hosts' logs hard to compare.
 CLOCK_TOLERANCE_S = 1.0
 LIFETIME_S = 120
+NETWORK = "network"  # the check of the way between the sides
 Hosts = Mapping[str, Sequence[Check]]  # by the host's label
 
 
@@ -53,11 +55,11 @@ def gather(found: preflight.Sides, connections: int, compiler: str) -> dict[str,
 def way_checks(found: preflight.Sides) -> list[Check]:
     why = "the network is part of what is measured: it must be the one that is meant"
     faults = preflight.faults(found)
-    told = [Check("network", "bad", fault, why, "", True) for fault in faults]
+    told = [Check(NETWORK, "bad", fault, why, "", True) for fault in faults]
     if found.network.is_loopback:
         return told
     reached = f"the load reaches the server over {found.network.interface}"
-    return told or [Check("network", "ok", reached, why, "", False)]
+    return told or [Check(NETWORK, "ok", reached, why, "", False)]
 
 
 def clock_checks(found: preflight.Sides) -> Iterator[Check]:
@@ -70,11 +72,18 @@ def clock_checks(found: preflight.Sides) -> Iterator[Check]:
         yield Check(f"clock of {side}", "warn" if wrong else "ok", said, why, mend, False)
 
 
+def _whose(host: str, hosts: Hosts) -> str:
+    """Which host a line is of, where there are several: `load (ssh:far): `."""
+    place = re.match(r"[\w, ]+ \([^)]*\)", host)
+    return f"{place[0]}: " if place and len(hosts) > 1 else ""
+
+
 def stopping(hosts: Hosts) -> list[str]:
     """One line for each check for which no sweep should start."""
     return [
-        f"{check.name}: {check.found}{f': {check.mend}' if check.mend else ''}"
-        for checks in hosts.values()
+        f"{_whose(host, hosts)}{check.found if check.name == NETWORK else f'{check.name}: {check.found}'}"
+        f"{f': {check.mend}' if check.mend else ''}"
+        for host, checks in hosts.items()
         for check in checks
         if check.stops and check.status == "bad"
     ]

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+ADDRESS_KINDS = ("link-local", "global", "ipv4")
 Link = dict[str, Any]  # of `ip -j -d address`
 # operstate of an interface that has no carrier of its own to speak of: tun, some veth
 WORKS = ("UP", "UNKNOWN")
@@ -50,7 +51,7 @@ def is_wanted(address: Mapping[str, Any], wanted: str) -> bool:
     found = ipaddress.ip_address(address["local"])
     if wanted == "ipv4":
         return found.version == 4
-    if wanted in ("link-local", "global"):
+    if wanted in ADDRESS_KINDS:
         kind = "link" if wanted == "link-local" else "global"
         return found.version == 6 and address["scope"] == kind
     return found == ipaddress.ip_address(wanted.partition("%")[0])
@@ -62,7 +63,9 @@ def find_address(links: Sequence[Link], interface: str, wanted: str) -> str:
     chosen = [address for address in addresses if is_wanted(address, wanted)]
     if not chosen:
         has = ", ".join(address["local"] for address in addresses) or "none"
-        raise NotReady(f"{interface} has no address {wanted}, it has: {has}")
+        kind = wanted if wanted in ADDRESS_KINDS else f"address {wanted}"
+        kind += " address" if wanted in ADDRESS_KINDS else ""
+        raise NotReady(f"{interface} has no {kind}, it has: {has}")
     for address in chosen:
         if address.get("dadfailed"):
             raise NotReady(

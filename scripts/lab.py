@@ -37,6 +37,8 @@ from lab_link import (
     shape_link,
 )
 
+ENDING_S = 6.0  # of what a lab that was killed has left, by itself
+GRACE_S = 15  # for the cell under way
 LOCK_PATH = "/sys/class/net"  # any that every user has and nobody else locks
 
 
@@ -88,6 +90,7 @@ class Stop:
     def __init__(self) -> None:
         self.number = 0
         self.command: subprocess.Popen[bytes] | None = None
+        signal.signal(signal.SIGALRM, self.insist)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 signal.signal(number, self.note)
@@ -96,6 +99,12 @@ class Stop:
         self.number = number
         if self.command is not None and number != signal.SIGINT:  # the terminal sends that to both
             self.command.send_signal(number)
+            signal.alarm(GRACE_S)
+
+    def insist(self, _number: int, _frame: FrameType | None) -> None:
+        """Snakemake may wait for ever for a lock that it holds itself if SIGTERM comes while it looks at what ended."""
+        if self.command is not None:
+            self.command.kill()
 
     def check(self) -> None:
         if self.number:
@@ -104,11 +113,13 @@ class Stop:
     def run(self, command: list[str], environment: dict[str, str]) -> int:
         """Run a command with the terminal to its end; its exit status, as a shell gives it."""
         self.check()
-        process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command], env=environment)
+        process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], env=environment)
         self.command = process
         if self.number:  # while it was started
             process.send_signal(self.number)
+            signal.alarm(GRACE_S)
         status = process.wait()
+        signal.alarm(0)
         return status if status >= 0 else 128 - status
 
 
@@ -164,7 +175,7 @@ def main() -> int:
             raise LabError("network namespaces need root: run this with sudo")
         with only_lab():
             # What a lab that was killed has left.
-            refuse_inhabitants()
+            refuse_inhabitants(ENDING_S)
             remove_link()
             lab_ssh.remove_folder()
             return run_in_lab(options) if options.action == "run" else 0

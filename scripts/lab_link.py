@@ -153,8 +153,12 @@ def end_inhabitants() -> None:
     refuse_inhabitants()
 
 
-def refuse_inhabitants() -> None:
-    if living := inhabitants():
+def refuse_inhabitants(patience_s: float = 0.0) -> None:
+    """Raises LabError if something lives in the lab, even after a while."""
+    deadline = time.monotonic() + patience_s
+    while (living := inhabitants()) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    if living:
         which = ", ".join(f"{pid} ({name})" for pid, name in sorted(living.items()))
         raise LabError(f"processes still live in the lab's namespaces, end them first: {which}")
 

@@ -11,7 +11,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-ADDRESS_KINDS = ("link-local", "global", "ipv4")
+from interfaces import ADDRESS_KINDS
+
 LOOPBACK = "loopback"
 HERE = "here"
 CONTROL_FOLDER = "IO_MODELS_SSH"  # environment variable

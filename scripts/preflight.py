@@ -16,19 +16,26 @@ from processes import Process
 Sides = runs.Sides[PreflightSide, PreflightSide]
 
 
+def mend_at(place: str, text: str) -> str:
+    """A command that mends something, as it works from here or, on another host, there."""
+    if place.startswith("netns:"):
+        return text.replace("sudo ip link", f"sudo ip -n {place.removeprefix('netns:')} link")
+    return text.replace("sudo ", "on that host: sudo ") if network.is_remote(place) else text
+
+
 def _reach_faults(found: Sides) -> Iterator[str]:
     net = found.network
     load_interface = net.load_interface or net.interface
     try:
         address = found.server.address(net.interface, net.address)
     except OSError as error:
-        yield f"network.interface: {error} (at {net.server})"
+        yield f"network.interface at {net.server}: {mend_at(net.server, str(error))}"
         return
     try:
         if net.load_interface or network.is_link_local(address):
             found.load.check_interface(load_interface)
     except OSError as error:
-        yield f"network.load_interface: {error} (at {net.load})"
+        yield f"network.load_interface at {net.load}: {mend_at(net.load, str(error))}"
         return
     port = found.server.listen(network.with_scope(address, net.interface))
     before = found.server.interface_counters(net.interface)

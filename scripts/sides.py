@@ -198,9 +198,9 @@ def explain(place: str, said: str, ssh_config: str | None = None) -> str:
             f"if that is right: ssh-keygen -R {name}",
         ),
         ("Host key verification failed", f"its key is not known: once by hand: ssh {target} true"),
-        ("Could not resolve hostname", "a name in network.server and network.load that ssh knows"),
+        ("Could not resolve hostname", "give network.server and network.load names that ssh knows"),
         ("cannot open .*netns", f"sudo ip netns add {name}; `ip netns` lists them"),
-        ("reassociate to namespace", "namespaces are for root: sudo -E …"),
+        ("reassociate to namespace", "to enter a namespace takes root: run it with sudo"),
         ("python3: (command )?not found|is older than", "install Python 3.11 or newer there"),
         ("Traceback.* / (?P<said>.*)", "the agent did not start there"),
     ):

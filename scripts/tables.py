@@ -53,6 +53,7 @@ CELL_COLUMNS = [
     "cpu_pressure_share",
     "client_wait_share",
     "server_wait_share",
+    "network",
 ]
 COUNTS = ["requests", "errors", "unserved_connections", "established_connections"]
 COUNTS += ["server_memory_peak_kib", "workers", "position", "seed", "attempts"]
@@ -64,9 +65,20 @@ POINT = ["machine", "server", "connections"]
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
 
 
+LOOPBACK = "over loopback"
+
+
+def _network_of(record: dict[str, Any]) -> str:
+    """In words; records of before there was a choice do not say."""
+    return str(record.get("facts", {}).get("network_label", LOOPBACK))
+
+
 def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Records → a row a cell; what a record does not have is empty, flags are joined with semicolons."""
-    rows = [{**record, "flags": ";".join(record["flags"])} for record in records]
+    rows = [
+        {**record, "flags": ";".join(record["flags"]), "network": _network_of(record)}
+        for record in records
+    ]
     table = pd.DataFrame(rows, columns=CELL_COLUMNS)
     return table.astype(dict.fromkeys(COUNTS, "Int64"))
 
@@ -216,14 +228,17 @@ def main_machine(summary: pd.DataFrame, counted: str = "repeats_ok") -> str:
 def of_main_machine(
     cells: pd.DataFrame, summary: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """The rows of the machine that most cells are of, and a note if there are others, which are never mixed (M36)."""
-    machines = summary["machine"].unique()
-    if len(machines) == 1:
-        return cells, summary, ""
+    """The rows of the machine that most cells are of, and a note: of others, which are never mixed (M36), and of the
+    network, if it is not loopback."""
     main = main_machine(summary)
     others = int((cells["machine"] != main).sum())
-    note = f"Only machine {main}: {others} cells of others are not drawn (delete results/cells to measure all here)."
-    return cells[cells["machine"] == main], summary[summary["machine"] == main], note
+    cells = cells[cells["machine"] == main]
+    ways = set(cells["network"]) - {LOOPBACK}
+    note = f"Measured {', '.join(sorted(ways))}. " if ways else ""
+    if others:
+        note += f"Only machine {main}: {others} cells of others are not drawn"
+        note += " (delete results/cells to measure all here)."
+    return cells, summary[summary["machine"] == main], note.strip()
 
 
 def write_table(table: pd.DataFrame, path: str) -> None:

@@ -46,8 +46,8 @@ NONE_SUCH: dict[str, tuple[Link, str]] = {
     ),
     "the link below is down": (link(LINK_LOCAL, operstate="LOWERLAYERDOWN"), "has no carrier"),
     "another name": (link(ifname="lo"), "there is no interface 'veth0', there are: lo"),
-    "no address": (link(), "veth0 has no address link-local, it has: none"),
-    "others": (link(GLOBAL, IPV4), "has no address link-local, it has: 2001:db8::1, 192.0.2.1"),
+    "no address": (link(), "veth0 has no link-local address, it has: none"),
+    "others": (link(GLOBAL, IPV4), "has no link-local address, it has: 2001:db8::1, 192.0.2.1"),
     # What the other end of a point-to-point link has is no address of this one.
     "peer": (link({"scope": "link", "address": "fe80::2"}), "it has: none"),
     "tentative": (

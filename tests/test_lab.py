@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lab as lab_script
 import lab_link
 import machine
 import pytest
@@ -413,3 +414,11 @@ def test_shared_connection_that_was_killed_does_not_keep_the_next_from_being_mad
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.split()
     assert first == second
+
+
+def test_a_command_that_does_not_end_when_it_is_told_to_is_ended() -> None:
+    with lab_up(command="trap '' TERM; while :; do sleep 0.2; done") as lab:
+        os.kill(lab.pid, signal.SIGTERM)
+        lab.communicate(timeout=lab_script.GRACE_S + TIMEOUT_S)
+        assert lab.returncode == 128 + signal.SIGKILL
+    assert lab_link.namespaces() == []

@@ -146,7 +146,7 @@ SAID = {
     ),
     "no such name": (
         "ssh: Could not resolve hostname host: Name or service not known",
-        "a name in network.server and network.load that ssh knows",
+        "give network.server and network.load names that ssh knows",
     ),
     "silent": (
         "ssh: connect to host host port 22: Connection timed out",
@@ -766,19 +766,23 @@ def tentative() -> None:
 
 
 WAYS: dict[str, tuple[dict[str, str], Callable[[], None] | None, str]] = {
-    "none such": ({"interface": "none0"}, None, "network.interface: there is no interface 'none0'"),
+    "none such": (
+        {"interface": "none0"},
+        None,
+        "network.interface at netns:iotest_server: there is no interface 'none0'",
+    ),
     "none such at the load": (
         {"load_interface": "none1"},
         None,
-        "network.load_interface: there is no interface 'none1', there are: ",
+        "network.load_interface at netns:iotest_load: there is no interface 'none1', there are: ",
     ),
-    "down": ({"interface": "idle0"}, None, "network.interface: idle0 is down: sudo ip link set"),
+    "down": ({"interface": "idle0"}, None, "idle0 is down: sudo ip -n iotest_server link set"),
     "no carrier": (
         {"interface": "idle0"},
         lambda: ip("-n", SERVER, "link", "set", "idle0", "up"),
-        "network.interface: idle0 has no carrier",
+        "idle0 has no carrier",
     ),
-    "no address": ({"address": "ipv4"}, None, "network.interface: iotest0 has no address ipv4, it"),
+    "no address": ({"address": "ipv4"}, None, "iotest0 has no ipv4 address, it"),
     "tentative": ({"address": "fe80::5"}, tentative, "fe80::5 of iotest0 is still tentative"),
     "no route": ({"address": "global"}, None, "Network is unreachable"),
     "nothing arrives": ({}, wrong_neighbour, "timed out: are both on one link"),
@@ -821,7 +825,10 @@ def test_namespace_that_does_not_exist_is_one_line() -> None:
 
 def test_namespace_that_is_not_ours_to_enter_is_one_line() -> None:
     said = "nsenter: reassociate to namespace 'ns/net' failed: Operation not permitted"
-    assert sides.explain("netns:x", said) == f"{said}: namespaces are for root: sudo -E …"
+    assert (
+        sides.explain("netns:x", said)
+        == f"{said}: to enter a namespace takes root: run it with sudo"
+    )
 
 
 # --- Doctor ---

@@ -80,7 +80,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (checkout / "compiler").write_text(COMPILER)
     (checkout / "compiler").chmod(0o755)
     (checkout / "compiler_version").write_text("compiler 1.0\n")
-    run = run_snakemake(checkout)
+    run = run_snakemake(checkout, "-j2")
     assert run.returncode == 0, run.stdout
     return checkout
 
