@@ -38,7 +38,7 @@ from lab_link import (
 )
 
 ENDING_S = 6.0  # of what a lab that was killed has left, by itself
-GRACE_S = 15  # for the cell under way
+GRACE_S = 10  # for the cell under way
 LOCK_PATH = "/sys/class/net"  # any that every user has and nobody else locks
 
 
