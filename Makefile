@@ -57,7 +57,7 @@ setup-dev:
 # Three parts beside each other that take about as long; then those that measure, which have the machine to themselves.
 # What a shell runs in the background ignores SIGINT: tests that send one are in the third.
 tests = $(patsubst %,tests/test_%.py,$(1))
-part_1 := tests/servers tests/fuzz $(call tests,comparisons config cost doctor external machine_facts nix setup syscalls tables)
+part_1 := tests/servers tests/fuzz $(call tests,comparisons config cost external syscalls tables)
 part_2 := $(call tests,plots report staleness)
 test: lint  ## every check and test
 	@$(bin)/pytest -m 'not alone' $(part_1) & one=$$!; \

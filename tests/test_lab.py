@@ -417,7 +417,8 @@ def test_shared_connection_that_was_killed_does_not_keep_the_next_from_being_mad
 
 
 def test_a_command_that_does_not_end_when_it_is_told_to_is_ended() -> None:
-    with lab_up(command="trap '' TERM; while :; do sleep 0.2; done") as lab:
+    with lab_up(command="trap '' TERM; echo deaf; while :; do sleep 0.2; done") as lab:
+        assert lab.stdout and lab.stdout.readline() == "deaf\n"
         os.kill(lab.pid, signal.SIGTERM)
         lab.communicate(timeout=lab_script.GRACE_S + TIMEOUT_S)
         assert lab.returncode == 128 + signal.SIGKILL

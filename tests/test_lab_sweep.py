@@ -11,6 +11,7 @@ import interfaces
 import pytest
 from checkouts import ROOT, environment, processes_mentioning
 
+pytestmark = pytest.mark.alone
 TARGETS = "plots/server_epoll.png plots/server_epoll_flamegraph.svg results/syscalls.csv"
 # By ssh the server's side too, on the other host.
 REVERSED = 'network={interface: swissknife1, load_interface: swissknife0, server: "ssh:lab", load: here, ssh_config: '
