@@ -654,7 +654,13 @@ def test_side_that_is_lost_while_it_measures_is_one_line(
     with subprocess.Popen(
         [*script, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as controller:
-        assert eventually(lambda: any(b"--port" in command_of(pid) for pid in ssh.pids()), 30)
+
+        def wrk_runs() -> bool:
+            return any(
+                command_of(pid).startswith(b"wrk\0") for pid in machine.processes_of(controller.pid)
+            )
+
+        assert eventually(wrk_runs, 30)
         os.kill(ssh.agent_pid(), signal.SIGKILL)
         _, said = controller.communicate(timeout=20)
     assert controller.returncode == 1
