@@ -233,7 +233,12 @@ def started(
             workers,
             b"",
         )
-        yield run._replace(response=run.verify())
+        try:
+            response = run.verify()
+        except server_process.RunError:
+            found.server.check_running()  # if it has ended, or its host is lost, that explains it
+            raise
+        yield run._replace(response=response)
     finally:
         for side in (found.load, found.server):
             with contextlib.suppress(sides.SideLost):  # then it has ended all by itself
