@@ -13,11 +13,10 @@ import machine
 
 def node_of(interface: str | None) -> int | None:
     """The NUMA node of an interface's card, if there is one and it tells."""
-    return (
-        None
-        if interface is None
-        else interfaces.facts_of(interfaces.read_links(), interface)["numa_node"]
-    )
+    if interface is None:
+        return None
+    node: int | None = interfaces.facts_of(interfaces.read_links(), interface)["numa_node"]
+    return node
 
 
 class HostSide:

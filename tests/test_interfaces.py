@@ -1,6 +1,7 @@
 """Interfaces: what makes one unfit, which of its addresses is taken, what it is, and what has crossed it."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,14 @@ def test_what_has_crossed_is_a_difference_and_nothing_over_loopback() -> None:
     after = before | {"sent_bytes": before["sent_bytes"] + 5}
     assert interfaces.crossed(before, after) == dict.fromkeys(before, 0) | {"sent_bytes": 5}
     assert interfaces.crossed(None, None) is None
+
+
+def test_netem_is_told_with_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another delay is another network."""
+    said = "qdisc netem 8001: root refcnt 2 limit 100000 delay 5ms"
+    (tmp_path / "tc").write_text(f"#!/bin/sh\necho '{said}'\n")
+    (tmp_path / "tc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    told = interfaces.queueing_of({"qdisc": "netem", "ifname": "veth0"})
+    assert told == "netem limit 100000 delay 5ms"
+    assert interfaces.queueing_of({"qdisc": "noqueue", "ifname": "veth0"}) == "noqueue"
