@@ -1,5 +1,11 @@
 SUMMARIZE_SCRIPTS = scripts(
-    "summarize_server.py", "cells.py", "flags.py", "records.py", "tables.py"
+    "summarize_server.py",
+    "cells.py",
+    "faults.py",
+    "files.py",
+    "flags.py",
+    "records.py",
+    "tables.py",
 )
 
 
@@ -49,7 +55,7 @@ TABLES = {
 rule merge_tables:
     input:
         tables=expand("results/{{table}}/{server}.csv", server=MEASURED),
-        scripts=scripts("merge_tables.py"),
+        scripts=scripts("merge_tables.py", "faults.py", "files.py"),
     output:
         report(
             "results/{table}.csv",
@@ -69,7 +75,15 @@ rule compare_servers:
     input:
         cells="results/cells.csv",
         summary="results/summary.csv",
-        scripts=scripts("compare_servers.py", "cells.py", "comparisons.py", "flags.py", "tables.py"),
+        scripts=scripts(
+            "compare_servers.py",
+            "cells.py",
+            "comparisons.py",
+            "faults.py",
+            "files.py",
+            "flags.py",
+            "tables.py",
+        ),
     output:
         report(
             "results/verdicts.csv",
@@ -87,7 +101,9 @@ rule tabulate_results:
     input:
         cells="results/cells.csv",
         summary="results/summary.csv",
-        scripts=scripts("tabulate_results.py", "cells.py", "flags.py", "tables.py"),
+        scripts=scripts(
+            "tabulate_results.py", "cells.py", "faults.py", "files.py", "flags.py", "tables.py"
+        ),
     output:
         "results/summary.txt",
     log:

@@ -12,6 +12,7 @@ ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+import working_folder
 from cells import (
     CEILING,
     CEILING_RECORD,
@@ -31,16 +32,21 @@ from config_check import schema_faults, sweep_faults
 from external import launched
 from machine import LOCK_PATH
 from network import is_remote
+from processes import LEASH
 from perf_record import obstacle_here
 from profile_server import obstacle_met
+from working_folder import FolderInUse
 from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, toolchain_identity
 
 # .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.
-if os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg")):
-    shell.prefix(f"PATH={shlex.quote(sys.prefix)}/bin:$PATH; ")
+VENV_PATH = f"PATH={shlex.quote(sys.prefix)}/bin:$PATH; "
+IN_VENV = os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg"))
+shell.prefix(f"SNAKEMAKE_PID={os.getpid()}; {VENV_PATH if IN_VENV else ''}")
 
+# Jobs die with this Snakemake, whatever kills it.
+LEASHED = f"exec {shlex.join(LEASH)} $SNAKEMAKE_PID"
 # Compiles and plots of any checkout wait while a cell is measured, and cells wait for them (scripts/machine.py).
-SHARED = f"flock --shared --close {LOCK_PATH}"
+SHARED = f"{LEASHED} flock --shared --no-fork {LOCK_PATH}"
 
 
 # -j beside the profile's cores is taken for a limit of a cluster's jobs, and lifts that of cores, which keeps measurements
@@ -48,6 +54,29 @@ SHARED = f"flock --shared --close {LOCK_PATH}"
 if workflow.local_exec and workflow.nodes:
     workflow.global_resources["_cores"] = workflow.nodes
     workflow.global_resources["_nodes"] = None
+
+
+def run_alone(execute):
+    """Refuse to work where another run does, and go on where one was killed, without --unlock.
+
+    A dry run changes nothing, and is refused nothing.
+    """
+
+    def execute_alone(*, executor_plugin, **options):
+        if workflow.is_main_process:
+            try:
+                held = working_folder.hold()
+                if executor_plugin.common_settings.dryrun_exec:
+                    os.close(held)
+            except (FolderInUse, OSError) as fault:
+                if not executor_plugin.common_settings.dryrun_exec:
+                    sys.exit(f"{fault}")
+        return execute(executor_plugin=executor_plugin, **options)
+
+    return execute_alone
+
+
+workflow.execute = run_alone(workflow.execute)
 
 
 def check_config():
@@ -101,6 +130,7 @@ RUN_SCRIPTS = (
     "agent.py",
     "cpus.py",
     "disturbance.py",
+    "files.py",
     "host_side.py",
     "interfaces.py",
     "load.py",
@@ -109,7 +139,6 @@ RUN_SCRIPTS = (
     "machine_facts.py",
     "network.py",
     "processes.py",
-    "records.py",
     "runs.py",
     "server_process.py",
     "server_side.py",

@@ -29,6 +29,8 @@ rule prepare_external:
             "prepare_external.py",
             "external.py",
             "external_launcher.py",
+            "faults.py",
+            "files.py",
             "machine.py",
             "processes.py",
             "server_process.py",

@@ -2,6 +2,8 @@
 import json
 import shlex
 import shutil
+import signal
+import threading
 import time
 
 import console
@@ -166,7 +168,17 @@ def end():
         sides.remove_control_folder()
 
 
+def end_on_sigterm():
+    """After the cell that runs. Snakemake's own handler waits for a lock that the interrupted code may hold: a thread can."""
+
+    def handle(number, frame):
+        threading.Thread(target=workflow.scheduler.exit_gracefully).start()
+
+    signal.signal(signal.SIGTERM, handle)
+
+
 onstart:
+    end_on_sigterm()
     lift_rate_limit()
     silence_jobs()
     jobs_to_run = count_jobs()

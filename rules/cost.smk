@@ -26,6 +26,8 @@ rule compare_cost:
         scripts=scripts(
             "compare_cost.py",
             "cells.py",
+            "faults.py",
+            "files.py",
             "flags.py",
             "records.py",
             "tables.py",
@@ -55,7 +57,15 @@ rule plot_cost:
     input:
         table="results/cost.csv",
         cells="results/cost/cells.csv",
-        scripts=scripts("plot_cost.py", "cells.py", "flags.py", "plot_style.py", "tables.py"),
+        scripts=scripts(
+            "plot_cost.py",
+            "cells.py",
+            "faults.py",
+            "files.py",
+            "flags.py",
+            "plot_style.py",
+            "tables.py",
+        ),
     output:
         png="plots/cost.png",
         svg=report(

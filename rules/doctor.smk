@@ -22,5 +22,5 @@ rule doctor:
         compiler=COMPILER,
         network=NETWORK,
     shell:
-        "python3 {input.scripts[0]:q} --connections {params.connections} --compiler {params.compiler:q}"
+        "{LEASHED} python3 {input.scripts[0]:q} --connections {params.connections} --compiler {params.compiler:q}"
         " --network {params.network:q} 2> {log:q}"

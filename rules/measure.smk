@@ -1,7 +1,9 @@
 MEASURE_SCRIPTS = scripts(
     "measure_cell.py",
     "cells.py",
+    "faults.py",
     "flags.py",
+    "records.py",
     "run_facts.py",
     *RUN_SCRIPTS,
 )
@@ -29,7 +31,7 @@ rule measure_cell:
         workers=workers_of,
         options="",
     shell:
-        "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
+        "{LEASHED} python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"
         " --duration-s {params.duration_s} --warmup-s {params.warmup_s}"
         " --host {params.host:q} --network {params.network:q} --cpus {params.cpus:q}"

@@ -6,7 +6,9 @@ rule plot_server:
     input:
         cells="results/cells/{server}.csv",
         summary="results/summary/{server}.csv",
-        scripts=scripts("plot_server.py", "flags.py", "plot_style.py", "tables.py"),
+        scripts=scripts(
+            "plot_server.py", "faults.py", "files.py", "flags.py", "plot_style.py", "tables.py"
+        ),
     output:
         png="plots/{server}.png",
         svg=report(
@@ -28,7 +30,15 @@ rule plot_overview:
     input:
         cells="results/cells.csv",
         summary="results/summary.csv",
-        scripts=scripts("plot_overview.py", "cells.py", "flags.py", "plot_style.py", "tables.py"),
+        scripts=scripts(
+            "plot_overview.py",
+            "cells.py",
+            "faults.py",
+            "files.py",
+            "flags.py",
+            "plot_style.py",
+            "tables.py",
+        ),
     output:
         png="plots/overview_{figure}.png",
         svg=report(
@@ -53,6 +63,8 @@ rule plot_ranking:
             "plot_ranking.py",
             "cells.py",
             "comparisons.py",
+            "faults.py",
+            "files.py",
             "flags.py",
             "plot_style.py",
             "tables.py",
@@ -80,6 +92,8 @@ rule plot_story:
             "plot_story.py",
             "cells.py",
             "comparisons.py",
+            "faults.py",
+            "files.py",
             "findings.py",
             "flags.py",
             "plot_overview.py",

@@ -1,5 +1,6 @@
 PROFILE_SCRIPTS = scripts(
     "profile_server.py",
+    "faults.py",
     "perf_permission.py",
     "perf_record.py",
     "profile_gates.py",
@@ -33,7 +34,7 @@ rule profile_server:
             f"results/profile/{wildcards.server}.json", OBSTACLE
         ),
     shell:
-        "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output.folded:q} {output.facts:q}"
+        "{LEASHED} python3 {input.scripts[0]:q} {input.binary:q} {output.folded:q} {output.facts:q}"
         " --connections {params.connections} --duration-s {params.duration_s} --frequency-hz {params.frequency_hz}"
         " --warmup-s {params.warmup_s} --host {params.host:q} --network {params.network:q}"
         " --cpus {params.cpus:q} --workers {params.workers} 2> {log:q}"
@@ -43,7 +44,7 @@ rule draw_flamegraph:
     input:
         folded="results/profile/{server}.folded",
         facts="results/profile/{server}.json",
-        scripts=scripts("draw_flamegraph.py", "records.py"),
+        scripts=scripts("draw_flamegraph.py", "faults.py", "files.py"),
     output:
         svg=report(
             "plots/{server}_flamegraph.svg",

@@ -16,6 +16,8 @@ rule make_report:
             "make_report.py",
             "cells.py",
             "comparisons.py",
+            "faults.py",
+            "files.py",
             "findings.py",
             "flags.py",
             "plot_ranking.py",

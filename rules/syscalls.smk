@@ -2,10 +2,7 @@ import count_syscalls
 import perf_stat
 
 COUNT_SCRIPTS = scripts(
-    "count_syscalls.py",
-    "perf_permission.py",
-    "perf_stat.py",
-    *RUN_SCRIPTS,
+    "count_syscalls.py", "faults.py", "perf_permission.py", "perf_stat.py", *RUN_SCRIPTS
 )
 COUNT_OBSTACLE = "" if is_remote(config["network"]["server"]) else perf_stat.obstacle_here()
 
@@ -31,7 +28,7 @@ rule count_syscalls:
             f"results/syscalls/{wildcards.server}.csv", COUNT_OBSTACLE
         ),
     shell:
-        "exec setpriv --pdeathsig KILL python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
+        "{LEASHED} python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
         " --connections {params.connections} --host {params.host:q} --network {params.network:q}"
         " --cpus {params.cpus:q} --workers {params.workers} 2> {log:q}"
 
@@ -39,7 +36,7 @@ rule count_syscalls:
 rule merge_syscalls:
     input:
         tables=expand("results/syscalls/{server}.csv", server=SERVERS),
-        scripts=scripts("merge_tables.py"),
+        scripts=scripts("merge_tables.py", "faults.py", "files.py"),
     output:
         report(
             "results/syscalls.csv",
@@ -56,7 +53,9 @@ rule merge_syscalls:
 rule plot_syscalls:
     input:
         table="results/syscalls.csv",
-        scripts=scripts("plot_syscalls.py", "plot_style.py"),
+        scripts=scripts(
+            "plot_syscalls.py", "faults.py", "files.py", "flags.py", "plot_style.py", "tables.py"
+        ),
     output:
         png="plots/syscalls.png",
         svg=report(

@@ -7,9 +7,10 @@ number of connections and repeat, which the machine's drift has met alike. Nothi
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
+import faults
+import files
 import flags
 import numpy as np
 import pandas as pd
@@ -180,13 +181,13 @@ def tabulate(table: pd.DataFrame) -> str:
 
 
 def read_cells(servers: list[str], connections: list[int], repeats: int) -> pd.DataFrame:
-    """The baseline's and the servers' records as a table of cells, with their `reason`s. ValueError or OSError."""
-    read = [
-        records.read(cost_record_path(Cell(server, count, repeat)))
+    """The baseline's and the servers' records as a table of cells, with their `reason`s."""
+    read = records.read_all(
+        cost_record_path(Cell(server, count, repeat))
         for server in [CEILING, *servers]
         for count in sorted(connections)
         for repeat in range(1, repeats + 1)
-    ]
+    )
     reasons = [record.get("reason", "") for record in read]
     return tables.cell_table(read).assign(reason=reasons)
 
@@ -200,18 +201,13 @@ def main() -> int:
     parser.add_argument("--connections", type=int, nargs="+", required=True)
     parser.add_argument("--repeats", type=int, required=True)
     arguments = parser.parse_args()
-    try:
-        cells = read_cells(arguments.servers, arguments.connections, arguments.repeats)
-    except (ValueError, KeyError, OSError) as error:
-        print(f"compare_cost: {error}", file=sys.stderr)
-        return 1
-    cells = with_ratios(cells)
+    cells = with_ratios(read_cells(arguments.servers, arguments.connections, arguments.repeats))
     table = cost_table(cells)
     tables.write_table(cells, arguments.cells)
     tables.write_table(table, arguments.table)
-    Path(arguments.text).write_text(tabulate(table))
+    files.write_text(arguments.text, tabulate(table))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

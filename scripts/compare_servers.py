@@ -5,7 +5,7 @@ import argparse
 import sys
 
 import comparisons
-import pandas as pd
+import faults
 import tables
 
 
@@ -15,14 +15,10 @@ def main() -> int:
     parser.add_argument("summary", help="results/summary.csv")
     parser.add_argument("output", help="the table of verdicts to write")
     arguments = parser.parse_args()
-    try:
-        cells, summary = tables.read_cell_table(arguments.cells), pd.read_csv(arguments.summary)
-        tables.write_table(comparisons.verdict_table(cells, summary), arguments.output)
-    except (ValueError, OSError) as error:
-        print(f"compare_servers: {error}", file=sys.stderr)
-        return 1
+    cells, summary = tables.read_cell_table(arguments.cells), tables.read_summary(arguments.summary)
+    tables.write_table(comparisons.verdict_table(cells, summary), arguments.output)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

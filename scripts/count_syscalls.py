@@ -16,7 +16,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import records
+import faults
+import files
 import runs
 import server_process
 from load_side import LoadSide
@@ -149,7 +150,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     asked = {"server": name, "connections": arguments.connections}
-    records.write_text(arguments.output, format_table([{**asked, **row} for row in rows]))
+    files.write_text(arguments.output, format_table([{**asked, **row} for row in rows]))
     told = f"not counted: {rows[0].get('reason')}"
     for row in rows:
         if row.get("kind") == "system_call" and row["name"] == "all":
@@ -159,4 +160,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

@@ -2,17 +2,16 @@
 """Draw folded stacks as an interactive SVG (inferno) and a PNG, or a picture that says why there are none."""
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-import records
+import faults
+import files
 
 TITLES = {
     "not_permitted": "not permitted",
@@ -63,14 +62,16 @@ def main() -> int:
     parser.add_argument("svg", help="the picture to draw")
     parser.add_argument("png", help="the same as PNG")
     arguments = parser.parse_args()
-    facts = json.loads(Path(arguments.facts).read_text())
+    facts = files.read_json(arguments.facts, ["server", "connections", "status"])
     try:
         if facts["status"] == "ok":
-            draw_stacks(arguments.folded, facts, arguments.svg)
+            with files.replacing(arguments.svg) as svg:
+                draw_stacks(arguments.folded, facts, svg)
         else:
-            records.write_text(arguments.svg, notice_svg(facts))
-        command = ["rsvg-convert", "--zoom", "2", "--output", arguments.png, arguments.svg]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+            files.write_text(arguments.svg, notice_svg(facts))
+        with files.replacing(arguments.png) as png:
+            command = ["rsvg-convert", "--zoom", "2", "--output", png, arguments.svg]
+            subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
         print(f"draw_flamegraph: {error.filename} is not installed: make setup", file=sys.stderr)
         return 1
@@ -82,4 +83,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

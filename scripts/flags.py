@@ -18,6 +18,8 @@ STEAL_SHARE = 0.02
 PRESSURE_SHARE = 0.25
 WAIT_SHARE = 0.033
 FOREIGN_SHARE = 0.1
+# A clock that is slewed, not set, gains at most 0.0005.
+CLOCK_STEP_S, CLOCK_STEP_SHARE = 0.005, 0.005
 
 
 def is_disturbed(record: Record) -> bool:
@@ -30,6 +32,16 @@ def is_disturbed(record: Record) -> bool:
         "foreign_cpu_share": FOREIGN_SHARE,
     }
     return any((record[name] or 0.0) > limit for name, limit in gates.items())
+
+
+def clock_stepped(record: Record) -> bool:
+    least_s = max(CLOCK_STEP_S, CLOCK_STEP_SHARE * record["duration_s"])
+    return bool(abs(record["wall_clock_step_s"]) > least_s)
+
+
+def is_worth_repeating(record: Record) -> bool:
+    """Whether something that says nothing of the result spoilt it."""
+    return is_disturbed(record) or clock_stepped(record)
 
 
 def is_saturated(share: float | None) -> bool:
@@ -165,6 +177,14 @@ FLAGS = [
         "the answers went another way: another network than the configured one was measured",
         "put server and load into different network namespaces or hosts, and look at `ip route get`",
         bypassed_interface,
+    ),
+    Flag(
+        "clock_stepped",
+        True,
+        f"wall_clock_step_s further than {CLOCK_STEP_S} s and {CLOCK_STEP_SHARE} of the run from 0",
+        "the wall clock, by which wrk times everything, was set during the run, in each of the attempts",
+        "let the clock be slewed (chrony, systemd-timesyncd), or set it before the sweep; raise disturbed_retries",
+        clock_stepped,
     ),
     Flag(
         "processes_changed",

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import machine
 from processes import Process, describe_status, running
 
 REPORT_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrk_report.lua")
@@ -47,6 +48,7 @@ class Wrk:
         self.connections = connections
         self.duration_s = duration_s
         self.started_s = time.monotonic()
+        self.wall_ahead_s = machine.wall_clock_ahead_s()
 
     def wait_until(self, elapsed_s: float) -> None:
         """Sleep until so many seconds have passed since the start; LoadError if wrk ends before."""
@@ -56,10 +58,14 @@ class Wrk:
             raise LoadError(f"wrk ended before its {self.duration_s:g} s were over")
 
     def finish(self) -> dict[str, Any]:
-        """Wait for the end; the parsed result, with wrk's own text under `text`."""
+        """Wait for the end; the parsed result, with wrk's own text under `raw_text`.
+
+        wrk times everything by the wall clock: by how much that was set meanwhile is `wall_clock_step_s`.
+        """
         self.wait_until(self.duration_s - STOP_LEAD_S)
         self.process.send_signal(signal.SIGINT)
-        return self._result()
+        result = self._result()
+        return {**result, "wall_clock_step_s": machine.wall_clock_ahead_s() - self.wall_ahead_s}
 
     def _result(self) -> dict[str, Any]:
         try:

@@ -87,6 +87,16 @@ def memory_peak_kib(pids: Collection[int]) -> int:
     return total
 
 
+def wall_clock_ahead_s() -> float:
+    """By how much the wall clock is ahead of the monotonic one, which nobody can set: the quickest of 5 readings."""
+    readings = []
+    for _ in range(5):
+        before_s = time.monotonic()
+        wall_s = time.time()
+        readings.append((time.monotonic() - before_s, wall_s - before_s))
+    return min(readings)[1]
+
+
 def raise_open_files_limit() -> int:
     """Raise the soft limit of open files to the hard one, also for what is started later; returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -103,6 +113,29 @@ def take_lock(lock: int, wait: bool) -> bool:
     return True
 
 
+def lock_holder(descriptor: int) -> str:
+    """Who has a file locked (flock), as far as this user may know, in words."""
+    file = os.fstat(descriptor)
+    wanted = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    pids = [
+        fields[-4]
+        for fields in map(str.split, read_text("/proc/locks").splitlines())
+        if fields[1] == "FLOCK" and fields[-3] == wanted and int(fields[-4]) > 0
+    ]
+    return " and ".join(describe_process(pid) for pid in pids) or "of another container or user"
+
+
+def describe_process(pid: str) -> str:
+    """`process 1234 of alice in /home/alice/checkout`."""
+    import pwd  # noqa: PLC0415  only for who has to wait
+
+    said = f"process {pid}"
+    with contextlib.suppress(OSError, KeyError):
+        said += f" of {pwd.getpwuid(os.stat(f'/proc/{pid}').st_uid).pw_name}"
+        said += f" in {os.readlink(f'/proc/{pid}/cwd')}"
+    return said
+
+
 @contextlib.contextmanager
 def opened_lock() -> Iterator[int]:
     lock = os.open(LOCK_PATH, os.O_RDONLY | os.O_CLOEXEC)
@@ -117,6 +150,6 @@ def exclusive_machine() -> Iterator[None]:
     """Hold the machine alone: no other cell runs on it meanwhile, and no compile or plot of any checkout."""
     with opened_lock() as lock:
         if not take_lock(lock, wait=False):
-            print("waiting: another measurement has this machine", flush=True)
+            print(f"waiting for this machine: {lock_holder(lock)} uses it", flush=True)
             take_lock(lock, wait=True)
         yield

@@ -17,8 +17,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import files
 import machine
-import records
 
 PATH = "results/machine.json"  # written when a sweep begins
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -614,7 +614,7 @@ def write_facts(path: str, facts: dict[str, Any]) -> None:
     """Write the JSON at once; a file that says the same already is left alone, its time too. Raises OSError."""
     text = format_facts(facts)
     if read_fact("", path) != text.strip():
-        records.write_text(path, text)
+        files.write_text(path, text)
 
 
 def facts_of_sweep(

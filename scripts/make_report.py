@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import faults
+import files
 import findings
 import jinja2
 import pandas as pd
@@ -82,8 +84,6 @@ def facts_of(cells: pd.DataFrame, machine: str) -> tuple[dict[str, Any], list[di
                 record_path(Cell(str(row["server"]), int(row["connections"]), int(row["repeat"])))
             )
         )
-    if not found:
-        raise ValueError("results/cells.csv has no cell: delete it and run again")
     return found[0]["facts"], found
 
 
@@ -152,13 +152,13 @@ def cost_at(summary: pd.DataFrame, server: str, connections: int | None) -> floa
 def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything that the template shows."""
     cells = tables.read_cell_table("results/cells.csv")
-    summary = pd.read_csv("results/summary.csv")
+    summary = tables.read_summary("results/summary.csv")
     all_machines = list(summary["machine"].unique())
     cells, summary, other_machines = tables.of_main_machine(cells, summary)
     machine = str(summary["machine"].iloc[0])
     verdicts = plot_ranking.read_verdicts("results/verdicts.csv")
     verdicts = verdicts[verdicts["machine"] == machine]
-    syscalls = pd.read_csv("results/syscalls.csv", dtype={"reason": str})
+    syscalls = tables.read_table("results/syscalls.csv", dtype={"reason": "str"})
     # Of another machine's servers nothing is on the page. (Which machine a count or profile is of, they do not say.)
     syscalls = syscalls[syscalls["server"].isin(summary["server"])]
     compared = summary[~summary["server"].map(is_control).astype(bool)]
@@ -300,16 +300,9 @@ def main() -> int:
         help="connections at which servers were profiled",
     )
     arguments = parser.parse_args()
-    try:
-        records.write_text(arguments.output, render(page_data(arguments)))
-    except KeyError as error:
-        print(f"make_report: a table in results/ has no {error}: delete it", file=sys.stderr)
-        return 1
-    except (ValueError, OSError, IndexError) as error:
-        print(f"make_report: {error}", file=sys.stderr)
-        return 1
+    files.write_text(arguments.output, render(page_data(arguments)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

@@ -17,6 +17,7 @@ from typing import Any
 
 import cells
 import disturbance
+import faults
 import flags
 import interfaces
 import load
@@ -249,12 +250,13 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
 def measure_undisturbed(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     """The first attempt that nothing disturbed, or the last, with those before it (M28).
 
-    What decides is is_disturbed alone, which sees nothing of the result: measuring until it looks good is impossible.
+    What decides is is_worth_repeating alone, which sees nothing of the result:
+    measuring until it looks good is impossible.
     """
     earlier: list[dict[str, Any]] = []
     while True:
         attempt = measure(sides, arguments)
-        if not flags.is_disturbed(attempt) or len(earlier) == arguments.disturbed_retries:
+        if not flags.is_worth_repeating(attempt) or len(earlier) == arguments.disturbed_retries:
             return {**attempt, "attempts": len(earlier) + 1, "earlier_attempts": earlier}
         earlier.append(attempt)
 
@@ -345,4 +347,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

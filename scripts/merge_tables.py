@@ -5,12 +5,17 @@ import argparse
 import sys
 from pathlib import Path
 
+import faults
+import files
+
 
 def merge(texts: list[str]) -> str:
-    """Raises ValueError if the headers differ."""
+    """Raises DamagedFile if the headers differ."""
     headers = {text.partition("\n")[0] for text in texts}
     if len(headers) != 1:
-        raise ValueError("the tables' columns differ")
+        raise files.DamagedFile(
+            "the columns of the tables differ: delete them, they are made again"
+        )
     return headers.pop() + "\n" + "".join(text.partition("\n")[2] for text in texts)
 
 
@@ -19,9 +24,9 @@ def main() -> int:
     parser.add_argument("tables", nargs="+")
     parser.add_argument("--output", required=True)
     arguments = parser.parse_args()
-    Path(arguments.output).write_text(merge([Path(path).read_text() for path in arguments.tables]))
+    files.write_text(arguments.output, merge([Path(path).read_text() for path in arguments.tables]))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

@@ -6,6 +6,7 @@ import math
 import sys
 from typing import Any
 
+import faults
 import pandas as pd
 import plot_style
 import tables
@@ -148,10 +149,10 @@ def main() -> int:
     parser.add_argument("cells", help="results/cost/cells.csv")
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
-    table = pd.read_csv(arguments.table, dtype={"reason": str}).fillna({"reason": ""})
+    table = tables.read_table(arguments.table, dtype={"reason": "str"}).fillna({"reason": ""})
     draw(table, tables.read_cell_table(arguments.cells), *arguments.output)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

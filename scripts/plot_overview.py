@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+import faults
 import pandas as pd
 import plot_style
 import tables
@@ -173,9 +174,11 @@ def main() -> int:
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     cells = tables.read_cell_table(arguments.cells)
-    draw(FIGURES[arguments.figure], cells, pd.read_csv(arguments.summary), *arguments.output)
+    draw(
+        FIGURES[arguments.figure], cells, tables.read_summary(arguments.summary), *arguments.output
+    )
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import comparisons
+import faults
 import numpy as np
 import pandas as pd
 import plot_style
@@ -274,7 +275,9 @@ def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
 
 
 def read_verdicts(path: str) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"reason": str}).fillna({"reason": ""})
+    return tables.read_table(path, comparisons.VERDICT_COLUMNS, {"reason": "str"}).fillna(
+        {"reason": ""}
+    )
 
 
 def main() -> int:
@@ -284,9 +287,9 @@ def main() -> int:
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     verdicts = read_verdicts(arguments.verdicts)
-    draw(verdicts, pd.read_csv(arguments.summary), *arguments.output)
+    draw(verdicts, tables.read_summary(arguments.summary), *arguments.output)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

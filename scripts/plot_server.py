@@ -4,6 +4,7 @@
 import argparse
 import sys
 
+import faults
 import pandas as pd
 import plot_style
 import tables
@@ -80,9 +81,9 @@ def main() -> int:
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     cells = tables.read_cell_table(arguments.cells)
-    draw(cells, pd.read_csv(arguments.summary), *arguments.output)
+    draw(cells, tables.read_summary(arguments.summary), *arguments.output)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

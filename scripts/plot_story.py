@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import comparisons
+import faults
 import findings
 import pandas as pd
 import plot_overview
@@ -104,9 +105,9 @@ def main() -> int:
     arguments = parser.parse_args()
     cells = tables.read_cell_table(arguments.cells)
     verdicts = plot_ranking.read_verdicts(arguments.verdicts)
-    draw(cells, pd.read_csv(arguments.summary), verdicts, *arguments.output)
+    draw(cells, tables.read_summary(arguments.summary), verdicts, *arguments.output)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

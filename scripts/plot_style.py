@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import files
 import matplotlib
 import numpy as np
 import numpy.typing as npt
@@ -448,4 +449,5 @@ def save(figure: Figure, paths: Iterable[str]) -> None:
     """One picture in as many formats as there are paths, by their suffixes."""
     fix_layout(figure)
     for path in paths:
-        figure.savefig(path, metadata=METADATA[Path(path).suffix])
+        with files.replacing(path) as temporary:
+            figure.savefig(temporary, metadata=METADATA[Path(path).suffix])

@@ -5,8 +5,10 @@ import argparse
 import sys
 import textwrap
 
+import faults
 import pandas as pd
 import plot_style
+import tables
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -147,9 +149,9 @@ def main() -> int:
     parser.add_argument("table", help="results/syscalls.csv")
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
-    draw(pd.read_csv(arguments.table), *arguments.output)
+    draw(tables.read_table(arguments.table), *arguments.output)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

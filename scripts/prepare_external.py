@@ -11,6 +11,7 @@ from typing import Any
 
 import external
 import external_launcher
+import faults
 import server_process
 
 # To sh a command, to Python a string: a #! line allows no spaces in a path. -I and -S: Python's own library alone.
@@ -62,4 +63,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

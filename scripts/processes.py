@@ -8,6 +8,14 @@ from collections.abc import Iterator, Sequence
 
 Process = subprocess.Popen[str]
 
+# Before a command: it dies with its parent, whose process id comes first, also if that was killed before this line.
+LEASH = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+
+
+def leashed(command: Sequence[str]) -> list[str]:
+    """A command that dies with this process."""
+    return [*LEASH, str(os.getpid()), *command]
+
 
 @contextlib.contextmanager
 def running(
@@ -15,7 +23,7 @@ def running(
 ) -> Iterator[Process]:
     """Start a command, with pipes for its output; nothing of it is left afterwards."""
     process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", *command],
+        leashed(command),
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

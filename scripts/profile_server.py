@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import faults
+import files
 import perf_record
 import profile_gates
 import progress
-import records
 import runs
 import server_process
 from load_side import LoadSide
@@ -102,8 +103,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    records.write_text(arguments.folded, folded)
-    records.write_text(arguments.facts, json.dumps({**facts, **seen}, indent=2) + "\n")
+    files.write_text(arguments.folded, folded)
+    files.write_text(arguments.facts, json.dumps({**facts, **seen}, indent=2) + "\n")
     told = f"{seen['samples']} samples" if seen["status"] == "ok" else "no flamegraph"
     reason = f": {seen['reason']}" if seen["reason"] else ""
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the profile
@@ -112,4 +113,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

@@ -1,13 +1,27 @@
 """Records on disk: one JSON file a cell, whole or not there."""
 
-import contextlib
+import hashlib
 import json
 import os
 import time
+from collections.abc import Iterable
 from typing import Any
 
-SCHEMA_VERSION = 2
+import files
+from files import DamagedFile
+
+# 3: a checksum. Of 1 nothing can be read any more.
+SCHEMA_VERSION = 3
+READABLE = {2, 3}
+CHECKED_SINCE = 3
 REQUIRED = {"server", "connections", "repeat", "status", "flags", "machine"}
+# Begins the last line of a record. No proof against forgers, who can compute it too.
+CHECKSUM = ',\n  "sha256": "'
+SET_ASIDE = ".damaged"
+
+
+class OldRecord(DamagedFile):
+    """Of a version of the schema that is not read any more, or not yet."""
 
 
 def format_utc(seconds: float) -> str:
@@ -16,45 +30,64 @@ def format_utc(seconds: float) -> str:
     return time.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds:03}+00:00", time.gmtime(whole))
 
 
-def write_text(path: str, text: str) -> None:
-    """Replace a file at once: a reader, or a crash, meets the old one or the new one."""
-    folder, name = os.path.split(path)
-    os.makedirs(folder or ".", exist_ok=True)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-
 def write(path: str, record: dict[str, Any]) -> None:
-    """One key a line, so that people can read it in spite of the long raw ones."""
+    """One key a line, so that people can read it in spite of the long raw ones, and a checksum of these lines."""
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
-    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    text = "{\n" + ",\n".join(lines)
+    files.write_text(path, f'{text}{CHECKSUM}{_sha256_of(text)}"\n}}\n')
+
+
+def _sha256_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: str) -> dict[str, Any]:
-    """A record; ValueError with one line that names the file if it is none of ours."""
+    """A record. Raises OldRecord or DamagedFile."""
     try:
         with open(path, encoding="utf-8") as file:
-            record = json.load(file)
+            text = file.read()
+        record = json.loads(text)
     except ValueError as error:
-        raise ValueError(
-            f"{path} is no record ({error}): delete it, it will be measured again"
-        ) from None
+        raise DamagedFile(f"{path} is no record ({error})") from None
     version = record.get("schema_version") if isinstance(record, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ValueError(
-            f"{path} is of schema version {version}, not {SCHEMA_VERSION}: "
-            "delete it, it will be measured again"
-        )
+    if version not in READABLE:
+        raise OldRecord(f"{path} is of schema version {version}, not {SCHEMA_VERSION}")
+    if version >= CHECKED_SINCE:
+        content, _, rest = text.rpartition(CHECKSUM)
+        if rest != f'{_sha256_of(content)}"\n}}\n':
+            raise DamagedFile(f"{path} has been changed since it was measured")
     if not record.keys() >= REQUIRED:
         lacking = ", ".join(sorted(REQUIRED - record.keys()))
-        raise ValueError(f"{path} lacks {lacking}: delete it, it will be measured again")
+        raise DamagedFile(f"{path} lacks {lacking}")
+    record.pop("sha256", None)
     return dict(record)
+
+
+def read_all(paths: Iterable[str]) -> list[dict[str, Any]]:
+    """Records of a sweep. Raises DamagedFile, or OSError if one is missing.
+
+    What is no record of ours is set aside, so that the next run measures it again; what another version of this
+    workflow measured is for its user to delete.
+    """
+    found, old, damaged = [], [], []
+    for path in paths:
+        try:
+            found.append(read(path))
+        except OldRecord as error:
+            old.append(str(error))
+        except DamagedFile as error:
+            os.replace(path, path + SET_ASIDE)
+            damaged.append(str(error))
+    if old:
+        raise DamagedFile(
+            f"{_and_more(old)}: delete what is no longer wanted, it is measured again"
+        )
+    if damaged:
+        raise DamagedFile(
+            f"{_and_more(damaged)}; set aside as *{SET_ASIDE}: run again, and it is measured again"
+        )
+    return found
+
+
+def _and_more(faults: list[str]) -> str:
+    return faults[0] + (f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else "")

@@ -1,11 +1,12 @@
 """Profiles for the report: self time by function, as CPU time per request, so that two servers can be compared."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import files
 
 # What the compiler and glibc append to names: left out of flamegraphs, too.
 APPENDED = re.compile(r"@+GLIBC_[0-9.]*|\.(constprop|isra|part|cold)(\.[0-9]+)?")
@@ -29,7 +30,7 @@ def profile_of(server: str, cpu_ns_per_request: float | None) -> dict[str, Any]:
     self_share: function → share of all samples, the largest FUNCTIONS_MAX. cpu_us_per_request: as measured, apart from
     the profile, at its number of connections; None if that is not in the sweep.
     """
-    facts = json.loads(Path(f"results/profile/{server}.json").read_text(encoding="utf-8"))
+    facts = files.read_json(f"results/profile/{server}.json", ["status"])
     profile: dict[str, Any] = {
         "server": server,
         "status": facts["status"],

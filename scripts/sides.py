@@ -264,7 +264,7 @@ def share_connection(place: str, ssh_config: str | None) -> processes.Process:
     """Connect to another host, once for all that follows; it ends with this process. Raises SideLost."""
     command = network.ssh_command(place, ssh_config, master=True)
     master = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", *command],
+        processes.leashed(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-import pandas as pd
+import faults
 import records
 import tables
 from cells import Cell, record_path
@@ -24,16 +24,12 @@ def main() -> int:
         for connections in sorted(arguments.connections)
         for repeat in range(1, arguments.repeats + 1)
     ]
-    try:
-        cells = tables.cell_table(records.read(record_path(cell)) for cell in wanted)
-        ceiling = pd.read_csv(arguments.ceiling) if arguments.ceiling else None
-    except (ValueError, KeyError, OSError) as error:
-        print(f"summarize_server: {error}", file=sys.stderr)
-        return 1
+    cells = tables.cell_table(records.read_all(record_path(cell) for cell in wanted))
+    ceiling = tables.read_summary(arguments.ceiling) if arguments.ceiling else None
     tables.write_table(cells, arguments.cells)
     tables.write_table(tables.summary_table(cells, ceiling), arguments.summary)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

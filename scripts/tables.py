@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import files
 import numpy as np
 import pandas as pd
+from files import DamagedFile
 from flags import is_saturated, is_server_saturated
 from scipy.special import stdtrit
 
@@ -83,9 +85,29 @@ def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(COUNTS, "Int64"))
 
 
+def read_table(
+    path: str, columns: Iterable[str] = (), dtype: dict[str, str] | None = None
+) -> pd.DataFrame:
+    """A table that has these columns, and may have others. Raises DamagedFile."""
+    try:
+        table = pd.read_csv(path, dtype=dtype)
+    except ValueError as error:
+        raise DamagedFile(f"{path} is no table ({error}): {files.MADE_AGAIN}") from None
+    if absent := [name for name in columns if name not in table]:
+        raise DamagedFile(f"{path} has no column {absent[0]}: {files.MADE_AGAIN}")
+    return table
+
+
 def read_cell_table(path: str) -> pd.DataFrame:
     dtypes = {**dict.fromkeys(COUNTS, "Int64"), "flags": "str"}
-    return pd.read_csv(path, dtype=dtypes).fillna({"flags": ""})
+    return read_table(path, CELL_COLUMNS, dtypes).fillna({"flags": ""})
+
+
+def read_summary(path: str) -> pd.DataFrame:
+    summary = read_table(path, SUMMARY_COLUMNS)
+    if summary.empty:
+        raise DamagedFile(f"{path} has no rows: {files.MADE_AGAIN}")
+    return summary
 
 
 def interval_factor_95(values: "pd.Series[float]") -> float:
@@ -243,4 +265,5 @@ def of_main_machine(
 
 def write_table(table: pd.DataFrame, path: str) -> None:
     """CSV with figures to a precision far beyond what any of them has."""
-    table.to_csv(path, index=False, float_format="%.9g")
+    with files.replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.9g")

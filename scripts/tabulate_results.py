@@ -3,9 +3,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
+import faults
+import files
 import flags
 import pandas as pd
 import tables
@@ -138,32 +139,17 @@ def tabulate(summary: pd.DataFrame, runs: int = 1) -> str:
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
-def read_rows(path: str, columns: list[str]) -> pd.DataFrame:
-    """Raises ValueError or OSError, which name the file, if it is not a table with these columns and some rows."""
-    try:
-        table = pd.read_csv(path, usecols=columns)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; delete it and run again") from error
-    if table.empty:
-        raise ValueError(f"{path}: no rows; delete it and run again")
-    return table
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", help="results/cells.csv")
     parser.add_argument("summary", help="results/summary.csv")
     parser.add_argument("output", help="the text to write")
     arguments = parser.parse_args()
-    try:
-        summary = read_rows(arguments.summary, tables.SUMMARY_COLUMNS)
-        cells = read_rows(arguments.cells, ["status", "machine", "sweep"])
-    except (ValueError, OSError) as error:
-        print(f"tabulate_results: {error}", file=sys.stderr)
-        return 1
-    Path(arguments.output).write_text(tabulate(summary, runs_of(cells, summary)))
+    summary = tables.read_summary(arguments.summary)
+    cells = tables.read_cell_table(arguments.cells)
+    files.write_text(arguments.output, tabulate(summary, runs_of(cells, summary)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

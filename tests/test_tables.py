@@ -1,12 +1,16 @@
 """Records → cells.csv → summary.csv → the table at the end."""
 
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import files
 import merge_tables
 import numpy as np
 import pandas as pd
@@ -15,13 +19,14 @@ import records
 import tables
 import tabulate_results
 from checkouts import ROOT
+from files import DamagedFile
 from flags import FLAGS, Flag, flags_of
 from scipy import stats
 
 
 def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "server": "server_epoll",
         "connections": 10,
         "repeat": repeat,
@@ -35,6 +40,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "latency_p99_us": 40,
         "latency_max_us": 90,
         "interface": None,
+        "wall_clock_step_s": 0.0001,
         "errors": 0,
         "server_cpu_ns_per_request": 4000.0,
         "client_cpu_share": 0.5,
@@ -167,7 +173,7 @@ def test_every_column_is_explained_in_the_docs() -> None:
 
 def test_merging_keeps_one_header() -> None:
     assert merge_tables.merge(["a,b\n1,2\n", "a,b\n3,4\n"]) == "a,b\n1,2\n3,4\n"
-    with pytest.raises(ValueError, match="columns differ"):
+    with pytest.raises(ValueError, match="columns of the tables differ"):
         merge_tables.merge(["a,b\n1,2\n", "a,c\n3,4\n"])
 
 
@@ -222,7 +228,7 @@ def test_table_at_the_end_says_if_its_cells_are_of_several_runs(tmp_path: Path) 
 def test_table_that_cannot_be_shown_is_one_line(text: str, tmp_path: Path) -> None:
     run = run_tabulate(tmp_path, ",".join(tables.CELL_COLUMNS) + "\n", text)
     assert run.returncode == 1
-    assert run.stderr.startswith("tabulate_results: summary.csv: ")
+    assert run.stderr.startswith("tabulate_results: summary.csv ")
     assert len(run.stderr.splitlines()) == 1
     assert not (tmp_path / "summary.txt").exists()
 
@@ -253,6 +259,7 @@ RAISED = {
     "connections_differ": ({"established_connections": 9}, {}),
     "connections_disagree": ({"server_accepted": 22}, {"server_accepted": 21}),
     "requests_disagree": ({"kernel_responses": 989}, {"kernel_responses": 990}),
+    "clock_stepped": ({"wall_clock_step_s": -0.011}, {"wall_clock_step_s": 0.009}),
     "processes_changed": ({"processes_changed": True}, {}),
     "unserved_connections": ({"unserved_connections": 1}, {}),
     "connection_per_request": (SHORT_CONNECTIONS, {}),
@@ -453,12 +460,64 @@ def test_record_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["record.json"]
 
 
+def write_records(folder: Path, count: int) -> list[str]:
+    paths = [str(folder / f"r{number}.json") for number in range(count)]
+    for path in paths:
+        records.write(path, record())
+    return paths
+
+
 @pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "3", json.dumps({"schema_version": 0}), json.dumps({"schema_version": 2})],
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"requests": 1000', '"requests": 2000'),
+        lambda text: text + " ",
+        lambda text: "\0" * len(text),
+        lambda text: text.replace(text.rpartition('"sha256"')[2], ' "0"\n}\n'),
+    ],
 )
-def test_a_file_that_is_no_record_is_named(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"record\.json.*delete it"):
-        records.read(str(path))
+def test_damaged_record_is_set_aside_and_said(damage: Callable[[str], str], tmp_path: Path) -> None:
+    first, second, third = (Path(path) for path in write_records(tmp_path, 3))
+    for path in (first, third):
+        text = path.read_text()
+        path.write_text(damage(text))
+        assert path.read_text() != text
+    with pytest.raises(DamagedFile, match=r"r0\.json .*1 more like it.*run again"):
+        records.read_all(map(str, (first, second, third)))
+    assert not first.exists() and not third.exists()
+    assert Path(f"{first}.damaged").exists()
+    assert records.read_all([str(second)]) == [record()]
+
+
+@pytest.mark.parametrize("version", [0, 1, 4, None, "3"])
+def test_record_of_another_version_stays_and_is_named(version: object, tmp_path: Path) -> None:
+    (path,) = write_records(tmp_path, 1)
+    Path(path).write_text(json.dumps({**record(), "schema_version": version}))
+    with pytest.raises(DamagedFile, match=r"r0\.json is of schema version .*delete"):
+        records.read_all([path])
+    assert Path(path).exists()
+
+
+def test_record_of_before_checksums_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "r1.json"
+    path.write_text(json.dumps({**record(), "schema_version": 2}))
+    assert records.read_all([str(path)]) == [{**record(), "schema_version": 2}]
+
+
+def test_full_disk_names_the_file_and_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.write_text(str(path), "new")
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,50 @@
+"""Files that are whole or not there: a reader, a crash or a full disk meets the old one or the new one."""
+
+import contextlib
+import json
+import os
+from collections.abc import Collection, Iterator
+from typing import Any
+
+MADE_AGAIN = "delete it and run again"
+
+
+class DamagedFile(ValueError):
+    """A file that does not hold what it should; the text is one line that names it, and says what to do."""
+
+
+def read_json(path: str, keys: Collection[str] = ()) -> dict[str, Any]:
+    """An object that has these keys, and may have others. Raises DamagedFile or OSError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except ValueError as error:
+        raise DamagedFile(f"{path} is no JSON ({error}): {MADE_AGAIN}") from None
+    if not isinstance(found, dict) or not found.keys() >= set(keys):
+        raise DamagedFile(f"{path} is no object with {', '.join(keys)}: {MADE_AGAIN}")
+    return found
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """A path to write to, of the same suffix, which takes the place of `path` at the end. Raises OSError."""
+    folder, name = os.path.split(path)
+    os.makedirs(folder or ".", exist_ok=True)
+    # Always the same: what a kill leaves of it, the next to write this file writes over.
+    temporary = os.path.join(folder, f".part.{name}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename in (None, temporary):
+            error.filename = path  # a full disk is not said to be one of which file
+        raise
+
+
+def write_text(path: str, text: str) -> None:
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,65 @@
+"""One run of the workflow at a time in a folder; what one that is dead has left locked is unlocked.
+
+Snakemake's own lock is a list of files, which outlives the process that wrote it. Beside it a process that runs the
+workflow holds a lock of the kernel's, which ends with the process, and says on which machine it was.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from typing import Any
+
+import machine
+
+HOLDER = ".snakemake/holder.json"
+SNAKEMAKE_LOCKS = ".snakemake/locks"
+
+
+class FolderInUse(Exception):
+    """Another run works in the folder; the text is one line for the user."""
+
+
+def identity() -> dict[str, str]:
+    """Of this machine, and of its running kernel; empty strings for what it does not tell."""
+    found = {}
+    for name, path in (("machine", "/etc/machine-id"), ("boot", "/proc/sys/kernel/random/boot_id")):
+        try:
+            found[name] = machine.read_text(path).strip()
+        except OSError:
+            found[name] = ""
+    return found
+
+
+def ended_here(holder: Any, here: dict[str, str]) -> bool:
+    """Whether who wrote this, and has no lock now, is dead for certain: on another machine a lock may not be seen."""
+    return isinstance(holder, dict) and any(
+        here[key] and holder.get(key) == here[key] for key in here
+    )
+
+
+def hold() -> int:
+    """Take the working directory, until this process ends or closes the descriptor. Raises FolderInUse or OSError."""
+    os.makedirs(os.path.dirname(HOLDER), exist_ok=True)
+    descriptor = os.open(HOLDER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        who = machine.lock_holder(descriptor)
+        os.close(descriptor)
+        raise FolderInUse(
+            f"another run of the workflow ({who}) works in {os.getcwd()}: wait until it has ended, or use --directory"
+        ) from None
+    here = identity()
+    if ended_here(_read(descriptor), here):
+        shutil.rmtree(SNAKEMAKE_LOCKS, ignore_errors=True)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, (json.dumps(here) + "\n").encode(), 0)
+    return descriptor
+
+
+def _read(descriptor: int) -> Any:
+    try:
+        return json.loads(os.pread(descriptor, 4096, 0))
+    except ValueError:
+        return None
