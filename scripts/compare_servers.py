@@ -15,7 +15,8 @@ def main() -> int:
     parser.add_argument("summary", help="results/summary.csv")
     parser.add_argument("output", help="the table of verdicts to write")
     arguments = parser.parse_args()
-    cells, summary = tables.read_cell_table(arguments.cells), tables.read_summary(arguments.summary)
+    cells = tables.read_cell_table(arguments.cells, comparisons.CELL_COLUMNS)
+    summary = tables.read_summary(arguments.summary, comparisons.SUMMARY_COLUMNS)
     tables.write_table(comparisons.verdict_table(cells, summary), arguments.output)
     return 0
 

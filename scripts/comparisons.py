@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 import tables
 from cells import base_of, is_control
+from files import DamagedFile
 from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
 Floats = npt.NDArray[np.float64]
@@ -94,9 +95,9 @@ def _points_of(rows: pd.DataFrame, servers: list[str], connections: list[int]) -
 
 
 def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
-    """One machine's tables → arrays. ValueError if a cell is there twice or a figure is no number."""
+    """One machine's tables → arrays. DamagedFile if a cell is there twice, ValueError if a figure is no number."""
     if cells.duplicated(["server", "connections", "repeat"]).any():
-        raise ValueError("a cell is there twice: tables of several sweeps cannot be compared")
+        raise DamagedFile("a cell is there twice: tables of several sweeps cannot be compared")
     servers = [str(name) for name in cells["server"].unique()]
     connections = sorted(int(count) for count in cells["connections"].unique())
     repeats = sorted(cells["repeat"].unique())
@@ -423,20 +424,12 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _require(table: pd.DataFrame, columns: list[str], name: str) -> None:
-    absent = [column for column in columns if column not in table]
-    if absent:
-        raise ValueError(f"{name} has no column {', '.join(absent)}")
-
-
 def verdict_table(cells: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """cells.csv and summary.csv → a row for each machine, metric, pair of servers and level (docs/results.md).
 
-    connections is "all" for the whole sweep, else a count. Machines are never pooled. ValueError if a table lacks a
-    column, a cell is there twice, or a figure is no number.
+    connections is "all" for the whole sweep, else a count. Machines are never pooled. DamagedFile if a cell is
+    there twice, ValueError if a figure is no number.
     """
-    _require(cells, CELL_COLUMNS, "the table of cells")
-    _require(summary, SUMMARY_COLUMNS, "the summary")
     rows = []
     for machine, its_cells in cells.groupby("machine", sort=False, dropna=False):
         its_summary = summary[summary["machine"].isin([machine])]

@@ -287,7 +287,11 @@ def main() -> int:
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     verdicts = read_verdicts(arguments.verdicts)
-    draw(verdicts, tables.read_summary(arguments.summary), *arguments.output)
+    draw(
+        verdicts,
+        tables.read_summary(arguments.summary, comparisons.SUMMARY_COLUMNS),
+        *arguments.output,
+    )
     return 0
 
 

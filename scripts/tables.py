@@ -98,13 +98,14 @@ def read_table(
     return table
 
 
-def read_cell_table(path: str) -> pd.DataFrame:
+def read_cell_table(path: str, columns: Iterable[str] = CELL_COLUMNS) -> pd.DataFrame:
     dtypes = {**dict.fromkeys(COUNTS, "Int64"), "flags": "str"}
-    return read_table(path, CELL_COLUMNS, dtypes).fillna({"flags": ""})
+    return read_table(path, columns, dtypes).fillna({"flags": ""})
 
 
-def read_summary(path: str) -> pd.DataFrame:
-    summary = read_table(path, SUMMARY_COLUMNS)
+def read_summary(path: str, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """With all of its columns, unless some will do."""
+    summary = read_table(path, columns or SUMMARY_COLUMNS)
     if summary.empty:
         raise DamagedFile(f"{path} has no rows: {files.MADE_AGAIN}")
     return summary

@@ -623,7 +623,7 @@ def test_scripts_turn_tables_into_verdicts_and_their_picture(tmp_path: Path) -> 
     ("cells", "fault"),
     [
         (None, "cells.csv"),
-        ("server,connections\n", "no column repeat"),
+        ("server,connections\n", "no column machine"),
         ("", "No columns"),
     ],
 )
