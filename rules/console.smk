@@ -8,6 +8,7 @@ import time
 
 import console
 import doctor
+import files
 import machine
 import machine_facts
 import network
@@ -149,7 +150,7 @@ def begin(jobs):
             raise
         machine_facts.write_facts(machine_facts.PATH, facts)
     sweep = {"started": records.format_utc(time.time()), "config": config}
-    records.write_text(SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
+    files.write_text(SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
     announce(jobs)
 
 
