@@ -91,7 +91,7 @@ def kind_of(pid: int) -> str:
 
 
 def living_in(folder: Path) -> list[str]:
-    """Processes with the folder in their command, or as their working directory, but for those that started this one."""
+    """Processes with the folder in their command, or as their working directory; not this one and its ancestors."""
     found = []
     ours = [os.getpid()]
     while ours[-1] > 1:
@@ -217,6 +217,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("targets", nargs="*", default=TARGETS)
     arguments = parser.parse_args()
+    # What a shell runs in the background ignores it, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sweep = Sweep(arguments.folder, tuple(arguments.targets), arguments.seed)
     started_s = time.monotonic()
     try:
