@@ -1,11 +1,15 @@
 """Wrong configs: one line that names the key, what was found and what is allowed; nothing is run."""
 
+import copy
+import resource
 from pathlib import Path
 
 import pytest
 import yaml
 from checkouts import ROOT, run_snakemake
 from config_check import schema_faults, sweep_faults
+from snakemake.common.configfile import load_configfile
+from snakemake.utils import update_config
 
 SCHEMA = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text())
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -54,7 +58,6 @@ WRONG = {
         "compile: {compiler: gcc; true}",
         ["compile.compiler", "'gcc; true'"],
     ),
-    "a missing compiler": ("compile: {compiler: no-such-cc}", ["compile.compiler", "no-such-cc"]),
     "unknown control": ("control: server_pol", ["control", "server_pol", "'server_poll'"]),
     "the ceiling as a server": ("servers: [ceiling]", ["servers[0]", "ceiling.c", "allowed:"]),
     "no repeats of the ceiling": ("ceiling_repeats: 0", ["ceiling_repeats", "found 0"]),
@@ -103,11 +106,34 @@ WRONG = {
     ),
     "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
 }
+# Against the schema, against the servers that there are, and what is found only by trying.
+STOPPED = {name: WRONG[name] for name in ("not a number as duration", "unknown server")}
+STOPPED["a missing compiler"] = (
+    "compile: {compiler: no-such-cc}",
+    ["compile.compiler", "no-such-cc"],
+)
+
+
+def faults_of(text: str, folder: Path) -> list[str]:
+    """What rules/common.smk says of the defaults with this overlay."""
+    (folder / "overlay.yaml").write_text(text + "\n")
+    config = copy.deepcopy(DEFAULT)
+    update_config(config, load_configfile(str(folder / "overlay.yaml")))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return schema_faults(config, SCHEMA) or sweep_faults(config, ROOT / "servers", limit)
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_config_gives_one_line_and_runs_nothing(name: str, tmp_path: Path) -> None:
+def test_wrong_config_gives_one_line(name: str, tmp_path: Path) -> None:
     text, expected = WRONG[name]
+    (fault,) = faults_of(text, tmp_path)
+    assert len(fault.splitlines()) == 1
+    assert all(part in fault for part in expected), fault
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_wrong_config_runs_nothing(name: str, tmp_path: Path) -> None:
+    text, expected = STOPPED[name]
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(text + "\n")
     folder = tmp_path / "results here"

@@ -1,8 +1,9 @@
 """Which edit reruns which jobs (contract 1), asserted from dry runs after one real run of a tiny sweep."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -114,23 +115,35 @@ def remove(name: str) -> Callable[[Path], None]:
     return lambda checkout: (checkout / name).unlink()
 
 
-NOTHING: Jobs = set()
 ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
 ALL_CEILING: Jobs = {("compile_server", "ceiling")} | ceiling(1, 2)
 CODE = "\nint added(void);\nint added(void) { return 1; }\n"
 
-EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
-    "no edit": (lambda _: None, NOTHING),
-    "touch of every source": (touch_sources, NOTHING),
-    "comment in config": (append("config.yaml", "# a comment\n"), NOTHING),
-    "seed": (replace("config.yaml", "seed: 1", "seed: 2"), NOTHING),
-    "order of connections": (replace("config.yaml", "[1, 2]", "[2, 1]"), NOTHING),
-    "comment in a server": (append("servers/server_epoll.c", "/* a comment */\n"), NOTHING),
-    "comment in a shared header": (append("servers/common/http.h", "// a comment\n"), NOTHING),
-    "workers, of which these servers have one": (
-        replace("config.yaml", "workers: auto", "workers: 3"),
-        NOTHING,
+NO_REASON: dict[str, Callable[[Path], object]] = {
+    "no edit": lambda _: None,
+    "touch of every source": touch_sources,
+    "comment in config": append("config.yaml", "# a comment\n"),
+    "seed": replace("config.yaml", "seed: 1", "seed: 2"),
+    "order of connections": replace("config.yaml", "[1, 2]", "[2, 1]"),
+    "comment in a server": append("servers/server_epoll.c", "/* a comment */\n"),
+    "comment in a shared header": append("servers/common/http.h", "// a comment\n"),
+    "workers, of which these servers have one": replace(
+        "config.yaml", "workers: auto", "workers: 3"
     ),
+    "the benchmark of cost": replace(
+        "config.yaml", "cost: {servers: [server_epoll]}", "cost: {servers: [server_poll]}"
+    ),
+    "how often disturbed cells are measured again": replace(
+        "config.yaml", "disturbed_retries: 0", "disturbed_retries: 5"
+    ),
+    "more repeats of the ceiling than of the sweep": replace(
+        "config.yaml", "ceiling_repeats: 1", "ceiling_repeats: 3"
+    ),
+    "what is looked at before a sweep": append("scripts/host_checks.py", "# changed\n"),
+    "a line of progress": append("scripts/progress.py", "# changed\n"),
+}
+
+EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "one more connection count": (
         replace("config.yaml", "[1, 2]", "[1, 2, 3]"),
         cells(*SERVERS, connections=(3,)) | ceiling(3) | summaries(*SERVERS),
@@ -153,18 +166,6 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         | {("summarize_server", "server_poll_control")}
         | MERGED
         | OVERVIEWS,
-    ),
-    "the benchmark of cost": (
-        replace("config.yaml", "cost: {servers: [server_epoll]}", "cost: {servers: [server_poll]}"),
-        NOTHING,
-    ),
-    "how often disturbed cells are measured again": (
-        replace("config.yaml", "disturbed_retries: 0", "disturbed_retries: 5"),
-        NOTHING,
-    ),
-    "more repeats of the ceiling than of the sweep": (
-        replace("config.yaml", "ceiling_repeats: 1", "ceiling_repeats: 3"),
-        NOTHING,
     ),
     "code of the ceiling": (
         append("servers/ceiling.c", CODE),
@@ -200,7 +201,6 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         append("scripts/server_side.py", "# changed\n"),
         ALL_CELLS | ceiling(1, 2) | profiles(*SERVERS) | counts(*SERVERS),
     ),
-    "what is looked at before a sweep": (append("scripts/host_checks.py", "# changed\n"), NOTHING),
     "where the load runs": (
         replace("config.yaml", "seed: 1", "seed: 1\nnetwork: {server: 'ssh:x', load: 'ssh:x'}"),
         ALL_CELLS | ceiling(1, 2) | profiles(*SERVERS) | counts(*SERVERS),
@@ -210,7 +210,6 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         append("scripts/count_syscalls.py", "# changed\n"),
         counts(*SERVERS),
     ),
-    "a line of progress": (append("scripts/progress.py", "# changed\n"), NOTHING),
     "how profiles are made": (
         append("scripts/profile_server.py", "# changed\n"),
         profiles(*SERVERS) | REPORT,
@@ -260,17 +259,37 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
 }
 
 
+@contextlib.contextmanager
+def restored(measured: Path, folder: Path) -> Iterator[None]:
+    saved = folder / "saved"
+    shutil.copytree(measured, saved, symlinks=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(measured)
+        saved.rename(measured)
+
+
 @pytest.mark.parametrize("name", EDITS)
 def test_edit_reruns_exactly_what_depends_on_it(name: str, measured: Path, tmp_path: Path) -> None:
     edit, expected = EDITS[name]
-    saved = tmp_path / "saved"
-    shutil.copytree(measured, saved, symlinks=True)
-    try:
+    with restored(measured, tmp_path):
         edit(measured)
         assert jobs_to_run(measured) == expected
-    finally:
-        shutil.rmtree(measured)
-        shutil.copytree(saved, measured, symlinks=True)
+
+
+def test_edits_that_are_no_reason_rerun_nothing(measured: Path, tmp_path: Path) -> None:
+    """All at once; each alone only to name the one that is."""
+    with restored(measured, tmp_path):
+        for edit in NO_REASON.values():
+            edit(measured)
+        jobs = jobs_to_run(measured)
+    reasons = {}
+    for name, edit in NO_REASON.items() if jobs else ():
+        with restored(measured, tmp_path):
+            edit(measured)
+            reasons[name] = jobs_to_run(measured)
+    assert not jobs, {name: alone for name, alone in reasons.items() if alone}
 
 
 def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
