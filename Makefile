@@ -54,16 +54,10 @@ setup:  ## install what is missing: system packages, then .venv
 setup-dev:
 	@scripts/setup.sh dev
 
-# Three parts beside each other that take about as long; then those that measure, which have the machine to themselves.
-# What a shell runs in the background ignores SIGINT: tests that send one are in the third.
-tests = $(patsubst %,tests/test_%.py,$(1))
-part_1 := tests/servers tests/fuzz $(call tests,comparisons config cost external syscalls tables)
-part_2 := $(call tests,plots report staleness)
+# One process more than CPUs, since tests also wait; a file's tests stay together, for what they share. Then those that
+# measure, which have the machine to themselves.
 test: lint  ## every check and test
-	@$(bin)/pytest -m 'not alone' $(part_1) & one=$$!; \
-	$(bin)/pytest -m 'not alone' $(part_2) & two=$$!; \
-	$(bin)/pytest -m 'not alone' $(patsubst %,--ignore=%,$(part_1) $(part_2)); three=$$?; \
-	wait $$one; one=$$?; wait $$two && exit $$((one | three))
+	$(bin)/pytest -m 'not alone' --numprocesses $$(($$(nproc) + 1)) --dist loadfile
 	$(bin)/pytest -m alone
 
 # All of it is in `make test` too. A longer run: make sanitize RUNS=10000000

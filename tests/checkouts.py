@@ -1,6 +1,7 @@
 """What the tests share: where things are, a copy of the checkout to edit, and running the workflow in it."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
@@ -68,6 +70,21 @@ def jobs_to_run(checkout: Path, *arguments: str) -> set[tuple[str, ...]]:
             jobs.add((rule[1], *values))
     assert jobs or "Nothing to be done" in run.stdout, run.stdout
     return jobs
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """Those of a sweep, and of its ceiling."""
+    paths = [*folder.glob("results/cells/*/*.json"), *folder.glob("results/ceiling/*.json")]
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def assert_measured_in_order(records: list[dict[str, Any]]) -> None:
+    measured = sorted(
+        (record["started"], record["position"]) for record in records if "started" in record
+    )
+    positions = [position for _, position in measured]
+    assert positions == sorted(positions)
+    assert len(set(positions)) == len(positions)
 
 
 def processes_mentioning(text: str) -> list[str]:

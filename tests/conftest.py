@@ -1,9 +1,14 @@
 """Fixtures of all tests but those of the servers alone."""
 
+import os
 from pathlib import Path
 
 import pytest
 from checkouts import copy_checkout
+
+# Importing readline, as pytest's processes do, sets these, and output that goes to no terminal has no width.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture

@@ -434,7 +434,6 @@ def jobs_of(server: str, jobs: set[tuple[str, ...]]) -> set[str]:
     return {job[0] for job in jobs if server in job}
 
 
-@pytest.mark.alone
 def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "check out")
     (checkout / "mine").mkdir()
