@@ -272,6 +272,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, run.stdout
 
 
+@pytest.mark.alone
 def test_tiny_benchmark_gives_table_and_picture(tiny: tuple[Path, str]) -> None:
     folder, console = tiny
     with (folder / "results/cost.csv").open() as file:
@@ -289,6 +290,7 @@ def test_tiny_benchmark_gives_table_and_picture(tiny: tuple[Path, str]) -> None:
     assert "24 runs of the benchmark of cost to run, about " in console
 
 
+@pytest.mark.alone
 def test_each_server_of_the_benchmark_is_one_process_on_one_cpu(tiny: tuple[Path, str]) -> None:
     paths = list((tiny[0] / "results/cost").glob("[cs]*/*.json"))  # not of the absent one
     assert len(paths) == 18
@@ -300,6 +302,7 @@ def test_each_server_of_the_benchmark_is_one_process_on_one_cpu(tiny: tuple[Path
     assert [one["position"] for one in started] == sorted(one["position"] for one in measured)
 
 
+@pytest.mark.alone
 def test_benchmark_is_not_measured_again_and_needs_nothing_of_the_sweep(
     tiny: tuple[Path, str], checkout: Path
 ) -> None:
@@ -315,6 +318,7 @@ def test_benchmark_is_not_measured_again_and_needs_nothing_of_the_sweep(
     assert jobs == expected
 
 
+@pytest.mark.alone
 def test_default_target_needs_nothing_of_the_benchmark(tiny: tuple[Path, str]) -> None:
     config = ("--configfile", str(tiny[0] / "tiny.yaml"))
     rules = {job[0] for job in jobs_to_run(ROOT, *config, "--directory", str(tiny[0] / "other"))}
