@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import resource
 import shlex
@@ -7,6 +8,9 @@ from pathlib import Path
 
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import validate
+
+# On a full disk Snakemake's log file would be a traceback for each line.
+logging.raiseExceptions = False
 
 ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "scripts"
@@ -65,12 +69,13 @@ def run_alone(execute):
     def execute_alone(*, executor_plugin, **options):
         if workflow.is_main_process:
             try:
+                working_folder.check_writable(["results", "plots"])
                 held = working_folder.hold()
                 if executor_plugin.common_settings.dryrun_exec:
                     os.close(held)
             except (FolderInUse, OSError) as fault:
                 if not executor_plugin.common_settings.dryrun_exec:
-                    sys.exit(f"{fault}")
+                    sys.exit(f"cannot work in {os.getcwd()}: {fault}")
         return execute(executor_plugin=executor_plugin, **options)
 
     return execute_alone

@@ -140,6 +140,15 @@ def meet_sides():
         sys.exit(f"not measured: {error}")
 
 
+def write_or_exit(write, *arguments):
+    """A full or read-only disk is one line, before anything is measured."""
+    try:
+        write(*arguments)
+    except OSError as error:
+        end()
+        sys.exit(f"not measured: cannot write in {os.getcwd()}: {error}")
+
+
 def begin(jobs):
     check_tools(jobs)
     if MEASURING & jobs.keys() and workflow.local_exec:
@@ -148,10 +157,10 @@ def begin(jobs):
         except BaseException:
             end()  # Snakemake calls no onerror before the first job
             raise
-        machine_facts.write_facts(machine_facts.PATH, facts)
+        write_or_exit(machine_facts.write_facts, machine_facts.PATH, facts)
     sweep = {"started": records.format_utc(time.time()), "config": config}
-    files.write_text(SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
-    announce(jobs)
+    write_or_exit(files.write_text, SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
+    write_or_exit(announce, jobs)
 
 
 def end():

@@ -105,7 +105,8 @@ FLAGS = [
         True,
         "wrk's socket errors and timeouts > 0",
         "connections failed, or answers took longer than 2 s",
-        "look at errors_by_kind and server_counts in the record; fewer connections, or a higher ulimit -n",
+        "look at errors_by_kind and server_counts in the record; fewer connections, a higher ulimit -n, or more ports"
+        " in net.ipv4.ip_local_port_range",
         lambda record: sum(record["errors_by_kind"].values()) > record["errors_by_kind"]["status"],
     ),
     Flag(

@@ -71,7 +71,11 @@ class Wrk:
         try:
             output, errors = self.process.communicate(timeout=FINISH_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise LoadError(f"wrk did not end within {FINISH_TIMEOUT_S:g} s of its time") from None
+            late = f"wrk did not end within {FINISH_TIMEOUT_S:g} s of its time"
+            back_s = self.wall_ahead_s - machine.wall_clock_ahead_s()
+            if back_s > 1:
+                late += f": the wall clock, which it goes by, was set back by {back_s:.0f} s"
+            raise LoadError(late) from None
         if self.process.returncode != 0:
             how = describe_status(self.process.returncode, errors or output)
             raise LoadError(f"wrk failed: {how}")

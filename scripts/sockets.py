@@ -126,7 +126,10 @@ class ClosedConnections:
         ):  # then the buffer is as large as the kernel likes
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, self.RECEIVE_BUFFER_BYTES)
         self._socket.bind((0, _TCP_DESTROY_GROUPS))
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # a limit of memory or of processes
+            raise OSError(str(error)) from None
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from typing import Any
 
 import machine
@@ -38,6 +39,13 @@ def ended_here(holder: Any, here: dict[str, str]) -> bool:
     )
 
 
+def check_writable(folders: Iterable[str]) -> None:
+    """Raises OSError if one is there and may not be written in."""
+    for folder in folders:
+        if os.path.exists(folder) and not os.access(folder, os.W_OK):
+            raise OSError(f"{folder}/ may not be written in")
+
+
 def hold() -> int:
     """Take the working directory, until this process ends or closes the descriptor. Raises FolderInUse or OSError."""
     os.makedirs(os.path.dirname(HOLDER), exist_ok=True)
@@ -48,7 +56,7 @@ def hold() -> int:
         who = machine.lock_holder(descriptor)
         os.close(descriptor)
         raise FolderInUse(
-            f"another run of the workflow ({who}) works in {os.getcwd()}: wait until it has ended, or use --directory"
+            f"another run of the workflow does ({who}): wait until it has ended, or choose another --directory"
         ) from None
     here = identity()
     if ended_here(_read(descriptor), here):
