@@ -100,8 +100,7 @@ def _lacks_sense(name: str, value: Any) -> bool:
         return not (isinstance(value, list) and all(map(_is_text, value)))
     if name in TEXTS:
         return not (value is None or _is_text(value))
-    is_whole = name not in COUNTS or value is None or value == int(value)
-    return not (value is None or (_is_number(value) and is_whole))
+    return value is not None and not (_is_number(value) and (name not in COUNTS or value % 1 == 0))
 
 
 def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> dict[str, Any]:

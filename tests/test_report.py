@@ -77,7 +77,9 @@ def cell_record(server: str, connections: int, repeat: int) -> dict[str, Any]:
     )
 
 
-def write_sweep(folder: Path, rows: list[dict[str, Any]], profiled: bool = True) -> None:
+def write_sweep(
+    folder: Path, rows: list[dict[str, Any]], profiled: bool = True, stacks: str = STACKS
+) -> None:
     """What make_report reads, in `folder`, by the workflow's own functions."""
     servers = list(dict.fromkeys(row["server"] for row in rows))
     for row in rows:
@@ -101,7 +103,7 @@ def write_sweep(folder: Path, rows: list[dict[str, Any]], profiled: bool = True)
         if not profiled:
             facts |= {"status": "not_permitted", "reason": "perf may not: sysctl <x>"}
             row |= {"status": "not_permitted", "reason": "perf may not: sysctl <x>"}
-        folded = STACKS.format(server=server, user=10 + 20 * number, kernel=90) if profiled else ""
+        folded = stacks.format(server=server, user=10 + 20 * number, kernel=90) if profiled else ""
         (folder / f"results/profile/{server}.json").write_text(json.dumps(facts))
         (folder / f"results/profile/{server}.folded").write_text(folded)
         files = [f"results/profile/{server}.folded", f"results/profile/{server}.json"]
