@@ -14,7 +14,8 @@ function load(id) {
 const views = [];
 async function drawChart(place) {
   const spec = specOf[place.dataset.chart];
-  const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", tooltip: { theme: "dark" } });
+  // ast: expressions are interpreted, for the page's policy forbids eval.
+  const { view } = await vegaEmbed(place, spec, { actions: false, ast: true, renderer: "svg", tooltip: { theme: "dark" } });
   if ((spec.params || []).some((param) => param.name === "hidden")) views.push(view);
   // Vega gives each group of marks the role of a symbol, but a label only to the marks.
   for (const group of place.querySelectorAll("g[role='graphics-symbol']:not([aria-label])")) group.removeAttribute("role");
@@ -33,7 +34,9 @@ function showFlamegraph(select, side) {
   const { server, status, svg } = profiles.get(select.value);
   const frame = document.getElementById(`flamegraph_${side}`);
   frame.hidden = status !== "ok"; // then the note below says why
-  const head = `<!DOCTYPE html><html lang="en"><title>Flamegraph of ${server}</title><style>body { margin: 0 } svg { display: block; width: 100% } #title, #subtitle { display: none }</style>`;
+  const title = document.createElement("title");
+  title.textContent = `Flamegraph of ${server}`;
+  const head = `<!DOCTYPE html><html lang="en">${title.outerHTML}<style>body { margin: 0 } svg { display: block; width: 100% } #title, #subtitle { display: none }</style>`;
   frame.srcdoc = head + svg.slice(svg.indexOf("<svg"));
 }
 function cell(row, text, tag = "td") {

@@ -187,5 +187,5 @@ except NoCompiler as error:
 
 wildcard_constraints:
     server="|".join([*MEASURED, CEILING]),
-    connections=r"\d+",
-    repeat=r"\d+",
+    connections="[0-9]+",
+    repeat="[0-9]+",

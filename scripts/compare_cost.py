@@ -182,12 +182,15 @@ def tabulate(table: pd.DataFrame) -> str:
 
 def read_cells(servers: list[str], connections: list[int], repeats: int) -> pd.DataFrame:
     """The baseline's and the servers' records as a table of cells, with their `reason`s."""
-    read = records.read_all(
-        cost_record_path(Cell(server, count, repeat))
+    wanted = [
+        Cell(server, count, repeat)
         for server in [CEILING, *servers]
         for count in sorted(connections)
         for repeat in range(1, repeats + 1)
-    )
+    ]
+    paths = [cost_record_path(cell) for cell in wanted]
+    found = zip(records.read_all(paths), wanted, paths, strict=True)
+    read = [tables.checked(*one) for one in found]
     reasons = [record.get("reason", "") for record in read]
     return tables.cell_table(read).assign(reason=reasons)
 

@@ -74,11 +74,13 @@ def schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[
     return [line for error in ordered for line in _describe(error)]
 
 
-def _address_faults(host: str) -> Iterator[str]:
+def _address_faults(host: str, is_here: bool) -> Iterator[str]:
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
         yield f"host: found {host!r}, allowed: a numeric IPv6 or IPv4 address"
+        return
+    if not is_here:  # of another host's addresses nothing is known here
         return
     try:
         address = socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM)[0][4]
@@ -145,9 +147,8 @@ def sweep_faults(
             )
     faults += _cpu_faults(config["cpus"], config["network"])
     faults += network.faults(config["network"])
-    # Of another host's addresses nothing is known here.
     is_here = (
         config["network"]["interface"] == network.LOOPBACK
         and config["network"]["server"] == network.HERE
     )
-    return [*faults, *(_address_faults(config["host"]) if is_here else ())]
+    return [*faults, *_address_faults(config["host"], is_here)]

@@ -62,6 +62,14 @@ def wrapped(text: str) -> str:
     return "\n".join(words.fill(line) for line in text.splitlines())
 
 
+def printable(text: str) -> str:
+    """Lines without control characters, which could make a terminal do or show anything."""
+    return "\n".join(
+        "".join(letter if letter.isprintable() else " " for letter in line)
+        for line in text.split("\n")
+    )
+
+
 def cut(line: str) -> str:
     return line if len(line) <= width() else line[: width() - 1] + "…"
 
@@ -71,7 +79,7 @@ def fitted_table(path: str) -> str:
 
     Its second line underlines the columns, each of which ends where its line does.
     """
-    table, _, notes = Path(path).read_text().partition("\n\n")
+    table, _, notes = printable(Path(path).read_text()).partition("\n\n")
     header, rule, *_ = lines = table.splitlines()
     ends = [line.end() for line in re.finditer("-+", rule)]
     columns = {

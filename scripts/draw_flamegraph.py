@@ -21,7 +21,8 @@ TITLES = {
 
 
 def title_of(facts: dict[str, Any]) -> str:
-    return f"{facts['server']}: where its CPU time goes, {facts['connections']} connections"
+    title = f"{facts['server']}: where its CPU time goes, {facts['connections']} connections"
+    return "".join(filter(str.isprintable, title))
 
 
 def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
@@ -30,7 +31,7 @@ def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
     command += ["--palette", "java", "--title", title_of(facts)]
     command += ["--subtitle", "orange: kernel, red: user space; width: share of samples"]
     # Without what the compiler and glibc append to names, which this palette takes for Java.
-    tidy = r"s/@@*GLIBC_[0-9.]*//g; s/\.(constprop|isra|part|cold)(\.[0-9]+)?//g"
+    tidy = r"s/[[:cntrl:]]//g; s/@@*GLIBC_[0-9.]*//g; s/\.(constprop|isra|part|cold)(\.[0-9]+)?//g"
     read_stacks = f"cat > /dev/null; sed -E '{tidy}' {shlex.quote(folded)}"
     command += ["--post-process", f"sh -c {shlex.quote(read_stacks)}", "-o", svg]
     environment = {**os.environ, "PERF": "true"}
@@ -42,7 +43,7 @@ def notice_svg(facts: dict[str, Any]) -> str:
     reason = f"{TITLES[facts['status']]}: {facts['reason']}"
     if facts["status"] == "invalid":
         reason += f" (to try again, delete results/profile/{facts['server']}.json)"
-    lines = textwrap.wrap(reason, width=100)
+    lines = textwrap.wrap("".join(filter(str.isprintable, reason)), width=100)
     text = "".join(
         f'<text x="600" y="{110 + 24 * number}" font-size="16">{escape(line)}</text>'
         for number, line in enumerate(lines)

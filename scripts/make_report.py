@@ -6,8 +6,10 @@ Reads results/ and plots/ of the working directory: tables, profiles, flamegraph
 
 import argparse
 import base64
+import hashlib
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,9 @@ from tabulate_results import LIMITED_BY, best_point
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "report"
+# inferno's; the second is an attribute of its <svg>.
+FLAMEGRAPH_SCRIPT = re.compile(r'<script type="text/ecmascript">(.*?)</script>', re.DOTALL)
+FLAMEGRAPH_START = "init(evt)"
 # Written to the report as files to download.
 DOWNLOADS = ["cells", "summary", "verdicts", "syscalls"]
 SHOWN_OF_CELLS = [
@@ -262,6 +267,20 @@ def as_json(value: Any) -> Markup:
     return Markup(text)
 
 
+def content_security_policy(script: str, profiles: list[dict[str, Any]]) -> str:
+    """Nothing is loaded from anywhere, and no script runs but the page's own, its libraries and the flamegraphs'."""
+    drawn = [FLAMEGRAPH_SCRIPT.search(profile["svg"]) for profile in profiles]
+    scripts = {found[1].replace("<![CDATA[", "").replace("]]>", "") for found in drawn if found}
+    hashes = [
+        f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"
+        for text in [script, *sorted(scripts), FLAMEGRAPH_START]
+    ]
+    return (
+        f"default-src 'none'; script-src blob: 'unsafe-hashes' {' '.join(hashes)}; "
+        "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
 def render(data: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
@@ -275,13 +294,15 @@ def render(data: dict[str, Any]) -> str:
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%").replace(
         " µs", "\u00a0µs"
     )
+    script = (PAGE / "page.js").read_text()
     return environment.get_template("page.html").render(
         **data,
+        policy=content_security_policy(script, data["profiles"]),
         vega=vega_bundle(),
         datatables=read_package_file("html/dt_bundle.js"),
         datatables_style=Markup(read_package_file("html/dt_bundle.css")),
         style=Markup((PAGE / "page.css").read_text()),
-        script=Markup((PAGE / "page.js").read_text()),
+        script=Markup(script),
     )
 
 

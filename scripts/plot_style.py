@@ -45,6 +45,7 @@ matplotlib.rcParams.update(
         "grid.linewidth": 0.6,
         "axes.spines.top": False,
         "axes.spines.right": False,
+        "text.parse_math": False,  # names are text, whatever is in them
         "svg.hashsalt": "plots",  # or the names within an SVG would be random
     }
 )

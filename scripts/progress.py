@@ -109,6 +109,7 @@ def describe(record: dict[str, Any]) -> list[str]:
 def tell(server: str, connections: int, what: str, parts: list[str]) -> None:
     """Print a line; in a narrow terminal the short form, which begins with what is wrong, and is cut at the end."""
     begin = so_far()
+    parts = [console.printable(part) for part in parts]
     line = f"{begin}{server:<23}{connections:>5} connections, {what}: {', '.join(parts)}"
     if len(line) > console.width():
         parts = [part.strip() for part in reversed(parts)]

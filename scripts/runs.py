@@ -138,6 +138,7 @@ def connected(
     with (
         sides.side_at(server, net.server, net.ssh_config, lifetime_s) as server_side,
         sides.side_at(load_kind, net.load, net.ssh_config, lifetime_s) as load_side,
+        sides.distrusted(net.places),
     ):
         yield acquainted(net, server_side, load_side)
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import agent
@@ -43,6 +43,8 @@ LIFETIME_S = 900
 NO_LIMIT_S = 0
 READY = '{"ready": true}\n'  # of agent.py
 DATA_FILES = ("wrk_report.lua",)  # that modules read
+# What comes of an answer of the wrong type, wherever it is first used.
+WRONG_TYPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class SideLost(OSError):
@@ -242,6 +244,19 @@ def side_at(
     else:
         with _agent(side, place, ssh_config, lifetime_s) as there:
             yield there
+
+
+@contextlib.contextmanager
+def distrusted(places: Sequence[str]) -> Iterator[None]:
+    """SideLost for what comes of answers of the wrong type, which only another host can have given."""
+    try:
+        yield
+    except WRONG_TYPE as error:
+        remote = " or ".join(filter(network.is_remote, places))
+        if not remote or type(error).__module__ != "builtins":  # ours are for the user as they are
+            raise
+        what = processes.one_line(f"{type(error).__name__}: {error}")[:160]
+        raise SideLost(f"{remote}: an answer that cannot be used: {what}") from None
 
 
 def make_control_folder() -> None:

@@ -24,7 +24,9 @@ def main() -> int:
         for connections in sorted(arguments.connections)
         for repeat in range(1, arguments.repeats + 1)
     ]
-    cells = tables.cell_table(records.read_all(record_path(cell) for cell in wanted))
+    paths = [record_path(cell) for cell in wanted]
+    read = zip(records.read_all(paths), wanted, paths, strict=True)
+    cells = tables.cell_table(tables.checked(*one) for one in read)
     ceiling = tables.read_summary(arguments.ceiling) if arguments.ceiling else None
     tables.write_table(cells, arguments.cells)
     tables.write_table(tables.summary_table(cells, ceiling), arguments.summary)

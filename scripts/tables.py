@@ -1,6 +1,7 @@
 """The tables in results/: their columns, and how records become rows and rows become summaries (docs/results.md)."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -63,6 +64,14 @@ COUNTS += ["kernel_connections", "kernel_responses", "server_accepted", "server_
 
 POINT = ["machine", "server", "connections"]
 
+# What columns of tables hold, and the fields of records that become them; all others hold numbers.
+NAMES = {"server", "other"}
+TEXTS = {"machine", "status", "flags", "started", "sweep", "network"}
+TEXTS |= {"limiter", "metric", "verdict", "reason", "kind", "name"}
+SERVER_NAME = re.compile("[a-z][a-z0-9_]*")  # as in config.yaml
+LONGEST_TEXT = 4000
+LARGEST_NUMBER = 1e18  # more than any figure, less than what 64 bits hold
+
 # Summarized as the geometric mean over repeats with an interval.
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
 
@@ -75,6 +84,39 @@ def _network_of(record: dict[str, Any]) -> str:
     return str(record.get("facts", {}).get("network_label", LOOPBACK))
 
 
+def _is_text(value: Any) -> bool:
+    """Harmless on a terminal, and in a picture."""
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
+
+
+def _is_number(value: Any) -> bool:
+    # Not a NaN, either.
+    return type(value) in (int, float) and abs(value) < LARGEST_NUMBER
+
+
+def _lacks_sense(name: str, value: Any) -> bool:
+    """Of a record's field, which may be null where a run has no such figure."""
+    if name == "flags":
+        return not (isinstance(value, list) and all(map(_is_text, value)))
+    if name in TEXTS:
+        return not (value is None or _is_text(value))
+    return value is not None and not (_is_number(value) and (name not in COUNTS or value % 1 == 0))
+
+
+def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> dict[str, Any]:
+    """A record, which may come from anywhere. Raises DamagedFile if it is not of this cell, or holds what no run can
+    have given."""
+    if (record["server"], record["connections"], record["repeat"]) != cell:
+        raise DamagedFile(f"{path} is of another cell: delete it, it will be measured again")
+    for name in [*CELL_COLUMNS[3:-1], "reason"]:
+        if _lacks_sense(name, record.get(name, "")):
+            found = repr(record[name])[:80]
+            raise DamagedFile(f"{path}: {name} is {found}: delete it, it will be measured again")
+    if not isinstance(record.get("facts", {}), dict) or not _is_text(_network_of(record)):
+        raise DamagedFile(f"{path}: facts are none of ours: delete it, it will be measured again")
+    return record
+
+
 def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Records → a row a cell; what a record does not have is empty, flags are joined with semicolons."""
     rows = [
@@ -85,16 +127,36 @@ def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(COUNTS, "Int64"))
 
 
+def _lack_sense(name: str, values: "pd.Series[Any]") -> "pd.Series[bool]":
+    """Which values of a table's column, none of them empty."""
+    if name in NAMES:
+        return ~values.map(lambda value: bool(SERVER_NAME.fullmatch(str(value)))).astype(bool)
+    if name in TEXTS:
+        return ~values.map(_is_text).astype(bool)
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    return ~numbers.between(1 if name == "connections" else -LARGEST_NUMBER, LARGEST_NUMBER)
+
+
 def read_table(
     path: str, columns: Iterable[str] = (), dtype: dict[str, str] | None = None
 ) -> pd.DataFrame:
-    """A table that has these columns, and may have others. Raises DamagedFile."""
+    """A table, which may come from anywhere, that has these columns, and may have others. Raises DamagedFile."""
+    texts = dict.fromkeys([*NAMES, *TEXTS], "str")
     try:
-        table = pd.read_csv(path, dtype=dtype)
-    except ValueError as error:
-        raise DamagedFile(f"{path} is no table ({error}): {files.MADE_AGAIN}") from None
+        table = pd.read_csv(path, dtype={**texts, **(dtype or {})})
+    except (ValueError, TypeError, OverflowError) as error:
+        said = " ".join(str(error).split())
+        raise DamagedFile(f"{path} is no table ({said}): {files.MADE_AGAIN}") from None
     if absent := [name for name in columns if name not in table]:
         raise DamagedFile(f"{path} has no column {absent[0]}: {files.MADE_AGAIN}")
+    for name in map(str, table.columns):
+        values = table[name].dropna()
+        if name == "connections":  # of verdicts over all of them
+            values = values[values.astype(str) != "all"]
+        wrong = values[_lack_sense(name, values)]
+        if len(wrong):
+            found = repr(wrong.iloc[0])[:80]
+            raise DamagedFile(f"{path}: {name} is {found}: {files.MADE_AGAIN}")
     return table
 
 
