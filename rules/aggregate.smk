@@ -4,6 +4,7 @@ SUMMARIZE_SCRIPTS = scripts(
     "faults.py",
     "files.py",
     "flags.py",
+    "processes.py",
     "records.py",
     "tables.py",
 )
@@ -55,7 +56,7 @@ TABLES = {
 rule merge_tables:
     input:
         tables=expand("results/{{table}}/{server}.csv", server=MEASURED),
-        scripts=scripts("merge_tables.py", "faults.py", "files.py"),
+        scripts=scripts("merge_tables.py", "faults.py", "files.py", "processes.py"),
     output:
         report(
             "results/{table}.csv",
@@ -82,6 +83,7 @@ rule compare_servers:
             "faults.py",
             "files.py",
             "flags.py",
+            "processes.py",
             "tables.py",
         ),
     output:
@@ -102,7 +104,13 @@ rule tabulate_results:
         cells="results/cells.csv",
         summary="results/summary.csv",
         scripts=scripts(
-            "tabulate_results.py", "cells.py", "faults.py", "files.py", "flags.py", "tables.py"
+            "tabulate_results.py",
+            "cells.py",
+            "faults.py",
+            "files.py",
+            "flags.py",
+            "processes.py",
+            "tables.py",
         ),
     output:
         "results/summary.txt",

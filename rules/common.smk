@@ -45,7 +45,8 @@ from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, to
 # .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.
 VENV_PATH = f"PATH={shlex.quote(sys.prefix)}/bin:$PATH; "
 IN_VENV = os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg"))
-shell.prefix(f"SNAKEMAKE_PID={os.getpid()}; {VENV_PATH if IN_VENV else ''}")
+PREFIX = f"SNAKEMAKE_PID={os.getpid()}; {VENV_PATH if IN_VENV else ''}"
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a path, not a format
 
 # Jobs die with this Snakemake, whatever kills it.
 LEASHED = f"exec {shlex.join(LEASH)} $SNAKEMAKE_PID"

@@ -29,6 +29,7 @@ rule compare_cost:
             "faults.py",
             "files.py",
             "flags.py",
+            "processes.py",
             "records.py",
             "tables.py",
             "tabulate_results.py",
@@ -64,6 +65,7 @@ rule plot_cost:
             "files.py",
             "flags.py",
             "plot_style.py",
+            "processes.py",
             "tables.py",
         ),
     output:

@@ -7,7 +7,13 @@ rule plot_server:
         cells="results/cells/{server}.csv",
         summary="results/summary/{server}.csv",
         scripts=scripts(
-            "plot_server.py", "faults.py", "files.py", "flags.py", "plot_style.py", "tables.py"
+            "plot_server.py",
+            "faults.py",
+            "files.py",
+            "flags.py",
+            "plot_style.py",
+            "processes.py",
+            "tables.py",
         ),
     output:
         png="plots/{server}.png",
@@ -37,6 +43,7 @@ rule plot_overview:
             "files.py",
             "flags.py",
             "plot_style.py",
+            "processes.py",
             "tables.py",
         ),
     output:
@@ -67,6 +74,7 @@ rule plot_ranking:
             "files.py",
             "flags.py",
             "plot_style.py",
+            "processes.py",
             "tables.py",
         ),
     output:
@@ -99,6 +107,7 @@ rule plot_story:
             "plot_overview.py",
             "plot_ranking.py",
             "plot_style.py",
+            "processes.py",
             "tables.py",
         ),
     output:

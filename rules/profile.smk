@@ -44,7 +44,7 @@ rule draw_flamegraph:
     input:
         folded="results/profile/{server}.folded",
         facts="results/profile/{server}.json",
-        scripts=scripts("draw_flamegraph.py", "faults.py", "files.py"),
+        scripts=scripts("draw_flamegraph.py", "faults.py", "files.py", "processes.py"),
     output:
         svg=report(
             "plots/{server}_flamegraph.svg",

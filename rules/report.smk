@@ -23,6 +23,7 @@ rule make_report:
             "plot_ranking.py",
             "plot_style.py",
             "plot_syscalls.py",
+            "processes.py",
             "records.py",
             "report_caveats.py",
             "report_charts.py",

@@ -36,7 +36,7 @@ rule count_syscalls:
 rule merge_syscalls:
     input:
         tables=expand("results/syscalls/{server}.csv", server=SERVERS),
-        scripts=scripts("merge_tables.py", "faults.py", "files.py"),
+        scripts=scripts("merge_tables.py", "faults.py", "files.py", "processes.py"),
     output:
         report(
             "results/syscalls.csv",
@@ -54,7 +54,13 @@ rule plot_syscalls:
     input:
         table="results/syscalls.csv",
         scripts=scripts(
-            "plot_syscalls.py", "faults.py", "files.py", "flags.py", "plot_style.py", "tables.py"
+            "plot_syscalls.py",
+            "faults.py",
+            "files.py",
+            "flags.py",
+            "plot_style.py",
+            "processes.py",
+            "tables.py",
         ),
     output:
         png="plots/syscalls.png",

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from files import DamagedFile
+from processes import one_line
 
 
 def told(main: Callable[[], int]) -> int:
@@ -18,5 +19,6 @@ def told(main: Callable[[], int]) -> int:
         said = "out of memory"
     except DamagedFile as error:
         said = str(error)
-    print(f"{os.path.basename(sys.argv[0]).removesuffix('.py')}: {said}", file=sys.stderr)
+    name = os.path.basename(sys.argv[0]).removesuffix(".py")
+    print(one_line(f"{name}: {said}"), file=sys.stderr)
     return 1

@@ -1,8 +1,10 @@
 """Files that are whole or not there: a reader, a crash or a full disk meets the old one or the new one."""
 
 import contextlib
+import errno
 import json
 import os
+import stat
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -13,12 +15,19 @@ class DamagedFile(ValueError):
     """A file that does not hold what it should; the text is one line that names it, and says what to do."""
 
 
+def read_text(path: str) -> str:
+    """Raises OSError, also for a pipe or a device, of which there may be no end, and ValueError if it is no text."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
 def read_json(path: str, keys: Collection[str] = ()) -> dict[str, Any]:
     """An object that has these keys, and may have others. Raises DamagedFile or OSError."""
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except ValueError as error:
+        found = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path} is no JSON ({error}): {MADE_AGAIN}") from None
     if not isinstance(found, dict) or not found.keys() >= set(keys):
         raise DamagedFile(f"{path} is no object with {', '.join(keys)}: {MADE_AGAIN}")

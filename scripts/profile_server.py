@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import faults
@@ -34,7 +33,7 @@ def obstacle_met(facts_path: str, obstacle: str) -> str:
     """What makes a profile stale: one that an obstacle prevented is made when that is gone, and a good one is kept
     when there is a new one, as after a reboot that has reset a sysctl."""
     try:
-        facts = json.loads(Path(facts_path).read_text())
+        facts = files.read_json(facts_path)
     except (OSError, ValueError):
         return obstacle
     return "" if facts.get("status") == "ok" else obstacle

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import console
+import files
 
 PLAN = "results/.progress/plan.json"
 LOG = "results/.progress/log"
@@ -48,12 +49,9 @@ def format_duration(seconds: float) -> str:
 
 def write_plan(cells: int, cell_s: float, other_s: float) -> None:
     """How many cells will be measured, the seconds that each takes, and those of everything else."""
-    os.makedirs(os.path.dirname(PLAN), exist_ok=True)
     plan = {"cells": cells, "cell_s": cell_s, "other_s": other_s, "started_s": time.time()}
-    with open(PLAN, "w") as file:
-        json.dump(plan, file)
-    with open(LOG, "w"):
-        pass
+    files.write_text(PLAN, json.dumps(plan))
+    files.write_text(LOG, "")
 
 
 def seconds_left(plan: dict[str, float], done: int, last_s: float, now_s: float) -> float:

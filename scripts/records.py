@@ -12,7 +12,7 @@ from files import DamagedFile
 
 # 3: a checksum. Of 1 nothing can be read any more.
 SCHEMA_VERSION = 3
-READABLE = {2, 3}
+READABLE = (2, 3)
 CHECKED_SINCE = 3
 REQUIRED = {"server", "connections", "repeat", "status", "flags", "machine"}
 # Begins the last line of a record. No proof against forgers, who can compute it too.
@@ -44,14 +44,13 @@ def _sha256_of(text: str) -> str:
 def read(path: str) -> dict[str, Any]:
     """A record. Raises OldRecord or DamagedFile."""
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = files.read_text(path)
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path} is no record ({error})") from None
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version not in READABLE:
-        raise OldRecord(f"{path} is of schema version {version}, not {SCHEMA_VERSION}")
+        raise OldRecord(f"{path} is of schema version {version!r}, not {SCHEMA_VERSION}")
     if version >= CHECKED_SINCE:
         content, _, rest = text.rpartition(CHECKSUM)
         if rest != f'{_sha256_of(content)}"\n}}\n':

@@ -475,6 +475,7 @@ def write_records(folder: Path, count: int) -> list[str]:
         lambda text: text.replace('"requests": 1000', '"requests": 2000'),
         lambda text: text + " ",
         lambda text: "\0" * len(text),
+        lambda text: "[" * 100_000,
         lambda text: text.replace(text.rpartition('"sha256"')[2], ' "0"\n}\n'),
     ],
 )
@@ -491,7 +492,7 @@ def test_damaged_record_is_set_aside_and_said(damage: Callable[[str], str], tmp_
     assert records.read_all([str(second)]) == [record()]
 
 
-@pytest.mark.parametrize("version", [0, 1, 4, None, "3"])
+@pytest.mark.parametrize("version", [0, 1, 4, None, "3", [3]])
 def test_record_of_another_version_stays_and_is_named(version: object, tmp_path: Path) -> None:
     (path,) = write_records(tmp_path, 1)
     Path(path).write_text(json.dumps({**record(), "schema_version": version}))
