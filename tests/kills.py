@@ -215,7 +215,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="where to make a checkout; it must not exist")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("targets", nargs="*", default=TARGETS)
+    parser.add_argument("--targets", nargs="+", default=TARGETS)
     arguments = parser.parse_args()
     # What a shell runs in the background ignores it, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
