@@ -11,7 +11,7 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all report cost doctor lab lab-ssh lab-down setup setup-dev smoke restore test sanitize lint format lock clean distclean help
+.PHONY: all faults report cost doctor lab lab-ssh lab-down setup setup-dev smoke restore test sanitize lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
@@ -63,6 +63,11 @@ test: lint  ## every check and test
 # All of it is in `make test` too. A longer run: make sanitize RUNS=10000000
 sanitize: setup-dev  ## the servers under sanitizers: a million inputs from a fuzzer, clients that misbehave
 	$(bin)/pytest -s tests/fuzz tests/servers/test_server_sanitized.py
+
+# 20 of them are in `make test`.
+faults: setup-dev  ## kill parts of a running sweep at random moments, KILLS=200 times, and go on by the same command
+	rm -rf build/faults
+	$(bin)/python tests/kills.py build/faults --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
 
 lint: setup-dev  ## formatters and linters, changing nothing
 	$(bin)/ruff format --check
