@@ -172,29 +172,32 @@ class Sweep:
         check_aftermath(self.folder, before)
 
     def kill_one(self, run: "subprocess.Popen[bytes]") -> None:
-        """Choose a kind of victim, wait until there is one and some time more, and kill it."""
+        """Choose a kind of victim, wait until there is one and some time more, and kill it.
+
+        Snakemake and its group at any time, or while something is measured.
+        """
         kind = self.random.choice(list(SIGNALS))
         number = self.random.choice(SIGNALS[kind])
+        awaited = kind
+        if kind in ("snakemake", "group"):
+            awaited = self.random.choice(["", "script", "server", "wrk"])
+        time.sleep(self.random.uniform(0, 1.0 if awaited else 5.0))
         deadline = time.monotonic() + VICTIM_TIMEOUT_S
-        waited = False
         while run.poll() is None and time.monotonic() < deadline:
             pids = [run.pid]
-            if kind not in ("snakemake", "group"):
-                pids = [pid for pid in family_of(run.pid) if kind_of(pid) == kind]
-            if not waited:
-                # Of what lives for a part of a second, at any time of its life.
-                if pids:
-                    time.sleep(self.random.uniform(0, 4 if pids == [run.pid] else 0.4))
-                    waited = True
+            if awaited:
+                pids = [pid for pid in family_of(run.pid) if kind_of(pid) == awaited]
+            if not pids:
+                time.sleep(0.005)
                 continue
-            with contextlib.suppress(ProcessLookupError, IndexError):
+            time.sleep(self.random.uniform(0, 0.4))  # at any time of its life
+            with contextlib.suppress(ProcessLookupError):
                 if kind == "group":
                     os.killpg(run.pid, number)
                 else:
-                    os.kill(self.random.choice(pids), number)
+                    os.kill(pids[0] if awaited == kind else run.pid, number)
                 self.kills[f"{kind} {number.name}"] += 1
                 return
-            waited = False
 
     def kill_many(self, kills: int) -> None:
         while self.kills.total() < kills:
