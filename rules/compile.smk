@@ -1,7 +1,8 @@
 FLAGS = [*LANGUAGE_FLAGS, *config["compile"]["flags"]]
 
 
-# The source is ancient(): what matters of it, and of the headers that it includes, is in `identity`.
+# The source is ancient(): what matters of it, and of the headers that it includes, is in `identity`. No path is in the
+# binary: the same source gives the same one in every checkout and result set, which a comparison of sets knows them by.
 rule compile_server:
     input:
         source=ancient(server_source("{server}")),
@@ -19,7 +20,8 @@ rule compile_server:
         toolchain=TOOLCHAIN,
         identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
     shell:
-        "{SHARED} {params.compiler:q} {params.flags:q} {input.source:q} -o {output:q} {params.libraries:q} 2> {log:q}"
+        '{SHARED} {params.compiler:q} {params.flags:q} -ffile-prefix-map="$(dirname {input.source:q})"=./servers'
+        ' -ffile-prefix-map="$PWD"=. {input.source:q} -o {output:q} {params.libraries:q} 2> {log:q}'
 
 
 # The binary of a server that is not ours is a script that starts it. What is installed is part of what it is made of.

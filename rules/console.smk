@@ -149,6 +149,20 @@ def write_or_exit(write, *arguments):
         sys.exit(f"not measured: cannot write in {os.getcwd()}: {error}")
 
 
+def check_baseline():
+    """Before anything is measured that would then have nothing to be compared with."""
+    if BASELINE is None:
+        sys.exit("no baseline: --config baseline=FOLDER, one in which a sweep was measured before")
+    import result_sets
+
+    try:
+        baseline = result_sets.results_folder(BASELINE)
+    except result_sets.NoComparison as fault:
+        sys.exit(f"baseline: {fault}")
+    if result_sets.is_same_folder(baseline, "results"):
+        sys.exit(f"baseline: {config['baseline']} is the folder of this result set itself")
+
+
 def begin(jobs):
     check_tools(jobs)
     if MEASURING & jobs.keys() and workflow.local_exec:
@@ -192,6 +206,8 @@ onstart:
     lift_rate_limit()
     silence_jobs()
     jobs_to_run = count_jobs()
+    if "compare_results" in jobs_to_run:
+        check_baseline()
     if jobs_to_run.keys() != {"doctor"}:  # which must change nothing
         begin(jobs_to_run)
 
@@ -218,6 +234,13 @@ def where_to_look(outputs):
     )
 
 
+def status_of_comparison(path):
+    import compare_results
+    import pandas
+
+    return compare_results.status_of(pandas.read_csv(path))
+
+
 onerror:
     end()
 
@@ -232,6 +255,13 @@ onsuccess:
                 "Table: results/cost.csv; docs/results.md explains it. Picture: plots/cost.png, if asked for."
             )
         )
+    if COMPARED["text"] in outputs_of_run:
+        print(f"\n{console.fitted_table(COMPARED['text'])}")
+        print(
+            "Tables: results/compare.csv, results/compare_facts.csv; docs/compare.md explains them."
+        )
     if "results/summary.txt" in outputs_of_run:
         print(f"\n{console.fitted_table('results/summary.txt')}\n")
         print(console.wrapped(where_to_look(outputs_of_run)))
+    if "compare" in workflow.dag_settings.targets:
+        sys.exit(status_of_comparison(COMPARED["table"]))

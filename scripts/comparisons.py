@@ -80,9 +80,13 @@ class Sweep(NamedTuple):
 
 
 class Estimates(NamedTuple):
-    """Mean log-ratios of samples, arrays of one shape; NaN where a sample is too small or does not vary."""
+    """Mean log-ratios of samples, arrays of one shape; NaN where a sample is too small or does not vary.
+
+    pairs: observations; freedom: degrees of it, of Student's t.
+    """
 
     pairs: Integers
+    freedom: Floats
     mean: Floats
     standard_error: Floats
     p_value: Floats
@@ -154,13 +158,19 @@ def estimate(log_ratios: Floats) -> Estimates:
     total = np.where(present, log_ratios, 0).sum(axis=-1)
     mean = np.where(pairs > 0, total / np.maximum(pairs, 1), np.nan)
     squares = np.where(present, (log_ratios - mean[..., np.newaxis]) ** 2, 0).sum(axis=-1)
-    freedom = np.maximum(pairs - 1, 1)
+    freedom = np.maximum(pairs - 1, 1).astype(float)
     deviation = np.sqrt(squares / freedom)
     error = deviation / np.sqrt(np.maximum(pairs, 1))
     testable = (pairs >= MIN_PAIRS) & (deviation > ROUNDING)
     standard_error = np.where(testable, error, np.nan)
-    p_value = 2 * stdtr(freedom, -np.abs(mean) / standard_error)
-    return Estimates(pairs, mean, standard_error, p_value)
+    return Estimates(
+        pairs, freedom, mean, standard_error, p_value_of(mean, standard_error, freedom)
+    )
+
+
+def p_value_of(mean: Floats, standard_error: Floats, freedom: Floats) -> Floats:
+    """Of Student's t against 0, two-sided."""
+    return np.asarray(2 * stdtr(freedom, -np.abs(mean) / standard_error))
 
 
 def holm(p_values: Floats) -> Floats:
@@ -174,18 +184,18 @@ def holm(p_values: Floats) -> Floats:
     return adjusted.reshape(p_values.shape)
 
 
-def smallest_detectable(pairs: Integers, standard_error: Floats, floor: Floats) -> Floats:
+def smallest_detectable(freedom: Floats, standard_error: Floats, floor: Floats) -> Floats:
     """The true log-ratio that a sweep with the same noise finds with a chance of POWER, at Holm's first step.
 
-    pairs and standard_error: of all tests of one family, in any shape. What is to be found must be significant at ALPHA
-    divided by the number of tests, two-sided, and its estimate must lie above the floor.
+    freedom and standard_error: of all tests of one family, in any shape. What is to be found must be significant at
+    ALPHA divided by the number of tests, two-sided, and its estimate must lie above the floor.
     """
     tests = np.isfinite(standard_error).sum()
-    freedom, inverse = np.unique(np.maximum(pairs - 1, 1), return_inverse=True)
-    t_critical = stdtrit(freedom, 1 - ALPHA / 2 / max(tests, 1))
+    different, inverse = np.unique(freedom, return_inverse=True)
+    t_critical = stdtrit(different, 1 - ALPHA / 2 / max(tests, 1))
     # By how many standard errors the truth must differ from 0.
-    noncentrality = nctdtrinc(freedom, 1 - POWER, t_critical)
-    significant = noncentrality[inverse].reshape(pairs.shape)
+    noncentrality = nctdtrinc(different, 1 - POWER, t_critical)
+    significant = noncentrality[inverse].reshape(freedom.shape)
     above_floor = floor / standard_error + ndtri(POWER)
     return np.asarray(standard_error * np.maximum(significant, above_floor))
 
@@ -201,6 +211,16 @@ def _obstacle(sweep: Sweep, metric: str, pair: Pair, point: int) -> str:
     first, second = (np.isfinite(sweep.logarithms[metric][server, point]) for server in pair)
     if not (first & second).any():
         return "no valid cells in common"
+    other = workload_obstacle(sweep, metric, pair, point, has_control(sweep.servers, pair))
+    if other:
+        return other
+    return "" if (first & second & _in_one_run(sweep, pair)[point]).any() else OTHER_RUNS
+
+
+def workload_obstacle(
+    sweep: Sweep, metric: str, pair: Pair, point: int, same_binary: bool = False
+) -> str:
+    """Why what a pair did at a point does not show which of the two is better; empty if it does."""
     starving = [sweep.servers[server] for server in pair if sweep.starving[server, point]]
     if starving:
         return f"{' and '.join(starving)} starving (another workload)"
@@ -211,9 +231,7 @@ def _obstacle(sweep: Sweep, metric: str, pair: Pair, point: int) -> str:
         return f"{short[0]}: {OTHER_WORKLOAD}"
     limited = metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair)
     # One binary measured twice shows the noise, whatever the limit is.
-    if limited and not has_control(sweep.servers, pair):
-        return CLIENT_LIMITED
-    return "" if (first & second & _in_one_run(sweep, pair)[point]).any() else OTHER_RUNS
+    return CLIENT_LIMITED if limited and not same_binary else ""
 
 
 def _paired(
@@ -247,24 +265,22 @@ class Tests(NamedTuple):
     estimates: Estimates
     p_adjusted: Floats
     smallest_detectable: Floats
-    floor: float
     significant: Booleans
     sign: Integers
 
 
-def _test(samples: Floats, decidable: Booleans, control: Booleans, better_sign: int) -> Tests:
-    """decidable: whether a level may have a verdict, [pair, level]; others are in no family of tests."""
-    estimates = estimate(samples)
+def _test(estimates: Estimates, decidable: Booleans, floors: Floats, better_sign: int) -> Tests:
+    """decidable: whether a level may have a verdict, [pair, level]; others are in no family of tests.
+
+    floors: what a log-ratio must exceed, [pair, level].
+    """
     estimates = estimates._replace(p_value=np.where(decidable, estimates.p_value, np.nan))
-    controls = np.abs(estimates.mean[control, 0])
-    floor = float(np.fmax.reduce(controls, initial=np.nan))
-    # The control's own pair is what the floor is made of.
-    floors = np.where(control, 0, np.nan_to_num(floor))[:, np.newaxis]
     levels = [np.s_[:, :1], np.s_[:, 1:]]
     p_adjusted = np.hstack([holm(estimates.p_value[level]) for level in levels])
     error = np.where(decidable, estimates.standard_error, np.nan)
     detectable = [
-        smallest_detectable(estimates.pairs[level], error[level], floors) for level in levels
+        smallest_detectable(estimates.freedom[level], error[level], floors[level])
+        for level in levels
     ]
     significant = p_adjusted <= ALPHA
     direction = better_sign * np.sign(np.nan_to_num(estimates.mean)).astype(int)
@@ -273,7 +289,6 @@ def _test(samples: Floats, decidable: Booleans, control: Booleans, better_sign: 
         estimates,
         p_adjusted,
         np.hstack(detectable),
-        floor,
         significant,
         direction * significant,
     )
@@ -312,21 +327,26 @@ def _depends_reason(connections: list[int], signs: Sequence[int]) -> str:
     return "; ".join(parts)
 
 
-def _number_of_pairs(number: int) -> str:
-    return f"{number} pair{'s' if number > 1 else ''}"
+def number_of(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _left_out_reason(number: int) -> str:
-    return f"{_number_of_pairs(number)} left out: {OTHER_RUNS}" if number else ""
+    return f"{number_of(number, 'pair')} left out: {OTHER_RUNS}" if number else ""
 
 
-def _untested_reason(pairs: int) -> str:
-    few = f"only {_number_of_pairs(pairs)}"
-    return few if pairs < MIN_PAIRS else "the pairs do not vary: no noise to test against"
+def _untested_reason(pairs: int, noun: str) -> str:
+    few = f"only {number_of(pairs, noun)}"
+    return few if pairs < MIN_PAIRS else f"the {noun}s do not vary: no noise to test against"
 
 
 def _limited_losers(
-    sweep: Sweep, metric: str, pairs: list[Pair], usable: Booleans, sign: Integers
+    sweep: Sweep,
+    metric: str,
+    pairs: list[Pair],
+    usable: Booleans,
+    sign: Integers,
+    same_binary: Booleans,
 ) -> list[list[str]]:
     """For each pair and level the slower server, if wrk was its limit there; else empty.
 
@@ -336,7 +356,7 @@ def _limited_losers(
     if metric != THROUGHPUT:
         return names
     for number, pair in enumerate(pairs):
-        if has_control(sweep.servers, pair):
+        if same_binary[number]:
             continue  # which is there for its noise
         for level in np.flatnonzero(sign[number]):
             loser = pair[1] if sign[number, level] > 0 else pair[0]
@@ -347,14 +367,20 @@ def _limited_losers(
 
 
 def _judge(
-    tests: Tests, pair: int, level: int, decidable: bool, depends: str, limited_loser: str
+    tests: Tests,
+    pair: int,
+    level: int,
+    decidable: bool,
+    depends: str,
+    limited_loser: str,
+    noun: str,
 ) -> tuple[str, str]:
     """Verdict and reason of one test, apart from what could not be compared."""
     if not decidable:
         return UNDECIDABLE, ""
     pairs = int(tests.estimates.pairs[pair, level])
     if np.isnan(tests.estimates.p_value[pair, level]):
-        return UNDECIDABLE, _untested_reason(pairs)
+        return UNDECIDABLE, _untested_reason(pairs, noun)
     if depends:
         return DEPENDS, depends
     if limited_loser:
@@ -366,8 +392,8 @@ def _judge(
 
 def _figures(tests: Tests) -> dict[str, npt.NDArray[Any]]:
     """The columns of numbers, [pair, level]."""
-    pairs, mean, standard_error, p_value = tests.estimates
-    half = stdtrit(np.maximum(pairs - 1, 1), 0.975) * standard_error
+    pairs, freedom, mean, standard_error, p_value = tests.estimates
+    half = stdtrit(freedom, 0.975) * standard_error
     return {
         "pairs": pairs,
         "ratio": np.exp(mean),
@@ -376,8 +402,52 @@ def _figures(tests: Tests) -> dict[str, npt.NDArray[Any]]:
         "p_value": p_value,
         "p_adjusted": tests.p_adjusted,
         "smallest_detectable_percent": 100 * np.expm1(tests.smallest_detectable),
-        "noise_floor_percent": np.full(pairs.shape, 100 * np.expm1(tests.floor)),
     }
+
+
+def judge(
+    sweep: Sweep,
+    metric: str,
+    pairs: list[Pair],
+    obstacles: list[list[str]],
+    estimates: Estimates,
+    floors: Floats,
+    same_binary: Booleans,
+    noun: str,
+) -> list[list[dict[str, Any]]]:
+    """Verdicts of pairs, as [pair][level]: figures, `verdict` and `reason`. The pairs are one family of tests.
+
+    obstacles: [pair][point]; estimates and floors: [pair, level]; same_binary: [pair]; noun: of an observation.
+    """
+    usable = np.array(obstacles) == ""
+    enough = [enough_points(its_points.sum(), len(its_points)) for its_points in usable]
+    decidable = np.column_stack([enough, usable])
+    tests = _test(estimates, decidable, floors, BETTER_SIGN[metric])
+    figures = _figures(tests)
+    limited_losers = _limited_losers(sweep, metric, pairs, usable, tests.sign, same_binary)
+    judged = []
+    for number, its_obstacles in enumerate(obstacles):
+        missing = [_partial_reason(sweep.connections, its_obstacles), *its_obstacles]
+        losers = limited_losers[number]
+        signs = np.where(np.array(losers) == "", tests.sign[number], 0)
+        depends = _depends_reason(sweep.connections, signs[1:].tolist())
+        rows = []
+        for level, count in enumerate([WHOLE_SWEEP, *sweep.connections]):
+            verdict, reason = _judge(
+                tests,
+                number,
+                level,
+                decidable[number, level],
+                "" if level else depends,
+                losers[level],
+                noun,
+            )
+            row = {"connections": count, "verdict": verdict}
+            row |= {name: array[number, level] for name, array in figures.items()}
+            row["reason"] = "; ".join(filter(None, (reason, missing[level])))
+            rows.append(row)
+        judged.append(rows)
+    return judged
 
 
 def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
@@ -392,35 +462,23 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
     obstacles = [[_obstacle(sweep, metric, pair, point) for point in points] for pair in pairs]
     log_ratios, left_out = _paired(sweep, metric, pairs, obstacles)
     left_out = np.column_stack([left_out.sum(axis=1), left_out])
-    usable = np.array(obstacles) == ""
-    enough = [enough_points(its_points.sum(), len(points)) for its_points in usable]
-    decidable = np.column_stack([enough, usable])
     control = np.array([has_control(sweep.servers, pair) for pair in pairs])
-    tests = _test(_samples(log_ratios), decidable, control, BETTER_SIGN[metric])
-    figures = _figures(tests)
-    limited_losers = _limited_losers(sweep, metric, pairs, usable, tests.sign)
+    estimates = estimate(_samples(log_ratios))
+    floor = float(np.fmax.reduce(np.abs(estimates.mean[control, 0]), initial=np.nan))
+    # The control's own pair is what the floor is made of.
+    floors = np.where(control, 0, np.nan_to_num(floor))[:, np.newaxis]
+    floors = np.broadcast_to(floors, estimates.mean.shape)
+    judged = judge(sweep, metric, pairs, obstacles, estimates, floors, control, "pair")
     rows = []
     for number, (first, second) in enumerate(pairs):
         names = {"metric": metric, "server": sweep.servers[first], "other": sweep.servers[second]}
-        missing = [_partial_reason(sweep.connections, obstacles[number]), *obstacles[number]]
-        losers = limited_losers[number]
-        signs = np.where(np.array(losers) == "", tests.sign[number], 0)
-        depends = _depends_reason(sweep.connections, signs[1:].tolist())
-        for level, count in enumerate([WHOLE_SWEEP, *sweep.connections]):
-            verdict, reason = _judge(
-                tests,
-                number,
-                level,
-                decidable[number, level],
-                "" if level else depends,
-                losers[level],
-            )
-            surprise = CONTROL_DIFFERS if control[number] and verdict in DIFFERENCES else ""
+        for level, row in enumerate(judged[number]):
+            surprising = control[number] and row["verdict"] in DIFFERENCES
+            surprise = CONTROL_DIFFERS if surprising else ""
             others = _left_out_reason(left_out[number, level])
-            row = {**names, "connections": count, "verdict": verdict}
-            row |= {name: array[number, level] for name, array in figures.items()}
-            row["reason"] = "; ".join(filter(None, (reason, surprise, missing[level], others)))
-            rows.append(row)
+            reason = "; ".join(filter(None, (row["reason"], surprise, others)))
+            floor_percent = 100 * np.expm1(floor)
+            rows.append({**names, **row, "noise_floor_percent": floor_percent, "reason": reason})
     return rows
 
 

@@ -17,7 +17,7 @@ from jsonschema.exceptions import ValidationError
 from machine import SPARE_DESCRIPTORS, format_cpu_list, parse_cpu_list
 
 # Other pictures in plots/, and the control, are named like that.
-RESERVED = re.compile(f"overview.*|ranking|syscalls|cost|.*_flamegraph|.*{CONTROL_SUFFIX}")
+RESERVED = re.compile(f"overview.*|ranking|syscalls|cost|compare|.*_flamegraph|.*{CONTROL_SUFFIX}")
 
 
 # JSON takes 5.0 for an integer and YAML knows .nan; neither makes a number of cells or of seconds.

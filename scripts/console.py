@@ -16,17 +16,18 @@ LESS_IMPORTANT = {
         "CPU µs/request",
         "limited by",
     ],
+    "results/compare.txt": ["p (Holm)", "binary", "95 % interval", "detectable"],
     "results/cost.txt": ["pairs", "CPU ns/request", "95 % interval", "status"],
 }
 # The hues of the pictures. A cell of a table is two spaces away from the one before; the first, a name, has no colour.
 CELL = r"(?<=  )(?:{})(?=  |$)"
 COLORS = {
-    31: CELL.format("starving|invalid|no valid run|[1-9][0-9,]* of [0-9,]+"),
-    32: CELL.format("server"),
+    31: CELL.format("slower|starving|invalid|no valid run|[1-9][0-9,]* of [0-9,]+"),
+    32: CELL.format("server|faster"),
     33: CELL.format("wrk|≥ [0-9,]+|other_workload"),
     35: CELL.format("shared CPUs"),
     36: CELL.format("round trip"),
-    90: CELL.format("disturbance|disturbed|unavailable"),
+    90: CELL.format("disturbance|disturbed|unavailable|drift|not decidable here"),
 }
 COLORS_OF_SENTENCES = {
     31: r"[0-9]+ connections unserved|invalid, not counted|invalid: [a-z_]+(?:, [a-z_]+)*(?=,|$)",

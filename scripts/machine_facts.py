@@ -494,8 +494,8 @@ def machine_id(facts: dict[str, Any]) -> str:
     return "m" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _identity_of(host: dict[str, Any]) -> list[Any]:
-    cpu, kernel = host["cpu"], host["kernel"]
+def hardware_of(host: dict[str, Any]) -> dict[str, Any]:
+    """What makes it another machine, whatever kernel it has: CPU, CPUs allowed, memory (GiB), and the installation."""
     memory = host["memory"]["memory_total_kib"]
     names = (
         "vendor",
@@ -507,13 +507,17 @@ def _identity_of(host: dict[str, Any]) -> list[Any]:
         "cpus_allowed",
         "hypervisor",
     )
-    return [
-        [cpu[name] for name in names],
-        round(memory / 2**20) if isinstance(memory, int) else memory,
-        kernel["release"],
-        kernel["mitigations"],
-        host["system"]["installation"],
-    ]
+    return {
+        "cpu": [host["cpu"][name] for name in names],
+        "memory_gib": round(memory / 2**20) if isinstance(memory, int) else memory,
+        "installation": host["system"]["installation"],
+    }
+
+
+def _identity_of(host: dict[str, Any]) -> list[Any]:
+    hardware, kernel = hardware_of(host), host["kernel"]
+    software = kernel["release"], kernel["mitigations"]
+    return [hardware["cpu"], hardware["memory_gib"], *software, hardware["installation"]]
 
 
 def machine_label(facts: dict[str, Any]) -> str:

@@ -51,7 +51,10 @@ def run_snakemake(
         stderr=subprocess.STDOUT,
         text=True,
         timeout=timeout_s,
-        env=environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
+        env=environment(
+            PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            PWD=str(checkout),  # as of a shell that is there
+        ),
     )
 
 

@@ -238,7 +238,7 @@ def test_mean_interval_and_test_are_students_t_of_the_log_ratios() -> None:
 
 def test_smallest_detectable_difference_has_its_power_by_the_noncentral_t() -> None:
     pairs, errors = np.array([3, 5, 30]), np.array([0.1, 0.02, 0.01])
-    differences = comparisons.smallest_detectable(pairs, errors, np.array(0.0))
+    differences = comparisons.smallest_detectable(pairs - 1.0, errors, np.zeros(3))
     t_critical = stats.t.isf(comparisons.ALPHA / 2 / len(pairs), pairs - 1)
     power = stats.nct.sf(t_critical, pairs - 1, differences / errors)
     np.testing.assert_allclose(power, comparisons.POWER, rtol=1e-4)
@@ -248,7 +248,7 @@ def test_smallest_detectable_difference_has_its_power_by_the_noncentral_t() -> N
 def test_smallest_detectable_difference_has_its_power_by_simulation(floor: float) -> None:
     pairs, deviation, trials = 10, 0.1, 20_000
     error = np.array([deviation / math.sqrt(pairs)])
-    difference = comparisons.smallest_detectable(np.array([pairs]), error, np.array(floor))
+    difference = comparisons.smallest_detectable(np.array([pairs - 1.0]), error, np.array(floor))
     samples = np.random.default_rng(3).normal(difference, deviation, (trials, pairs))
     estimates = comparisons.estimate(samples)
     found = (estimates.p_value <= comparisons.ALPHA) & (estimates.mean > floor)

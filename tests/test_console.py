@@ -28,6 +28,14 @@ server                           64           9,103      -              -      0
 
 CPU time per request on one CPU.
 """
+COMPARE = """\
+server         binary      figure  current/baseline  95 % interval  p (Holm)  detectable        verdict
+------------  -------  ----------  ----------------  -------------  --------  ----------  -------------
+server_epoll  changed    CPU time             3.228    2.898–3.595     7e-08        22 %         slower
+server_poll      same  throughput             1.169    0.849–1.611      0.28        81 %  no difference
+
+Got slower: server_epoll.
+"""
 
 
 def point(server: str, **changes: Any) -> dict[str, Any]:
@@ -53,6 +61,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "results").mkdir()
     (tmp_path / "results/summary.txt").write_text(tabulate_results.tabulate(summary))
     (tmp_path / "results/cost.txt").write_text(COST)
+    (tmp_path / "results/compare.txt").write_text(COMPARE)
     return tmp_path
 
 
@@ -91,7 +100,11 @@ def test_table_is_no_wider_than_the_terminal_and_says_what_it_left_out(
 @pytest.mark.parametrize("path", TABLES)
 def test_server_and_result_are_kept_in_the_narrowest_terminal(path: str, folder: Path) -> None:
     names = cells_of(show(folder, 10, path))[0]
-    assert names in (["server", "requests/s", "unserved"], ["server", "connections", "ratio"])
+    assert names in (
+        ["server", "requests/s", "unserved"],
+        ["server", "connections", "ratio"],
+        ["server", "figure", "current/baseline", "verdict"],
+    )
 
 
 COLORED = {

@@ -1,0 +1,589 @@
+#!/usr/bin/env python3
+"""Two folders of results, before and after a change: did a server get faster or slower? Status 3 if one got slower.
+
+The sets were measured in different runs, so nothing is paired by block: at a number of connections the logarithms of a
+server's repeats are compared by Welch's t (Biometrika 34, 1947). Over the whole sweep the differences at its points are
+averaged, their variances added, with degrees of freedom by Welch and Satterthwaite. Holm's method corrects over all
+changed servers, as in comparisons.py, once for the whole sweep and once for the points.
+
+What the machine did between the two runs is in every difference. Servers whose binary is the same in both show it, as
+long as nothing known of the machine has changed: no difference that is not larger than theirs is a verdict.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import comparisons
+import faults
+import files
+import numpy as np
+import pandas as pd
+import result_sets
+import tables
+from cells import CEILING, base_of, is_control
+from comparisons import (
+    COST,
+    FASTER,
+    SLOWER,
+    THROUGHPUT,
+    UNDECIDABLE,
+    WHOLE_SWEEP,
+    Estimates,
+    Floats,
+    Pair,
+    Sweep,
+)
+from result_sets import NoComparison, Record
+from tabulate_results import UNAVAILABLE, aligned
+
+GOT_SLOWER, NOTHING_DECIDED = 3, 4  # statuses
+
+# Before a server's name in the arrays that hold both sets; no name of a server has a space.
+OLD = "baseline "
+SAME, CHANGED = "same", "changed"
+DRIFT = "drift"
+TINY = np.finfo(float).tiny
+CLIENT_LIMITED = "wrk was the limit in both"
+SAME_RUNS = "the same measurements in both"
+FIGURES = {COST: "CPU time", THROUGHPUT: "throughput"}
+
+COLUMNS = ["metric", "server", "binary", "connections", "runs_baseline", "runs_current"]
+COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
+COLUMNS += ["smallest_detectable_percent", "noise_floor_percent", "reason"]
+COLUMNS += ["machine_baseline", "machine"]
+FACT_COLUMNS = ["kind", "fact", "baseline", "current"]
+
+
+class Sets(NamedTuple):
+    """Records of one machine each, of the servers and numbers of connections in both; and what was left out."""
+
+    baseline: list[Record]
+    current: list[Record]
+    notes: list[str]
+
+
+class Comparison(NamedTuple):
+    table: pd.DataFrame
+    facts: pd.DataFrame
+    notes: list[str]
+
+
+# --- Which records are compared ---
+
+
+def machine_with_most(found: list[Record], like: Record | None = None) -> str:
+    """Of a set's machines that with most records; of the same hardware as another record's, if there is such a one."""
+
+    def key(name: str) -> tuple[bool, bool, int]:
+        its = next(record for record in found if record["machine"] == name)
+        alike = like is not None and result_sets.is_same_machine(its["facts"], like["facts"])
+        return bool(alike), like is not None and name == like["machine"], counts[name]
+
+    counts: Counter[str] = Counter(record["machine"] for record in found)
+    return max(counts, key=key)
+
+
+def label_of(record: Record) -> str:
+    return f"{record['machine']} ({result_sets.printable(record['facts']['machine_label'])})"
+
+
+def of_one_machine(
+    baseline: list[Record], current: list[Record], other_machine: str | None
+) -> Sets:
+    """The sets of the machine that is compared; NoComparison if it is another one that was not asked for by name."""
+    name = machine_with_most(current)
+    new = [record for record in current if record["machine"] == name]
+    names = sorted({record["machine"] for record in baseline})
+    if other_machine is not None and other_machine not in names:
+        raise NoComparison(f"the baseline has no machine {other_machine}, but {', '.join(names)}")
+    chosen = other_machine or machine_with_most(baseline, new[0])
+    old = [record for record in baseline if record["machine"] == chosen]
+    same = result_sets.is_same_machine(old[0]["facts"], new[0]["facts"])
+    if not same and other_machine is None:
+        raise NoComparison(
+            f"the baseline is of another machine, {label_of(old[0])}, not {label_of(new[0])}: to compare them"
+            f" nevertheless, name it: --other-machine {chosen} (of snakemake: --config other_machine={chosen})"
+        )
+    notes = [] if same else [f"Two machines: {label_of(old[0])}, then {label_of(new[0])}."]
+    for which, its, all_of_it in (("baseline", old, baseline), ("current", new, current)):
+        if others := len(all_of_it) - len(its):
+            notes.append(f"{others} cells of other machines in the {which} set are left out.")
+        runs = len({record.get("sweep") for record in its if record["server"] != CEILING})
+        if runs > 1:
+            notes.append(f"Cells of the {which} set are of {runs} runs of the workflow.")
+    return Sets(old, new, notes)
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(map(str, sorted(names)))
+
+
+def in_common(sets: Sets) -> Sets:
+    """The servers and numbers of connections that both have; NoComparison if there are none."""
+    notes = list(sets.notes)
+    baseline, current = sets.baseline, sets.current
+    for key, noun in (("server", "servers"), ("connections", "connections")):
+        compared = [
+            {
+                record[key]
+                for record in found
+                if record["server"] != CEILING and not is_control(record["server"])
+            }
+            for found in (baseline, current)
+        ]
+        old, new = compared
+        if not old & new:
+            raise NoComparison(
+                f"the two sets have no {noun} in common: the baseline has {_listed(old) or 'none'},"
+                f" the current one {_listed(new) or 'none'}"
+            )
+        for which, alone in (("baseline", old - new), ("current", new - old)):
+            if alone:
+                notes.append(f"In the {which} set alone: {noun} {_listed(alone)}.")
+        # A control stays, whichever server's it is in the other set: it tells of its own set's noise.
+        wanted = (old & new) | {CEILING}
+        baseline, current = (
+            [it for it in found if it[key] in wanted or base_of(str(it[key])) in wanted]
+            for found in (baseline, current)
+        )
+    return Sets(baseline, current, notes)
+
+
+def binaries_of(found: list[Record]) -> dict[str, set[str | None]]:
+    binaries: dict[str, set[str | None]] = {}
+    for record in found:
+        binaries.setdefault(record["server"], set()).add(record.get("binary_sha256"))
+    return binaries
+
+
+def servers_with_same_binary(sets: Sets) -> set[str]:
+    """Those whose every record in both sets is of one binary."""
+    old, new = binaries_of(sets.baseline), binaries_of(sets.current)
+    return {
+        name
+        for name in old.keys() & new.keys()
+        if old[name] == new[name] and len(old[name]) == 1 and None not in old[name]
+    }
+
+
+# --- Their figures as arrays ---
+
+
+def _summary_of(cells: pd.DataFrame) -> pd.DataFrame:
+    of_ceiling = cells["server"] == CEILING
+    ceiling = tables.summary_table(cells[of_ceiling]) if of_ceiling.any() else None
+    return tables.summary_table(cells, ceiling)
+
+
+def _as_one_machine(found: list[Record], prefix: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells and their summary, with a prefix to the servers' names."""
+    cells = tables.cell_table(found).assign(machine="")
+    summary = _summary_of(cells)
+    return tuple(table.assign(server=prefix + table["server"]) for table in (cells, summary))  # type: ignore[return-value]
+
+
+def sweep_of(sets: Sets) -> Sweep:
+    """Both sets as one sweep, in which the baseline's servers have names that begin with OLD."""
+    parts = [_as_one_machine(sets.baseline, OLD), _as_one_machine(sets.current, "")]
+    cells, summary = (pd.concat(tables_, ignore_index=True) for tables_ in zip(*parts, strict=True))
+    return comparisons.sweep_of(cells, summary)
+
+
+def measured_twice(sets: Sets) -> set[tuple[str, int]]:
+    """Points with a measurement that is in both sets, as where one was copied and measured again in part."""
+    keys = [
+        {
+            (record["server"], record["connections"], record["repeat"], record["started"])
+            for record in found
+            if record.get("started")
+        }
+        for found in (sets.baseline, sets.current)
+    ]
+    return {(server, connections) for server, connections, *_ in keys[0] & keys[1]}
+
+
+def pairs_of(sweep: Sweep) -> list[Pair]:
+    """Positions of each server in the current set and in the baseline."""
+    positions = {name: position for position, name in enumerate(sweep.servers)}
+    return [
+        (position, positions[OLD + name])
+        for name, position in positions.items()
+        if OLD + name in positions
+    ]
+
+
+def runs_of(sweep: Sweep, metric: str, position: int) -> "comparisons.Integers":
+    """Valid repeats at each point."""
+    return np.asarray(np.isfinite(sweep.logarithms[metric][position]).sum(axis=-1))
+
+
+def obstacles_of(
+    sweep: Sweep, metric: str, pair: Pair, same_binary: bool, twice: set[tuple[str, int]]
+) -> list[str]:
+    """Why a server cannot be compared with itself at each point; empty where it can."""
+    new, old = (runs_of(sweep, metric, position) for position in pair)
+    obstacles = []
+    for point, count in enumerate(sweep.connections):
+        fewest = int(min(new[point], old[point]))
+        if (sweep.servers[pair[0]], count) in twice:
+            obstacles.append(SAME_RUNS)
+        elif not fewest:
+            which = [
+                name for name, runs in (("baseline", old), ("current", new)) if not runs[point]
+            ]
+            obstacles.append(f"no valid run in the {' and the '.join(which)} set")
+        elif other := comparisons.workload_obstacle(sweep, metric, pair, point, same_binary):
+            obstacles.append(other)
+        elif fewest < comparisons.MIN_PAIRS:
+            obstacles.append(f"only {comparisons.number_of(fewest, 'counted run')}")
+        else:
+            obstacles.append("")
+    return obstacles
+
+
+def welch(new: Floats, old: Floats) -> Estimates:
+    """Logarithms, [point, repeat], NaN what is left out → mean log-ratios, [level]: the whole sweep, then its points.
+
+    What does not vary is not tested: it has no error and no p-value.
+    """
+    sides = np.stack([new, old])
+    runs = np.isfinite(sides).sum(axis=-1)
+    counts = np.maximum(runs, 1)
+    means = np.nansum(sides, axis=-1) / counts
+    freedoms = np.maximum(counts - 1, 1)
+    variances = np.nansum((sides - means[..., np.newaxis]) ** 2, axis=-1) / freedoms / counts
+    usable = (runs >= comparisons.MIN_PAIRS).all(axis=0)
+    # Which points a level is made of.
+    members = np.vstack([np.ones(len(usable)), np.eye(len(usable))]) * usable
+    number = np.maximum(members.sum(axis=1), 1)
+    total = members @ variances.sum(axis=0)
+    error = np.sqrt(total) / number
+    error = np.where(error > comparisons.ROUNDING, error, np.nan)
+    freedom = total**2 / np.maximum(members @ (variances**2 / freedoms).sum(axis=0), TINY)
+    freedom = np.maximum(freedom, 1)
+    mean = np.where(members.any(axis=1), members @ (means[0] - means[1]) / number, np.nan)
+    observations = (members @ runs.min(axis=0)).astype(int)
+    p_value = comparisons.p_value_of(mean, error, freedom)
+    return Estimates(observations, freedom, mean, error, p_value)
+
+
+def _drift_of(sweep: Sweep, metric: str, pair: Pair, left_out: Iterable[bool]) -> Floats:
+    """By how much a server with the same binary changed, [level]; where it has too few runs NaN."""
+    new, old = (sweep.logarithms[metric][position].copy() for position in pair)
+    for side in (new, old):
+        side[np.array(list(left_out))] = np.nan
+    counts = np.array([np.isfinite(side).sum(axis=-1) for side in (new, old)])
+    both = (counts > 0).all(axis=0)
+    sums = [np.nansum(side, axis=-1) for side in (new, old)]
+    points = np.where(
+        both, sums[0] / np.maximum(counts[0], 1) - sums[1] / np.maximum(counts[1], 1), np.nan
+    )
+    few = comparisons.MIN_PAIRS
+    whole = (
+        points[both].mean() if both.any() and counts[:, both].sum(axis=1).min() >= few else np.nan
+    )
+    return np.array([whole, *np.where(counts.min(axis=0) >= few, points, np.nan)])
+
+
+def floor_of_control(found: list[Record], metric: str) -> float:
+    """By what a set's own control differed from its server, as a log-ratio; NaN if it has none."""
+    measured = {record["server"] for record in found}
+    bases = {base_of(name) for name in measured if is_control(name)}
+    its = [record for record in found if base_of(record["server"]) in bases]
+    if not its:
+        return np.nan
+    cells = tables.cell_table(its).assign(machine="")
+    verdicts = comparisons.verdict_table(cells, tables.summary_table(cells))
+    percents = verdicts.loc[verdicts["metric"] == metric, "noise_floor_percent"]
+    return float(np.log1p(percents.max() / 100)) if len(percents) else np.nan
+
+
+# --- Verdicts ---
+
+
+def _family(
+    sweep: Sweep,
+    metric: str,
+    pairs: list[Pair],
+    obstacles: list[list[str]],
+    floors: Floats,
+    is_drift: bool,
+) -> list[dict[str, Any]]:
+    """Rows of servers that are tested together; is_drift: what they differ by is nothing else."""
+    estimates = []
+    for pair, its_obstacles in zip(pairs, obstacles, strict=True):
+        new, old = (sweep.logarithms[metric][position].copy() for position in pair)
+        for side in (new, old):
+            side[np.array(its_obstacles) != ""] = np.nan
+        estimates.append(welch(new, old))
+    stacked = Estimates(*(np.array(column) for column in zip(*estimates, strict=True)))
+    # What the floor is made of need not exceed it.
+    applied = np.zeros_like(stacked.mean) if is_drift else np.nan_to_num(floors) + 0 * stacked.mean
+    controls = np.full(len(pairs), is_drift)
+    judged = comparisons.judge(sweep, metric, pairs, obstacles, stacked, applied, controls, "run")
+    rows = []
+    for (new_at, old_at), levels in zip(pairs, judged, strict=True):
+        new_runs, old_runs = (runs_of(sweep, metric, position) for position in (new_at, old_at))
+        for level, row in enumerate(levels):
+            points = slice(None) if level == 0 else slice(level - 1, level)
+            is_different = row["verdict"] in comparisons.DIFFERENCES
+            reason = row["reason"].replace(comparisons.CLIENT_LIMITED, CLIENT_LIMITED)
+            rows.append(
+                {
+                    **row,
+                    "metric": metric,
+                    "server": sweep.servers[new_at],
+                    "runs_current": int(new_runs[points].sum()),
+                    "runs_baseline": int(old_runs[points].sum()),
+                    "verdict": DRIFT if is_drift and is_different else row["verdict"],
+                    "noise_floor_percent": 100 * np.expm1(floors[level]),
+                    "reason": reason,
+                }
+            )
+    return rows
+
+
+class Roles(NamedTuple):
+    """Pairs by what they are for: verdicts; servers with the same binary; those that the drift is known from."""
+
+    changed: list[Pair]
+    same: list[Pair]
+    drift: list[Pair]
+
+
+def roles_of(sweep: Sweep, same: set[str], is_unchanged: bool) -> Roles:
+    """same: servers whose binary is; is_unchanged: what is known of the environment."""
+    named = {sweep.servers[pair[0]]: pair for pair in pairs_of(sweep)}
+    ceiling = named.pop(CEILING, None)
+    alike = [pair for name, pair in named.items() if is_unchanged and name in same]
+    # A control is its server once more: it tells of drift alone.
+    changed = [pair for name, pair in named.items() if pair not in alike and not is_control(name)]
+    # The ceiling has few repeats, and tells less than servers do: only where there is no other.
+    fallback = [ceiling] if ceiling and is_unchanged and CEILING in same else []
+    return Roles(changed, alike, alike or fallback)
+
+
+def floors_of(sets: Sets, sweep: Sweep, metric: str, drift: dict[Pair, list[str]]) -> Floats:
+    """What a log-ratio must exceed, [level]; NaN where nothing is known. drift: pairs that tell of it."""
+    changed_by = [
+        np.abs(_drift_of(sweep, metric, pair, [_hides_drift(it) for it in obstacles]))
+        for pair, obstacles in drift.items()
+    ]
+    own = [floor_of_control(found, metric) for found in (sets.baseline, sets.current)]
+    whole = np.fmax.reduce([*own, *(its[0] for its in changed_by)], initial=np.nan)
+    return np.asarray(np.fmax.reduce([np.full(1 + len(sweep.connections), whole), *changed_by]))
+
+
+def compare_metric(
+    sets: Sets, sweep: Sweep, metric: str, roles: Roles, twice: set[tuple[str, int]]
+) -> list[dict[str, Any]]:
+    """Rows of one metric: of changed servers, then of those whose binary is the same."""
+
+    def obstacles_to(pairs: list[Pair], same_binary: bool) -> dict[Pair, list[str]]:
+        return {pair: obstacles_of(sweep, metric, pair, same_binary, twice) for pair in pairs}
+
+    floors = floors_of(sets, sweep, metric, obstacles_to(roles.drift, True))
+    rows = []
+    for pairs, is_drift in ((roles.changed, False), (roles.same, True)):
+        obstacles = list(obstacles_to(pairs, is_drift).values())
+        if pairs:
+            rows += _family(sweep, metric, pairs, obstacles, floors, is_drift)
+    return rows
+
+
+def _hides_drift(obstacle: str) -> bool:
+    """Too few runs for a test still tell of drift."""
+    return bool(obstacle) and not obstacle.startswith("only ")
+
+
+def compare(sets: Sets) -> Comparison:
+    """Two sets → rows, what changed in their facts, and what to know of the rows."""
+    facts = pd.DataFrame(result_sets.changes(sets.baseline, sets.current), columns=FACT_COLUMNS)
+    is_unchanged = not (facts["kind"] == "environment").any()
+    same = servers_with_same_binary(sets)
+    sweep = sweep_of(sets)
+    roles = roles_of(sweep, same, is_unchanged)
+    twice = measured_twice(sets)
+    rows = [row for metric in FIGURES for row in compare_metric(sets, sweep, metric, roles, twice)]
+    binaries = [SAME if row["server"] in same else CHANGED for row in rows]
+    table = pd.DataFrame(rows, columns=COLUMNS).assign(
+        binary=binaries,
+        machine_baseline=sets.baseline[0]["machine"],
+        machine=sets.current[0]["machine"],
+    )
+    drifting = [
+        sweep.servers[new] for new, _ in roles.drift if _is_known(table, sweep.servers[new])
+    ]
+    notes = [
+        *point_notes(table),
+        floor_note(table, drifting, is_unchanged),
+        *reason_notes(table),
+        *change_notes(facts),
+        *sets.notes,
+        conclusion(table),
+    ]
+    return Comparison(table, facts, notes)
+
+
+def _is_known(table: pd.DataFrame, server: str) -> bool:
+    """Whether a server with the same binary tells of drift."""
+    its = table[table["server"] == server]
+    return its.empty or not its["reason"].str.contains(SAME_RUNS).all()
+
+
+# --- In words ---
+
+
+def floor_note(table: pd.DataFrame, drifting: list[str], is_unchanged: bool) -> str:
+    """What is known of the drift between the two runs; drifting: servers that it is known from."""
+    whole = table[table["connections"] == WHOLE_SWEEP].dropna(subset=["noise_floor_percent"])
+    floors = [
+        f"{FIGURES[str(metric)]} {percent:.2g} %"
+        for metric, percent in whole.groupby("metric")["noise_floor_percent"].max().items()
+    ]
+    floor = f"Noise floor: {', '.join(floors)}" if floors else "No noise floor is known"
+    if not is_unchanged:
+        return (
+            f"{floor} (of the sets' own controls). The environment changed: every server shows its effect, one whose"
+            " binary is the same shows it alone; drift of the machine between the two runs is in all of it."
+        )
+    if drifting:
+        return f"{floor}: by which {', '.join(drifting)}, the same binary in both sets, or a set's control differed."
+    return (
+        f"{floor}. Nothing was measured in both runs that is the same binary: drift of the machine between them would"
+        " pass for a difference. Measure both once more, in turns (docs/compare.md)."
+    )
+
+
+def change_notes(facts: pd.DataFrame) -> list[str]:
+    if facts.empty:
+        return ["Nothing known of the machine, its tools or the source has changed."]
+    notes = []
+    for row in facts.to_dict("records"):
+        old, new = result_sets.shortened(row["baseline"], row["current"])
+        notes.append(f"changed: {row['fact']}: {old} -> {new}")
+    return notes
+
+
+def point_notes(table: pd.DataFrame) -> list[str]:
+    """Where at single points a changed server got faster or slower."""
+    points = table[table["connections"] != WHOLE_SWEEP]
+    told = points[points["verdict"].isin([FASTER, SLOWER])]
+    notes = []
+    for (verdict, server, metric), its in told.groupby(["verdict", "server", "metric"], sort=False):
+        where = ", ".join(
+            f"{row['ratio']:.3f} at {row['connections']:,}" for row in its.to_dict("records")
+        )
+        notes.append(
+            f"{verdict}: {server}, {FIGURES[str(metric)]}, by number of connections: {where}"
+        )
+    return notes
+
+
+def reason_notes(table: pd.DataFrame) -> list[str]:
+    """Why the rows over the whole sweep are as they are, a line for each reason."""
+    whole = table[(table["connections"] == WHOLE_SWEEP) & (table["reason"] != "")]
+    notes = []
+    for (reason, metric), its in whole.groupby(["reason", "metric"], sort=False):
+        notes.append(f"{', '.join(its['server'])}, {FIGURES[str(metric)]}: {reason}.")
+    return notes
+
+
+def conclusion(table: pd.DataFrame) -> str:
+    slower = list(dict.fromkeys(table.loc[table["verdict"] == SLOWER, "server"]))
+    if slower:
+        return f"Got slower: {', '.join(slower)}."
+    if status_of(table) == NOTHING_DECIDED:
+        return "Nothing could be decided."
+    if (table["binary"] == SAME).all() and (table["verdict"] == DRIFT).any():
+        return "Nothing got slower: no server has changed, and what differs is drift."
+    return "Nothing got slower, as far as these two sets can tell."
+
+
+def _line_of(row: dict[Any, Any]) -> dict[str, str]:
+    low, high = row["ratio_low"], row["ratio_high"]
+    detectable = row["smallest_detectable_percent"]
+    return {
+        "server": row["server"],
+        "binary": row["binary"],
+        "figure": FIGURES[row["metric"]],
+        "current/baseline": f"{row['ratio']:.3f}" if pd.notna(row["ratio"]) else UNAVAILABLE,
+        "95 % interval": f"{low:.3f}–{high:.3f}" if pd.notna(low) else UNAVAILABLE,
+        "p (Holm)": f"{row['p_adjusted']:.2g}" if pd.notna(row["p_adjusted"]) else UNAVAILABLE,
+        "detectable": f"{detectable:.2g} %" if pd.notna(detectable) else UNAVAILABLE,
+        "verdict": row["verdict"],
+    }
+
+
+def tabulate(compared: Comparison) -> str:
+    """The table for the console, a row a server and figure over the whole sweep, and what to know of it."""
+    whole = compared.table[compared.table["connections"] == WHOLE_SWEEP]
+    lines = aligned(pd.DataFrame([_line_of(row) for row in whole.to_dict("records")]))
+    return "\n".join([*lines, "", *compared.notes]) + "\n"
+
+
+def status_of(table: pd.DataFrame) -> int:
+    """For CI: 0, GOT_SLOWER or NOTHING_DECIDED."""
+    if (table["verdict"] == SLOWER).any():
+        return GOT_SLOWER
+    return NOTHING_DECIDED if (table["verdict"] == UNDECIDABLE).all() else 0
+
+
+# --- The command ---
+
+
+def read_sets(
+    baseline: str, current: str, other_machine: str | None, wanted: argparse.Namespace
+) -> Sets:
+    """NoComparison or OSError."""
+    folders = [result_sets.results_folder(path) for path in (baseline, current)]
+    if result_sets.is_same_folder(*folders):
+        raise NoComparison(f"{baseline}: the baseline is the current set itself")
+    old, new = (result_sets.read(folder) for folder in folders)
+    new = [
+        record
+        for record in new
+        if (not wanted.servers or record["server"] in [*wanted.servers, CEILING])
+        and (not wanted.connections or record["connections"] in wanted.connections)
+        and (not wanted.repeats or record["repeat"] <= wanted.repeats)
+    ]
+    if not any(record["server"] != CEILING for record in new):
+        raise NoComparison(f"{current}: no records of the wanted servers and connections")
+    return in_common(of_one_machine(old, new, other_machine))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog=f"Status: 0 nothing got slower, {GOT_SLOWER} something did, {NOTHING_DECIDED} nothing could be decided,"
+        " 1 a set cannot be compared, 2 bad usage.",
+    )
+    parser.add_argument("baseline", help="a folder with results/ in it, measured before")
+    parser.add_argument("current", nargs="?", default=".", help="the same, after (default: .)")
+    parser.add_argument("--table", help="the table of comparisons to write, CSV")
+    parser.add_argument("--facts", help="the table of what changed to write, CSV")
+    parser.add_argument("--text", help="the text to write (default: standard output)")
+    parser.add_argument("--other-machine", help="that of a baseline of another machine, by name")
+    parser.add_argument("--servers", nargs="+", help="of the current set (default: all)")
+    parser.add_argument("--connections", type=int, nargs="+", help="the same")
+    parser.add_argument("--repeats", type=int, help="the first so many (default: all)")
+    parser.add_argument("--no-status", action="store_true", help="end with 0 whatever got slower")
+    arguments = parser.parse_args()
+    sets = read_sets(arguments.baseline, arguments.current, arguments.other_machine, arguments)
+    compared = compare(sets)
+    if arguments.table:
+        tables.write_table(compared.table, arguments.table)
+    if arguments.facts:
+        tables.write_table(compared.facts, arguments.facts)
+    if arguments.text:
+        files.write_text(arguments.text, tabulate(compared))
+    else:
+        print(tabulate(compared), end="")
+    return 0 if arguments.no_status else status_of(compared.table)
+
+
+if __name__ == "__main__":
+    sys.exit(faults.told(main))
