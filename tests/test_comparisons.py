@@ -19,6 +19,7 @@ import tables
 from cells import CONTROL_SUFFIX
 from checkouts import ROOT
 from comparisons import COST, THROUGHPUT
+from files import DamagedFile
 from scipy import stats
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -473,9 +474,11 @@ def test_cells_measured_by_hand_are_of_one_run(by_hand: float | None) -> None:
     assert row(verdicts_of(cells.assign(sweep=one)), *PAIR)["pairs"] == 0
 
 
-def test_cells_must_say_which_run_they_are_of() -> None:
-    with pytest.raises(ValueError, match="no column sweep"):
-        verdicts_of(quiet(ALIKE).drop(columns="sweep"))
+def test_cells_must_say_which_run_they_are_of(tmp_path: Path) -> None:
+    path = str(tmp_path / "cells.csv")
+    tables.write_table(quiet(ALIKE).drop(columns="sweep"), path)
+    with pytest.raises(DamagedFile, match="no column sweep"):
+        tables.read_cell_table(path, comparisons.CELL_COLUMNS)
 
 
 def test_a_server_without_valid_cells_is_not_compared() -> None:
