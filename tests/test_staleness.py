@@ -232,7 +232,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "how tables are made": (
         append("scripts/tables.py", "# changed\n"),
-        summaries(*SERVERS) | {("summarize_ceiling",)},
+        summaries(*SERVERS) | {("summarize_ceiling",), ("plot_syscalls",)},
     ),
     "a deleted table": (
         remove("results/cells.csv"),
