@@ -48,7 +48,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sweep(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_snakemake(checkout, CELLS, *arguments, "--configfile", "tiny.yaml")
+    return run_snakemake(checkout, *TABLES, *arguments, "--configfile", "tiny.yaml")
 
 
 def in_own_mounts(checkout: Path, *commands: str) -> subprocess.CompletedProcess[str]:
