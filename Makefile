@@ -11,7 +11,7 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all faults report cost doctor lab lab-ssh lab-down setup setup-dev smoke restore test sanitize lint format lock clean distclean help
+.PHONY: all faults report cost doctor lab lab-ssh lab-down setup setup-dev smoke restore test sanitize scale lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
@@ -68,6 +68,9 @@ sanitize: setup-dev  ## the servers under sanitizers: a million inputs from a fu
 faults: setup-dev  ## kill parts of a running sweep at random moments, KILLS=200 times, and go on by the same command
 	rm -rf build/faults
 	$(bin)/python tests/kills.py build/faults --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
+
+scale: setup-dev  ## time and memory of 100 to 10,000 cells: the table of docs/scale.md, about 10 minutes
+	$(bin)/python tests/scale.py
 
 lint: setup-dev  ## formatters and linters, changing nothing
 	$(bin)/ruff format --check

@@ -1,75 +1,101 @@
-SUMMARIZE_SCRIPTS = scripts(
-    "summarize_server.py",
+TABULATE_SCRIPTS = scripts(
+    "tabulate_server.py",
+    "cell_rows.py",
     "cells.py",
+    "faults.py",
+    "files.py",
+    "processes.py",
+    "records.py",
+)
+SUMMARIZE_SCRIPTS = scripts(
+    "summarize_cells.py",
+    "cell_rows.py",
     "faults.py",
     "files.py",
     "flags.py",
     "processes.py",
-    "records.py",
     "tables.py",
 )
 
 
 # By server, so that one server's pictures need no other's measurements. The records are found from the cells' names:
 # thousands of paths would not fit into a command.
-rule summarize_server:
+rule tabulate_server:
     input:
         records=lambda wildcards: [record_path(cell) for cell in cells_of(config, wildcards.server)],
-        ceiling="results/ceiling.csv",
-        scripts=SUMMARIZE_SCRIPTS,
+        scripts=TABULATE_SCRIPTS,
     output:
-        cells="results/cells/{server}.csv",
-        summary="results/summary/{server}.csv",
+        "results/cells/{server}.csv",
     log:
-        "results/logs/summarize_{server}.log",
+        "results/logs/tabulate_{server}.log",
     params:
+        server=lambda wildcards: wildcards.server,
         connections=sorted(config["connections"]),
         repeats=config["repeats"],
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {wildcards.server:q} {output.cells:q} {output.summary:q}"
-        " --connections {params.connections} --repeats {params.repeats} --ceiling {input.ceiling:q} 2> {log:q}"
+        "{SHARED} python3 {input.scripts[0]:q} {params.server:q} {output:q}"
+        " --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
+
+
+use rule tabulate_server as tabulate_ceiling with:
+    input:
+        records=[record_path(cell) for cell in CEILING_CELLS],
+        scripts=TABULATE_SCRIPTS,
+    output:
+        "results/ceiling/cells.csv",
+    log:
+        "results/logs/tabulate_ceiling.log",
+    params:
+        server=CEILING,
+        connections=sorted(config["connections"]),
+        repeats=min(config["repeats"], config["ceiling_repeats"]),
+
+
+rule merge_cells:
+    input:
+        tables=expand("results/cells/{server}.csv", server=MEASURED),
+        scripts=scripts("merge_tables.py", "faults.py", "files.py", "processes.py"),
+    output:
+        report(
+            "results/cells.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "cells, a row a measurement"},
+        ),
+    log:
+        "results/logs/merge_cells.log",
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {input.tables:q} --output {output:q} 2> {log:q}"
+
+
+rule summarize_cells:
+    input:
+        cells="results/cells.csv",
+        ceiling="results/ceiling.csv",
+        scripts=SUMMARIZE_SCRIPTS,
+    output:
+        report(
+            "results/summary.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "summary, a row a server and number of connections"},
+        ),
+    log:
+        "results/logs/summarize_cells.log",
+    shell:
+        "{SHARED} python3 {input.scripts[0]:q} {input.cells:q} {output:q} --ceiling {input.ceiling:q} 2> {log:q}"
 
 
 rule summarize_ceiling:
     input:
-        records=[record_path(cell) for cell in CEILING_CELLS],
+        cells="results/ceiling/cells.csv",
         scripts=SUMMARIZE_SCRIPTS,
     output:
-        cells="results/ceiling/cells.csv",
-        summary="results/ceiling.csv",
+        "results/ceiling.csv",
     log:
         "results/logs/summarize_ceiling.log",
-    params:
-        connections=sorted(config["connections"]),
-        repeats=min(config["repeats"], config["ceiling_repeats"]),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} ceiling {output.cells:q} {output.summary:q}"
-        " --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
-
-
-TABLES = {
-    "cells": "cells, a row a measurement",
-    "summary": "summary, a row a server and number of connections",
-}
-
-
-rule merge_tables:
-    input:
-        tables=expand("results/{{table}}/{server}.csv", server=MEASURED),
-        scripts=scripts("merge_tables.py", "faults.py", "files.py", "processes.py"),
-    output:
-        report(
-            "results/{table}.csv",
-            caption="../report/table.rst",
-            category="Tables",
-            labels=lambda wildcards: {"table": TABLES[wildcards.table]},
-        ),
-    log:
-        "results/logs/merge_{table}.log",
-    wildcard_constraints:
-        table="|".join(TABLES),
-    shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.tables:q} --output {output:q} 2> {log:q}"
+        "{SHARED} python3 {input.scripts[0]:q} {input.cells:q} {output:q} 2> {log:q}"
 
 
 rule compare_servers:
@@ -78,6 +104,7 @@ rule compare_servers:
         summary="results/summary.csv",
         scripts=scripts(
             "compare_servers.py",
+            "cell_rows.py",
             "cells.py",
             "comparisons.py",
             "faults.py",
@@ -105,6 +132,7 @@ rule tabulate_results:
         summary="results/summary.csv",
         scripts=scripts(
             "tabulate_results.py",
+            "cell_rows.py",
             "cells.py",
             "faults.py",
             "files.py",

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 import os
@@ -129,6 +130,11 @@ def cost_priority_of(wildcards):
 def scripts(*names):
     """Scripts with the modules that they import: inputs, compared by content."""
     return [str(SCRIPTS / name) for name in names]
+
+
+def content_identity(paths):
+    """Of files whose content, together, makes a result stale."""
+    return hashlib.sha256(b"\0".join(Path(path).read_bytes() for path in paths)).hexdigest()
 
 
 # What every script that starts servers under load imports, here or on another host.

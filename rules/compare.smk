@@ -21,6 +21,7 @@ rule compare_results:
         baseline=BASELINE_CELLS,
         scripts=scripts(
             "compare_results.py",
+            "cell_rows.py",
             "cells.py",
             "comparisons.py",
             "faults.py",
@@ -60,6 +61,7 @@ rule plot_compare:
         facts=COMPARED["facts"],
         scripts=scripts(
             "plot_compare.py",
+            "cell_rows.py",
             "cells.py",
             "comparisons.py",
             "faults.py",

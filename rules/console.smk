@@ -1,4 +1,5 @@
 # How a run begins and ends, and what the person at the terminal sees: the time it will take, a line a cell, the table.
+import heapq
 import json
 import shlex
 import shutil
@@ -37,6 +38,7 @@ MEASURING = TOOLS.keys() - {"draw_flamegraph"}
 CONNECTIONS = []
 # Machines with settings of config["isolate"].
 QUIET = []
+NEXT_JOBS = 100  # among which the scheduler chooses; more than run side by side
 LIFETIME_S = 900  # of looking at both sides; taking swap off may need minutes of it
 SIDES = network.Network(**config["network"])
 PAGE = "results/report.html"
@@ -112,6 +114,22 @@ def lift_rate_limit():
     """
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+
+
+def shorten_the_queue():
+    """Show the scheduler only the next of the jobs that are ready, the first in order.
+
+    It weighs all that it sees after each job: with 10,000 cells for 0.2 s of a CPU, while nothing is measured.
+    """
+
+    class Scheduler(type(workflow.scheduler)):
+        @property
+        def open_jobs(self):
+            ready = self.workflow.dag.ready_jobs
+            return heapq.nlargest(NEXT_JOBS, ready, key=lambda job: job.priority)
+
+    if workflow.local_exec:
+        workflow.scheduler.__class__ = Scheduler
 
 
 def meet_sides():
@@ -204,6 +222,7 @@ def end_on_sigterm():
 onstart:
     end_on_sigterm()
     lift_rate_limit()
+    shorten_the_queue()
     silence_jobs()
     jobs_to_run = count_jobs()
     if "compare_results" in jobs_to_run:

@@ -17,6 +17,7 @@ use rule measure_cell as measure_cost with:
         network=NETWORK,
         cpus=CPUS,
         workers=1,
+        code=MEASURE_CODE,
         options="--server-cpus 1",
 
 
@@ -25,6 +26,7 @@ rule compare_cost:
         records=[cost_record_path(cell) for cell in COST_CELLS],
         scripts=scripts(
             "compare_cost.py",
+            "cell_rows.py",
             "cells.py",
             "faults.py",
             "files.py",
@@ -60,6 +62,7 @@ rule plot_cost:
         cells="results/cost/cells.csv",
         scripts=scripts(
             "plot_cost.py",
+            "cell_rows.py",
             "cells.py",
             "faults.py",
             "files.py",

@@ -5,9 +5,10 @@ OVERVIEWS = {"throughput": "throughput", "latency": "latency", "cpu": "CPU time 
 rule plot_server:
     input:
         cells="results/cells/{server}.csv",
-        summary="results/summary/{server}.csv",
+        ceiling="results/ceiling.csv",
         scripts=scripts(
             "plot_server.py",
+            "cell_rows.py",
             "faults.py",
             "files.py",
             "flags.py",
@@ -29,7 +30,7 @@ rule plot_server:
     wildcard_constraints:
         server="|".join(MEASURED),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}"
+        "{SHARED} python3 {input.scripts[0]:q} {input.cells:q} {input.ceiling:q} {output:q} 2> {log:q}"
 
 
 rule plot_overview:
@@ -38,6 +39,7 @@ rule plot_overview:
         summary="results/summary.csv",
         scripts=scripts(
             "plot_overview.py",
+            "cell_rows.py",
             "cells.py",
             "faults.py",
             "files.py",
@@ -68,6 +70,7 @@ rule plot_ranking:
         summary="results/summary.csv",
         scripts=scripts(
             "plot_ranking.py",
+            "cell_rows.py",
             "cells.py",
             "comparisons.py",
             "faults.py",
@@ -98,6 +101,7 @@ rule plot_story:
         verdicts="results/verdicts.csv",
         scripts=scripts(
             "plot_story.py",
+            "cell_rows.py",
             "cells.py",
             "comparisons.py",
             "faults.py",

@@ -14,6 +14,7 @@ rule make_report:
         page=[str(ROOT / "report" / name) for name in ("page.html", "page.css", "page.js")],
         scripts=scripts(
             "make_report.py",
+            "cell_rows.py",
             "cells.py",
             "comparisons.py",
             "faults.py",

@@ -55,6 +55,7 @@ rule plot_syscalls:
         table="results/syscalls.csv",
         scripts=scripts(
             "plot_syscalls.py",
+            "cell_rows.py",
             "faults.py",
             "files.py",
             "flags.py",

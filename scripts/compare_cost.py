@@ -9,6 +9,7 @@ import argparse
 import sys
 from typing import Any
 
+import cell_rows
 import faults
 import files
 import flags
@@ -190,7 +191,7 @@ def read_cells(servers: list[str], connections: list[int], repeats: int) -> pd.D
     ]
     paths = [cost_record_path(cell) for cell in wanted]
     found = zip(records.read_all(paths), wanted, paths, strict=True)
-    read = [tables.checked(*one) for one in found]
+    read = [cell_rows.checked(*one) for one in found]
     reasons = [record.get("reason", "") for record in read]
     return tables.cell_table(read).assign(reason=reasons)
 

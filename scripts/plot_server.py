@@ -77,11 +77,12 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", help="the server's rows of cells.csv")
-    parser.add_argument("summary", help="the server's rows of summary.csv")
+    parser.add_argument("ceiling", help="results/ceiling.csv")
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     cells = tables.read_cell_table(arguments.cells)
-    draw(cells, tables.read_summary(arguments.summary), *arguments.output)
+    ceiling = tables.read_summary(arguments.ceiling)
+    draw(cells, tables.summary_table(cells, ceiling), *arguments.output)
     return 0
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,7 @@ CHECKED_SINCE = 3
 REQUIRED = {"server", "connections", "repeat", "status", "flags", "machine"}
 # Begins the last line of a record. No proof against forgers, who can compute it too.
 CHECKSUM = ',\n  "sha256": "'
+RAW_LINES = re.compile('^  "raw_.*\n', re.MULTILINE)
 SET_ASIDE = ".damaged"
 
 
@@ -41,11 +43,11 @@ def _sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read(path: str) -> dict[str, Any]:
-    """A record. Raises OldRecord or DamagedFile."""
+def read(path: str, raw: bool = True) -> dict[str, Any]:
+    """A record, if wanted without its raw output, which is most of it. Raises OldRecord or DamagedFile."""
     try:
         text = files.read_text(path)
-        record = json.loads(text)
+        record = json.loads(text if raw else RAW_LINES.sub("", text))
     except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path} is no record ({error})") from None
     version = record.get("schema_version") if isinstance(record, dict) else None
@@ -63,7 +65,7 @@ def read(path: str) -> dict[str, Any]:
 
 
 def read_all(paths: Iterable[str]) -> list[dict[str, Any]]:
-    """Records of a sweep. Raises DamagedFile, or OSError if one is missing.
+    """Records of a sweep, without their raw output. Raises DamagedFile, or OSError if one is missing.
 
     What is no record of ours is set aside, so that the next run measures it again; what another version of this
     workflow measured is for its user to delete.
@@ -71,7 +73,7 @@ def read_all(paths: Iterable[str]) -> list[dict[str, Any]]:
     found, old, damaged = [], [], []
     for path in paths:
         try:
-            found.append(read(path))
+            found.append(read(path, raw=False))
         except OldRecord as error:
             old.append(str(error))
         except DamagedFile as error:

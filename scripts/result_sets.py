@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cell_rows
 import machine_facts
 import records
-import tables
+from cell_rows import CELL_COLUMNS, SERVER_NAME
 from cells import CEILING
 from files import DamagedFile
-from tables import CELL_COLUMNS, SERVER_NAME
 
 Record = dict[str, Any]
 
@@ -111,7 +111,7 @@ def read(results: Path) -> list[Record]:
         try:
             if path.stat().st_size > MOST_BYTES:
                 raise DamagedFile(f"{path} is too large for a record")
-            record = tables.checked(records.read(str(path)), tuple(cell), str(path))  # type: ignore[arg-type]
+            record = cell_rows.checked(records.read(str(path)), tuple(cell), str(path))  # type: ignore[arg-type]
             fault = f"{path} {its}" if (its := _fault(record)) else ""
         except RecursionError:
             fault = f"{path} is nested too deeply"

@@ -1,130 +1,38 @@
 """The tables in results/: their columns, and how records become rows and rows become summaries (docs/results.md)."""
 
 import math
-import re
 from collections.abc import Iterable
 from typing import Any
 
+import cell_rows
 import files
 import numpy as np
 import pandas as pd
+from cell_rows import (
+    CELL_COLUMNS,
+    COUNTS,
+    LARGEST_NUMBER,
+    LOOPBACK,
+    NAMES,
+    SERVER_NAME,
+    TEXTS,
+    is_text,
+)
 from files import DamagedFile
 from flags import is_saturated, is_server_saturated
 from scipy.special import stdtrit
 
 CEILING_TOLERANCE = 0.1
 
-CELL_COLUMNS = [
-    "server",
-    "connections",
-    "repeat",
-    "status",
-    "requests",
-    "duration_s",
-    "requests_per_second",
-    "latency_mean_us",
-    "latency_p50_us",
-    "latency_p90_us",
-    "latency_p99_us",
-    "latency_max_us",
-    "errors",
-    "server_cpu_ns_per_request",
-    "client_cpu_share",
-    "unserved_connections",
-    "fairness_jain",
-    "flags",
-    "server_cpu_share",
-    "established_connections",
-    "server_memory_peak_kib",
-    "latency_synthetic_share",
-    "workers",
-    "worker_fairness_jain",
-    "started",
-    "machine",
-    "sweep",
-    "position",
-    "seed",
-    "attempts",
-    "server_busiest_thread_share",
-    "littles_law_ratio",
-    "kernel_connections",
-    "kernel_responses",
-    "server_accepted",
-    "server_requests",
-    "steal_share",
-    "foreign_cpu_share",
-    "cpu_pressure_share",
-    "client_wait_share",
-    "server_wait_share",
-    "network",
-]
-COUNTS = ["requests", "errors", "unserved_connections", "established_connections"]
-COUNTS += ["server_memory_peak_kib", "workers", "position", "seed", "attempts"]
-COUNTS += ["kernel_connections", "kernel_responses", "server_accepted", "server_requests"]
-
 POINT = ["machine", "server", "connections"]
-
-# What columns of tables hold, and the fields of records that become them; all others hold numbers.
-NAMES = {"server", "other"}
-TEXTS = {"machine", "status", "flags", "started", "sweep", "network"}
-TEXTS |= {"limiter", "metric", "verdict", "reason", "kind", "name"}
-TEXTS |= {"binary", "machine_baseline", "fact", "baseline", "current"}
-SERVER_NAME = re.compile("[a-z][a-z0-9_]*")  # as in config.yaml
-LONGEST_TEXT = 4000
-LARGEST_NUMBER = 1e18  # more than any figure, less than what 64 bits hold
 
 # Summarized as the geometric mean over repeats with an interval.
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
 
 
-LOOPBACK = "over loopback"
-
-
-def _network_of(record: dict[str, Any]) -> str:
-    """In words; records of before there was a choice do not say."""
-    return str(record.get("facts", {}).get("network_label", LOOPBACK))
-
-
-def _is_text(value: Any) -> bool:
-    """Harmless on a terminal, and in a picture."""
-    return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
-
-
-def _is_number(value: Any) -> bool:
-    # Not a NaN, either.
-    return type(value) in (int, float) and abs(value) < LARGEST_NUMBER
-
-
-def _lacks_sense(name: str, value: Any) -> bool:
-    """Of a record's field, which may be null where a run has no such figure."""
-    if name == "flags":
-        return not (isinstance(value, list) and all(map(_is_text, value)))
-    if name in TEXTS:
-        return not (value is None or _is_text(value))
-    return value is not None and not (_is_number(value) and (name not in COUNTS or value % 1 == 0))
-
-
-def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> dict[str, Any]:
-    """A record, which may come from anywhere. Raises DamagedFile if it is not of this cell, or holds what no run can
-    have given."""
-    if (record["server"], record["connections"], record["repeat"]) != cell:
-        raise DamagedFile(f"{path} is of another cell: delete it, it will be measured again")
-    for name in [*CELL_COLUMNS[3:-1], "reason"]:
-        if _lacks_sense(name, record.get(name, "")):
-            found = repr(record[name])[:80]
-            raise DamagedFile(f"{path}: {name} is {found}: delete it, it will be measured again")
-    if not isinstance(record.get("facts", {}), dict) or not _is_text(_network_of(record)):
-        raise DamagedFile(f"{path}: facts are none of ours: delete it, it will be measured again")
-    return record
-
-
 def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Records → a row a cell; what a record does not have is empty, flags are joined with semicolons."""
-    rows = [
-        {**record, "flags": ";".join(record["flags"]), "network": _network_of(record)}
-        for record in records
-    ]
-    table = pd.DataFrame(rows, columns=CELL_COLUMNS)
+    """Records → a row a cell, as cell_rows.row_of."""
+    table = pd.DataFrame(map(cell_rows.row_of, records), columns=CELL_COLUMNS)
     return table.astype(dict.fromkeys(COUNTS, "Int64"))
 
 
@@ -133,7 +41,7 @@ def _lack_sense(name: str, values: "pd.Series[Any]") -> "pd.Series[bool]":
     if name in NAMES:
         return ~values.map(lambda value: bool(SERVER_NAME.fullmatch(str(value)))).astype(bool)
     if name in TEXTS:
-        return ~values.map(_is_text).astype(bool)
+        return ~values.map(is_text).astype(bool)
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     return ~numbers.between(1 if name == "connections" else -LARGEST_NUMBER, LARGEST_NUMBER)
 

@@ -48,7 +48,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sweep(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_snakemake(checkout, CELLS, *arguments, "--configfile", "tiny.yaml")
+    return run_snakemake(checkout, *TABLES, *arguments, "--configfile", "tiny.yaml")
 
 
 def in_own_mounts(checkout: Path, *commands: str) -> subprocess.CompletedProcess[str]:
@@ -69,14 +69,13 @@ def script(name: str, *arguments: str) -> str:
 
 
 CELL = ("results/bin/server_epoll", "full/r.json", "--duration-s", "0.1", "--warmup-s", "0")
-TABLES = (CELLS, "results/summary/server_epoll.csv")
+TABLES = (CELLS, "results/ceiling.csv")
 WRITERS = {
     "record": script("measure_cell.py", *CELL),
     "table": script(
-        "summarize_server.py",
+        "tabulate_server.py",
         "server_epoll",
         "full/c.csv",
-        "full/s.csv",
         "--connections",
         "2",
         "--repeats",
@@ -223,7 +222,7 @@ def test_edited_record_is_measured_again_by_the_same_command(measured: Path) -> 
     record.write_text(text.replace(f'"requests": {honest["requests"]}', '"requests": 999999999'))
     refused = sweep(measured)
     assert refused.returncode == 1
-    said = f"summarize_server: results/cells/server_epoll/{record.name} has been changed"
+    said = f"tabulate_server: results/cells/server_epoll/{record.name} has been changed"
     assert said in refused.stdout
     again = sweep(measured)
     assert again.returncode == 0, again.stdout

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cell_rows
 import console
 import machine
 import progress
@@ -237,7 +238,7 @@ def test_nobody_measures_in_a_folder_with_a_hostile_name() -> None:
         (checkout / "mine.json").write_text(json.dumps(overlay))
         for path in [root, *root.rglob("*")]:
             os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
-        target = "results/summary/server_epoll.csv"
+        target = "results/cells/server_epoll.csv"
         command = [*SNAKEMAKE, "-j1", target, "--configfile", "mine.json"]
         command += ["--directory", "`touch pwned`"]
         ended = subprocess.run(
@@ -251,7 +252,7 @@ def test_nobody_measures_in_a_folder_with_a_hostile_name() -> None:
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert (
-            checkout / "`touch pwned`/results/summary/server_epoll.csv"
+            checkout / "`touch pwned`/results/cells/server_epoll.csv"
         ).stat().st_uid == NOBODY.pw_uid
         assert list(root.rglob("pwned")) == []
 
@@ -290,9 +291,9 @@ HOSTILE_FIELDS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", HOSTILE_FIELDS, ids=str)
 def test_record_that_no_run_can_have_given_is_one_line(fields: dict[str, Any]) -> None:
-    assert tables.checked(record(), CELL, "a.json") == record()
+    assert cell_rows.checked(record(), CELL, "a.json") == record()
     with pytest.raises(ValueError, match=r"^a\.json") as raised:
-        tables.checked(record(**fields), CELL, "a.json")
+        cell_rows.checked(record(**fields), CELL, "a.json")
     assert str(raised.value).isprintable()
 
 

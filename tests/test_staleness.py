@@ -37,14 +37,14 @@ Jobs = set[tuple[str, ...]]
 OVERVIEWS: Jobs = {("plot_overview", figure) for figure in ("throughput", "latency", "cpu")}
 REPORT: Jobs = {("make_report",)}
 COMPARED: Jobs = {("compare_servers",), ("plot_ranking",), ("plot_story",)} | REPORT
-MERGED: Jobs = {("merge_tables", "cells"), ("merge_tables", "summary"), ("tabulate_results",)}
+MERGED: Jobs = {("merge_cells",), ("summarize_cells",), ("tabulate_results",)}
 MERGED |= COMPARED
 COUNTED: Jobs = {("merge_syscalls",), ("plot_syscalls",)} | REPORT
 
 
 def summaries(*servers: str) -> Jobs:
     """What follows from new records of these servers."""
-    own = {(rule, name) for rule in ("summarize_server", "plot_server") for name in servers}
+    own = {(rule, name) for rule in ("tabulate_server", "plot_server") for name in servers}
     return own | MERGED | OVERVIEWS
 
 
@@ -60,10 +60,17 @@ def counts(*servers: str) -> Jobs:
     return COUNTED | {("count_syscalls", name) for name in servers}
 
 
+def drawn(*servers: str) -> Jobs:
+    """What follows from another summary, and these servers' pictures."""
+    own = {("plot_server", name) for name in servers}
+    return own | (MERGED - {("merge_cells",)}) | OVERVIEWS
+
+
 def ceiling(*connections: int) -> Jobs:
     """What follows from new runs of the ceiling, beside summaries."""
     return {("measure_ceiling", "ceiling", str(count), "1") for count in connections} | {
-        ("summarize_ceiling",)
+        ("tabulate_ceiling",),
+        ("summarize_ceiling",),
     }
 
 
@@ -163,13 +170,13 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "a control": (
         replace("config.yaml", "control: null", "control: server_poll"),
         cells("server_poll_control")
-        | {("summarize_server", "server_poll_control")}
+        | {("tabulate_server", "server_poll_control")}
         | MERGED
         | OVERVIEWS,
     ),
     "code of the ceiling": (
         append("servers/ceiling.c", CODE),
-        ALL_CEILING | summaries(*SERVERS),
+        ALL_CEILING | drawn(*SERVERS),
     ),
     "duration": (
         replace("config.yaml", "duration_s: 0.2", "duration_s: 0.3"),
@@ -232,11 +239,11 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "how tables are made": (
         append("scripts/tables.py", "# changed\n"),
-        summaries(*SERVERS) | {("summarize_ceiling",), ("plot_syscalls",)},
+        drawn(*SERVERS) | {("summarize_ceiling",), ("plot_syscalls",)},
     ),
     "a deleted table": (
         remove("results/cells.csv"),
-        {("merge_tables", "cells"), ("tabulate_results",)} | OVERVIEWS | COMPARED,
+        {("merge_cells",), ("summarize_cells",), ("tabulate_results",)} | OVERVIEWS | COMPARED,
     ),
     "a deleted record": (
         remove("results/cells/server_poll/c2_r1.json"),
@@ -250,7 +257,6 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         lambda checkout: [
             shutil.rmtree(checkout / "results/cells/server_epoll"),
             (checkout / "results/cells/server_epoll.csv").unlink(),
-            (checkout / "results/summary/server_epoll.csv").unlink(),
         ],
         cells("server_epoll") | summaries("server_epoll"),
     ),
@@ -299,7 +305,8 @@ def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
         "measure_cell",
         "measure_ceiling",
         "summarize_ceiling",
-        "summarize_server",
+        "tabulate_server",
+        "tabulate_ceiling",
         "plot_server",
     }
     assert {job[1] for job in jobs if len(job) > 1} == {"server_epoll", "ceiling"}

@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""One server's records → its rows of results/cells.csv and of results/summary.csv."""
+"""One server's records → its rows of results/cells.csv."""
 
 import argparse
+import csv
 import sys
 
+import cell_rows
 import faults
+import files
 import records
-import tables
 from cells import Cell, record_path
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("server")
-    parser.add_argument("cells", help="the table of cells to write")
-    parser.add_argument("summary", help="the table of the summary to write")
+    parser.add_argument("table", help="the table of cells to write")
     parser.add_argument("--connections", type=int, nargs="+", required=True)
     parser.add_argument("--repeats", type=int, required=True)
-    parser.add_argument("--ceiling", help="the ceiling's summary, if this is not the ceiling")
     arguments = parser.parse_args()
     wanted = [
         Cell(arguments.server, connections, repeat)
@@ -25,11 +25,15 @@ def main() -> int:
         for repeat in range(1, arguments.repeats + 1)
     ]
     paths = [record_path(cell) for cell in wanted]
-    read = zip(records.read_all(paths), wanted, paths, strict=True)
-    cells = tables.cell_table(tables.checked(*one) for one in read)
-    ceiling = tables.read_summary(arguments.ceiling) if arguments.ceiling else None
-    tables.write_table(cells, arguments.cells)
-    tables.write_table(tables.summary_table(cells, ceiling), arguments.summary)
+    found = zip(records.read_all(paths), wanted, paths, strict=True)
+    rows = [cell_rows.row_of(cell_rows.checked(*one)) for one in found]
+    with (
+        files.replacing(arguments.table) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(cell_rows.CELL_COLUMNS)
+        table.writerows(map(cell_rows.text_of, row.values()) for row in rows)
     return 0
 
 
