@@ -58,7 +58,7 @@ rule merge_cells:
     output:
         report(
             "results/cells.csv",
-            caption="../report/table.rst",
+            caption="../report/cells.rst",
             category="Tables",
             labels={"table": "cells, a row a measurement"},
         ),
@@ -76,7 +76,7 @@ rule summarize_cells:
     output:
         report(
             "results/summary.csv",
-            caption="../report/table.rst",
+            caption="../report/summary.rst",
             category="Tables",
             labels={"table": "summary, a row a server and number of connections"},
         ),

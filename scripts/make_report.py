@@ -174,6 +174,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         for name in servers
     ]
     client_bound = set(compared[compared["limiter"] == "client-bound"]["server"])
+    single, repeats_note = tables.shown_singly(cells)
     found = {
         metric: findings.find(verdicts, metric, servers, client_bound)
         for metric in (COST, THROUGHPUT)
@@ -218,10 +219,11 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         ],
         "seeds": sorted(int(seed) for seed in cells["seed"].dropna().unique()),
         "cells_count": len(cells),
-        "charts": report_charts.all_charts(cells, summary, verdicts, syscalls),
+        "repeats_note": repeats_note,
+        "charts": report_charts.all_charts(single, summary, verdicts, syscalls),
         "tables": {
             "points": table_of(summary, SHOWN_OF_POINTS),
-            "runs": table_of(cells, SHOWN_OF_CELLS),
+            "runs": table_of(single, SHOWN_OF_CELLS),
         },
         "downloads": {
             name: _base64(Path(f"results/{name}.csv").read_bytes()) for name in DOWNLOADS

@@ -142,6 +142,8 @@ def draw_limits(axes: Axes, summary: pd.DataFrame, servers: list[str], above: bo
 
 def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
+    cells, repeats_note = tables.shown_singly(cells)
+    machine_note = f"{machine_note} {repeats_note}".strip()
     cells, summary = without_control(cells), without_control(summary)
     servers = [str(name) for name in summary["server"].unique()]
     if figure_of.with_limits:

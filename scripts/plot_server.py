@@ -27,6 +27,8 @@ def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
+    cells, repeats_note = tables.shown_singly(cells)
+    machine_note = f"{machine_note} {repeats_note}".strip()
     server = str(summary["server"].iloc[0])
     color = plot_style.color_of(server)
     figure, axes, limits = plot_style.new_figure_with_strip(7.5, 5.2, rows=1)

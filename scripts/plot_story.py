@@ -74,6 +74,8 @@ def notes_of(summary: pd.DataFrame, verdicts: pd.DataFrame, machine_note: str) -
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
+    cells, repeats_note = tables.shown_singly(cells)
+    machine_note = f"{machine_note} {repeats_note}".strip()
     verdicts = verdicts[verdicts["machine"].isin(summary["machine"])]
     its_cells = plot_overview.without_control(cells)
     its_summary = plot_overview.without_control(summary)

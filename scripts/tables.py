@@ -23,6 +23,7 @@ from flags import is_saturated, is_server_saturated
 from scipy.special import stdtrit
 
 CEILING_TOLERANCE = 0.1
+MOST_SHOWN_REPEATS = 20
 
 POINT = ["machine", "server", "connections"]
 
@@ -233,6 +234,16 @@ def of_main_machine(
         note += f"Only machine {main}: {others} cells of others are not drawn"
         note += " (delete results/cells to measure all here)."
     return cells, summary[summary["machine"] == main], note.strip()
+
+
+def shown_singly(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Cells to draw or list one by one, and a note if these are not all: more repeats would hide each other, and take
+    time for nothing. Which ones says nothing of their results."""
+    repeats = cells["repeat"].max()
+    if not repeats > MOST_SHOWN_REPEATS:
+        return cells, ""
+    note = f"Of {repeats} repeats the first {MOST_SHOWN_REPEATS} are shown singly."
+    return cells[cells["repeat"] <= MOST_SHOWN_REPEATS], note
 
 
 def write_table(table: pd.DataFrame, path: str) -> None:

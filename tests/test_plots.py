@@ -389,3 +389,12 @@ def test_snakemakes_report_has_every_picture_and_table_with_caption_and_label(pa
         assert "<p>" in result["caption"], path
         assert "system-message" not in result["caption"], path
         assert result["labels"], path
+
+
+def test_more_repeats_than_can_be_told_apart_are_not_all_drawn() -> None:
+    cells = pd.DataFrame({"repeat": [1, 20, 21, 101], "requests_per_second": 1.0})
+    shown, note = tables.shown_singly(cells)
+    assert list(shown["repeat"]) == [1, 20]
+    assert "101" in note and "20" in note
+    assert tables.shown_singly(shown)[1] == ""
+    assert len(tables.shown_singly(shown)[0]) == 2
