@@ -492,9 +492,9 @@ def snakemake_version() -> str | None:
 def machine_id(facts: dict[str, Any]) -> str:
     """m and 12 hexadecimal digits that differ where results must not be compared without saying so (M36).
 
-    Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, the
-    installation, and the node of a cluster; of both machines, if the load has one of its own, and of the interface between them. Not of names,
-    load, tools and source: the same machine in a new container keeps its id.
+    Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, the installation
+    and the node of a cluster; of both machines, if the load has one of its own, and of the interface between them. Not
+    of names, load, tools and source: the same machine in a new container keeps its id.
     """
     identity = _identity_of(facts)
     if facts["network"]:
@@ -637,7 +637,7 @@ def facts_of_sweep(
     """The facts written when the sweep began, if these are still its machines (the server's, the load's) and the way
     between them; or null."""
     try:
-        with open(path or os.getenv(PATH_VARIABLE, PATH), encoding="utf-8") as file:
+        with open(path or os.getenv(PATH_VARIABLE) or PATH, encoding="utf-8") as file:
             facts = json.load(file)
         of_load = facts["load"] or facts
         known = [facts["system"]["boot"], of_load["system"]["boot"]]
