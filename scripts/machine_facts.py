@@ -492,9 +492,9 @@ def snakemake_version() -> str | None:
 def machine_id(facts: dict[str, Any]) -> str:
     """m and 12 hexadecimal digits that differ where results must not be compared without saying so (M36).
 
-    Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, the installation
-    and the node of a cluster; of both machines, if the load has one of its own, and of the interface between them. Not
-    of names, load, tools and source: the same machine in a new container keeps its id.
+    Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, and the
+    installation, with the node's name in a cluster; of both machines, if the load has one of its own, and of the
+    interface between them. Not of load, tools and source: the same machine in a new container keeps its id.
     """
     identity = _identity_of(facts)
     if facts["network"]:
