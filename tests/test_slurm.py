@@ -29,7 +29,7 @@ class Swept(NamedTuple):
     failed_s: float  # when its node failed
     failed_repeat: int
     lost: dict[str, Any]  # the record that was there then
-    jobs: dict[str, str]  # Slurm's: name of the block → node that measured it
+    jobs: list[tuple[str, str]]  # Slurm's: name of the block, and the node that measured it
 
 
 def records_of(checkout: Path) -> list[dict[str, Any]]:
@@ -46,13 +46,13 @@ def started_s(record: dict[str, Any]) -> float:
     return datetime.fromisoformat(record["started"]).timestamp()
 
 
-def jobs_of(cluster: slurm_cluster.Cluster) -> dict[str, dict[str, str]]:
-    """By the name of their block, which is in the path of the log."""
-    found = {}
+def jobs_of(cluster: slurm_cluster.Cluster) -> list[tuple[str, dict[str, str]]]:
+    """With the names of their blocks, which are in the paths of their logs."""
+    found = []
     for line in cluster.run("scontrol", "--oneliner", "show", "job").splitlines():
         job = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        found["_".join(Path(job["StdOut"]).parent.name.split("_")[1:3])] = job
-    return found
+        found.append(("_".join(Path(job["StdOut"]).parent.name.split("_")[1:3]), job))
+    return sorted(found, key=lambda one: one[0])
 
 
 def wait_for_first_record(checkout: Path) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def wait_for_first_record(checkout: Path) -> dict[str, Any]:
 
 def fail_node_of_first_record(cluster: slurm_cluster.Cluster, checkout: Path) -> tuple[int, dict]:
     record = wait_for_first_record(checkout)
-    job = jobs_of(cluster)[f"repeat_{record['repeat']}"]
+    job = dict(jobs_of(cluster))[f"repeat_{record['repeat']}"]
     node = f"nodename={job['NodeList']}"
     cluster.run("scontrol", "update", node, "state=down", "reason=test")
     cluster.run("scontrol", "update", node, "state=resume")
@@ -95,13 +95,13 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swept]:
             sweep.kill()
             sweep.wait()
         assert sweep.returncode == 0, said
-        jobs = {name: job["NodeList"] for name, job in jobs_of(cluster).items()}
+        jobs = [(name, job["NodeList"]) for name, job in jobs_of(cluster)]
         yield Swept(checkout, said, failed_s, repeat, lost, jobs)
     assert cluster.processes() == []
 
 
 def test_job_is_a_block_of_one_repeat_on_one_node(swept: Swept) -> None:
-    assert swept.jobs.keys() == {"repeat_1", "repeat_2"}
+    assert [name for name, _ in swept.jobs] == ["repeat_1", "repeat_2"]
     for repeat in (1, 2):
         block = block_of(swept.checkout, repeat)
         assert {record["server"] for record in block} == {
@@ -145,7 +145,7 @@ def test_nodes_are_summarized_apart(swept: Swept) -> None:
     summary = pd.read_csv(swept.checkout / "results/summary.csv")
     assert not cells.duplicated(["server", "connections", "repeat"]).any()
     machines = {record["machine"] for record in records_of(swept.checkout)}
-    assert len(machines) == len(set(swept.jobs.values()))
+    assert len(machines) == len({node for _, node in swept.jobs})
     assert set(summary["machine"]) == machines
     assert len(summary) == 2 * len(machines)
 
