@@ -21,7 +21,7 @@ def begin_block():
     atexit.register(end)
     facts = {**meet_sides(), "build": sweep["build"], "source": sweep["source"]}
     path = str(workflow.snakemake_tmp_dir / "machine.json")
-    machine_facts.write_facts(path, facts)
+    write_or_exit(machine_facts.write_facts, path, facts)
     os.environ[machine_facts.PATH_VARIABLE] = path
 
 

@@ -40,7 +40,7 @@ SwitchType=switch/none
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000
 SlurmdTimeout=10
 KillWait=1
-ReturnToService=2
+ReturnToService=0
 NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs={cpus} RealMemory=8000
 NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs={cpus} RealMemory=8000
 PartitionName=bench Nodes=ALL Default=YES
@@ -128,12 +128,17 @@ class Cluster:
         said = "".join(path.read_text() for path in sorted(self.folder.glob("*.out")))
         raise AssertionError(f"Slurm does not start: {states}\n{said}")
 
-    def processes(self) -> list[int]:
-        """What runs of it, jobs included: their environment names its configuration."""
+    def processes(self, job: str | None = None) -> list[int]:
+        """What runs of it, or of one job: their environment names its configuration; a step's daemon, its job."""
         wanted, found = f"SLURM_CONF={self.config}".encode(), []
         for path in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
-                if wanted in path.read_bytes().split(b"\0"):
+                variables = path.read_bytes().split(b"\0")
+                is_job = (
+                    f"SLURM_JOB_ID={job}".encode() in variables
+                    or f"[{job}." in path.with_name("cmdline").read_text()
+                )
+                if wanted in variables and (job is None or is_job):
                     found.append(int(path.parent.name))
         return found
 

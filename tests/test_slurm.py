@@ -68,6 +68,8 @@ def fail_node_of_first_record(cluster: slurm_cluster.Cluster, checkout: Path) ->
     job = dict(jobs_of(cluster))[f"repeat_{record['repeat']}"]
     node = f"nodename={job['NodeList']}"
     cluster.run("scontrol", "update", node, "state=down", "reason=test")
+    while cluster.processes(job["JobId"]):  # whose end would pass for that of the job's next run
+        time.sleep(0.05)
     cluster.run("scontrol", "update", node, "state=resume")
     # Slurm would wait two minutes.
     cluster.run("scontrol", "update", f"jobid={job['JobId']}", "starttime=now")
