@@ -520,7 +520,8 @@ def hardware_of(host: dict[str, Any]) -> dict[str, Any]:
         "cpu": [host["cpu"][name] for name in names],
         "memory_gib": round(memory / 2**20) if isinstance(memory, int) else memory,
         # Nodes of a cluster may share an image; where there is none, a machine keeps its id.
-        "installation": " ".join(filter(None, [system["installation"], system.get("node")])) or None,
+        "installation": " ".join(filter(None, [system["installation"], system.get("node")]))
+        or None,
     }
 
 
