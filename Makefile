@@ -11,7 +11,7 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all faults report cost doctor lab lab-ssh lab-down setup setup-dev smoke restore test sanitize scale lint format lock clean distclean help
+.PHONY: all faults report cost doctor lab lab-ssh lab-down setup setup-slurm setup-dev smoke restore test sanitize scale lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
@@ -51,6 +51,9 @@ restore:  ## as root: put back the machine's settings that a killed run with `is
 setup:  ## install what is missing: system packages, then .venv
 	@scripts/setup.sh
 
+setup-slurm: setup  ## add Snakemake's executor for Slurm (docs/cluster.md)
+	@scripts/setup.sh slurm
+
 setup-dev:
 	@scripts/setup.sh dev
 
@@ -87,11 +90,12 @@ format: setup-dev  ## apply the formatters
 	$(bin)/snakefmt Snakefile rules
 	$(bin)/clang-format -i $(c_files)
 
-lock:  ## newest versions of everything, into requirements.txt and requirements-dev.txt
+lock:  ## newest versions of everything, into requirements*.txt
 	python3 -m venv build/lock
 	build/lock/bin/pip install --quiet --upgrade uv
 	$(compile) requirements.in -o requirements.txt
 	$(compile) requirements-dev.in -o requirements-dev.txt
+	$(compile) requirements-slurm.in -o requirements-slurm.txt
 
 clean:  ## remove all results
 	rm -rf results plots build .snakemake

@@ -23,6 +23,7 @@ include: "rules/compare.smk"
 include: "rules/report.smk"
 include: "rules/doctor.smk"
 include: "rules/console.smk"
+include: "rules/cluster.smk"
 
 
 PICTURES = ["overview", "ranking", "syscalls"]

@@ -55,13 +55,6 @@ LEASHED = f"exec {shlex.join(LEASH)} $SNAKEMAKE_PID"
 SHARED = f"{LEASHED} flock --shared --no-fork {LOCK_PATH}"
 
 
-# -j beside the profile's cores is taken for a limit of a cluster's jobs, and lifts that of cores, which keeps measurements
-# apart and in order. Here it is what it is without a profile: another name for cores.
-if workflow.local_exec and workflow.nodes:
-    workflow.global_resources["_cores"] = workflow.nodes
-    workflow.global_resources["_nodes"] = None
-
-
 def run_alone(execute):
     """Refuse to work where another run does, and go on where one was killed, without --unlock.
 
@@ -111,6 +104,11 @@ def workers_of(wildcards):
     if wildcards.server == CEILING:
         return "cpus"
     return config["workers"] if base_of(wildcards.server).endswith("_multitask") else 1
+
+
+def all_cores(wildcards):
+    """Not at once: -j may still change their number (rules/cluster.smk)."""
+    return workflow.cores
 
 
 def cell_of(wildcards):
@@ -182,12 +180,14 @@ BUILD_PRIORITY = len(POSITION) + len(COST_POSITION) + 1  # before all cells
 NETWORK = json.dumps(config["network"], sort_keys=True)
 CPUS = json.dumps(None if config["cpus"] == "auto" else config["cpus"], sort_keys=True)
 COMPILER = config["compile"]["compiler"]
+TOOLCHAIN, SOURCE_IDENTITY = None, {}
 try:
-    TOOLCHAIN = toolchain_identity(COMPILER)
-    SOURCE_IDENTITY = {
-        server: source_identity(COMPILER, config["compile"]["flags"], server_source(server))
-        for server in COMPILED
-    }
+    if workflow.is_main_process:  # nodes of a cluster do not compile
+        TOOLCHAIN = toolchain_identity(COMPILER)
+        SOURCE_IDENTITY = {
+            server: source_identity(COMPILER, config["compile"]["flags"], server_source(server))
+            for server in COMPILED
+        }
 except NoCompiler as error:
     sys.exit(str(error))
 

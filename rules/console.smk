@@ -72,8 +72,9 @@ def count_jobs():
 def check_tools(jobs):
     """Before anything runs, rather than when its turn comes."""
     path = f"{sys.prefix}/bin:{os.getenv('PATH')}"
-    # What is measured elsewhere needs them there: the doctor looks.
-    rules = jobs.keys() & (TOOLS.keys() if SIDES.places == [network.HERE] else {"draw_flamegraph"})
+    # What is measured elsewhere needs them there: the doctor looks, or the node.
+    is_here = SIDES.places == [network.HERE] and workflow.local_exec
+    rules = jobs.keys() & (TOOLS.keys() if is_here else {"draw_flamegraph"})
     needed = {tool for rule in rules for tool in TOOLS[rule]}
     missing = sorted(tool for tool in needed if shutil.which(tool, path=path) is None)
     if missing:
@@ -98,12 +99,8 @@ def announce(jobs):
     counted = [(cells, "cell", ""), (ceilings, "run", " of the ceiling")]
     counted += [(costs, "run", " of the benchmark of cost"), (profiles, "profile", "")]
     parts = [f"{progress.count_of(number, noun)}{rest}" for number, noun, rest in counted if number]
-    left = progress.format_duration(cells_s + other_s)
-    print(
-        console.wrapped(f"{progress.join(parts)} to run, about {left}"),
-        file=sys.stderr,
-        flush=True,
-    )
+    left = f", about {progress.format_duration(cells_s + other_s)}" if workflow.local_exec else ""
+    print(console.wrapped(f"{progress.join(parts)} to run{left}"), file=sys.stderr, flush=True)
 
 
 def lift_rate_limit():
@@ -191,6 +188,9 @@ def begin(jobs):
             raise
         write_or_exit(machine_facts.write_facts, machine_facts.PATH, facts)
     sweep = {"started": records.format_utc(time.time()), "config": config}
+    if not workflow.local_exec:
+        remove_stale_records()
+        sweep |= machine_facts.read_source(str(ROOT), COMPILER, FLAGS)
     write_or_exit(files.write_text, SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
     write_or_exit(announce, jobs)
 

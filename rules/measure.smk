@@ -23,7 +23,7 @@ rule measure_cell:
     log:
         "results/logs/measure_{server}_c{connections}_r{repeat}.log",
     priority: priority_of
-    threads: workflow.cores
+    threads: all_cores
     params:
         duration_s=config["duration_s"],
         warmup_s=config["warmup_s"],

@@ -21,6 +21,8 @@ import files
 import machine
 
 PATH = "results/machine.json"  # written when a sweep begins
+# The environment names another path where a block of a sweep runs on a node of a cluster.
+PATH_VARIABLE = "MACHINE_FACTS"
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOT_PERMITTED = "not permitted"
 UNKNOWN = "unknown"
@@ -324,6 +326,12 @@ def read_installation(root: str) -> str | None:
     return hashlib.sha256(f"machine_facts {found}".encode()).hexdigest()[:12]
 
 
+def hashed_node() -> str | None:
+    """A hash of the node's name in a cluster of Slurm: nodes may all have the machine-id of one image."""
+    name = os.getenv("SLURMD_NODENAME")
+    return hashlib.sha256(f"machine_facts {name}".encode()).hexdigest()[:12] if name else None
+
+
 def read_boot(root: str = "/") -> str | None:
     """What differs with each start of each machine's kernel: the same value is the same kernel, still running."""
     found = read_fact(root, "proc/sys/kernel/random/boot_id")
@@ -350,6 +358,7 @@ def read_system(root: str) -> dict[str, str | None]:
         "seccomp": SECCOMP_MODES.get(seccomp, seccomp) if seccomp else None,
         "installation": read_installation(root),
         "boot": read_boot(root),
+        "node": hashed_node(),
     }
 
 
@@ -484,8 +493,8 @@ def machine_id(facts: dict[str, Any]) -> str:
     """m and 12 hexadecimal digits that differ where results must not be compared without saying so (M36).
 
     Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, and the
-    installation; of both machines, if the load has one of its own, and of the interface between them. Not of names,
-    load, tools and source: the same machine in a new container keeps its id.
+    installation, with the node's name in a cluster; of both machines, if the load has one of its own, and of the
+    interface between them. Not of load, tools and source: the same machine in a new container keeps its id.
     """
     identity = _identity_of(facts)
     if facts["network"]:
@@ -496,7 +505,7 @@ def machine_id(facts: dict[str, Any]) -> str:
 
 def hardware_of(host: dict[str, Any]) -> dict[str, Any]:
     """What makes it another machine, whatever kernel it has: CPU, CPUs allowed, memory (GiB), and the installation."""
-    memory = host["memory"]["memory_total_kib"]
+    memory, system = host["memory"]["memory_total_kib"], host["system"]
     names = (
         "vendor",
         "model_name",
@@ -510,7 +519,9 @@ def hardware_of(host: dict[str, Any]) -> dict[str, Any]:
     return {
         "cpu": [host["cpu"][name] for name in names],
         "memory_gib": round(memory / 2**20) if isinstance(memory, int) else memory,
-        "installation": host["system"]["installation"],
+        # Nodes of a cluster may share an image; where there is none, a machine keeps its id.
+        "installation": " ".join(filter(None, [system["installation"], system.get("node")]))
+        or None,
     }
 
 
@@ -622,12 +633,12 @@ def write_facts(path: str, facts: dict[str, Any]) -> None:
 
 
 def facts_of_sweep(
-    boots: Sequence[str | None], way: dict[str, Any] | None, path: str = PATH
+    boots: Sequence[str | None], way: dict[str, Any] | None, path: str | None = None
 ) -> dict[str, Any] | None:
     """The facts written when the sweep began, if these are still its machines (the server's, the load's) and the way
     between them; or null."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path or os.getenv(PATH_VARIABLE) or PATH, encoding="utf-8") as file:
             facts = json.load(file)
         of_load = facts["load"] or facts
         known = [facts["system"]["boot"], of_load["system"]["boot"]]

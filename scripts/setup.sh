@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing: system packages, then .venv from the locked requirements. Says nothing when nothing is.
-# usage: scripts/setup.sh [lab|dev]        lab adds what `make lab-ssh` needs, dev that and what `make test` needs
+# usage: scripts/setup.sh [slurm|lab|dev]
+#   slurm adds what profiles/slurm needs, lab what `make lab-ssh` needs, dev both and what `make test` needs
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -40,6 +41,8 @@ package() {
     pacman:python3*) echo python ;;
     dnf:libclang-rt-* | pacman:libclang-rt-*) echo compiler-rt ;;
     dnf:nix-bin | pacman:nix-bin) echo nix ;;
+    dnf:slurm-wlm) echo slurm slurm-slurmctld slurm-slurmd ;;
+    pacman:slurm-wlm) echo slurm-llnl ;;
     *) echo "$1" ;;
     esac
 }
@@ -60,6 +63,7 @@ liburing_is_whole() { includes liburing.h && { lacks_packages || liburing_has_ar
 font_exists() { [[ $(find -L /usr/share/fonts ~/.local/share/fonts -name DejaVuSans.ttf -print -quit 2>/dev/null) ]]; }
 fuzzer_links() { clang -fsanitize=fuzzer -xc - -o /dev/null <<<'int LLVMFuzzerTestOneInput(void) { return 0; }'; }
 have_network_tools() { PATH=$PATH:/usr/sbin:/sbin have ss ip tc; }
+have_daemons() { PATH=$PATH:/usr/sbin:/sbin have "$@"; }
 chromium_exists() { have chromium || have chromium-browser || have google-chrome; }
 perf_works() { perf --version >/dev/null 2>&1; } # Ubuntu's perf is a wrapper that fails without the kernel's own
 
@@ -77,11 +81,27 @@ apt_get() {
         apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" >/dev/null
 }
 
+# What only tests need must not start as a service: invoke-rc.d(8) asks this file.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d status=0
+    if [[ -e $policy ]]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod +x "$policy"
+    "$@" || status=$?
+    "${as_root[@]}" rm "$policy"
+    return "$status"
+}
+
 install_packages() {
     case $manager in
     apt-get)
         apt_get update || true # one broken source of many need not matter: the install decides
-        apt_get install --no-install-recommends "$@"
+        local quietly=()
+        [[ " $* " != *" munge "* ]] || quietly=(without_services)
+        "${quietly[@]}" apt_get install --no-install-recommends "$@"
         ;;
     dnf) "${as_root[@]}" dnf install --quiet --assumeyes --setopt=install_weak_deps=False "$@" >/dev/null ;;
     pacman) "${as_root[@]}" pacman -S --needed --noconfirm "$@" >/dev/null ;;
@@ -216,8 +236,10 @@ need iproute2 have_network_tools
 need librsvg2-bin have rsvg-convert
 need fonts-dejavu-core font_exists
 need util-linux have flock setpriv taskset
-if [[ ${1-} ]]; then need openssh-client have ssh ssh-keygen; fi
+if [[ ${1-} == @(lab|dev) ]]; then need openssh-client have ssh ssh-keygen; fi
 if [[ ${1-} == dev ]]; then
+    need slurm-wlm have_daemons slurmctld slurmd
+    need munge have_daemons munged
     need nix-bin have nix-instantiate
     need cppcheck have cppcheck
     need shellcheck have shellcheck
@@ -241,11 +263,14 @@ if ! installed requirements.txt; then
     "$python" -m venv --clear .venv || die "$python could not make .venv (its reason is above)"
     install_python_packages requirements.txt
 fi
+if [[ ${1-} == @(slurm|dev) ]]; then
+    installed requirements-slurm.txt || install_python_packages requirements-slurm.txt
+fi
 if [[ ${1-} == dev ]]; then
     installed requirements-dev.txt || install_python_packages requirements-dev.txt
     unpack_yardsticks
 fi
-if [[ ${1-} ]]; then unpack_sshd; fi
+if [[ ${1-} == @(lab|dev) ]]; then unpack_sshd; fi
 
 # Tried once: without perf all but the flamegraphs works, and they say why they are missing.
 if ! perf_works && [[ ! -e .venv/perf-was-tried ]]; then

@@ -727,6 +727,30 @@ def test_facts_of_a_sweep_are_not_those_of_a_run_over_another_network(
         assert machine_facts.facts_of_sweep([boots[0], "another"], way, path) is None
 
 
+def test_nodes_of_a_cluster_are_different_machines_though_they_have_one_image(
+    here: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert here["system"]["node"] is None
+    ids = {here["machine_id"]}
+    for name in ("rome017", "rome018", "rome018"):
+        monkeypatch.setenv("SLURMD_NODENAME", name)
+        system = machine_facts.read_system("/")
+        assert name not in json.dumps(system)
+        ids.add(machine_facts.machine_id({**here, "system": system}))
+    assert len(ids) == 3
+
+
+def test_facts_of_a_block_are_where_the_environment_says(
+    here: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, boots = str(tmp_path / "node.json"), [here["system"]["boot"]] * 2
+    machine_facts.write_facts(path, here)
+    monkeypatch.chdir(tmp_path)
+    assert machine_facts.facts_of_sweep(boots, None) is None
+    monkeypatch.setenv("MACHINE_FACTS", path)
+    assert machine_facts.facts_of_sweep(boots, None) == here
+
+
 def test_script_says_in_one_line_that_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = run_script(str(tmp_path / "file/machine.json"))

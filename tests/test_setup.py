@@ -17,6 +17,7 @@ STUBS = {
         ["make", "wrk", "ss", "rsvg-convert", "flock", "setpriv", "taskset", "perf"], ""
     ),
     **dict.fromkeys(["nix-instantiate", "cppcheck", "shellcheck", "clang", "chromium"], ""),
+    **dict.fromkeys(["munged", "slurmctld", "slurmd"], ""),
     **dict.fromkeys(["nginx", "h2o", "lighttpd", "ssh", "ssh-keygen", "sshd"], ""),
     "gcc": "echo /usr/lib/liburing.a",  # it has every header too
     "id": "echo 1000",
@@ -45,6 +46,7 @@ class Machine:
         shutil.copy(SETUP, self.checkout / "scripts")
         (self.checkout / "requirements.txt").write_text("snakemake\n")
         (self.checkout / "requirements-dev.txt").write_text("pytest\n")
+        (self.checkout / "requirements-slurm.txt").write_text("slurm\n")
         fonts = folder / ".local/share/fonts"
         fonts.mkdir(parents=True)
         (fonts / "DejaVuSans.ttf").touch()
@@ -120,9 +122,19 @@ def test_nothing_missing_is_silent(ready):
 
 def test_dev_adds_what_the_tests_need(ready):
     assert ready.setup("dev").returncode == 0
-    (pip,) = ready.calls
+    slurm, pip = ready.calls
+    assert slurm.endswith("--require-hashes -r requirements-slurm.txt")
     assert pip.endswith("--require-hashes -r requirements-dev.txt")
     assert is_silent(ready.setup("dev")) and not ready.calls
+
+
+def test_slurm_adds_its_executor_and_nothing_else(ready):
+    ready.remove("ssh")
+    ready.remove("cppcheck")
+    assert ready.setup("slurm").returncode == 0
+    (pip,) = ready.calls
+    assert pip.endswith("--require-hashes -r requirements-slurm.txt")
+    assert is_silent(ready.setup("slurm")) and not ready.calls
 
 
 def change_the_lock(machine):
