@@ -98,7 +98,7 @@ def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> di
     if (record["server"], record["connections"], record["repeat"]) != cell:
         raise DamagedFile(f"{path} is of another cell: delete it, it will be measured again")
     for name in [*CELL_COLUMNS[3:-1], "reason"]:
-        if _lacks_sense(name, record.get(name, "")):
+        if _lacks_sense(name, record.get(name)):
             found = repr(record[name])[:80]
             raise DamagedFile(f"{path}: {name} is {found}: delete it, it will be measured again")
     if not isinstance(record.get("facts", {}), dict) or not is_text(_network_of(record)):

@@ -60,12 +60,14 @@ class Wrk:
     def finish(self) -> dict[str, Any]:
         """Wait for the end; the parsed result, with wrk's own text under `raw_text`.
 
-        wrk times everything by the wall clock: by how much that was set meanwhile is `wall_clock_step_s`.
+        wrk times everything by the wall clock: by how much of the run that was set meanwhile is
+        `wall_clock_step_share`.
         """
         self.wait_until(self.duration_s - STOP_LEAD_S)
         self.process.send_signal(signal.SIGINT)
         result = self._result()
-        return {**result, "wall_clock_step_s": machine.wall_clock_ahead_s() - self.wall_ahead_s}
+        step_s = machine.wall_clock_ahead_s() - self.wall_ahead_s
+        return {**result, "wall_clock_step_share": step_s / (time.monotonic() - self.started_s)}
 
     def _result(self) -> dict[str, Any]:
         try:

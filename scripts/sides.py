@@ -192,7 +192,7 @@ def explain(place: str, said: str, ssh_config: str | None = None) -> str:
     name = place.partition(":")[2]
     target = shlex.join([*(["-F", ssh_config] if ssh_config else []), name])
     for pattern, mend in (
-        ("failed to execute", "install it: make setup"),
+        ("failed to execute|exec: (?!python3)\\S+ not found", "install it: make setup"),
         ("Permission denied \\(", f"it must let you in without a password: ssh-copy-id {target}"),
         # ssh says this one too after the next, with a banner of many lines.
         (

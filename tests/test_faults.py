@@ -211,7 +211,7 @@ def test_clock_that_is_set_during_a_run_invalidates_it(
         return
     seen = records.read(str(record))
     assert seen["status"] == "invalid" and "clock_stepped" in seen["flags"]
-    assert seen["wall_clock_step_s"] == pytest.approx(float(jump_s), abs=0.1)
+    assert seen["wall_clock_step_share"] > 100
 
 
 def test_edited_record_is_measured_again_by_the_same_command(measured: Path) -> None:

@@ -195,7 +195,7 @@ def test_fault_gives_one_line_and_no_record(name: str, tmp_path: Path) -> None:
 def test_missing_wrk_gives_one_line(server_epoll: str, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("setpriv", "taskset", "ss"):
+    for tool in ("setpriv", "sh", "taskset", "ss"):
         (tools / tool).symlink_to(f"/usr/bin/{tool}")
     command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server_epoll, "record.json"]
     run = subprocess.run(
@@ -353,7 +353,11 @@ def test_what_is_measured_again_depends_on_disturbance_alone(
 
     def attempt(_: object, __: argparse.Namespace) -> dict[str, Any]:
         # Nothing of the result is there to look at.
-        return {**dict.fromkeys(gates), "foreign_cpu_share": 0.5 if next(attempts) else 0.0}
+        return {
+            **dict.fromkeys(gates),
+            "wall_clock_step_share": 0.0,
+            "foreign_cpu_share": 0.5 if next(attempts) else 0.0,
+        }
 
     monkeypatch.setattr(measure_cell, "measure", attempt)
     record = measure_cell.measure_undisturbed(

@@ -192,7 +192,7 @@ def test_profile_without_the_right_says_what_mends_it(tmp_path: Path) -> None:
 def test_profile_without_perf_says_so(tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("gcc", "setpriv", "taskset", "ss", "wrk"):
+    for tool in ("gcc", "setpriv", "sh", "taskset", "ss", "wrk"):
         (tools / tool).symlink_to(f"/usr/bin/{tool}")
     facts = profile(tmp_path, path=str(tools))
     assert facts["status"] == "unavailable"

@@ -205,14 +205,12 @@ def test_python_that_is_too_old_says_so_itself() -> None:
 
 def test_ssh_that_is_not_installed_is_one_line(ssh: Ssh, monkeypatch: pytest.MonkeyPatch) -> None:
     (ssh.bin / "ssh").unlink()
-    setpriv = "/usr/bin/setpriv"
-    (ssh.bin / "setpriv").symlink_to(setpriv)
+    for tool in ("setpriv", "sh"):
+        (ssh.bin / tool).symlink_to(f"/usr/bin/{tool}")
     monkeypatch.setenv("PATH", str(ssh.bin))
     with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
         pass
-    assert line_of(raised).endswith(
-        "failed to execute ssh: No such file or directory: install it: make setup"
-    )
+    assert line_of(raised).endswith("exec: ssh: not found: install it: make setup")
 
 
 def test_host_that_lets_in_and_says_nothing_is_given_up(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cell_rows
 import files
 import merge_tables
 import numpy as np
@@ -40,7 +41,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "latency_p99_us": 40,
         "latency_max_us": 90,
         "interface": None,
-        "wall_clock_step_s": 0.0001,
+        "wall_clock_step_share": 0.0001,
         "errors": 0,
         "server_cpu_ns_per_request": 4000.0,
         "client_cpu_share": 0.5,
@@ -259,7 +260,7 @@ RAISED = {
     "connections_differ": ({"established_connections": 9}, {}),
     "connections_disagree": ({"server_accepted": 22}, {"server_accepted": 21}),
     "requests_disagree": ({"kernel_responses": 989}, {"kernel_responses": 990}),
-    "clock_stepped": ({"wall_clock_step_s": -0.011}, {"wall_clock_step_s": 0.009}),
+    "clock_stepped": ({"wall_clock_step_share": -0.006}, {"wall_clock_step_share": 0.005}),
     "processes_changed": ({"processes_changed": True}, {}),
     "unserved_connections": ({"unserved_connections": 1}, {}),
     "connection_per_request": (SHORT_CONNECTIONS, {}),
@@ -522,3 +523,9 @@ def test_full_disk_names_the_file_and_leaves_the_old_one(
     assert caught.value.filename == str(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_record_without_figures_is_one_of_an_unavailable_server() -> None:
+    cell = ("server_epoll", 10, 1)
+    found = cell_rows.checked(unavailable(1), cell, "r.json")
+    assert cell_rows.row_of(found)["requests"] is None
