@@ -30,7 +30,6 @@ CELLS = "results/cells/server_epoll.csv"
 LOCKS = ".snakemake/locks"
 
 
-@pytest.mark.alone
 def test_sweep_that_is_killed_again_and_again_ends_well(tmp_path: Path) -> None:
     sweep = kills.Sweep(tmp_path / "checkout", kills.TARGETS[:1], seed=1)
     sweep.kill_many(20)
