@@ -66,31 +66,6 @@ def assert_nothing_left(checkout: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_sweep_leaves_nothing_and_goes_on(
-    number: signal.Signals, tmp_path: Path
-) -> None:
-    checkout = copy_checkout(tmp_path / "checkout")
-    sweep = start_sweep(checkout)
-    if number == signal.SIGINT:
-        os.killpg(sweep.pid, number)  # Ctrl-C reaches the whole foreground group
-    else:
-        os.kill(sweep.pid, number)
-    assert sweep.wait(timeout=30) != 0
-    assert_nothing_left(checkout)
-    records = {path: path.stat().st_mtime_ns for path in checkout.glob("results/cells/*/*.json")}
-    assert 2 <= len(records) < 6
-    for path in records:
-        json.loads(path.read_text())
-    assert list(checkout.glob("results/cells/*/.*")) == []
-
-    again = run_snakemake(checkout, CELLS, "--configfile", "slow.yaml")
-    assert again.returncode == 0, again.stdout
-    assert len(list(checkout.glob("results/cells/*/*.json"))) == 6
-    assert_measured_in_order(records_of(checkout))
-    assert {path: path.stat().st_mtime_ns for path in records} == records
-
-
 @pytest.mark.alone
 def test_snakemake_sleeps_while_a_cell_is_measured(tmp_path: Path) -> None:
     """It used to look at all jobs again every second, once more with each job that had ended."""
