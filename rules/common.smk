@@ -62,15 +62,13 @@ def run_alone(execute):
     """
 
     def execute_alone(*, executor_plugin, **options):
-        if workflow.is_main_process:
+        settings = executor_plugin.common_settings
+        if workflow.is_main_process and not settings.dryrun_exec:
             try:
                 working_folder.check_writable(["results", "plots"])
-                held = working_folder.hold()
-                if executor_plugin.common_settings.dryrun_exec:
-                    os.close(held)
+                working_folder.hold(jobs_end_with_it=settings.local_exec)
             except (FolderInUse, OSError) as fault:
-                if not executor_plugin.common_settings.dryrun_exec:
-                    sys.exit(f"cannot work in {os.getcwd()}: {fault}")
+                sys.exit(f"cannot work in {os.getcwd()}: {fault}")
         return execute(executor_plugin=executor_plugin, **options)
 
     return execute_alone

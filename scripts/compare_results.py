@@ -114,6 +114,11 @@ def of_one_machine(
         runs = len({record.get("sweep") for record in its if record["server"] != CEILING})
         if runs > 1:
             notes.append(f"Cells of the {which} set are of {runs} runs of the workflow.")
+        disturbed = sum("disturbed" in record["flags"] for record in its)
+        if disturbed:
+            notes.append(
+                f"Something else had the CPUs in {disturbed} of {len(its)} cells of the {which} set."
+            )
     return Sets(old, new, notes)
 
 
@@ -441,7 +446,7 @@ def floor_note(table: pd.DataFrame, drifting: list[str], is_unchanged: bool) -> 
     """What is known of the drift between the two runs; drifting: servers that it is known from."""
     whole = table[table["connections"] == WHOLE_SWEEP].dropna(subset=["noise_floor_percent"])
     floors = [
-        f"{FIGURES[str(metric)]} {percent:.2g} %"
+        f"{FIGURES[str(metric)]} {percent:.3g} %"
         for metric, percent in whole.groupby("metric")["noise_floor_percent"].max().items()
     ]
     floor = f"Noise floor: {', '.join(floors)}" if floors else "No noise floor is known"
@@ -513,7 +518,7 @@ def _line_of(row: dict[Any, Any]) -> dict[str, str]:
         "current/baseline": f"{row['ratio']:.3f}" if pd.notna(row["ratio"]) else UNAVAILABLE,
         "95 % interval": f"{low:.3f}–{high:.3f}" if pd.notna(low) else UNAVAILABLE,
         "p (Holm)": f"{row['p_adjusted']:.2g}" if pd.notna(row["p_adjusted"]) else UNAVAILABLE,
-        "detectable": f"{detectable:.2g} %" if pd.notna(detectable) else UNAVAILABLE,
+        "detectable": f"{detectable:.3g} %" if pd.notna(detectable) else UNAVAILABLE,
         "verdict": row["verdict"],
     }
 
@@ -529,7 +534,12 @@ def status_of(table: pd.DataFrame) -> int:
     """For CI: 0, GOT_SLOWER or NOTHING_DECIDED."""
     if (table["verdict"] == SLOWER).any():
         return GOT_SLOWER
-    return NOTHING_DECIDED if (table["verdict"] == UNDECIDABLE).all() else 0
+    undecided = (table["verdict"] == UNDECIDABLE).groupby(table["server"]).all()
+    changed = set(table.loc[table["binary"] == "changed", "server"])
+    # A patch after which a server has no valid run at all must not pass for one that did no harm.
+    if undecided.all() or undecided[undecided.index.isin(changed)].any():
+        return NOTHING_DECIDED
+    return 0
 
 
 # --- The command ---

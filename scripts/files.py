@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -34,6 +35,18 @@ def read_json(path: str, keys: Collection[str] = ()) -> dict[str, Any]:
     return found
 
 
+def _locked(path: str) -> int:
+    """A descriptor of a file that only this process has locked: who else would write it waits until it is in place."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with contextlib.suppress(OSError):  # some file systems have no such lock
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        os.close(descriptor)  # that one has been put in its place meanwhile
+
+
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
     """A path to write to, of the same suffix, which takes the place of `path` at the end. Raises OSError."""
@@ -41,6 +54,7 @@ def replacing(path: str) -> Iterator[str]:
     os.makedirs(folder or ".", exist_ok=True)
     # Always the same: what a kill leaves of it, the next to write this file writes over.
     temporary = os.path.join(folder, f".part.{name}")
+    lock = _locked(temporary)
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -52,6 +66,8 @@ def replacing(path: str) -> Iterator[str]:
         if isinstance(error, OSError) and error.filename in (None, temporary):
             error.filename = path  # a full disk is not said to be one of which file
         raise
+    finally:
+        os.close(lock)
 
 
 def write_text(path: str, text: str) -> None:

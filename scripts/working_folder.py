@@ -4,6 +4,7 @@ Snakemake's own lock is a list of files, which outlives the process that wrote i
 workflow holds a lock of the kernel's, which ends with the process, and says on which machine it was.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -15,6 +16,8 @@ import machine
 
 HOLDER = ".snakemake/holder.json"
 SNAKEMAKE_LOCKS = ".snakemake/locks"
+# Of file systems that have no such lock: then there is Snakemake's own alone.
+NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 class FolderInUse(Exception):
@@ -23,7 +26,7 @@ class FolderInUse(Exception):
 
 def identity() -> dict[str, str]:
     """Of this machine, and of its running kernel; empty strings for what it does not tell."""
-    found = {}
+    found = {"host": os.uname().nodename}
     for name, path in (("machine", "/etc/machine-id"), ("boot", "/proc/sys/kernel/random/boot_id")):
         try:
             found[name] = machine.read_text(path).strip()
@@ -34,9 +37,14 @@ def identity() -> dict[str, str]:
 
 def ended_here(holder: Any, here: dict[str, str]) -> bool:
     """Whether who wrote this, and has no lock now, is dead for certain: on another machine a lock may not be seen."""
-    return isinstance(holder, dict) and any(
-        here[key] and holder.get(key) == here[key] for key in here
+    if not isinstance(holder, dict) or not holder.get("jobs_end_with_it"):
+        return False
+    is_same_kernel = here["boot"] != "" and holder.get("boot") == here["boot"]
+    # Booted since. Machines that were made from one image share the id, but not the name.
+    is_same_machine = here["machine"] != "" and all(
+        holder.get(key) == here[key] for key in ("machine", "host")
     )
+    return is_same_kernel or is_same_machine
 
 
 def check_writable(folders: Iterable[str]) -> None:
@@ -46,8 +54,11 @@ def check_writable(folders: Iterable[str]) -> None:
             raise OSError(f"{folder}/ may not be written in")
 
 
-def hold() -> int:
-    """Take the working directory, until this process ends or closes the descriptor. Raises FolderInUse or OSError."""
+def hold(jobs_end_with_it: bool) -> None:
+    """Take the working directory, until this process ends. Raises FolderInUse or OSError.
+
+    jobs_end_with_it: whether no job of this process outlives it, as on a cluster.
+    """
     os.makedirs(os.path.dirname(HOLDER), exist_ok=True)
     descriptor = os.open(HOLDER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -58,12 +69,19 @@ def hold() -> int:
         raise FolderInUse(
             f"another run of the workflow does ({who}): wait until it has ended, or choose another --directory"
         ) from None
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in NO_FLOCK:
+            return
+        raise
     here = identity()
     if ended_here(_read(descriptor), here):
         shutil.rmtree(SNAKEMAKE_LOCKS, ignore_errors=True)
+    if os.path.exists(SNAKEMAKE_LOCKS):
+        return  # whose they are stays written until somebody has unlocked
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, (json.dumps(here) + "\n").encode(), 0)
-    return descriptor
+    told = json.dumps({**here, "jobs_end_with_it": jobs_end_with_it})
+    os.pwrite(descriptor, f"{told}\n".encode(), 0)
 
 
 def _read(descriptor: int) -> Any:

@@ -569,3 +569,13 @@ def test_a_server_is_the_same_binary_wherever_it_is_compiled(tmp_path: Path) -> 
         binaries.append((checkout / folder / "results/bin/ceiling").read_bytes())
     assert binaries[0] == binaries[1]
     assert str(tmp_path).encode() not in binaries[0]
+
+
+def test_changed_server_of_which_nothing_is_known_is_no_success() -> None:
+    rows = [("server_epoll", "same", "no difference")]
+    rows += [("server_poll", "changed", "not decidable here")]
+    table = pd.DataFrame(rows, columns=["server", "binary", "verdict"])
+    assert compare_results.status_of(table) == compare_results.NOTHING_DECIDED
+    assert compare_results.status_of(table.assign(binary="same")) == 0
+    decided = pd.concat([table, table.tail(1).assign(verdict="no difference")], ignore_index=True)
+    assert compare_results.status_of(decided) == 0

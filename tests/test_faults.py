@@ -254,34 +254,56 @@ def test_lock_of_another_machine_is_left_to_the_user(measured: Path) -> None:
     leave_locks(measured)
     holder = measured / working_folder.HOLDER
     ours = holder.read_text()
-    try:
-        holder.write_text(json.dumps({"machine": "another", "boot": "another"}))
+    other = json.dumps({"machine": "another", "boot": "another", "host": "another"})
+    holder.write_text(other)
+    for _ in range(2):  # the first must not make it its own
         refused = sweep(measured)
         assert refused.returncode == 1 and "--unlock" in refused.stdout
-    finally:
-        holder.write_text(ours)
+    assert holder.read_text() == other
+    holder.write_text(ours)
+    assert sweep(measured, "--dry-run").returncode == 0
     assert (measured / LOCKS).exists()
     assert sweep(measured).returncode == 0
     assert not (measured / LOCKS).exists()
 
 
-HERE = {"machine": "m", "boot": "b"}
+HERE = {"machine": "m", "boot": "b", "host": "h"}
+OURS = {**HERE, "jobs_end_with_it": True}
 
 
 @pytest.mark.parametrize(
     ("holder", "ended"),
     [
-        (HERE, True),
-        ({"machine": "m", "boot": "before"}, True),  # it has booted since
-        ({"machine": "other", "boot": "other"}, False),
-        ({"machine": "", "boot": ""}, False),
+        (OURS, True),
+        ({**OURS, "boot": "before"}, True),  # it has booted since
+        ({**OURS, "boot": "other", "host": "other"}, False),  # of the same image
+        ({**OURS, "machine": "other", "boot": "other", "host": "other"}, False),
+        ({**OURS, "machine": "", "boot": ""}, False),
+        ({**OURS, "jobs_end_with_it": False}, False),
+        (HERE, False),
         (None, False),
         ([], False),
     ],
 )
 def test_only_a_process_of_this_machine_is_dead_for_certain(holder: Any, ended: bool) -> None:
     assert working_folder.ended_here(holder, HERE) == ended
-    assert not working_folder.ended_here(holder, {"machine": "", "boot": ""})
+    assert not working_folder.ended_here(holder, {"machine": "", "boot": "", "host": "h"})
+
+
+def test_two_that_write_one_file_leave_a_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    code = "import files, sys\n"
+    code += "for _ in range(300): files.write_text(sys.argv[1], sys.argv[2] * 20_000)"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), letter], cwd=ROOT / "scripts")
+        for letter in "ab"
+    ]
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            text = path.read_text()
+            assert len(text) == 20_000 and len(set(text)) == 1
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_who_waits_is_told_who_has_the_machine(measured: Path, tmp_path: Path) -> None:
