@@ -39,7 +39,6 @@ def test_sweep_that_is_killed_again_and_again_ends_well(tmp_path: Path) -> None:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with a finished sweep."""
     checkout = copy_checkout(tmp_path_factory.mktemp("faults") / "checkout")
-    (checkout / "config.yaml").write_text((checkout / "config.yaml").read_text() + "\n")
     (checkout / "tiny.yaml").write_text(OVERLAY)
     run = sweep(checkout)
     assert run.returncode == 0, run.stdout
