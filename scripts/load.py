@@ -21,7 +21,10 @@ REPORT_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrk_re
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 # wrk looks every 0.1 s whether to stop: told a little before, it stops in time, not 0.1 s late.
 STOP_LEAD_S = 0.03
+BEGIN_TIMEOUT_S = 30.0
 FINISH_TIMEOUT_S = 30.0
+# We end wrk with SIGINT. Its own -d lies so much later that it never comes first, however late we wake up.
+OWN_END_SLACK_S = 60
 
 
 class LoadError(Exception):
@@ -38,7 +41,7 @@ def url_of(host: str, port: int) -> str:
 
 
 class Wrk:
-    """A running wrk."""
+    """A running wrk, once it has begun. Raises LoadError if it does not begin."""
 
     def __init__(
         self, process: Process, command: list[str], connections: int, duration_s: float
@@ -47,15 +50,28 @@ class Wrk:
         self.command = command
         self.connections = connections
         self.duration_s = duration_s
-        self.started_s = time.monotonic()
         self.wall_ahead_s = machine.wall_clock_ahead_s()
+        self._wait_until_begun()
+        self.started_s = time.monotonic()
+
+    def _wait_until_begun(self) -> None:
+        """A SIGINT before wrk has its handler would kill it, and one before it sleeps would not end its sleep."""
+        deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
+        while not has_begun(self.process.pid):
+            if time.monotonic() > deadline_s:
+                raise LoadError(f"wrk did not begin within {BEGIN_TIMEOUT_S:g} s")
+            self._sleep(0.001)
+
+    def _sleep(self, seconds: float) -> None:
+        """LoadError if wrk ends meanwhile."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+            self._result()  # says why, if it failed
+            raise LoadError(f"wrk ended before its {self.duration_s:g} s were over")
 
     def wait_until(self, elapsed_s: float) -> None:
         """Sleep until so many seconds have passed since the start; LoadError if wrk ends before."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(max(0.0, self.started_s + elapsed_s - time.monotonic()))
-            self._result()  # says why, if it failed
-            raise LoadError(f"wrk ended before its {self.duration_s:g} s were over")
+        self._sleep(max(0.0, self.started_s + elapsed_s - time.monotonic()))
 
     def finish(self) -> dict[str, Any]:
         """Wait for the end; the parsed result, with wrk's own text under `raw_text`.
@@ -84,6 +100,20 @@ class Wrk:
         return parse_report(output, self.connections)
 
 
+def has_begun(pid: int) -> bool:
+    """Whether wrk's threads are at work and its main thread, with a handler for SIGINT, sleeps until the end.
+
+    A shell on the way to wrk may sleep with such a handler too, but has one thread.
+    """
+    try:
+        lines = machine.read_text(f"/proc/{pid}/status").splitlines()
+    except OSError:  # it has ended
+        return False
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    catches_sigint = int(status["SigCgt"], 16) >> (signal.SIGINT - 1) & 1
+    return status["State"].startswith("S") and int(status["Threads"]) > 1 and bool(catches_sigint)
+
+
 @contextlib.contextmanager
 def running_load(
     url: str, *, connections: int, threads: int, duration_s: float, expected_body: str | None = None
@@ -93,9 +123,8 @@ def running_load(
     With an expected body every response is compared with it, which a timed load cannot afford: the result's
     `wrong_responses` counts those that had another one, beside errors.
     """
-    # -d takes whole seconds, and is only the latest end: SIGINT, which ends wrk as -d does, comes first.
     command = ["wrk", "-t", str(threads), "-c", str(connections)]
-    command += ["-d", f"{math.ceil(duration_s)}s", "-s", REPORT_SCRIPT, url]
+    command += ["-d", f"{math.ceil(duration_s) + OWN_END_SLACK_S}s", "-s", REPORT_SCRIPT, url]
     if expected_body is not None:
         command += ["--", expected_body]
     with running(command) as process:

@@ -1,10 +1,57 @@
-"""wrk's report: percentiles, and taking off what wrk adds to its histogram."""
+"""wrk: who is late blames nobody; its report: percentiles, and taking off what wrk adds to its histogram."""
 
+import http.server
 import json
+import os
 import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import load
 import pytest
+
+
+class Hello(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield load.url_of("127.0.0.1", server.server_address[1])
+        server.shutdown()
+
+
+def test_harness_that_wakes_up_late_makes_the_run_longer_and_no_fault(url: str) -> None:
+    with load.running_load(url, connections=1, threads=1, duration_s=0.2) as wrk:
+        time.sleep(1.3)  # longer than the whole second that wrk's -d once was
+        result = wrk.finish()
+    assert result["duration_s"] > 1
+    assert result["requests"] > 0
+
+
+def test_wrk_that_begins_late_still_has_its_whole_time(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wrk").write_text(
+        f'#!/bin/sh\nsleep 0.5\nPATH={os.environ["PATH"]} exec wrk "$@"\n'
+    )
+    (tmp_path / "wrk").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with load.running_load(url, connections=1, threads=1, duration_s=0.2) as wrk:
+        result = wrk.finish()
+    assert result["duration_s"] > 0.1
 
 
 def correct(histogram: dict[int, int], expected: int) -> dict[int, int]:
