@@ -44,7 +44,8 @@ def _lack_sense(name: str, values: "pd.Series[Any]") -> "pd.Series[bool]":
     if name in TEXTS:
         return ~values.map(is_text).astype(bool)
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    return ~numbers.between(1 if name == "connections" else -LARGEST_NUMBER, LARGEST_NUMBER)
+    sensible = numbers.between(1 if name == "connections" else -LARGEST_NUMBER, LARGEST_NUMBER)
+    return ~(sensible & (numbers % 1 == 0) if name in COUNTS else sensible)
 
 
 def read_table(
@@ -71,8 +72,10 @@ def read_table(
 
 
 def read_cell_table(path: str, columns: Iterable[str] = CELL_COLUMNS) -> pd.DataFrame:
-    dtypes = {**dict.fromkeys(COUNTS, "Int64"), "flags": "str"}
-    return read_table(path, columns, dtypes).fillna({"flags": ""})
+    table = read_table(path, columns, {**dict.fromkeys(COUNTS, "float64"), "flags": "str"})
+    # Only now, since a cast of what is no count does not fail everywhere.
+    counts = set(COUNTS) & set(table.columns)
+    return table.astype(dict.fromkeys(counts, "Int64")).fillna({"flags": ""})
 
 
 def read_summary(path: str, columns: Iterable[str] = ()) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Fixtures of all tests but those of the servers alone."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,7 @@ for name in ("COLUMNS", "LINES"):
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     return copy_checkout(tmp_path / "checkout")
+
+
+# A shell that starts the tests in the background has it ignored, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)

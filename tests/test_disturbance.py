@@ -107,7 +107,7 @@ def test_a_foreign_loop_on_the_servers_cpu_is_seen_in_every_reading() -> None:
             process.communicate()
     shares = between((before[0], after[0]), (before[1], after[1]))
     count = len(split.server) + len(split.load)
-    assert shares["server_wait_share"] == pytest.approx(0.5, abs=0.25)
+    assert 0.25 < (shares["server_wait_share"] or 0) <= 1
     assert (shares["cpu_pressure_share"] or 0) > 0.5
     assert (shares["foreign_cpu_share"] or 0) * count > 0.25
 

@@ -20,7 +20,7 @@ from lab_link import LOAD, SERVER, LabError, netem_commands, usable_address
 from lab_ssh import FOLDER
 
 LAB = [sys.executable, str(ROOT / "scripts/lab.py")]
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 OTHERS_S = 60  # somebody else's lab may be up, one at a time is
 RECEIVE = """
 import socket, sys
@@ -104,10 +104,15 @@ def fails_with_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> 
 
 
 @contextlib.contextmanager
-def lab_up(*options: str, command: str = "cat") -> Iterator[subprocess.Popen[str]]:
-    """A lab with a shell command in it that goes on, by itself until its input ends; leads a group of its own."""
+def lab_up(
+    *options: str, command: str = "cat", before: str = ":"
+) -> Iterator[subprocess.Popen[str]]:
+    """A lab with a shell command in it that goes on, by itself until its input ends; leads a group of its own.
+
+    `before`: a command that has ended when the lab is handed over.
+    """
     with subprocess.Popen(
-        [*LAB, "run", *options, "--", "sh", "-c", f"echo up; {command}"],
+        [*LAB, "run", *options, "--", "sh", "-c", f"{before}; echo up; {command}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -189,9 +194,8 @@ def test_a_command_that_does_not_exist_is_one_line() -> None:
 @lab_test
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_lab_stays_up_until_the_command_has_ended_after_a_signal(number: int) -> None:
-    trap = f"trap 'sleep 0.5; ip netns; exit 3' {number}; while :; do sleep 0.1; done"
-    with lab_up(command=trap) as lab:
-        time.sleep(0.2)  # until the trap is set
+    trap = f"trap 'sleep 0.5; ip netns; exit 3' {number}"
+    with lab_up(before=trap, command="while :; do sleep 0.1; done") as lab:
         if number == signal.SIGINT:
             os.killpg(lab.pid, number)  # as the terminal does
         else:

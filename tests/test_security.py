@@ -305,6 +305,7 @@ HOSTILE_CELLS = [
         for text in ("x", "inf", "1e99", "=1+1")
     ),
     {"connections": "0"},
+    {"requests": "0.5"},
     {"flags": "\x1b[2J"},
     {"network": "a" * 10_000},
     {"machine": "two\nlines"},
