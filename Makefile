@@ -63,11 +63,12 @@ test: lint  ## every check and test
 	$(bin)/pytest -m 'not alone' --numprocesses $$(($$(nproc) + 1)) --dist loadfile
 	$(bin)/pytest -m alone
 
-# All of it is in `make test` too. A longer run: make sanitize RUNS=10000000
+# `make test` has the same with 100,000 inputs. A longer run: make sanitize RUNS=10000000
+sanitize: export RUNS ?= 1000000
 sanitize: setup-dev  ## the servers under sanitizers: a million inputs from a fuzzer, clients that misbehave
 	$(bin)/pytest -s tests/fuzz tests/servers/test_server_sanitized.py
 
-# 20 of them are in `make test`.
+# 8 of them are in `make test`.
 faults: setup-dev  ## kill parts of a running sweep at random moments, KILLS=200 times, and go on by the same command
 	rm -rf build/faults
 	$(bin)/python tests/kills.py build/faults --kills $(or $(KILLS),200) --seed $(or $(SEED),1)

@@ -33,7 +33,7 @@ LOCKS = ".snakemake/locks"
 
 def test_sweep_that_is_killed_again_and_again_ends_well(tmp_path: Path) -> None:
     sweep = kills.Sweep(tmp_path / "checkout", kills.TARGETS[:1], seed=1)
-    sweep.kill_many(20)
+    sweep.kill_many(8)
 
 
 @pytest.fixture(scope="module")
