@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -177,11 +178,15 @@ def test_server_that_does_needless_work_is_called_slower(tmp_path: Path) -> None
         "repeats: 3\nduration_s: 0.3\nwarmup_s: 0.1\ndisturbed_retries: 0\n"
         "compile: {flags: [-O2, -DSPIN_NS=20000]}\n"
     )
-    run = run_snakemake(checkout, "results/verdicts.csv", "--configfile", "overlay.yaml")
-    assert run.returncode == 0, run.stdout
-    with (checkout / "results/verdicts.csv").open() as file:
-        rows = {(row["metric"], row["connections"]): row for row in csv.DictReader(file)}
-    whole = rows["server_cpu_ns_per_request", "all"]
+    for _ in range(3):  # where some cells were disturbed, too few undisturbed pairs may be left
+        run = run_snakemake(checkout, "results/verdicts.csv", "--configfile", "overlay.yaml")
+        assert run.returncode == 0, run.stdout
+        with (checkout / "results/verdicts.csv").open() as file:
+            rows = {(row["metric"], row["connections"]): row for row in csv.DictReader(file)}
+        whole = rows["server_cpu_ns_per_request", "all"]
+        if whole["verdict"] != "not decidable here":
+            break
+        shutil.rmtree(checkout / "results/cells")
     assert (whole["server"], whole["other"]) == ("server_epoll", "server_spins")
     assert whole["verdict"] == "faster", whole
     assert float(whole["ratio_high"]) < 1
