@@ -1,4 +1,3 @@
-import hashlib
 import json
 import logging
 import os
@@ -14,8 +13,7 @@ from snakemake.utils import validate
 logging.raiseExceptions = False
 
 ROOT = Path(workflow.basedir)
-SCRIPTS = ROOT / "scripts"
-sys.path.insert(0, str(SCRIPTS))
+sys.path.insert(0, str(ROOT / "scripts"))
 
 import working_folder
 from cells import (
@@ -36,6 +34,7 @@ from cells import (
 from config_check import schema_faults, sweep_faults
 from external import launched
 from machine import LOCK_PATH
+from modules import identity_of
 from network import is_remote
 from processes import LEASH
 from perf_record import obstacle_here
@@ -46,7 +45,11 @@ from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, to
 # .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.
 VENV_PATH = f"PATH={shlex.quote(sys.prefix)}/bin:$PATH; "
 IN_VENV = os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg"))
-PREFIX = f"SNAKEMAKE_PID={os.getpid()}; {VENV_PATH if IN_VENV else ''}"
+# ROOT: where scripts and servers are. What Snakemake compares (inputs, parameters, a shell command before it is filled in)
+# names none of them, so that a checkout may be moved or copied with its results; their content is a parameter.
+PREFIX = (
+    f"SNAKEMAKE_PID={os.getpid()}; ROOT={shlex.quote(str(ROOT))}; {VENV_PATH if IN_VENV else ''}"
+)
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a path, not a format
 
 # Jobs die with this Snakemake, whatever kills it.
@@ -93,10 +96,6 @@ def check_config():
         sys.exit("\n".join(f"{files}: {fault}" for fault in faults))
 
 
-def server_source(server):
-    return str(ROOT / "servers" / f"{server}.c")
-
-
 def workers_of(wildcards):
     """Processes: of the ceiling one for each of the server's CPUs, of *_multitask as many as config says."""
     if wildcards.server == CEILING:
@@ -121,39 +120,6 @@ def priority_of(wildcards):
 
 def cost_priority_of(wildcards):
     return len(COST_POSITION) - COST_POSITION.get(cell_of(wildcards), len(COST_POSITION))
-
-
-def scripts(*names):
-    """Scripts with the modules that they import: inputs, compared by content."""
-    return [str(SCRIPTS / name) for name in names]
-
-
-def content_identity(paths):
-    """Of files whose content, together, makes a result stale."""
-    return hashlib.sha256(b"\0".join(Path(path).read_bytes() for path in paths)).hexdigest()
-
-
-# What every script that starts servers under load imports, here or on another host.
-RUN_SCRIPTS = (
-    "agent.py",
-    "cpus.py",
-    "disturbance.py",
-    "files.py",
-    "host_side.py",
-    "interfaces.py",
-    "load.py",
-    "load_side.py",
-    "machine.py",
-    "machine_facts.py",
-    "network.py",
-    "processes.py",
-    "runs.py",
-    "server_process.py",
-    "server_side.py",
-    "sides.py",
-    "sockets.py",
-    "wrk_report.lua",
-)
 
 
 check_config()
@@ -183,7 +149,9 @@ try:
     if workflow.is_main_process:  # nodes of a cluster do not compile
         TOOLCHAIN = toolchain_identity(COMPILER)
         SOURCE_IDENTITY = {
-            server: source_identity(COMPILER, config["compile"]["flags"], server_source(server))
+            server: source_identity(
+                COMPILER, config["compile"]["flags"], str(ROOT / "servers" / f"{server}.c")
+            )
             for server in COMPILED
         }
 except NoCompiler as error:

@@ -1,3 +1,5 @@
+import result_sets
+
 # This result set against another one, the baseline: what got faster or slower, on request (docs/compare.md). Whatever the
 # baseline is, nothing is measured for it, and no cell depends on it.
 COMPARED = {"table": "results/compare.csv", "facts": "results/compare_facts.csv"}
@@ -6,35 +8,10 @@ COMPARED |= {"text": "results/compare.txt", "png": "plots/compare.png", "svg": "
 BASELINE = config["baseline"] and os.path.join(os.getenv("PWD", ""), config["baseline"])
 
 
-# Of a baseline that is measured again, its table is what changes.
-BASELINE_CELLS = [
-    path
-    for folder in ("", "results")
-    if BASELINE and os.path.isfile(path := os.path.join(BASELINE, folder, "cells.csv"))
-]
-
-
 rule compare_results:
     input:
         cells="results/cells.csv",
         ceiling="results/ceiling.csv",
-        baseline=BASELINE_CELLS,
-        scripts=scripts(
-            "compare_results.py",
-            "cell_rows.py",
-            "cells.py",
-            "comparisons.py",
-            "faults.py",
-            "files.py",
-            "flags.py",
-            "machine.py",
-            "machine_facts.py",
-            "processes.py",
-            "records.py",
-            "result_sets.py",
-            "tables.py",
-            "tabulate_results.py",
-        ),
     output:
         table=COMPARED["table"],
         facts=COMPARED["facts"],
@@ -42,7 +19,8 @@ rule compare_results:
     log:
         "results/logs/compare_results.log",
     params:
-        baseline=BASELINE,
+        code=identity_of("compare_results"),
+        baseline=lambda wildcards: BASELINE and result_sets.identity_of(BASELINE),
         other_machine=(
             f"--other-machine {config['other_machine']}" if config["other_machine"] else ""
         ),
@@ -50,7 +28,7 @@ rule compare_results:
         connections=sorted(config["connections"]),
         repeats=config["repeats"],
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {params.baseline:q} . --table {output.table:q} --facts {output.facts:q}"
+        '{SHARED} python3 "$ROOT"/scripts/compare_results.py {BASELINE:q} . --table {output.table:q} --facts {output.facts:q}'
         " --text {output.text:q} {params.other_machine} --servers {params.servers:q}"
         " --connections {params.connections} --repeats {params.repeats} --no-status 2> {log:q}"
 
@@ -59,25 +37,15 @@ rule plot_compare:
     input:
         table=COMPARED["table"],
         facts=COMPARED["facts"],
-        scripts=scripts(
-            "plot_compare.py",
-            "cell_rows.py",
-            "cells.py",
-            "comparisons.py",
-            "faults.py",
-            "files.py",
-            "flags.py",
-            "plot_style.py",
-            "processes.py",
-            "tables.py",
-        ),
     output:
         png=COMPARED["png"],
         svg=COMPARED["svg"],
     log:
         "results/logs/plot_compare.log",
+    params:
+        code=identity_of("plot_compare"),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.table:q} {input.facts:q} {output:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/plot_compare.py {input.table:q} {input.facts:q} {output:q} 2> {log:q}'
 
 
 # For CI: its status is that of the comparison (rules/console.smk), so it has something to run each time.

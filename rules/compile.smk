@@ -1,11 +1,9 @@
 FLAGS = [*LANGUAGE_FLAGS, *config["compile"]["flags"]]
 
 
-# The source is ancient(): what matters of it, and of the headers that it includes, is in `identity`. No path is in the
+# No input: what matters of the source, and of the headers that it includes, is in `identity`. No path is in the
 # binary: the same source gives the same one in every checkout and result set, which a comparison of sets knows them by.
 rule compile_server:
-    input:
-        source=ancient(server_source("{server}")),
     output:
         "results/bin/{server}",
     log:
@@ -20,23 +18,12 @@ rule compile_server:
         toolchain=TOOLCHAIN,
         identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
     shell:
-        '{SHARED} {params.compiler:q} {params.flags:q} -ffile-prefix-map="$(dirname {input.source:q})"=./servers'
-        ' -ffile-prefix-map="$PWD"=. {input.source:q} -o {output:q} {params.libraries:q} 2> {log:q}'
+        '{SHARED} {params.compiler:q} {params.flags:q} -ffile-prefix-map="$ROOT/servers"=./servers'
+        ' -ffile-prefix-map="$PWD"=. "$ROOT"/servers/{wildcards.server}.c -o {output:q} {params.libraries:q} 2> {log:q}'
 
 
 # The binary of a server that is not ours is a script that starts it. What is installed is part of what it is made of.
 rule prepare_external:
-    input:
-        scripts=scripts(
-            "prepare_external.py",
-            "external.py",
-            "external_launcher.py",
-            "faults.py",
-            "files.py",
-            "machine.py",
-            "processes.py",
-            "server_process.py",
-        ),
     output:
         "results/bin/{server}",
     log:
@@ -45,6 +32,7 @@ rule prepare_external:
         server="|".join(EXTERNAL) or "(?!)",  # nothing
     priority: BUILD_PRIORITY
     params:
+        code=identity_of("prepare_external"),
         description=lambda wildcards: json.dumps(EXTERNAL[wildcards.server]),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {params.description:q} {output:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/prepare_external.py {params.description:q} {output:q} 2> {log:q}'

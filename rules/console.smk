@@ -168,8 +168,6 @@ def check_baseline():
     """Before anything is measured that would then have nothing to be compared with."""
     if BASELINE is None:
         sys.exit("no baseline: --config baseline=FOLDER, one in which a sweep was measured before")
-    import result_sets
-
     try:
         baseline = result_sets.results_folder(BASELINE)
     except result_sets.NoComparison as fault:

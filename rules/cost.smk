@@ -17,25 +17,13 @@ use rule measure_cell as measure_cost with:
         network=NETWORK,
         cpus=CPUS,
         workers=1,
-        code=MEASURE_CODE,
+        code=identity_of("measure_cell"),
         options="--server-cpus 1",
 
 
 rule compare_cost:
     input:
         records=[cost_record_path(cell) for cell in COST_CELLS],
-        scripts=scripts(
-            "compare_cost.py",
-            "cell_rows.py",
-            "cells.py",
-            "faults.py",
-            "files.py",
-            "flags.py",
-            "processes.py",
-            "records.py",
-            "tables.py",
-            "tabulate_results.py",
-        ),
     output:
         table=report(
             "results/cost.csv",
@@ -48,11 +36,12 @@ rule compare_cost:
     log:
         "results/logs/compare_cost.log",
     params:
+        code=identity_of("compare_cost"),
         servers=COST["servers"],
         connections=sorted(COST["connections"]),
         repeats=COST["repeats"],
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {output.table:q} {output.cells:q} {output.text:q}"
+        '{SHARED} python3 "$ROOT"/scripts/compare_cost.py {output.table:q} {output.cells:q} {output.text:q}'
         " --servers {params.servers:q} --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
 
 
@@ -60,17 +49,6 @@ rule plot_cost:
     input:
         table="results/cost.csv",
         cells="results/cost/cells.csv",
-        scripts=scripts(
-            "plot_cost.py",
-            "cell_rows.py",
-            "cells.py",
-            "faults.py",
-            "files.py",
-            "flags.py",
-            "plot_style.py",
-            "processes.py",
-            "tables.py",
-        ),
     output:
         png="plots/cost.png",
         svg=report(
@@ -81,5 +59,7 @@ rule plot_cost:
         ),
     log:
         "results/logs/plot_cost.log",
+    params:
+        code=identity_of("plot_cost"),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.table:q} {input.cells:q} {output:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/plot_cost.py {input.table:q} {input.cells:q} {output:q} 2> {log:q}'

@@ -5,16 +5,6 @@ MOST_CONNECTIONS = max(
 
 
 rule doctor:
-    input:
-        scripts=scripts(
-            "doctor.py",
-            "flags.py",
-            "host_checks.py",
-            "perf_permission.py",
-            "preflight.py",
-            "preflight_side.py",
-            *RUN_SCRIPTS,
-        ),
     log:
         "results/logs/doctor.log",
     params:
@@ -22,5 +12,5 @@ rule doctor:
         compiler=COMPILER,
         network=NETWORK,
     shell:
-        "{LEASHED} python3 {input.scripts[0]:q} --connections {params.connections} --compiler {params.compiler:q}"
+        '{LEASHED} python3 "$ROOT"/scripts/doctor.py --connections {params.connections} --compiler {params.compiler:q}'
         " --network {params.network:q} 2> {log:q}"

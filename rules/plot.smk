@@ -6,16 +6,6 @@ rule plot_server:
     input:
         cells="results/cells/{server}.csv",
         ceiling="results/ceiling.csv",
-        scripts=scripts(
-            "plot_server.py",
-            "cell_rows.py",
-            "faults.py",
-            "files.py",
-            "flags.py",
-            "plot_style.py",
-            "processes.py",
-            "tables.py",
-        ),
     output:
         png="plots/{server}.png",
         svg=report(
@@ -29,25 +19,16 @@ rule plot_server:
         "results/logs/plot_{server}.log",
     wildcard_constraints:
         server="|".join(MEASURED),
+    params:
+        code=identity_of("plot_server"),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.cells:q} {input.ceiling:q} {output:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/plot_server.py {input.cells:q} {input.ceiling:q} {output:q} 2> {log:q}'
 
 
 rule plot_overview:
     input:
         cells="results/cells.csv",
         summary="results/summary.csv",
-        scripts=scripts(
-            "plot_overview.py",
-            "cell_rows.py",
-            "cells.py",
-            "faults.py",
-            "files.py",
-            "flags.py",
-            "plot_style.py",
-            "processes.py",
-            "tables.py",
-        ),
     output:
         png="plots/overview_{figure}.png",
         svg=report(
@@ -60,26 +41,16 @@ rule plot_overview:
         "results/logs/plot_overview_{figure}.log",
     wildcard_constraints:
         figure="|".join(OVERVIEWS),
+    params:
+        code=identity_of("plot_overview"),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {wildcards.figure} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/plot_overview.py {wildcards.figure} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
 
 
 rule plot_ranking:
     input:
         verdicts="results/verdicts.csv",
         summary="results/summary.csv",
-        scripts=scripts(
-            "plot_ranking.py",
-            "cell_rows.py",
-            "cells.py",
-            "comparisons.py",
-            "faults.py",
-            "files.py",
-            "flags.py",
-            "plot_style.py",
-            "processes.py",
-            "tables.py",
-        ),
     output:
         png="plots/ranking.png",
         svg=report(
@@ -90,8 +61,10 @@ rule plot_ranking:
         ),
     log:
         "results/logs/plot_ranking.log",
+    params:
+        code=identity_of("plot_ranking"),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.verdicts:q} {input.summary:q} {output:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/plot_ranking.py {input.verdicts:q} {input.summary:q} {output:q} 2> {log:q}'
 
 
 rule plot_story:
@@ -99,21 +72,6 @@ rule plot_story:
         cells="results/cells.csv",
         summary="results/summary.csv",
         verdicts="results/verdicts.csv",
-        scripts=scripts(
-            "plot_story.py",
-            "cell_rows.py",
-            "cells.py",
-            "comparisons.py",
-            "faults.py",
-            "files.py",
-            "findings.py",
-            "flags.py",
-            "plot_overview.py",
-            "plot_ranking.py",
-            "plot_style.py",
-            "processes.py",
-            "tables.py",
-        ),
     output:
         png="plots/overview.png",
         svg=report(
@@ -124,5 +82,7 @@ rule plot_story:
         ),
     log:
         "results/logs/plot_story.log",
+    params:
+        code=identity_of("plot_story"),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/plot_story.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'

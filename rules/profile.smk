@@ -1,11 +1,3 @@
-PROFILE_SCRIPTS = scripts(
-    "profile_server.py",
-    "faults.py",
-    "perf_permission.py",
-    "perf_record.py",
-    "profile_gates.py",
-    *RUN_SCRIPTS,
-)
 PROFILE = config["profile"]
 # Of another host nothing is known before the run.
 OBSTACLE = "" if is_remote(config["network"]["server"]) else obstacle_here()
@@ -15,7 +7,6 @@ OBSTACLE = "" if is_remote(config["network"]["server"]) else obstacle_here()
 rule profile_server:
     input:
         binary="results/bin/{server}",
-        scripts=PROFILE_SCRIPTS,
     output:
         folded="results/profile/{server}.folded",
         facts="results/profile/{server}.json",
@@ -25,6 +16,7 @@ rule profile_server:
     threads: all_cores
     params:
         **PROFILE,
+        code=identity_of("profile_server"),
         warmup_s=config["warmup_s"],
         host=config["host"],
         network=NETWORK,
@@ -34,7 +26,7 @@ rule profile_server:
             f"results/profile/{wildcards.server}.json", OBSTACLE if workflow.local_exec else ""
         ),
     shell:
-        "{LEASHED} python3 {input.scripts[0]:q} {input.binary:q} {output.folded:q} {output.facts:q}"
+        '{LEASHED} python3 "$ROOT"/scripts/profile_server.py {input.binary:q} {output.folded:q} {output.facts:q}'
         " --connections {params.connections} --duration-s {params.duration_s} --frequency-hz {params.frequency_hz}"
         " --warmup-s {params.warmup_s} --host {params.host:q} --network {params.network:q}"
         " --cpus {params.cpus:q} --workers {params.workers} 2> {log:q}"
@@ -44,7 +36,6 @@ rule draw_flamegraph:
     input:
         folded="results/profile/{server}.folded",
         facts="results/profile/{server}.json",
-        scripts=scripts("draw_flamegraph.py", "faults.py", "files.py", "processes.py"),
     output:
         svg=report(
             "plots/{server}_flamegraph.svg",
@@ -56,5 +47,7 @@ rule draw_flamegraph:
         png="plots/{server}_flamegraph.png",
     log:
         "results/logs/draw_flamegraph_{server}.log",
+    params:
+        code=identity_of("draw_flamegraph"),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.folded:q} {input.facts:q} {output.svg:q} {output.png:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/draw_flamegraph.py {input.folded:q} {input.facts:q} {output.svg:q} {output.png:q} 2> {log:q}'

@@ -1,9 +1,6 @@
 import count_syscalls
 import perf_stat
 
-COUNT_SCRIPTS = scripts(
-    "count_syscalls.py", "faults.py", "perf_permission.py", "perf_stat.py", *RUN_SCRIPTS
-)
 COUNT_OBSTACLE = "" if is_remote(config["network"]["server"]) else perf_stat.obstacle_here()
 
 
@@ -11,7 +8,6 @@ COUNT_OBSTACLE = "" if is_remote(config["network"]["server"]) else perf_stat.obs
 rule count_syscalls:
     input:
         binary="results/bin/{server}",
-        scripts=COUNT_SCRIPTS,
     output:
         "results/syscalls/{server}.csv",
     log:
@@ -19,6 +15,7 @@ rule count_syscalls:
     retries: 1
     threads: all_cores
     params:
+        code=identity_of("count_syscalls"),
         connections=config["profile"]["connections"],
         host=config["host"],
         network=NETWORK,
@@ -29,7 +26,7 @@ rule count_syscalls:
             COUNT_OBSTACLE if workflow.local_exec else "",
         ),
     shell:
-        "{LEASHED} python3 {input.scripts[0]:q} {input.binary:q} {output:q}"
+        '{LEASHED} python3 "$ROOT"/scripts/count_syscalls.py {input.binary:q} {output:q}'
         " --connections {params.connections} --host {params.host:q} --network {params.network:q}"
         " --cpus {params.cpus:q} --workers {params.workers} 2> {log:q}"
 
@@ -37,7 +34,6 @@ rule count_syscalls:
 rule merge_syscalls:
     input:
         tables=expand("results/syscalls/{server}.csv", server=SERVERS),
-        scripts=scripts("merge_tables.py", "faults.py", "files.py", "processes.py"),
     output:
         report(
             "results/syscalls.csv",
@@ -47,23 +43,15 @@ rule merge_syscalls:
         ),
     log:
         "results/logs/merge_syscalls.log",
+    params:
+        code=identity_of("merge_tables"),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.tables:q} --output {output:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/merge_tables.py {input.tables:q} --output {output:q} 2> {log:q}'
 
 
 rule plot_syscalls:
     input:
         table="results/syscalls.csv",
-        scripts=scripts(
-            "plot_syscalls.py",
-            "cell_rows.py",
-            "faults.py",
-            "files.py",
-            "flags.py",
-            "plot_style.py",
-            "processes.py",
-            "tables.py",
-        ),
     output:
         png="plots/syscalls.png",
         svg=report(
@@ -74,5 +62,7 @@ rule plot_syscalls:
         ),
     log:
         "results/logs/plot_syscalls.log",
+    params:
+        code=identity_of("plot_syscalls"),
     shell:
-        "{SHARED} python3 {input.scripts[0]:q} {input.table:q} {output:q} 2> {log:q}"
+        '{SHARED} python3 "$ROOT"/scripts/plot_syscalls.py {input.table:q} {output:q} 2> {log:q}'

@@ -4,6 +4,7 @@ Nothing in it is run, and no path is made of what it says. What is wrong is one 
 """
 
 import fnmatch
+import hashlib
 import itertools
 import os
 import re
@@ -76,6 +77,17 @@ def record_paths(results: Path) -> Iterator[tuple[str, int, int, Path]]:
         for connections, repeat, path in sorted(found):
             if path.is_file():  # opening a pipe would wait for ever
                 yield folder.name, connections, repeat, path
+
+
+def identity_of(path: str) -> str:
+    """A hash of the names and contents of all records, wherever the folder is; empty if they cannot be read."""
+    found = hashlib.sha256()
+    try:
+        for *cell, record in record_paths(results_folder(path)):
+            found.update(f"{cell} {hashlib.sha256(record.read_bytes()).hexdigest()}\n".encode())
+    except (NoComparison, OSError):
+        return ""
+    return found.hexdigest()
 
 
 def _fault(record: Record) -> str:

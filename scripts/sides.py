@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import agent
+import modules
 import network
 import processes
 
-SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 OLDEST_PYTHON = (3, 11)
 # What a host's Python runs first: it unpacks the modules and hands over to agent.py.
 BOOTSTRAP = (
@@ -42,7 +42,6 @@ LONGEST_ANSWER = 1 << 26  # of stacks and histograms, megabytes
 LIFETIME_S = 900
 NO_LIMIT_S = 0
 READY = '{"ready": true}\n'  # of agent.py
-DATA_FILES = ("wrk_report.lua",)  # that modules read
 # What comes of an answer of the wrong type, wherever it is first used.
 WRONG_TYPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -59,21 +58,9 @@ S = TypeVar("S", bound=Side)
 
 
 def files_for(module: str) -> dict[str, str]:
-    """Name → text of a module's file and of all of ours that it imports, at its top or later."""
-    files: dict[str, str] = {}
-    left = [module, "agent"]
-    while left:
-        name = left.pop()
-        path = os.path.join(SCRIPTS, f"{name}.py")
-        if f"{name}.py" in files or not os.path.isfile(path):
-            continue
-        with open(path, encoding="utf-8") as file:
-            text = files[f"{name}.py"] = file.read()
-        left += re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE)
-    for name in DATA_FILES:
-        with open(os.path.join(SCRIPTS, name), encoding="utf-8") as file:
-            files[name] = file.read()
-    return files
+    """Name → text of a module's file, and of all of ours that it imports or reads, at its top or later."""
+    found = modules.files_of(module, "agent")
+    return {name: content.decode() for name, content in found.items()}
 
 
 class Agent:
@@ -110,7 +97,7 @@ class Agent:
         """Of our modules' classes alone, which this process has imported too: what a host says is data."""
         arguments = [processes.one_line(str(argument)) for argument in error["arguments"]]
         module = sys.modules.get(error["module"])
-        ours = os.path.dirname(getattr(module, "__file__", None) or "") == SCRIPTS
+        ours = os.path.dirname(getattr(module, "__file__", None) or "") == modules.SCRIPTS
         kind = getattr(module, error["class"], None) if ours else None
         if isinstance(kind, type) and issubclass(kind, Exception):
             return kind(*arguments)

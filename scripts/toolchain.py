@@ -1,6 +1,7 @@
 """What a server's binary depends on: its source as the compiler sees it, the flags, the compiler, and liburing."""
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 LANGUAGE_FLAGS = ["-std=c17", "-D_GNU_SOURCE"]
 # liburing statically, or its frames would be [unknown] in flamegraphs; what a server does not use is left out.
 LIBRARIES = ["-pthread", "-l:liburing.a"]
+# What the compiler would fill in from the clock, and from the time of the file.
+TIMELESS = [f"-D{name}={name}" for name in ("__DATE__", "__TIME__", "__TIMESTAMP__")]
+TIMELESS += ["-Wno-builtin-macro-redefined"]
 
 
 class NoCompiler(Exception):
@@ -39,9 +43,19 @@ def toolchain_identity(compiler: str) -> list[str]:
 
 
 def source_identity(compiler: str, flags: Sequence[str], source: str) -> str:
-    """A hash of the preprocessed source, its headers included: comments, touches and formatting do not change it.
+    """A hash of the preprocessed source, its headers included: comments, formatting, paths and times do not change it.
 
     Of the compiler's complaint if it cannot be preprocessed: the compile job will show it. Raises NoCompiler.
     """
-    run = _run(compiler, *LANGUAGE_FLAGS, *flags, "-E", "-P", source)
-    return _hash((run.stdout if run.returncode == 0 else run.stderr).encode())
+    folder = os.path.dirname(source)
+    run = _run(
+        compiler,
+        *LANGUAGE_FLAGS,
+        *flags,
+        f"-ffile-prefix-map={folder}=.",
+        *TIMELESS,
+        "-E",
+        "-P",
+        source,
+    )
+    return _hash((run.stdout if run.returncode == 0 else run.stderr.replace(folder, ".")).encode())

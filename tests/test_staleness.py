@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -110,12 +111,14 @@ def append(name: str, text: str) -> Callable[[Path], None]:
     return edit
 
 
-def touch_sources(checkout: Path) -> None:
-    for folder in ("servers", "scripts", "rules", "schemas"):
+def touch_sources(checkout: Path, ahead_s: float = 0) -> None:
+    """As if everything had been changed now, or on a machine whose clock is ahead."""
+    times = (time.time() + ahead_s,) * 2
+    for folder in ("report", "servers", "scripts", "rules", "schemas"):
         for path in (checkout / folder).rglob("*"):
-            os.utime(path)
-    os.utime(checkout / "config.yaml")
-    os.utime(checkout / "Snakefile")
+            os.utime(path, times)
+    os.utime(checkout / "config.yaml", times)
+    os.utime(checkout / "Snakefile", times)
 
 
 def remove(name: str) -> Callable[[Path], None]:
@@ -296,6 +299,25 @@ def test_edits_that_are_no_reason_rerun_nothing(measured: Path, tmp_path: Path) 
             edit(measured)
             reasons[name] = jobs_to_run(measured)
     assert not jobs, {name: alone for name, alone in reasons.items() if alone}
+
+
+def test_checkout_that_was_moved_and_is_newer_than_the_clock_measures_what_is_missing_alone(
+    measured: Path, tmp_path: Path
+) -> None:
+    record = "results/cells/server_poll/c2_r1.json"
+    with restored(measured, tmp_path):
+        before = {path: path.read_bytes() for path in measured.glob("results/cells/*/*.json")}
+        moved = measured.rename(tmp_path / "moved")
+        try:
+            touch_sources(moved, ahead_s=3 * 3600)
+            assert jobs_to_run(moved) == set()
+            (moved / record).unlink()
+            run = run_snakemake(moved, record, "results/summary.txt")
+            assert run.returncode == 0, run.stdout
+            after = {path: (moved / path.relative_to(measured)).read_bytes() for path in before}
+        finally:
+            moved.rename(measured)
+    assert [path for path in before if before[path] != after[path]] == [measured / record]
 
 
 def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
