@@ -22,9 +22,10 @@ TIMELESS_FLAGS = [
 # liburing statically, or its frames would be [unknown] in flamegraphs; what a server does not use is left out.
 LIBRARIES = ["-pthread", "-l:liburing.a"]
 
-# A comment line of a source: /* link: -lz -lm */
+# A comment line of a source, /* link: -lz -lm */, which may follow a byte order mark.
 _LINK = re.compile(
-    rb"^[ \t]*(?:/\*|//|\*)[ \t]*link:[ \t]*(-.*?)[ \t]*(?:\*/.*)?\r?$", re.MULTILINE
+    rb"^(?:\xef\xbb\xbf)?[ \t]*(?:/\*|//|\*)[ \t]*link:[ \t]*(-.*?)[ \t]*(?:\*/.*)?\r?$",
+    re.MULTILINE,
 )
 _LIBRARY = re.compile(r"-l(:?)([A-Za-z0-9_][A-Za-z0-9_.+-]*)")
 

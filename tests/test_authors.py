@@ -93,6 +93,7 @@ def test_neither_the_folder_nor_the_time_is_part_of_a_source(tmp_path: Path, use
         ("/* A server.\n *\n * link: -lm\n * link: -lz */", ["-lm", "-lz"]),
         ("  // link:\t-lm  \r", ["-lm"]),
         ("/* link: -lm */ int x; /* y */", ["-lm"]),
+        ("\ufeff/* link: -lm */", ["-lm"]),
         ("// link: see https://example.org, -lm is not needed", []),
         ('char *head = "Link: -lm";', []),
         ("link: -lm", []),
@@ -100,7 +101,7 @@ def test_neither_the_folder_nor_the_time_is_part_of_a_source(tmp_path: Path, use
 )
 def test_source_names_its_libraries(tmp_path: Path, text: str, libraries: list[str]) -> None:
     source = tmp_path / "mine.c"
-    source.write_bytes(b"// \xe9\n" + text.encode() + b"\n" + SOURCE.encode())
+    source.write_bytes(text.encode() + b"\n// \xe9\n" + SOURCE.encode())
     assert toolchain.libraries_of(str(source)) == libraries
 
 
