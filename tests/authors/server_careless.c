@@ -29,6 +29,7 @@ int main(int argc, char *argv[])
     int s, fd;
     pthread_t t;
     s = listener_open(&c.options, 0, 0);
+    signal(SIGPIPE, SIG_IGN);
     listener_announce(s, &c.options);
     while (fd = accept(s, NULL, NULL))
         pthread_create(&t, NULL, handle_client, (void *)(long)fd);

@@ -136,6 +136,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "could not start: %s\n", strerror(errno));
         return EXIT_FAILURE;
     }
+    signal(SIGPIPE, SIG_IGN);
     signal(SIGTERM, onSignal);
     printf("listening on [%s]:%d\n", host, server->port(server));
     fflush(stdout);

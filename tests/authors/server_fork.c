@@ -28,6 +28,7 @@ int main(int argc, char **argv)
     int s = listener_open(&options, 0, false);
 
     signal(SIGCHLD, reap);
+    signal(SIGPIPE, SIG_IGN);
     listener_announce(s, &options);
     for (;;) {
         int fd = accept(s, NULL, NULL);

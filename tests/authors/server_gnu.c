@@ -28,6 +28,7 @@ int main(int argc, char *argv[])
 {
     struct options options = options_parse(argc, argv);
     int listener = listener_open(&options, 0, false);
+    signal(SIGPIPE, SIG_IGN);
     listener_announce(listener, &options);
     struct pollfd fds[4096] = { [0] = { .fd = listener, .events = POLLIN } };
     int used = 1;

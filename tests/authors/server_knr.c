@@ -24,6 +24,7 @@ int main(argc, argv)
 
 	options = options_parse(argc, argv);
 	s = listener_open(&options, 0, 0);
+	signal(SIGPIPE, SIG_IGN);
 	listener_announce(s, &options);
 	for (;;) {
 		fd = accept(s, (struct sockaddr *)0, (socklen_t *)0);

@@ -38,6 +38,7 @@ int main(int argc, char **argv)
 
     FD_ZERO(&watched);
     FD_SET(listener, &watched);
+    signal(SIGPIPE, SIG_IGN);
     listener_announce(listener, &options);
     while (1) {
         fd_set ready = watched;

@@ -123,7 +123,7 @@ int main (int argc, char *argv[])
       case '?':
         exit (2);
       }
-  if (signal (SIGTERM, beenden) == SIG_ERR)
+  if (signal (SIGTERM, beenden) == SIG_ERR || signal (SIGPIPE, SIG_IGN) == SIG_ERR)
     {
       perror ("signal");
       abort ();

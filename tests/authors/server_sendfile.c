@@ -41,6 +41,7 @@ int main(int argc, char **argv)
     epoll = epoll_create1(0);
     struct epoll_event ev = { .events = EPOLLIN, .data.fd = listener };
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &ev);
+    signal(SIGPIPE, SIG_IGN);
     listener_announce(listener, &options);
     while (1) {
         epoll_wait(epoll, &ev, 1, -1);
