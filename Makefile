@@ -82,6 +82,7 @@ lint: setup-dev  ## formatters and linters, changing nothing
 	$(bin)/mypy scripts
 	$(bin)/snakefmt --check Snakefile rules
 	$(bin)/clang-format --dry-run --Werror $(c_files)
+	gcc -fsyntax-only -std=gnu17 -D_GNU_SOURCE -Wall -Wextra -Werror $(servers)
 	cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 -D_GNU_SOURCE $(servers)
 	shellcheck $(shell_files)
 

@@ -40,7 +40,16 @@ from processes import LEASH
 from perf_record import obstacle_here
 from profile_server import obstacle_met
 from working_folder import FolderInUse
-from toolchain import LANGUAGE_FLAGS, LIBRARIES, NoCompiler, source_identity, toolchain_identity
+from toolchain import (
+    LANGUAGE_FLAGS,
+    LIBRARIES,
+    TIMELESS_FLAGS,
+    BadLink,
+    NoCompiler,
+    libraries_of,
+    source_identity,
+    toolchain_identity,
+)
 
 # .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.
 VENV_PATH = f"PATH={shlex.quote(sys.prefix)}/bin:$PATH; "
@@ -154,7 +163,7 @@ try:
             )
             for server in COMPILED
         }
-except NoCompiler as error:
+except (NoCompiler, BadLink) as error:
     sys.exit(str(error))
 
 

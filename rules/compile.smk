@@ -14,11 +14,15 @@ rule compile_server:
     params:
         compiler=COMPILER,
         flags=FLAGS,
-        libraries=LIBRARIES,
+        timeless=TIMELESS_FLAGS,
+        libraries=lambda wildcards: [
+            *LIBRARIES,
+            *libraries_of(server_source(wildcards.server)),
+        ],
         toolchain=TOOLCHAIN,
         identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
     shell:
-        '{SHARED} {params.compiler:q} {params.flags:q} -ffile-prefix-map="$ROOT/servers"=./servers'
+        '{SHARED} {params.compiler:q} {params.flags:q} {params.timeless:q} -ffile-prefix-map="$ROOT/servers"=./servers'
         ' -ffile-prefix-map="$PWD"=. "$ROOT"/servers/{wildcards.server}.c -o {output:q} {params.libraries:q} 2> {log:q}'
 
 

@@ -57,9 +57,9 @@ class Server:
             raise RunError(f"the server ended during the run: {describe_end(self.process)}")
 
     def ended_well(self) -> bool:
-        """Ours with status 0, others also by SIGTERM or with a status: lighttpd's is 1 if a connection was left."""
+        """With status 0 or by SIGTERM, others also with a status: lighttpd's is 1 if a connection was left."""
         status = self.process.returncode
-        return status == 0 or (self.is_external and (status > 0 or status == -signal.SIGTERM))
+        return status in (0, -signal.SIGTERM) or (self.is_external and status > 0)
 
     def stop(self) -> None:
         """End it with SIGTERM and read its counts; RunError if it had ended before or does not end."""

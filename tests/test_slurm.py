@@ -133,7 +133,7 @@ def test_node_is_in_the_facts_and_wholly_used(swept: Swept) -> None:
         assert record["status"] in {"ok", "invalid"}, record
         assert record["facts"]["system"]["node"]
         assert record["facts"]["cpu"]["cpus_allowed"] == os.cpu_count()
-        assert record["facts"]["build"]["flags"][:1] == ["-std=c17"]  # as where it was built
+        assert record["facts"]["build"]["flags"][:1] == ["-std=gnu17"]  # as where it was built
 
 
 def test_block_of_a_failed_node_is_measured_anew(swept: Swept) -> None:

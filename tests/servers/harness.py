@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from toolchain import LANGUAGE_FLAGS, LIBRARIES
+
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "servers"
 # Servers that break the contract on purpose: they have tests of their own.
@@ -24,9 +26,9 @@ MULTITASK = [name for name in SERVERS if name.endswith("_multitask")]
 ONE_AT_A_TIME = "server"
 LIMITED_TO_FD_SETSIZE = "server_select"
 
-COMPILE = ["gcc", "-std=c17", "-D_GNU_SOURCE", "-g", "-fno-omit-frame-pointer"]
-COMPILE += ["-Wall", "-Wextra", "-Werror"]
-LINK = ["-pthread", "-l:liburing.a"]
+COMPILE = ["gcc", *LANGUAGE_FLAGS, "-g", "-fno-omit-frame-pointer"]
+COMPILE += ["-Wall", "-Wextra", "-Werror"]  # of what is ours, a warning is an error
+LINK = LIBRARIES
 OPTIMIZED = ["-O2"]
 SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
