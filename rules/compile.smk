@@ -17,7 +17,7 @@ rule compile_server:
         timeless=TIMELESS_FLAGS,
         libraries=lambda wildcards: [
             *LIBRARIES,
-            *libraries_of(server_source(wildcards.server)),
+            *libraries_of(str(ROOT / "servers" / f"{wildcards.server}.c")),
         ],
         toolchain=TOOLCHAIN,
         identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
