@@ -105,6 +105,10 @@ def check_config():
         sys.exit("\n".join(f"{files}: {fault}" for fault in faults))
 
 
+def server_source(server):
+    return str(ROOT / "servers" / f"{server}.c")
+
+
 def workers_of(wildcards):
     """Processes: of the ceiling one for each of the server's CPUs, of *_multitask as many as config says."""
     if wildcards.server == CEILING:
@@ -153,17 +157,20 @@ BUILD_PRIORITY = len(POSITION) + len(COST_POSITION) + 1  # before all cells
 NETWORK = json.dumps(config["network"], sort_keys=True)
 CPUS = json.dumps(None if config["cpus"] == "auto" else config["cpus"], sort_keys=True)
 COMPILER = config["compile"]["compiler"]
+# Of servers whose sources name what is no library: why they are not compiled.
+BAD_LINKS = {}
 TOOLCHAIN, SOURCE_IDENTITY = None, {}
 try:
     if workflow.is_main_process:  # nodes of a cluster do not compile
         TOOLCHAIN = toolchain_identity(COMPILER)
-        SOURCE_IDENTITY = {
-            server: source_identity(
-                COMPILER, config["compile"]["flags"], str(ROOT / "servers" / f"{server}.c")
-            )
-            for server in COMPILED
-        }
-except (NoCompiler, BadLink) as error:
+        for server in COMPILED:
+            try:
+                SOURCE_IDENTITY[server] = source_identity(
+                    COMPILER, config["compile"]["flags"], server_source(server)
+                )
+            except BadLink as fault:
+                BAD_LINKS[server] = SOURCE_IDENTITY[server] = str(fault)
+except NoCompiler as error:
     sys.exit(str(error))
 
 

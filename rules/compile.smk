@@ -1,6 +1,8 @@
 FLAGS = [*LANGUAGE_FLAGS, *config["compile"]["flags"]]
 
 
+# A server that does not compile costs only itself: in place of its binary is a script that says why. How that one is
+# made is no part of any binary: no parameter has failed_build.py.
 # No input: what matters of the source, and of the headers that it includes, is in `identity`. No path is in the
 # binary: the same source gives the same one in every checkout and result set, which a comparison of sets knows them by.
 rule compile_server:
@@ -17,12 +19,18 @@ rule compile_server:
         timeless=TIMELESS_FLAGS,
         libraries=lambda wildcards: [
             *LIBRARIES,
-            *libraries_of(str(ROOT / "servers" / f"{wildcards.server}.c")),
+            *(
+                []
+                if wildcards.server in BAD_LINKS
+                else libraries_of(server_source(wildcards.server))
+            ),
         ],
+        bad_link=lambda wildcards: BAD_LINKS.get(wildcards.server, ""),
         toolchain=TOOLCHAIN,
         identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
     shell:
-        '{SHARED} {params.compiler:q} {params.flags:q} {params.timeless:q} -ffile-prefix-map="$ROOT/servers"=./servers'
+        '{SHARED} python3 "$ROOT"/scripts/failed_build.py --reason={params.bad_link:q} {output:q} {params.compiler:q} {params.flags:q}'
+        ' {params.timeless:q} -ffile-prefix-map="$ROOT/servers"=./servers'
         ' -ffile-prefix-map="$PWD"=. "$ROOT"/servers/{wildcards.server}.c -o {output:q} {params.libraries:q} 2> {log:q}'
 
 

@@ -1,6 +1,7 @@
 # How a run begins and ends, and what the person at the terminal sees: the time it will take, a line a cell, the table.
 import heapq
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -9,6 +10,7 @@ import time
 
 import console
 import doctor
+import failures
 import files
 import machine
 import machine_facts
@@ -19,10 +21,12 @@ import records
 import run_facts
 import runs
 import sides
+import start_failures
 from cpus import CpuFault
 from isolate import IsolationFault
 from preflight_side import PreflightSide
 from quiet import Quiet
+from snakemake.dag import DAG
 from snakemake_interface_logger_plugins.common import LogEvent
 
 TOOLS = {
@@ -43,17 +47,22 @@ LIFETIME_S = 900  # of looking at both sides; taking swap off may need minutes o
 SIDES = network.Network(**config["network"])
 PAGE = "results/report.html"
 CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS}
+CHATTER |= {LogEvent.JOB_ERROR}
+TOLD_OTHERWISE = re.compile(
+    r"^(Select jobs to execute|RuleException:\nCalledProcessError in file|Removing output files of failed job"
+    r"|WorkflowError.*\nAt least one job did not complete successfully)"
+)
 
 
 def is_worth_showing(record):
-    return (
-        getattr(record, "event", None) not in CHATTER
-        and record.getMessage() != "Select jobs to execute..."
-    )
+    event = getattr(record, "event", None)
+    if event == LogEvent.JOB_ERROR and not record.indent:  # else its group's error has told it
+        print(console.failed_job(record.rule_name, record.log), file=sys.stderr, flush=True)
+    return event not in CHATTER and not TOLD_OTHERWISE.search(record.getMessage())
 
 
-# Snakemake's 15 lines a job would hide the one that says what was measured. They stay in its log file, in dry
-# runs and with --verbose or --printshellcmds; errors are always shown.
+# Snakemake's 15 lines a job would hide the one that says what was measured, or why it failed. They stay in its log
+# file, in dry runs and with --verbose or --printshellcmds.
 def silence_jobs():
     settings = workflow.output_settings
     if settings.verbose or settings.printshellcmds:
@@ -61,6 +70,31 @@ def silence_jobs():
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler":
             handler.addFilter(is_worth_showing)
+
+
+def try_failed_again(check_incomplete):
+    """What failed is as what was not finished: each run that needs it makes it again."""
+
+    async def check(dag):
+        await check_incomplete(dag)
+        if workflow.is_main_process:
+            for failure in failures.find(dag.jobs, EXTERNAL):
+                dag.forcefiles.update(failure.job.output)
+
+    return check
+
+
+# Internal to Snakemake, as needrun_jobs().
+DAG.check_incomplete = try_failed_again(DAG.check_incomplete)
+
+
+def tell_failures():
+    """A line for each server that failed in what the targets need; whether there is any."""
+    jobs = workflow.dag.jobs
+    lines = failures.lines_of(failures.find(jobs, EXTERNAL), jobs)
+    for line in lines:
+        print(console.colored(console.wrapped(console.printable(line)), 31), file=sys.stderr)
+    return bool(lines)
 
 
 def count_jobs():
@@ -190,6 +224,7 @@ def begin(jobs):
         remove_stale_records()
         sweep |= machine_facts.read_source(str(ROOT), COMPILER, FLAGS)
     write_or_exit(files.write_text, SWEEP_PATH, json.dumps(sweep, indent=2) + "\n")
+    write_or_exit(start_failures.begin)
     write_or_exit(announce, jobs)
 
 
@@ -201,6 +236,8 @@ def end():
                 print(line)
         except (OSError, IsolationFault) as fault:
             print(f"isolate: {fault}", file=sys.stderr)
+    if workflow.is_main_process:
+        start_failures.end()
     for connection in CONNECTIONS:
         connection.terminate()
         connection.wait()
@@ -260,6 +297,7 @@ def status_of_comparison(path):
 
 onerror:
     end()
+    tell_failures()
 
 
 onsuccess:
@@ -280,5 +318,9 @@ onsuccess:
     if "results/summary.txt" in outputs_of_run:
         print(f"\n{console.fitted_table('results/summary.txt')}\n")
         print(console.wrapped(where_to_look(outputs_of_run)))
+    has_failures = tell_failures()
+    status = 0
     if "compare" in workflow.dag_settings.targets:
-        sys.exit(status_of_comparison(COMPARED["table"]))
+        status = status_of_comparison(COMPARED["table"])
+    if status or has_failures:
+        sys.exit(status or 1)

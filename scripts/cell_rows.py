@@ -51,10 +51,12 @@ CELL_COLUMNS = [
     "client_wait_share",
     "server_wait_share",
     "network",
+    "reason",
 ]
 COUNTS = ["requests", "errors", "unserved_connections", "established_connections"]
 COUNTS += ["server_memory_peak_kib", "workers", "position", "seed", "attempts"]
 COUNTS += ["kernel_connections", "kernel_responses", "server_accepted", "server_requests"]
+STATUSES = ("ok", "invalid", "failed", "unavailable")
 
 # What columns of tables hold, and the fields of records that become them; all others hold numbers.
 NAMES = {"server", "other"}
@@ -97,7 +99,7 @@ def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> di
     have given."""
     if (record["server"], record["connections"], record["repeat"]) != cell:
         raise DamagedFile(f"{path} is of another cell: delete it, it will be measured again")
-    for name in [*CELL_COLUMNS[3:-1], "reason"]:
+    for name in [name for name in CELL_COLUMNS[3:] if name != "network"]:
         if _lacks_sense(name, record.get(name)):
             found = repr(record[name])[:80]
             raise DamagedFile(f"{path}: {name} is {found}: delete it, it will be measured again")
@@ -109,6 +111,7 @@ def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> di
 def row_of(record: dict[str, Any]) -> dict[str, Any]:
     """Column → value; what a record does not have is None, flags are joined with semicolons."""
     row = {**record, "flags": ";".join(record["flags"]), "network": _network_of(record)}
+    row["reason"] = record.get("reason") or ""
     return {name: row.get(name) for name in CELL_COLUMNS}
 
 

@@ -25,8 +25,11 @@ COST = "server_cpu_ns_per_request"
 BLOCK = ["machine", "sweep", "connections", "repeat"]
 COLUMNS = ["machine", "server", "connections", "status", "cpu_ns_per_request"]
 COLUMNS += ["ratio", "ratio_low", "ratio_high", "pairs"]
-COLUMNS += ["runs", "invalid", "disturbed", "starving", "unavailable"]
+COLUMNS += ["runs", "invalid", "disturbed", "starving", "failed", "unavailable"]
 COLUMNS += ["unserved_connections", "client_cpu_share", "reason"]
+
+# Of a point without a valid run: that of its runs which says most.
+EMPTY_STATUSES = ("failed", "unavailable", "invalid")
 
 
 def median_interval_95(values: "pd.Series[float]") -> tuple[float, float]:
@@ -58,7 +61,7 @@ def with_ratios(cells: pd.DataFrame) -> pd.DataFrame:
 def _status_of(cells: pd.DataFrame) -> str:
     valid = cells[cells["status"] == "ok"]
     if valid.empty:
-        return "unavailable" if (cells["status"] == "unavailable").any() else "invalid"
+        return next(status for status in EMPTY_STATUSES if (cells["status"] == status).any())
     if tables.has_flag(valid, "connection_per_request").any():
         return "other_workload"
     if (valid["unserved_connections"] > 0).all():
@@ -68,12 +71,15 @@ def _status_of(cells: pd.DataFrame) -> str:
 
 def _invalidating_flags(cells: pd.DataFrame) -> str:
     raised = {flag for text in cells["flags"] for flag in text.split(";")}
-    return ", ".join(flag.name for flag in flags.FLAGS if flag.invalidates and flag.name in raised)
+    return ", ".join(flags.invalidating(raised))
 
 
 def _reasons(row: dict[str, Any], cells: pd.DataFrame, baseline: str) -> list[str]:
     """What a reader of a point's row must know; baseline: its status, empty if there is none."""
     reasons = list(cells["reason"][cells["status"] == "unavailable"].unique())
+    if row["failed"]:
+        why = "; ".join(cells["reason"][cells["status"] == "failed"].unique())
+        reasons.append(f"{row['failed']} of {row['runs']} runs failed: {why}")
     if row["invalid"]:
         why = _invalidating_flags(cells[cells["status"] == "invalid"])
         reasons.append(f"{row['invalid']} of {row['runs']} runs invalid: {why}")
@@ -126,6 +132,7 @@ def _summarize_point(cells: pd.DataFrame, baseline: str) -> dict[str, Any]:
         "invalid": int((cells["status"] == "invalid").sum()),
         "disturbed": int(tables.has_flag(valid, "disturbed").sum()),
         "starving": int((valid["unserved_connections"] > 0).sum()),
+        "failed": int((cells["status"] == "failed").sum()),
         "unavailable": int((cells["status"] == "unavailable").sum()),
         "unserved_connections": valid["unserved_connections"].max(),
         "client_cpu_share": counted["client_cpu_share"].median(),
@@ -182,7 +189,7 @@ def tabulate(table: pd.DataFrame) -> str:
 
 
 def read_cells(servers: list[str], connections: list[int], repeats: int) -> pd.DataFrame:
-    """The baseline's and the servers' records as a table of cells, with their `reason`s."""
+    """The baseline's and the servers' records as a table of cells."""
     wanted = [
         Cell(server, count, repeat)
         for server in [CEILING, *servers]
@@ -191,9 +198,7 @@ def read_cells(servers: list[str], connections: list[int], repeats: int) -> pd.D
     ]
     paths = [cost_record_path(cell) for cell in wanted]
     found = zip(records.read_all(paths), wanted, paths, strict=True)
-    read = [cell_rows.checked(*one) for one in found]
-    reasons = [record.get("reason", "") for record in read]
-    return tables.cell_table(read).assign(reason=reasons)
+    return tables.cell_table(cell_rows.checked(*one) for one in found)
 
 
 def main() -> int:

@@ -210,7 +210,9 @@ def _obstacle(sweep: Sweep, metric: str, pair: Pair, point: int) -> str:
     """Why a pair cannot be compared at a point; empty if it can."""
     first, second = (np.isfinite(sweep.logarithms[metric][server, point]) for server in pair)
     if not (first & second).any():
-        return "no valid cells in common"
+        without = [not first.any(), not second.any()]
+        absent = [sweep.servers[server] for server in itertools.compress(pair, without)]
+        return f"no valid cells of {' and '.join(absent)}" if absent else "no valid cells in common"
     other = workload_obstacle(sweep, metric, pair, point, has_control(sweep.servers, pair))
     if other:
         return other

@@ -1,10 +1,12 @@
 """What a terminal shows of a text: no more than there is room for, and coloured where a colour says something."""
 
+import contextlib
 import os
 import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 # Columns that a narrow terminal goes without, the least important first.
@@ -22,7 +24,7 @@ LESS_IMPORTANT = {
 # The hues of the pictures. A cell of a table is two spaces away from the one before; the first, a name, has no colour.
 CELL = r"(?<=  )(?:{})(?=  |$)"
 COLORS = {
-    31: CELL.format("slower|starving|invalid|no valid run|[1-9][0-9,]* of [0-9,]+"),
+    31: CELL.format("slower|starving|failed|invalid|no valid run|[1-9][0-9,]* of [0-9,]+"),
     32: CELL.format("server|faster"),
     33: CELL.format("wrk|≥ [0-9,]+|other_workload"),
     35: CELL.format("shared CPUs"),
@@ -30,7 +32,8 @@ COLORS = {
     90: CELL.format("disturbance|disturbed|unavailable|drift|not decidable here"),
 }
 COLORS_OF_SENTENCES = {
-    31: r"[0-9]+ connections unserved|invalid, not counted|invalid: [a-z_]+(?:, [a-z_]+)*(?=,|$)",
+    31: r"failed(?:, not tried again)?: .*|[0-9]+ connections unserved|invalid, not counted"
+    r"|invalid: [a-z_]+(?:, [a-z_]+)*(?=,|$)",
     90: r"disturbed in each of [0-9]+ attempts|unavailable: .*",
 }
 
@@ -73,6 +76,19 @@ def printable(text: str) -> str:
 
 def cut(line: str) -> str:
     return line if len(line) <= width() else line[: width() - 1] + "…"
+
+
+def failed_job(rule: str, logs: Sequence[str]) -> str:
+    """A line about a job that failed: the last one that its log has."""
+    said = [line for path in logs for line in _lines_of(path) if line.strip()]
+    line = said[-1] if said else f"{rule} ended without a word, killed perhaps: {', '.join(logs)}"
+    return colored(wrapped(printable(line)), 31)
+
+
+def _lines_of(path: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(errors="replace").splitlines()
+    return []
 
 
 def fitted_table(path: str) -> str:

@@ -3,7 +3,8 @@
 
 A run of its own (M18): perf counts from before the load until after it, so that wrk's number of requests is the divisor
 (hence no warm-up). Where there are no counts the table has one row with a status and its reason: not_permitted, with
-the command that mends it; unavailable; invalid if wrk saw errors. Faults give one line and status 1.
+the command that mends it; unavailable; failed if the server did; invalid if wrk saw errors. Faults of the machine give
+one line and status 1.
 """
 
 import argparse
@@ -18,11 +19,13 @@ from typing import Any
 
 import faults
 import files
+import load
 import runs
 import server_process
 from load_side import LoadSide
 from perf_permission import PerfObstacle
 from perf_stat import ALL_CALLS, CALL_PREFIX, SOFTWARE_EVENTS, CountedSide
+from processes import one_line
 
 AllSides = runs.Sides[CountedSide, LoadSide]
 COLUMNS = [
@@ -35,12 +38,16 @@ NOISE = 0.001  # by which the calls with names may exceed all: threads end while
 
 def obstacle_met(table_path: str, obstacle: str) -> str:
     """What makes a table stale: one that an obstacle prevented is made when that is gone, a good one is kept."""
+    return "" if first_row(table_path).get("status") == "ok" else obstacle
+
+
+def first_row(table_path: str) -> dict[str, str]:
+    """Of a table, which is all of it where there are no counts; empty if there is none."""
     try:
         with open(table_path, encoding="utf-8", newline="") as file:
-            first = next(csv.DictReader(file), {})
+            return next(csv.DictReader(file), {})
     except (OSError, ValueError, csv.Error):
-        return obstacle
-    return "" if first.get("status") == "ok" else obstacle
+        return {}
 
 
 def system_calls(counts: dict[str, int]) -> dict[str, int]:
@@ -103,7 +110,7 @@ def count(found: AllSides, arguments: argparse.Namespace) -> list[Row]:
 
 
 def rows_here(arguments: argparse.Namespace) -> list[Row]:
-    """The rows of a run, or one that says why there are none. Raises one of runs.FAULTS or TimeoutExpired."""
+    """The rows of a run, or one that says why there are none. Raises OSError, CpuFault or TimeoutExpired."""
     again = f"to try again, delete {arguments.output}"
     try:
         with runs.exclusive_sides(arguments, CountedSide) as found:
@@ -112,11 +119,15 @@ def rows_here(arguments: argparse.Namespace) -> list[Row]:
             except PerfObstacle as obstacle:
                 # When that is mended, the workflow tries again by itself: obstacle_met.
                 return [{"status": obstacle.status, "reason": str(obstacle)}]
-            return count(found, arguments)
+            return runs.tried_twice(lambda: count(found, arguments))
     except PerfObstacle as obstacle:
         return [{"status": obstacle.status, "reason": f"{obstacle}; {again}"}]
     except server_process.Unavailable as reason:
         return [{"status": "unavailable", "reason": f"{reason}; {again}"}]
+    except (server_process.RunError, load.LoadError) as error:
+        name = os.path.basename(arguments.binary)
+        print(f"count_syscalls: {name}: {error}", file=sys.stderr)
+        return [{"status": "failed", "reason": one_line(str(error))}]
 
 
 def format_table(rows: Sequence[Row]) -> str:

@@ -17,6 +17,7 @@ TITLES = {
     "not_permitted": "not permitted",
     "unavailable": "not available",
     "invalid": "not published",
+    "failed": "failed",
 }
 
 

@@ -3,7 +3,7 @@
 docs/results.md has the same list as a table, which a test compares.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 Record = Mapping[str, Any]
@@ -269,6 +269,11 @@ FLAGS = [
         lambda record: record["cpus_shared"],
     ),
 ]
+
+
+def invalidating(names: Collection[str]) -> list[str]:
+    """Those of these flags because of which a cell does not count."""
+    return [flag.name for flag in FLAGS if flag.invalidates and flag.name in names]
 
 
 def flags_of(record: Record) -> list[Flag]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import machine
-from processes import Process, describe_status, running
+from processes import NOT_FOUND, Process, describe_status, running
 
 REPORT_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrk_report.lua")
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
@@ -94,6 +94,8 @@ class Wrk:
             if back_s > 1:
                 late += f": the wall clock, which it goes by, was set back by {back_s:.0f} s"
             raise LoadError(late) from None
+        if self.process.returncode == NOT_FOUND:
+            raise OSError("wrk is not installed: see make setup")  # no fault of a server
         if self.process.returncode != 0:
             how = describe_status(self.process.returncode, errors or output)
             raise LoadError(f"wrk failed: {how}")

@@ -140,10 +140,7 @@ def best_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
         if best is not None:
             rows.append({**best, "limited_by": LIMITED_BY[best["limiter"]]})
         else:
-            unavailable = bool((points["repeats_unavailable"] > 0).any())
-            rows.append(
-                {"server": server, "missing": "unavailable here" if unavailable else "no valid run"}
-            )
+            rows.append({"server": server, "missing": tables.why_no_result(points)})
     return rows
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measure one cell: a fresh server process under one load; the result is a JSON record.
 
-The record exists only if the run ended and was checked. A server that this machine cannot run gives a record with
-status `unavailable`; any other fault gives one line and status 1.
+The record exists only if the run ended and was checked. A server that fails, or that this machine cannot run, gives a
+record with status `failed` or `unavailable` and the reason; a fault of the machine gives one line and status 1.
 """
 
 import argparse
@@ -27,7 +27,9 @@ import run_facts
 import runs
 import server_process
 import sockets
+import start_failures
 from load_side import LoadSide
+from processes import one_line
 from server_side import ServerSide
 from sides import SideLost
 
@@ -285,6 +287,7 @@ def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         "server": arguments.server,
         "connections": arguments.connections,
         "repeat": arguments.repeat,
+        "status": None,  # here, near the beginning, records.status_of finds it
         "sweep": sweep,
         "position": cells.positions_of(config).get(arguments.output) if config else None,
         "seed": config.get("seed"),
@@ -302,6 +305,11 @@ def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     }
     try:
         return {**record, **measure_undisturbed(sides, arguments)}
+    except (server_process.RunError, load.LoadError) as error:
+        failed: dict[str, Any] = {"status": "failed", "reason": one_line(str(error)), "flags": []}
+        if isinstance(error, start_failures.NotTried):
+            failed["attempts"] = 0
+        return {**record, **failed}
     except server_process.Unavailable as reason:
         again = f"; when that has changed, delete {os.path.dirname(arguments.output)}"
         if server_process.is_external(arguments.binary):
@@ -341,6 +349,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    if record["status"] == "failed":
+        print(f"measure_cell: {cell}: {record['reason']}", file=sys.stderr)
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the measurement
         progress.tell_cell(*cell, record)
     return 0

@@ -17,7 +17,7 @@ import machine
 import profile_gates
 import server_process
 from perf_permission import CAP_PERFMON, CAP_SYS_ADMIN, PerfObstacle, permission_obstacle
-from processes import Process, one_line, running
+from processes import Process, describe_status, one_line, running
 from server_side import ServerSide
 
 STACK_BYTES = 8192  # dwarf unwinding: 4096 is too small
@@ -96,6 +96,9 @@ class Recording:
             raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
         if not os.read(self._answers, 16):
             error = one_line(self.process.communicate(timeout=PERF_TIMEOUT_S)[1])
+            if self.process.returncode < 0:  # killed: this machine does let us
+                how = describe_status(self.process.returncode, error)
+                raise server_process.RunError(f"perf record ended: {how}")
             raise PerfObstacle("not_permitted", f"perf record failed: {error[:300]}")
 
     def finish(self) -> None:

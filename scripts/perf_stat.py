@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import server_process
 from perf_permission import TRACEFS, PerfObstacle, tracefs_obstacle
-from processes import Process, one_line, running
+from processes import Process, describe_status, one_line, running
 from server_side import ServerSide
 
 # By name, those that this kernel has: of receiving, sending, waiting, and of connections. The rest are counted as one:
@@ -100,6 +100,9 @@ def counting(pids: Sequence[int], events: Sequence[str]) -> Iterator[Process]:
                 raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
             if not perf.stdout.readline():
                 said = perf.communicate(timeout=PERF_TIMEOUT_S)[1]
+                if perf.returncode < 0:  # killed: this machine does let us
+                    how = describe_status(perf.returncode, said)
+                    raise server_process.RunError(f"perf stat ended: {how}")
                 status = "not_permitted" if "ermission" in said else "unavailable"
                 raise PerfObstacle(status, f"perf stat failed: {refusal(said)}")
             yield perf

@@ -107,7 +107,9 @@ def notes_of(table: pd.DataFrame, machines: int) -> list[str]:
         else "",
         "Baseline: an epoll loop which receives and sends without looking. Server: one process on one CPU, keep-alive.",
     ]
-    for server, points in table[table["status"] == "unavailable"].groupby("server", sort=False):
+    for server, points in table[table["status"].isin(["failed", "unavailable"])].groupby(
+        "server", sort=False
+    ):
         notes.append(f"{server}: {points['reason'].iloc[0]}.")
     if (table["status"] == "disturbed").any():
         notes.append("Hollow: every run was disturbed by something else on the machine.")

@@ -81,7 +81,7 @@ def without_control(table: pd.DataFrame) -> pd.DataFrame:
 
 def label_of(server: str, points: pd.DataFrame, column: str) -> str:
     """A server's name, and what must be known before its line is compared with others."""
-    remarks = [] if points[column].notna().any() else ["no valid run"]
+    remarks = [] if points[column].notna().any() else [tables.why_no_result(points)]
     if tables.has_flag(points, "connection_per_request").any():
         remarks.append("a connection per request")
     return f"{server}\n({', '.join(remarks)})" if remarks else server
@@ -163,7 +163,8 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
     notes = [f"{plot_style.interval_note(summary)} {POINTS_NOTE}"]
     notes += plot_style.limiter_notes(summary) if figure_of.with_limits else []
     notes += [plot_style.saturation_note(summary)] if figure_of.of_client else []
-    plot_style.add_notes(figure, [*notes, *figure_of.notes, machine_note])
+    notes += [*figure_of.notes, machine_note, *tables.failure_notes(summary)]
+    plot_style.add_notes(figure, notes)
     label_lines(axes, summary, figure_of, servers)
     plot_style.save(figure, paths)
 

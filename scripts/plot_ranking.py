@@ -236,9 +236,10 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
     return notes
 
 
-def label_of(server: str, measured: set[str]) -> str:
+def label_of(server: str, summary: pd.DataFrame) -> str:
+    points = summary[summary["server"] == server]
     label = f"control: {base_of(server)} again" if is_control(server) else server
-    return label if server in measured else f"{label} (no valid run)"
+    return label if points[COST].notna().any() else f"{label} ({tables.why_no_result(points)})"
 
 
 def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.DataFrame) -> None:
@@ -253,7 +254,7 @@ def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.Data
             for name in servers
         }
         draw_panel(axes, metric, rows, reference, its_verdicts)
-    panels[0].set_yticks(range(len(servers)), [label_of(name, measured) for name in servers])
+    panels[0].set_yticks(range(len(servers)), [label_of(name, summary) for name in servers])
     panels[0].set_ylim(len(servers) - 0.5, -0.5)
 
 
@@ -289,7 +290,7 @@ def main() -> int:
     verdicts = read_verdicts(arguments.verdicts)
     draw(
         verdicts,
-        tables.read_summary(arguments.summary, comparisons.SUMMARY_COLUMNS),
+        tables.read_summary(arguments.summary),
         *arguments.output,
     )
     return 0

@@ -50,8 +50,7 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
         f"Line: total over the valid repeats. {plot_style.interval_note(summary)} Points: single runs."
     ]
     if cells[column].notna().sum() == 0:
-        reason = "unavailable" if (cells["status"] == "unavailable").all() else "no valid run"
-        plot_style.say_nothing_drawn(axes, f"{reason} on this machine")
+        plot_style.say_nothing_drawn(axes, tables.why_no_result(summary))
     unserved = summary[summary["unserved_connections"] > 0]
     if not unserved.empty:
         most = unserved.sort_values("unserved_connections").iloc[-1]
@@ -67,6 +66,7 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
         notes.append(
             "Hollow and off the line: invalid runs, which are not counted (flags in cells.csv)."
         )
+    notes += tables.failure_notes(summary)
     if (summary["disturbed_share"] > 0).any():
         notes.append("Hollow: disturbed runs, which count only where there are no others.")
     if (summary["limiter"] == "client-bound").any():

@@ -68,6 +68,7 @@ def notes_of(summary: pd.DataFrame, verdicts: pd.DataFrame, machine_note: str) -
         *plot_style.limiter_notes(summary),
         plot_style.saturation_note(summary),
         *plot_ranking.notes_of(verdicts),
+        *tables.failure_notes(summary),
         machine_note,
     ]
 

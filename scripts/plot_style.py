@@ -345,8 +345,9 @@ def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None
 
 
 def invalid_points(summary: pd.DataFrame) -> pd.DataFrame:
-    """Those that were measured, but without a valid run."""
-    return summary[(summary["repeats_ok"] == 0) & (summary["repeats_invalid"] > 0)]
+    """Those that were measured, or tried to, but without a valid run."""
+    tried = summary["repeats_invalid"] + summary["repeats_failed"]
+    return summary[(summary["repeats_ok"] == 0) & (tried > 0)]
 
 
 def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> None:

@@ -38,6 +38,7 @@ TITLES = {
     "not_permitted": "not permitted",
     "unavailable": "not available",
     "invalid": "not published",
+    "failed": "failed",
 }
 KIB_PER_MIB = 1024
 

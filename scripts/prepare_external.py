@@ -11,8 +11,10 @@ from typing import Any
 
 import external
 import external_launcher
+import failed_build
 import faults
 import server_process
+from processes import NOT_FOUND
 
 # To sh a command, to Python a string: a #! line allows no spaces in a path. -I and -S: Python's own library alone.
 FIRST_LINES = f"""\
@@ -20,7 +22,6 @@ FIRST_LINES = f"""\
 '''':; p={{python}}; [ -x "$p" ] || p=python3; exec "$p" -IS "$0" "$@"
 '''
 """
-NOT_FOUND = 127
 
 
 def build(words: list[str], root: str) -> int:
@@ -56,8 +57,10 @@ def main() -> int:
             description.update(program="", command=words)
         elif status != 0 or not made:
             why = f"status {status}" if status else f"there is no {description['command'][0]}"
-            print(f"prepare_external: {name}: '{shlex.join(words)}': {why}", file=sys.stderr)
-            return 1
+            reason = f"its build failed: '{shlex.join(words)}': {why}"
+            failed_build.write(arguments.output, reason)
+            print(f"{name}: {reason}", flush=True)
+            return 0
     write_launcher(arguments.output, description)
     return 0
 

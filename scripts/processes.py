@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 
 Process = subprocess.Popen[str]
+LONGEST_LINE = 1000
+NOT_FOUND = 127  # setpriv's status, and a shell's, for a program that is not there
 
 # Before a command: it dies with its parent, whose process id comes first, also if that was killed before this line.
 LEASH = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
@@ -50,14 +52,15 @@ def kill_group(process: Process) -> None:
 
 
 def one_line(text: str) -> str:
-    """What a process said, fit for a message of one line."""
-    lines = " / ".join(text.strip().splitlines())
-    return "".join(letter if letter.isprintable() else " " for letter in lines)
+    """What a process said, fit for a message of one line, and cut if it is long."""
+    lines = " / ".join(text[: 2 * LONGEST_LINE].strip().splitlines())
+    line = "".join(letter if letter.isprintable() else " " for letter in lines)
+    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
 
 
 def describe_status(code: int, said: str) -> str:
-    """How a process ended, in one line with what it said; 127 is setpriv's (and a shell's) "not found"."""
+    """How a process ended, in one line with what it said."""
     how = f"status {code}" if code >= 0 else signal.Signals(-code).name
-    if code == 127:
+    if code == NOT_FOUND:
         how = "not installed, see make setup: " + how
     return f"{how} ({one_line(said)})" if said.strip() else how

@@ -2,7 +2,8 @@
 """Profile a server under load with perf, in a run of its own (M18): folded stacks, and the facts that vouch for them.
 
 Facts are JSON with a status: ok; not_permitted or unavailable, with the reason and what mends it, when this machine
-does not let us; invalid when a gate failed. In these cases there are no stacks. Faults give one line and status 1.
+does not let us; failed when the server did; invalid when a gate failed. In these cases there are no stacks. Faults of
+the machine give one line and status 1.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Any
 
 import faults
 import files
+import load
 import perf_record
 import profile_gates
 import progress
@@ -24,6 +26,7 @@ import server_process
 from load_side import LoadSide
 from perf_permission import PerfObstacle
 from perf_record import ProfiledSide
+from processes import one_line
 
 AllSides = runs.Sides[ProfiledSide, LoadSide]
 ATTEMPTS = 2  # a profile that fails a gate, as on a busy machine, is made once more
@@ -89,7 +92,7 @@ def main() -> int:
         with runs.exclusive_sides(arguments, ProfiledSide) as found:
             found.server.check_profiling()
             for attempt in range(1, ATTEMPTS + 1):
-                folded, seen = record_profile(found, arguments)
+                folded, seen = runs.tried_twice(lambda: record_profile(found, arguments))
                 seen["attempts"] = attempt
                 if seen["status"] == "ok":
                     break
@@ -97,6 +100,9 @@ def main() -> int:
         seen = {"status": obstacle.status, "reason": str(obstacle)}
     except server_process.Unavailable as obstacle:
         seen = {"status": "unavailable", "reason": str(obstacle)}
+    except (server_process.RunError, load.LoadError) as error:
+        seen = {"status": "failed", "reason": one_line(str(error))}
+        print(f"profile_server: {name}: {error}", file=sys.stderr)
     except (*runs.FAULTS, subprocess.TimeoutExpired) as error:
         print(f"profile_server: {name}: {error}", file=sys.stderr)
         return 1

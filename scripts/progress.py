@@ -90,8 +90,9 @@ def join(parts: list[str]) -> str:
 
 def describe(record: dict[str, Any]) -> list[str]:
     """What came of a cell, and then what to know of it."""
-    if record["status"] == "unavailable":
-        return [f"unavailable: {record['reason']}"]
+    if record["status"] in ("failed", "unavailable"):
+        tried = ", not tried again" if record.get("attempts") == 0 else ""
+        return [f"{record['status']}{tried}: {record['reason']}"]
     parts = [f"{record['requests_per_second']:>9,.0f} requests/s"]
     if record["server_cpu_ns_per_request"] is not None:
         parts.append(f"{record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each")

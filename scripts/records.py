@@ -19,6 +19,7 @@ REQUIRED = {"server", "connections", "repeat", "status", "flags", "machine"}
 # Begins the last line of a record. No proof against forgers, who can compute it too.
 CHECKSUM = ',\n  "sha256": "'
 RAW_LINES = re.compile('^  "raw_.*\n', re.MULTILINE)
+STATUS = re.compile('^  "status": "([a-z]+)",$', re.MULTILINE)
 SET_ASIDE = ".damaged"
 
 
@@ -37,6 +38,16 @@ def write(path: str, record: dict[str, Any]) -> None:
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
     text = "{\n" + ",\n".join(lines)
     files.write_text(path, f'{text}{CHECKSUM}{_sha256_of(text)}"\n}}\n')
+
+
+def status_of(path: str) -> str:
+    """A record's status, of which only the beginning is read; empty if there is none, or another version wrote it."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            found = STATUS.search(file.read(500))
+    except OSError:
+        return ""
+    return found[1] if found else ""
 
 
 def _sha256_of(text: str) -> str:

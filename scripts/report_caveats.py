@@ -56,9 +56,7 @@ def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) 
     invalid = int((cells["status"] == "invalid").sum())
     if invalid:
         said.append(f"{invalid} of {len(cells)} runs are invalid and not counted: see “Flagged”.")
-    names = list(cells[cells["status"] == "unavailable"]["server"].unique())
-    if names:
-        said.append(f"Not available on this machine: {join(names)}.")
+    said += tables.failure_notes(summary)
     disturbed = int((tables.has_flag(cells, "disturbed") & (cells["status"] == "ok")).sum())
     if disturbed:
         said.append(

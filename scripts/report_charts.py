@@ -306,7 +306,7 @@ def _ranking_table(
     for server in servers:
         known = server in measured
         row = plot_ranking.row_of(server, reference, verdicts) if known else plot_ranking.NOTHING
-        label = plot_ranking.label_of(server, measured)
+        label = plot_ranking.label_of(server, summary)
         label += f"\n({row.remark})" if row.remark else ""
         its = {"server": server, "label": label, "letters": letters.get(server, "")}
         rows.append({**its, "control": is_control(server), **row._asdict()})

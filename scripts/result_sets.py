@@ -24,7 +24,6 @@ Record = dict[str, Any]
 # How scripts/cells.py names them.
 RECORD_NAME = re.compile(r"c([1-9][0-9]{0,6})_r([1-9][0-9]{0,6})\.json")
 MACHINE_NAME = re.compile(r"[A-Za-z0-9]{1,40}")
-STATUSES = ("ok", "invalid", "unavailable")
 POSITIVE = ("requests", "duration_s", "requests_per_second", "server_cpu_ns_per_request")
 KEPT = [*CELL_COLUMNS, "facts", "asked", "binary_sha256", "server_cpus", "load_cpus"]
 LONGEST_TEXT = 400
@@ -96,7 +95,7 @@ def _fault(record: Record) -> str:
     is_positive = all((record.get(name) or 0) > 0 for name in POSITIVE)
     checks = {
         "names no machine": MACHINE_NAME.fullmatch(str(record["machine"])),
-        "has no valid status": record["status"] in STATUSES,
+        "has no valid status": record["status"] in cell_rows.STATUSES,
         "has no valid binary_sha256, started or sweep": all(
             isinstance(text, str | None) for text in texts
         ),

@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import cpus
@@ -18,6 +18,7 @@ import machine
 import network
 import server_process
 import sides
+import start_failures
 from host_side import HostSide
 from load_side import LoadSide
 from server_side import ServerSide
@@ -29,6 +30,7 @@ OVERHEAD_S = 120
 
 ServerS = TypeVar("ServerS", bound=HostSide)
 LoadS = TypeVar("LoadS", bound=HostSide)
+ResultT = TypeVar("ResultT")
 
 
 class Sides(NamedTuple, Generic[ServerS, LoadS]):
@@ -203,7 +205,7 @@ def started(
 ) -> Iterator[Run]:
     """A server that answers rightly, on CPUs of its own; all else, here and there, on those of the load.
 
-    Raises RunError, or Unavailable if the server's machine cannot run it.
+    Raises NotStarted or, later, RunError; Unavailable if the server's machine cannot run it.
     """
     net = found.network
     split = split_of(found, arguments)
@@ -213,38 +215,49 @@ def started(
     allowed = os.sched_getaffinity(0)
     confine(found, split)
     try:
-        told = found.server.start_server(
-            binary_at(found, arguments.binary),
-            address=address,
-            interface=None if net.is_loopback else net.interface,
-            scope=scope,
-            workers=workers,
-            cpus=split.server,
-            shares_cpus=split.shared,
-            watch_closed=watch_closed,
-        )
-        run = Run(
-            found,
-            told["port"],
-            told["command"],
-            target,
-            split,
-            arguments.connections,
-            threads,
-            workers,
-            b"",
-        )
-        try:
-            response = run.verify()
-        except server_process.RunError:
-            found.server.check_running()  # if it has ended, or its host is lost, that explains it
-            raise
+        with start_failures.noted(arguments.binary):
+            told = found.server.start_server(
+                binary_at(found, arguments.binary),
+                address=address,
+                interface=None if net.is_loopback else net.interface,
+                scope=scope,
+                workers=workers,
+                cpus=split.server,
+                shares_cpus=split.shared,
+                watch_closed=watch_closed,
+            )
+            run = Run(
+                found,
+                told["port"],
+                told["command"],
+                target,
+                split,
+                arguments.connections,
+                threads,
+                workers,
+                b"",
+            )
+            try:
+                response = run.verify()
+            except server_process.RunError:
+                found.server.check_running()  # if it has ended, or its host is lost, that explains it
+                raise
         yield run._replace(response=response)
     finally:
         for side in (found.load, found.server):
             with contextlib.suppress(sides.SideLost):  # then it has ended all by itself
                 side.end_run()
         os.sched_setaffinity(0, allowed)  # another run may follow
+
+
+def tried_twice(attempt: Callable[[], ResultT]) -> ResultT:
+    """The result of a run under perf, which may fail by itself. Never of a cell: who fails sometimes shall show."""
+    try:
+        return attempt()
+    except start_failures.NotStarted:
+        raise
+    except (server_process.RunError, load.LoadError):
+        return attempt()
 
 
 def confine(found: Sides[Any, LoadSide], split: cpus.CpuSplit) -> None:

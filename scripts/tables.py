@@ -1,6 +1,7 @@
 """The tables in results/: their columns, and how records become rows and rows become summaries (docs/results.md)."""
 
 import math
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,15 +16,17 @@ from cell_rows import (
     LOOPBACK,
     NAMES,
     SERVER_NAME,
+    STATUSES,
     TEXTS,
     is_text,
 )
 from files import DamagedFile
-from flags import is_saturated, is_server_saturated
+from flags import invalidating, is_saturated, is_server_saturated
 from scipy.special import stdtrit
 
 CEILING_TOLERANCE = 0.1
 MOST_SHOWN_REPEATS = 20
+LONGEST_REASON = 300  # in a note
 
 POINT = ["machine", "server", "connections"]
 
@@ -75,7 +78,7 @@ def read_cell_table(path: str, columns: Iterable[str] = CELL_COLUMNS) -> pd.Data
     table = read_table(path, columns, {**dict.fromkeys(COUNTS, "float64"), "flags": "str"})
     # Only now, since a cast of what is no count does not fail everywhere.
     counts = set(COUNTS) & set(table.columns)
-    return table.astype(dict.fromkeys(counts, "Int64")).fillna({"flags": ""})
+    return table.astype(dict.fromkeys(counts, "Int64")).fillna({"flags": "", "reason": ""})
 
 
 def read_summary(path: str, columns: Iterable[str] = ()) -> pd.DataFrame:
@@ -83,7 +86,7 @@ def read_summary(path: str, columns: Iterable[str] = ()) -> pd.DataFrame:
     summary = read_table(path, columns or SUMMARY_COLUMNS)
     if summary.empty:
         raise DamagedFile(f"{path} has no rows: {files.MADE_AGAIN}")
-    return summary
+    return summary.fillna({"reason": ""})
 
 
 def interval_factor_95(values: "pd.Series[float]") -> float:
@@ -123,15 +126,15 @@ def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
 def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, Any]:
     """One row of the summary, from the cells of one machine, server and number of connections.
 
-    Invalid cells are only counted. `ceiling`: the ceiling's row for the same machine and connections, or nothing.
+    All but valid cells are only counted. `ceiling`: the ceiling's row for the same machine and connections, or nothing.
     """
     valid = counted_cells(cells)
     row: dict[str, Any] = {
-        f"repeats_{status}": int((cells["status"] == status).sum())
-        for status in ("ok", "invalid", "unavailable")
+        f"repeats_{status}": int((cells["status"] == status).sum()) for status in STATUSES
     }
     flags = sorted({flag for text in cells["flags"] for flag in text.split(";") if flag})
     row["flags"] = ";".join(flags)
+    row["reason"] = next(filter(None, cells["reason"]), "")
     if valid.empty:
         return row
     requests = valid["requests"].sum()
@@ -185,7 +188,7 @@ def limiter_of(point: dict[str, Any], ceiling: dict[str, Any]) -> str:
 
 
 SUMMARY_COLUMNS = ["machine", "server", "connections"]
-SUMMARY_COLUMNS += ["repeats_ok", "repeats_invalid", "repeats_unavailable"]
+SUMMARY_COLUMNS += [f"repeats_{status}" for status in STATUSES]
 for _name in ("requests_per_second", *AVERAGED, "server_cpu_ns_per_request"):
     SUMMARY_COLUMNS += [_name, f"{_name}_low", f"{_name}_high"]
 SUMMARY_COLUMNS += ["latency_max_us", "server_cpu_share", "server_busiest_thread_share"]
@@ -197,7 +200,7 @@ SUMMARY_COLUMNS += [
     "at_ceiling",
 ]
 SUMMARY_COLUMNS += ["unserved_connections", "fairness_jain", "worker_fairness_jain"]
-SUMMARY_COLUMNS += ["server_memory_peak_kib", "flags"]
+SUMMARY_COLUMNS += ["server_memory_peak_kib", "flags", "reason"]
 
 
 def summary_table(cells: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -216,6 +219,36 @@ def summary_table(cells: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> p
         its_ceiling = ceilings.get((identity["machine"], identity["connections"]), {})
         rows.append({**identity, **_summarize_point(point_cells, its_ceiling)})
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def why_no_result(points: pd.DataFrame) -> str:
+    """In a word or three, of one server's points that have no valid cell."""
+    for status, said in (("failed", "failed"), ("invalid", "no valid run")):
+        if (points[f"repeats_{status}"] > 0).any():
+            return said
+    return "unavailable"
+
+
+def failure_notes(summary: pd.DataFrame) -> list[str]:
+    """A sentence for each server that failed, or that its machine cannot run: in how many of its cells, and why; and
+    for each of which all cells are invalid."""
+    notes = []
+    for server, points in summary.groupby("server", sort=False):
+        cells = points[[f"repeats_{status}" for status in STATUSES]].sum().sum()
+        for status, said in (("failed", "failed"), ("unavailable", "is unavailable")):
+            its = points[points[f"repeats_{status}"] > 0]
+            if its.empty:
+                continue
+            count = its[f"repeats_{status}"].sum()
+            reasons = list(dict.fromkeys(filter(None, its["reason"]))) or ["see results/cells"]
+            reason = textwrap.shorten(reasons[0], LONGEST_REASON, placeholder=" …")
+            more = f" (other reasons: {len(reasons) - 1}, in summary.csv)" if reasons[1:] else ""
+            notes.append(f"{server} {said} in {count} of {cells} cells: {reason}{more}.")
+        if points["repeats_invalid"].sum() == cells:
+            raised = {name for text in points["flags"] for name in text.split(";")}
+            why = ", ".join(invalidating(raised))
+            notes.append(f"{server} has no valid cell of {cells}: {why}.")
+    return notes
 
 
 def main_machine(summary: pd.DataFrame, counted: str = "repeats_ok") -> str:

@@ -55,8 +55,7 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
         f"{row.unserved_connections:,.0f} of {row.connections:,}" for row in last.itertuples()
     )
     if best is None:
-        some_ran = points["repeats_invalid"].sum() > 0
-        return {"server": server, "requests/s": "no valid run" if some_ran else "unavailable"}
+        return {"server": server, "requests/s": tables.why_no_result(points)}
     low, high = best["requests_per_second_low"], best["requests_per_second_high"]
     return {
         "server": server,
@@ -85,10 +84,7 @@ def _notes(summary: pd.DataFrame) -> list[str]:
             notes.append(
                 f"{flag.name} at {count} of {len(summary)} points ({effect}): {flag.meaning}. {flag.hint}."
             )
-    unavailable = summary.loc[summary["repeats_unavailable"] > 0, "server"].unique()
-    if len(unavailable):
-        notes.append(f"unavailable on this machine: {', '.join(unavailable)} (see results/cells).")
-    return notes
+    return notes + tables.failure_notes(summary)
 
 
 def aligned(table: pd.DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 import tables
 import tabulate_results
 from checkouts import ROOT, environment, run_in_terminal
-from test_tables import record, unavailable
+from test_tables import failed, record, unavailable
 
 SHOW = ["-c", "import sys, console; print(console.fitted_table(sys.argv[1]))"]
 TABLES = sorted(console.LESS_IMPORTANT)
@@ -51,6 +51,7 @@ RECORDS = [
     point("server_select", flags=["disturbed"]),
     point("server_errs", status="invalid", flags=["errors"], errors=1),
     {**unavailable(), "server": "server_absent"},
+    {**failed(), "server": "server_crash"},
 ]
 
 
@@ -110,6 +111,7 @@ def test_server_and_result_are_kept_in_the_narrowest_terminal(path: str, folder:
 COLORED = {
     "999 of 1,000": 31,
     "no valid run": 31,
+    "failed": 31,
     "starving": 31,
     "server": 32,
     "wrk": 33,

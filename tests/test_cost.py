@@ -25,7 +25,7 @@ from cells import (
 from checkouts import ROOT, jobs_to_run, run_snakemake
 from scipy.stats import binom
 from test_cells import CONFIG
-from test_tables import record, unavailable
+from test_tables import failed, record, unavailable
 
 Records = list[dict[str, Any]]
 BASE_NS = 4000.0
@@ -206,6 +206,14 @@ def test_unavailable_server_has_a_row_with_its_reason() -> None:
     row = rows_of(baseline(2) + absent)["a"]
     assert (row["status"], row["unavailable"], row["pairs"]) == ("unavailable", 2, 0)
     assert row["reason"] == "no such"
+
+
+def test_failed_runs_are_counted_with_their_reason() -> None:
+    crashed = [{**failed(1), "server": "b"}]
+    wrong = runs("b", [1.5, 1.5], status="invalid", flags=["errors"])[1:]
+    row = rows_of(baseline(2) + crashed + wrong)["b"]
+    assert (row["status"], row["failed"], row["invalid"]) == ("failed", 1, 1)
+    assert "1 of 2 runs failed: it crashed" in row["reason"]
 
 
 def test_reason_is_told_once_for_all_that_it_concerns() -> None:

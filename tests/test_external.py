@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import external
+import failed_build
+import failures
 import machine
 import prepare_external
 import pytest
+import records
 import server_process
 import yaml
 from checkouts import ROOT, copy_checkout, jobs_to_run, processes_mentioning, run_snakemake
@@ -155,7 +158,7 @@ def test_what_a_killed_server_leaves_is_ended(tmp_path: Path) -> None:
     process.stdout.readline()
     assert len(processes_mentioning(str(tmp_path))) == 3  # itself, its child, the guard
     process.kill()
-    process.wait()
+    process.communicate()
     assert eventually(lambda: not processes_mentioning(str(tmp_path)))
 
 
@@ -163,7 +166,8 @@ def test_server_that_goes_to_the_background_is_ended(tmp_path: Path) -> None:
     files = {"nginx.conf": NGINX["files"]["nginx.conf"].replace("daemon off;", "")}
     binary = prepare(tmp_path, "mine", {**NGINX, "files": files})
     run = measure(binary, tmp_path / "record.json")
-    assert (run.returncode, len(run.stderr.splitlines())) == (1, 1), run.stderr
+    assert (run.returncode, len(run.stderr.splitlines())) == (0, 1), run.stderr
+    assert records.status_of(str(tmp_path / "record.json")) == "failed"
     # Its pid file is there until it ends by itself, which it does not.
     pid = (tmp_path / "results/external/mine/nginx.pid").read_text().strip()
     assert eventually(lambda: not Path(f"/proc/{pid}").exists())
@@ -207,9 +211,9 @@ def test_fault_of_a_description_is_one_line(fault: str, tmp_path: Path) -> None:
         (tmp_path / "text").chmod(0o755)
         description = {"command": f"'{tmp_path}/text'"}
     run = measure(prepare(tmp_path, "mine", description), tmp_path / "record.json")
-    assert run.returncode == 1
     assert len(run.stderr.splitlines()) == 1, run.stderr
-    assert said in run.stderr
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["status"] == "failed" and said in record["reason"]
     assert processes_mentioning(str(tmp_path)) == []
 
 
@@ -452,7 +456,10 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     overlay.write_text(OVERLAY + yaml.safe_dump({"external": described}))
     configfile = ("--configfile", "overlay.yaml")
     run = run_snakemake(checkout, "-j2", *configfile, timeout_s=600)
-    assert run.returncode == 0, run.stdout
+    # Who asks for one that is not installed is told so.
+    assert run.returncode == 1, run.stdout
+    (line,) = (line for line in run.stdout.splitlines() if line.startswith("absent failed"))
+    assert line.endswith("bin/absent is not installed: sudo apt-get install absentee)")
 
     with (checkout / "results/cells.csv").open() as file:
         statuses = {cell["server"]: cell["status"] for cell in csv.DictReader(file)}
@@ -467,13 +474,14 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     assert counted["mine"] == counted["server_epoll"]
     assert counted["absent"] == "unavailable" or counted["absent"] == counted["mine"]
 
-    assert jobs_to_run(checkout, *configfile) == set()
+    again = {job for job in jobs_to_run(checkout, *configfile) if job[0] in failures.ASKED}
+    assert {job[:2] for job in again} == {("measure_cell", "absent")}
     (checkout / "mine/server.py").write_text(source + "# changed\n")
     jobs = jobs_to_run(checkout, *configfile)
     everything = {"prepare_external", "measure_cell", "profile_server", "count_syscalls"}
     assert everything <= jobs_of("built", jobs)
     assert not jobs_of("mine", jobs) and not jobs_of("server_epoll", jobs)
-    assert not jobs_of("absent", jobs)
+    assert not everything - {"measure_cell"} & jobs_of("absent", jobs)
     (checkout / "mine/server.py").write_text(source)
 
     (checkout / "bin").mkdir()
@@ -495,8 +503,9 @@ def test_failed_build_is_one_line_and_a_missing_builder_no_fault(tmp_path: Path)
 
     for build, said in (("false", "status 1"), ("true", "there is no build/mine")):
         run = prepared(build)
-        assert run.returncode == 1
-        assert run.stderr == f"prepare_external: mine: '{build}': {said}\n"
+        reason = f"its build failed: '{build}': {said}"
+        assert (run.returncode, run.stdout) == (0, f"mine: {reason}\n")
+        assert failed_build.reason_of(str(tmp_path / "mine")) == reason
     assert prepared("no-such-go build").returncode == 0
     run = subprocess.run([tmp_path / "mine"], check=False, capture_output=True, text=True)
     assert run.returncode == server_process.EX_UNAVAILABLE

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import cpus
+import failed_build
 import flags
 import measure_cell
 import network
 import pytest
+import records
 import runs
 import sockets
+import start_failures
 from checkouts import ROOT, processes_mentioning
+from load import OWN_END_SLACK_S
 from load_side import LoadSide
 from server_side import ServerSide
 
@@ -181,15 +185,40 @@ FAULTS = {
 }
 
 
+def assert_failed(run: subprocess.CompletedProcess[str], name: str, folder: Path) -> str:
+    """A record that says so, and the same on one line; the reason."""
+    assert run.returncode == 0, run.stderr
+    path = folder / "record.json"
+    record = records.read(str(path))
+    assert record["status"] == records.status_of(str(path)) == "failed"
+    assert run.stderr == f"measure_cell: {name}, 4 connections, repeat 1: {record['reason']}\n"
+    assert "failed: " in run.stdout
+    assert processes_mentioning(str(folder)) == []
+    return str(record["reason"])
+
+
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_gives_one_line_and_no_record(name: str, tmp_path: Path) -> None:
+def test_server_that_fails_gives_a_record_with_the_reason(name: str, tmp_path: Path) -> None:
     run = measure(fake_server(name, tmp_path), tmp_path / "record.json")
-    assert run.returncode == 1
-    assert FAULTS[name] in run.stderr
-    assert run.stderr.startswith(f"measure_cell: {name}, 4 connections, repeat 1: ")
-    assert len(run.stderr.splitlines()) == 1, run.stderr
-    assert not (tmp_path / "record.json").exists()
-    assert processes_mentioning(str(tmp_path)) == []
+    assert FAULTS[name] in assert_failed(run, name, tmp_path)
+
+
+def test_server_that_was_not_built_fails_with_the_compilers_reason(tmp_path: Path) -> None:
+    failed_build.write(str(tmp_path / "server_typo"), "does not compile: a.c:1: error: no")
+    run = measure(str(tmp_path / "server_typo"), tmp_path / "record.json")
+    assert assert_failed(run, "server_typo", tmp_path) == "does not compile: a.c:1: error: no"
+
+
+def test_start_that_failed_three_times_in_a_run_is_not_tried_again(tmp_path: Path) -> None:
+    """Here the third was so long ago that a try would succeed."""
+    binary = fake_server("ok", tmp_path)
+    noted = tmp_path / start_failures.FOLDER / "ok"
+    noted.parent.mkdir(parents=True)
+    noted.write_text("too slow\n" * start_failures.MOST)
+    run = measure(binary, tmp_path / "record.json")
+    assert "failed, not tried again: too slow" in run.stdout
+    record = records.read(str(tmp_path / "record.json"))
+    assert (record["status"], record["reason"], record["attempts"]) == ("failed", "too slow", 0)
 
 
 def test_missing_wrk_gives_one_line(server_epoll: str, tmp_path: Path) -> None:
@@ -208,7 +237,7 @@ def test_missing_wrk_gives_one_line(server_epoll: str, tmp_path: Path) -> None:
         timeout=60,
     )
     assert run.returncode == 1
-    assert "wrk failed: not installed, see make setup" in run.stderr
+    assert "wrk is not installed: see make setup" in run.stderr
     assert len(run.stderr.splitlines()) == 1, run.stderr
 
 
@@ -266,13 +295,9 @@ def test_fault_under_load_raises_its_flag_and_no_other(name: str, tmp_path: Path
         ("hangs", "after the run the server does not answer: timed out"),
     ],
 )
-def test_server_that_ends_or_hangs_in_the_run_gives_one_line(
-    name: str, said: str, tmp_path: Path
-) -> None:
+def test_server_that_ends_or_hangs_in_the_run_fails(name: str, said: str, tmp_path: Path) -> None:
     run = measure(compile_faulty(name, tmp_path), tmp_path / "record.json")
-    assert run.returncode == 1
-    assert run.stderr == f"measure_cell: server_{name}, 4 connections, repeat 1: {said}\n"
-    assert not (tmp_path / "record.json").exists()
+    assert assert_failed(run, f"server_{name}", tmp_path) == said
 
 
 @pytest.mark.alone
@@ -380,7 +405,7 @@ def test_killed_measurement_leaves_nothing(
     process = subprocess.Popen(
         [*command, "--duration-s", str(seconds)], cwd=tmp_path, stdout=subprocess.DEVNULL
     )
-    load = f"-d {seconds}s"
+    load = f"-d {seconds + OWN_END_SLACK_S}s"
     deadline = time.monotonic() + 60
     try:
         while not processes_mentioning(load):

@@ -1,23 +1,25 @@
 """Sweeps that are interrupted, that run beside each other, and of servers with faults."""
 
 import csv
+import html
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
-import pandas as pd
+import failures
 import pytest
-import tables
 from checkouts import (
     ROOT,
     SNAKEMAKE,
     assert_measured_in_order,
     copy_checkout,
+    jobs_to_run,
     processes_mentioning,
     records_of,
     run_snakemake,
@@ -120,50 +122,127 @@ def test_two_sweeps_in_two_checkouts_do_not_overlap(tmp_path: Path) -> None:
         assert end <= start
 
 
+# Name of tests/faulty/server_faulty.c → the flag that its cell gets.
 FAULTS = {
     "starves": "unserved_connections",
     "wrong_body": "wrong_responses",
-    "errors": "error_responses",
     "closes": "connections_disagree",
 }
+# Server → why it fails.
 FAILURES = {
-    "crashes": "the server ended during the run: SIGABRT",
-    "hangs": "after the run the server does not answer: timed out",
-    "cannot_start": "the server did not start: status 3 (cannot serve)",
+    "server_segfaults": "the server ended during the run: SIGSEGV",
+    "server_hangs": "after the run the server does not answer: timed out",
+    "server_cannot_start": "the server did not start: status 3 (cannot serve)",
+    "server_typo": "does not compile: servers/server_typo.c:1:26: error: 'x' undeclared",
+    "absent": "bin/absent is not installed: sudo apt-get install absentee",
 }
-CANNOT_START = """\
-#include <stdio.h>
-int main(void) { return fputs("cannot serve\\n", stderr) < 0 ? 2 : 3; }
+SOURCES = {
+    "server_cannot_start": "#include <stdio.h>\n"
+    'int main(void) { return fputs("cannot serve\\n", stderr) < 0 ? 2 : 3; }\n',
+    "server_typo": "int main(void) { return (x); }\n",
+}
+SWEEP = """\
+external: {absent: {command: "COMMAND --host @host --port @port", package: absentee}}
+connections: [10]
+repeats: 1
+duration_s: 0.7
+warmup_s: 0.2
+disturbed_retries: 0
+control: null
+profile: {duration_s: 0.5, connections: 10}
 """
+TARGETS = ("results/report.html", "plots/overview.png", "plots/server_epoll.png")
 
 
-def test_faulty_servers_are_caught_and_the_others_results_stay(tmp_path: Path) -> None:
-    checkout = copy_checkout(tmp_path / "checkout")
+def statuses_in(checkout: Path) -> dict[str, dict[str, str]]:
+    with (checkout / "results/cells.csv").open() as file:
+        return {row["server"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A checkout after a sweep of servers that fail in every way, and of server_epoll; what the console showed."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("broken") / "checkout")
     source = (ROOT / "tests/faulty/server_faulty.c").read_text()
-    names = [f"server_{fault}" for fault in (*FAULTS, *FAILURES)]
+    ours = [name for name in FAILURES if name != "absent"]
+    names = [*(f"server_{fault}" for fault in FAULTS), *ours]
     for name in names:
-        (checkout / f"servers/{name}.c").write_text(source)
-    (checkout / "servers/server_cannot_start.c").write_text(CANNOT_START)
-    (checkout / "overlay.yaml").write_text(
-        f"servers: [server_epoll, {', '.join(names)}]\nconnections: [10]\nrepeats: 1\n"
-        "duration_s: 0.7\nwarmup_s: 0.2\ndisturbed_retries: 0\n"
-    )
-    pictures = [f"plots/{name}.png" for name in ("server_epoll", *names)]
-    run = run_snakemake(checkout, "-j2", *pictures, "--configfile", "overlay.yaml")
-    assert run.returncode != 0
+        (checkout / f"servers/{name}.c").write_text(SOURCES.get(name, source))
+    servers = f"servers: [server_epoll, {', '.join(names)}, absent]\n"
+    (checkout / "overlay.yaml").write_text(servers + SWEEP.replace("COMMAND", "bin/absent"))
+    run = run_snakemake(checkout, "-j2", *TARGETS, "--configfile", "overlay.yaml")
+    assert run.returncode == 1, run.stdout
+    return checkout, run.stdout
+
+
+@pytest.mark.alone
+def test_failing_servers_cost_only_themselves_and_are_told(broken: tuple[Path, str]) -> None:
+    checkout, console = broken
+    cells = statuses_in(checkout)
+    assert cells["server_epoll"]["status"] == "ok"
     for fault, flag in FAULTS.items():
-        with (checkout / f"results/cells/server_{fault}.csv").open() as file:
-            (cell,) = csv.DictReader(file)
+        cell = cells[f"server_{fault}"]
         assert flag in cell["flags"].split(";"), cell
         assert cell["status"] == ("ok" if fault == "starves" else "invalid")
-        (limiter,) = tables.summary_table(tables.read_cell_table(file.name))["limiter"]
-        assert limiter == "starving" if fault == "starves" else pd.isna(limiter)
-    for fault, said in FAILURES.items():
-        line = f"measure_cell: server_{fault}, 10 connections, repeat 1: {said}"
-        assert line in run.stdout.splitlines(), run.stdout
-        assert not (checkout / f"results/cells/server_{fault}/c10_r1.json").exists()
-    made = {path.stem for path in (checkout / "plots").glob("*.png")}
-    assert made == {"server_epoll", *(f"server_{fault}" for fault in FAULTS)}
+    with (checkout / "results/summary.csv").open() as file:
+        summary = {row["server"]: row for row in csv.DictReader(file)}
+    assert summary["server_starves"]["limiter"] == "starving"
+    page = html.unescape((checkout / "results/report.html").read_text())
+    for server, said in FAILURES.items():
+        status = "unavailable" if server == "absent" else "failed"
+        assert cells[server]["status"] == status and said in cells[server]["reason"]
+        assert cells[server]["requests"] == ""
+        assert summary[server][f"repeats_{status}"] == "1" and said in summary[server]["reason"]
+        assert said in page
+        (line,) = (line for line in console.splitlines() if line.startswith(f"{server} failed ("))
+        assert said in line and "(1 of 1 cells" in line
+    failed = [line for line in console.splitlines() if re.match(r"\w+ failed \(", line)]
+    invalid = [f"server_{fault}" for fault in FAULTS if fault != "starves"]
+    assert {line.split()[0] for line in failed} == {*FAILURES, *invalid}
+    assert "Error in rule" not in console
+    assert all((checkout / target).exists() for target in TARGETS)
+
+
+@pytest.mark.alone
+def test_what_failed_is_tried_again_and_when_it_is_mended_nothing_is_left_to_do(
+    broken: tuple[Path, str],
+) -> None:
+    checkout, _ = broken
+    record = checkout / "results/cells/server_epoll/c10_r1.json"
+    measured = record.read_text()
+    configfile = ("--configfile", "overlay.yaml")
+    again = {
+        job[1] for job in jobs_to_run(checkout, *TARGETS, *configfile) if job[0] in failures.CELLS
+    }
+    invalid = {f"server_{fault}" for fault in FAULTS if fault != "starves"}
+    assert again == {*FAILURES, *invalid}
+    # Nobody else's pictures need them.
+    assert jobs_to_run(checkout, "plots/server_epoll.png", *configfile) == set()
+
+    for name in ("server_typo", "server_segfaults"):
+        (checkout / f"servers/{name}.c").write_text((ROOT / "servers/server_epoll.c").read_text())
+    few = "servers: [server_epoll, server_typo, server_segfaults, absent]\n"
+    command = "@root/results/bin/server_epoll"
+    (checkout / "overlay.yaml").write_text(few + SWEEP.replace("COMMAND", command))
+    run = run_snakemake(checkout, TARGETS[1], *configfile)
+    assert run.returncode == 0, run.stdout
+    assert {cell["status"] for cell in statuses_in(checkout).values()} == {"ok"}
+    assert record.read_text() == measured
+    assert jobs_to_run(checkout, TARGETS[1], *configfile) == set()
+
+
+@pytest.mark.alone
+def test_tables_and_pictures_are_made_where_all_servers_fail(broken: tuple[Path, str]) -> None:
+    checkout, _ = broken
+    (checkout / "none.yaml").write_text(
+        "servers: [server_cannot_start]\n" + SWEEP.replace("COMMAND", "bin/absent")
+    )
+    for target in TARGETS[:2]:
+        (checkout / target).unlink(missing_ok=True)
+    run = run_snakemake(checkout, *TARGETS[:2], "--configfile", "none.yaml")
+    assert run.returncode == 1
+    assert run.stdout.splitlines()[-1].startswith("server_cannot_start failed (1 of 1 cells")
+    assert all((checkout / target).exists() for target in TARGETS[:2])
 
 
 @pytest.mark.alone

@@ -28,7 +28,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
-from test_tables import SHORT_CONNECTIONS, record, unavailable
+from test_tables import SHORT_CONNECTIONS, failed, record, unavailable
 
 
 def with_ceiling() -> "pd.DataFrame":
@@ -77,6 +77,8 @@ SWEEPS = {
     "one cell": [record()],
     "one repeat": [record(connections=1), record(connections=10)],
     "all unavailable": [unavailable()],
+    "all failed": [failed(), failed(2)],
+    "one of two failed, the other at times": [record(), failed(2), {**failed(), **POLL}],
     "one of two unavailable": [record(), {**unavailable(), "server": "server_mine"}],
     "short connections": [record(1, **SHORT_CONNECTIONS), record(2, **SHORT_CONNECTIONS)],
     "all invalid": [record(status="invalid", flags=["errors"], errors=2)],
@@ -205,15 +207,22 @@ def test_one_picture_of_one_server_has_no_ranking(monkeypatch: pytest.MonkeyPatc
 def test_one_picture_says_what_is_missing_and_what_is_unserved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    broken = words_of(story_of("one of two failed, the other at times", monkeypatch))
+    assert "server_poll failed in 1 of 1 cells: it crashed." in broken
+    assert "server_epoll failed in 1 of 2 cells: it crashed." in broken
+    assert broken.count("server_poll\n(failed)") == 3 and "server_poll (failed)" in broken
     missing = words_of(story_of("one of two unavailable", monkeypatch))
-    assert missing.count("server_mine\n(no valid run)") == 3
+    assert missing.count("server_mine\n(unavailable)") == 3
     assert "starving: connections never got a response" in words_of(
         story_of("some connections unserved, a server missing at one count", monkeypatch)
     )
 
 
-def test_where_nothing_was_measured_there_is_no_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = story_of("all unavailable", monkeypatch)
+@pytest.mark.parametrize("name", ["all unavailable", "all failed"])
+def test_where_nothing_was_measured_there_is_no_scale(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = story_of(name, monkeypatch)
     figure.draw_without_rendering()
     for axes in figure.axes[:3]:
         assert len(axes.get_yticks()) == 0

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import draw_flamegraph
+import failed_build
 import perf_record
 import profile_gates
 import profile_server
@@ -150,6 +151,7 @@ def test_same_stacks_give_the_same_picture(tmp_path: Path) -> None:
         ("not_permitted", "not permitted: "),
         ("unavailable", "not available: "),
         ("invalid", "not published: "),
+        ("failed", "failed: "),
     ],
 )
 def test_picture_without_a_profile_says_why(status: str, title: str, tmp_path: Path) -> None:
@@ -163,12 +165,27 @@ def test_notice_escapes_what_perf_said() -> None:
     assert "&lt;b&gt;&amp;" in draw_flamegraph.notice_svg(facts)
 
 
+def test_profile_of_a_server_that_fails_says_why(tmp_path: Path) -> None:
+    if perf_record.obstacle_here():
+        pytest.skip(perf_record.obstacle_here())
+    binary = tmp_path / "server_typo"
+    failed_build.write(str(binary), "does not compile: a.c:1: error: no")
+    facts = profile_of(binary, tmp_path)
+    assert facts["status"] == "failed"
+    assert facts["reason"] == "does not compile: a.c:1: error: no"
+    assert (tmp_path / "x.folded").read_text() == ""
+
+
 def profile(folder: Path, *prefix: str, path: str | None = None) -> dict:
     """Run the script on a compiled server; the facts that it wrote."""
     binary = folder / "server_epoll"
     source = ROOT / "servers/server_epoll.c"
     command = ["gcc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-g", str(source), "-o", str(binary)]
     subprocess.run([*command, "-pthread", "-l:liburing.a"], check=True)
+    return profile_of(binary, folder, *prefix, path=path)
+
+
+def profile_of(binary: Path, folder: Path, *prefix: str, path: str | None = None) -> dict:
     script = [sys.executable, str(ROOT / "scripts/profile_server.py")]
     arguments = [str(binary), "x.folded", "x.json", "--connections", "2", "--duration-s", "0.5"]
     environment = {**os.environ, "PATH": path or os.environ["PATH"]}

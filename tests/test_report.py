@@ -144,7 +144,7 @@ def sweep(servers: list[str], counts: list[int], repeats: int) -> list[dict[str,
 
 
 def with_faults() -> list[dict[str, Any]]:
-    """One server unavailable, one invalid, one that starves, and one without any fault."""
+    """One server unavailable, one invalid, one failed, one that starves, and one without any fault."""
     rows = sweep(["server_epoll", "server"], [1, 10], 3)
     for row in rows:
         if row["server"] == "server" and row["connections"] == 10:
@@ -168,7 +168,11 @@ def with_faults() -> list[dict[str, Any]]:
         for repeat in (1, 2, 3)
         for count in (1, 10)
     ]
-    return [*rows, *broken, *absent]
+    crashed = [
+        {**row, "server": "server_select", "status": "failed", "reason": "it crashed"}
+        for row in absent
+    ]
+    return [*rows, *broken, *absent, *crashed]
 
 
 SWEEPS = {
@@ -395,8 +399,10 @@ def test_what_is_wrong_is_told(reports: dict[str, Path], browser: Browser) -> No
     page = open_report(browser, reports["faults"])
     told = page.locator("main").inner_text()
     assert "server left up to 9 of 10 connections without any answer" in told
-    assert "6 of 24 runs are invalid" in told
-    assert "Not available on this machine: server_uring" in told
+    assert "6 of 30 runs are invalid" in told
+    assert "server_uring is unavailable in 6 of 6 cells: see results/cells." in told
+    assert "server_select failed in 6 of 6 cells: it crashed." in told
+    assert "server_poll has no valid cell of 6: errors." in told
     page.context.close()
 
 

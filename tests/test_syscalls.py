@@ -230,11 +230,10 @@ def test_calls_of_threads_and_processes_that_the_server_starts_are_counted(
         assert calls["sendto"] == pytest.approx(1, abs=0.05)
 
 
-def test_a_crash_gives_one_line_and_no_table(perf: None, tmp_path: Path) -> None:
-    run = run_script(fake_server("crashes", tmp_path), tmp_path)
-    assert run.returncode == 1
-    assert run.stderr == "count_syscalls: crashes: the server ended during the run: SIGSEGV\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["crashes"]
+def test_a_crash_gives_a_row_that_says_so(perf: None, tmp_path: Path) -> None:
+    (row,) = count(fake_server("crashes", tmp_path), tmp_path)
+    said = "the server ended during the run: SIGSEGV"
+    assert (row["status"], row["reason"], row["count"]) == ("failed", said, "")
 
 
 def test_errors_in_the_load_are_told_instead_of_counts(perf: None, tmp_path: Path) -> None:

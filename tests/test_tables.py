@@ -89,6 +89,10 @@ def unavailable(repeat: int = 1) -> dict[str, Any]:
     return {**{key: record(repeat)[key] for key in fields}, "status": "unavailable", "flags": []}
 
 
+def failed(repeat: int = 1, reason: str = "it crashed") -> dict[str, Any]:
+    return {**unavailable(repeat), "status": "failed", "reason": reason}
+
+
 def summary_of(*rows: dict[str, Any]) -> "pd.Series[Any]":
     table = tables.summary_table(tables.cell_table(rows))
     assert len(table) == 1
@@ -139,6 +143,25 @@ def test_unavailable_server_has_rows_without_figures() -> None:
     row = summary_of(unavailable())
     assert row["repeats_unavailable"] == 1
     assert pd.isna(row["requests_per_second"])
+
+
+def test_failed_cells_are_counted_and_told_with_their_reasons() -> None:
+    row = summary_of(record(1), failed(2), failed(3))
+    assert (row["repeats_ok"], row["repeats_failed"], row["reason"]) == (1, 2, "it crashed")
+    assert row["requests_per_second"] == 500
+    rows = [record(1), failed(2), {**failed(1, "it hung"), "connections": 100}]
+    rows.append({**unavailable(), "server": "absent", "reason": "not installed"})
+    rows += [{**record(n, status="invalid", flags=["errors"]), "server": "wrong"} for n in (1, 2)]
+    summary = tables.summary_table(tables.cell_table(rows))
+    assert tables.failure_notes(summary) == [
+        "server_epoll failed in 2 of 3 cells: it crashed (other reasons: 1, in summary.csv).",
+        "absent is unavailable in 1 of 1 cells: not installed.",
+        "wrong has no valid cell of 2: errors.",
+    ]
+    told = tabulate_results.tabulate(summary)
+    assert all(note in told for note in tables.failure_notes(summary))
+    words = {name: tables.why_no_result(its) for name, its in summary.groupby("server")}
+    assert words == {"server_epoll": "failed", "absent": "unavailable", "wrong": "no valid run"}
 
 
 def test_balance_over_workers_is_that_of_the_worst_repeat_and_empty_where_there_are_none() -> None:

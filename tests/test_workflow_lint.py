@@ -33,7 +33,8 @@ def test_rule_is_stale_when_its_script_changes() -> None:
         params = re.findall(r"\bcode=identity_of\(\"(\w+)\"\)", rule)
         if rule.startswith("use rule") and "    params:" in rule:  # in place of the other rule's
             assert params, rule
-        elif scripts != ["doctor"]:  # which has no result
+        # The one has no result; of the other's the compiler makes what counts.
+        elif scripts not in (["doctor"], ["failed_build"]):
             assert params == scripts, rule
             checked += len(scripts)
     assert checked >= 20

@@ -43,6 +43,11 @@ static bool answer(int fd)
     if (is("hangs") && is_late())
         for (;;)
             pause();
+    if (is("segfaults") && number == 1000)
+        raise(SIGSEGV);
+    if (is("mute"))
+        for (;;)
+            pause();
     if (is("wrong_body") && number > 2)
         response = wrong;
     if (is("errors") && number % 20 == 0) {

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Build a server. If that fails, put a script in its place that gives the reason: it costs this server, and no other.
+
+Every later stage starts that script as it starts any server, or asks reason_of(), and so fails for this server alone.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import faults
+import files
+from processes import leashed, one_line
+
+CHECKOUT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+MARK = "# not built: "  # begins the second line; the reason is the rest of it
+EX_SOFTWARE = 70  # sysexits.h
+SCRIPT = """\
+#!/bin/sh
+{line}
+sed -n '2s/^# //p' "$0" >&2
+exit {status}
+"""
+LONGEST_REASON = 300
+# What names the cause, the best first; collect2 only says that the linker has failed.
+CAUSES = (
+    re.compile(r"^(?!collect2: ).*\berror: .*", re.MULTILINE),
+    re.compile(r"^.*(?:undefined reference|multiple definition|cannot find) .*", re.MULTILINE),
+    re.compile(r"^.*\S.*", re.MULTILINE),
+)
+
+
+def write(path: str, reason: str) -> None:
+    """The script in place of the binary; the reason becomes one line."""
+    line = MARK + one_line(reason)[:LONGEST_REASON]
+    with files.replacing(path) as temporary:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(SCRIPT.format(line=line, status=EX_SOFTWARE))
+        os.chmod(temporary, 0o755)
+
+
+def reason_of(binary: str) -> str:
+    """Why this server could not be built; empty if it was, or if there is no such file."""
+    try:
+        with open(binary, "rb") as file:
+            lines = file.read(4096).decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    is_ours = len(lines) > 1 and lines[1].startswith(MARK)
+    return lines[1].removeprefix(MARK) if is_ours else ""
+
+
+def first_error(said: str) -> str:
+    """The line of a compiler's output that names the cause."""
+    found = (cause.search(said) for cause in CAUSES)
+    return next((match[0].strip() for match in found if match), "it gave no reason")
+
+
+def give_up(output: str, why: str) -> int:
+    """The exit status: for the job this is no failure."""
+    reason = f"does not compile: {why}"
+    write(output, reason)
+    print(f"{os.path.basename(output)}: {reason}", flush=True)
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reason", help="why it cannot be built, if that is known")
+    parser.add_argument("output", help="the binary")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="what makes it")
+    arguments = parser.parse_args()
+    if arguments.reason:
+        return give_up(arguments.output, arguments.reason)
+    # Ctrl-C ends this and the compiler, without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    environment = {**os.environ, "LC_ALL": "C"}  # so that an error is called one
+    run = subprocess.run(
+        leashed(arguments.command),
+        check=False,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    sys.stderr.write(run.stderr)
+    if run.returncode < 0:  # killed: no fault of the source
+        return 128 - run.returncode
+    if run.returncode != 0:
+        return give_up(arguments.output, first_error(run.stderr.replace(CHECKOUT, "")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(faults.told(main))

@@ -1,0 +1,58 @@
+"""Servers that fail at their start: after a few cells the others of the same run of the workflow fail without a try.
+
+A start that fails does so whatever the load is, and may take its whole time limit: once is enough to know, a few times
+is enough to be sure. The workflow makes FOLDER when it begins and removes it at its end; without it nothing is noted.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+
+import failed_build
+from server_process import RunError
+
+FOLDER = "results/.start_failures"  # a file for each server, with a line for each failure since its last good start
+MOST = 3
+
+
+class NotStarted(RunError):
+    """The server failed before any load."""
+
+
+class NotTried(NotStarted):
+    """The server would fail as it did in cells before."""
+
+
+def begin() -> None:
+    end()
+    os.makedirs(FOLDER)
+
+
+def end() -> None:
+    shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def noted(binary: str) -> Iterator[None]:
+    """Around a start. RunError becomes NotStarted; so does, before anything is tried, a start that is known to fail."""
+    if reason := failed_build.reason_of(binary):
+        raise NotStarted(reason)
+    path = os.path.join(FOLDER, os.path.basename(binary))
+    if len(failures := _read(path)) >= MOST:
+        raise NotTried(failures[-1])
+    try:
+        yield
+    except RunError as error:
+        if os.path.isdir(FOLDER):
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(f"{error}\n")
+        raise NotStarted(str(error)) from None
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _read(path: str) -> list[str]:
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+        return file.read().splitlines()
+    return []
