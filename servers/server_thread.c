@@ -115,6 +115,8 @@ int main(int argc, char **argv)
     listener_announce(listener, &options);
     if (sigwait(&end, &signal_number) != 0)
         errx(EXIT_FAILURE, "sigwait");
+    while (!counters_are_final())
+        listener_pause();
 
     pthread_mutex_lock(&clients_lock);
     for (struct client *client = clients; client != NULL; client = client->next)

@@ -4,11 +4,8 @@
  * alone and its completion taken alone, so nothing is saved over plain system calls; and each request needs a
  * connection of its own, since the server closes it after the response. Fails when: connections cost more than their
  * requests, which is always; without descriptors it refuses nobody, and waits. What is slow is this use, not io_uring. */
+#define CONNECTION_IS_KEPT false
 #include "common/uring_loop.h"
-
-static const char response_and_close[] =
-    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\nConnection: close\r\n\r\n"
-    "Hello, World!";
 
 enum step { RECEIVE, SEND, CLOSE };
 
@@ -63,19 +60,13 @@ static void advance(struct client *client)
     submit(entry, client);
 }
 
-/* The shared response, which keeps the connection, gives way to ours, which is sent as a refusal is. Of pipelined
- * requests the first alone is answered: answers that the shared code counted beyond it are taken back. */
+/* After an answer it closes at once: to wait until the client does would be an operation more. */
 static void take(struct client *client, size_t size)
 {
-    struct connection *connection = &client->connection;
+    const uint64_t before = process_counters.requests;
 
-    connection_take(connection, client->buffer, size);
-    if (connection->owed > 0) {
-        counter_add(&process_counters.requests, 1 - connection->owed / RESPONSE_SIZE);
-        connection->owed = 0;
-        connection->refusal = response_and_close;
-        client->closing = true;
-    }
+    connection_take(&client->connection, client->buffer, size);
+    client->closing = process_counters.requests > before;
 }
 
 static void on_completion(struct client *client, int result)
@@ -83,14 +74,14 @@ static void on_completion(struct client *client, int result)
     struct connection *connection = &client->connection;
 
     if (client->step == CLOSE) {
-        free(connection->partial);
+        connection_release(connection);
         free(client);
         return;
     }
     if (result <= 0) {
         if (!connection->draining)
             connection_count_end(connection, result);
-        connection->refusal = NULL;
+        connection_drop_output(connection);
         client->closing = true;
     } else if (client->step == RECEIVE) {
         take(client, (size_t)result);

@@ -11,14 +11,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define RESPONSE                                                                                   \
+#define RESPONSE_HEAD(field)                                                                       \
     "HTTP/1.1 200 OK\r\n"                                                                          \
     "Content-Type: text/plain\r\n"                                                                 \
-    "Content-Length: 13\r\n"                                                                       \
-    "\r\n"                                                                                         \
-    "Hello, World!"
+    "Content-Length: 13\r\n" field "\r\n"
+#define RESPONSE_BODY "Hello, World!"
+#define RESPONSE RESPONSE_HEAD("") RESPONSE_BODY
 #define RESPONSE_8 RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE
-#define REFUSAL(status) "HTTP/1.1 " status "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+/* HTTP/1.0 waits for the end of the connection unless it is told this. */
+#define SAYS_KEEP_ALIVE "Connection: keep-alive\r\n"
+#define SAYS_CLOSE "Connection: close\r\n"
+#define REFUSAL(status) "HTTP/1.1 " status "\r\nContent-Length: 0\r\n" SAYS_CLOSE "\r\n"
+
+#ifndef CONNECTION_IS_KEPT /* server_uring_naive sets it */
+#define CONNECTION_IS_KEPT true
+#endif
 
 enum {
     RESPONSE_SIZE = sizeof RESPONSE - 1,
@@ -28,38 +35,104 @@ enum {
 /* Pipelined requests are answered with one call: the same response many times over, sent from any offset. */
 static const char responses[] = RESPONSE_8 RESPONSE_8 RESPONSE_8 RESPONSE_8;
 
+/* Each is followed by what HEAD gets instead. */
+enum answer {
+    ANSWER,
+    ANSWER_HEAD,
+    ANSWER_KEEP_ALIVE,
+    ANSWER_KEEP_ALIVE_HEAD,
+    ANSWER_CLOSE, /* this one and the next end their connection */
+    ANSWER_CLOSE_HEAD,
+    ANSWER_CONTINUE, /* to a client that waits for it before it sends a body */
+};
+
+static const char *const answers[] = {
+    [ANSWER] = RESPONSE,
+    [ANSWER_HEAD] = RESPONSE_HEAD(""),
+    [ANSWER_KEEP_ALIVE] = RESPONSE_HEAD(SAYS_KEEP_ALIVE) RESPONSE_BODY,
+    [ANSWER_KEEP_ALIVE_HEAD] = RESPONSE_HEAD(SAYS_KEEP_ALIVE),
+    [ANSWER_CLOSE] = RESPONSE_HEAD(SAYS_CLOSE) RESPONSE_BODY,
+    [ANSWER_CLOSE_HEAD] = RESPONSE_HEAD(SAYS_CLOSE),
+    [ANSWER_CONTINUE] = "HTTP/1.1 100 Continue\r\n\r\n",
+};
+
 enum connection_next { CONNECTION_READ, CONNECTION_WRITE, CONNECTION_CLOSE };
+
+/* Equal answers, after others. Only a client that mixes its requests before it reads the answers needs any. */
+struct run {
+    struct run *next; /* of the last: the first */
+    size_t owed;      /* bytes */
+    enum answer answer;
+};
 
 struct connection {
     struct counters *counters;
-    size_t owed;         /* bytes of responses not yet sent */
-    const char *refusal; /* what is still to be sent of an error response; NULL: none */
-    uint64_t body_left;  /* bytes of the current request's body, or chunk, that have not arrived */
-    char *partial;       /* the start of a head whose end has not arrived; NULL until needed */
-    uint16_t partial_size;
-    uint16_t offset;    /* where in a response the next byte to send is */
-    uint16_t line_size; /* bytes between two chunks that have arrived */
-    uint8_t chunked;    /* enum chunked_state */
+    size_t owed;        /* bytes of equal answers not yet sent */
+    struct run *later;  /* the last run of what is owed after those; NULL: nothing is */
+    const char *last;   /* what is still to be sent of the answer that ends it; NULL: none */
+    uint64_t body_left; /* bytes of the current request's body, or chunk, that have not arrived */
+    char *partial;      /* the start of a head whose end has not arrived; NULL until needed */
     int fd;
-    bool keep_alive; /* of the request whose body is arriving */
-    bool begun;      /* a byte has arrived */
-    bool ending;     /* no further request is taken; close when all is sent */
-    bool draining;   /* a refusal was sent; wait for the client to close */
-    bool
-        emptied; /* the last receive was shorter than asked: but for urgent data, nothing is left */
+    uint16_t partial_size;
+    uint16_t offset;    /* where in an answer the next byte to send is */
+    uint16_t line_size; /* bytes between two chunks that have arrived */
+    uint16_t runs;
+    uint8_t owed_answer; /* enum answer: what the owed bytes are of */
+    uint8_t answer;      /* enum answer: to the request whose body is arriving */
+    uint8_t chunked;     /* enum chunked_state */
+    bool begun : 1;      /* a byte has arrived */
+    bool ending : 1;     /* no further request is taken; close when all is sent */
+    bool draining : 1;   /* the last answer was sent; wait for the client to close */
+    /* The last receive was shorter than asked: but for urgent data, nothing is left. */
+    bool emptied : 1;
 };
 static_assert(sizeof(struct connection) <= 64, "more than a line of the cache");
 
 static inline struct connection *connection_init(struct connection *connection, int fd,
                                                  struct counters *counters)
 {
+    counters_watch(fd);
     *connection = (struct connection){.fd = fd, .counters = counters};
     return connection;
 }
 
+static inline size_t answer_size(enum answer answer)
+{
+    return answer == ANSWER ? RESPONSE_SIZE : strlen(answers[answer]);
+}
+
+/* What was owed first is sent: take the first run. */
+static inline void connection_next_run(struct connection *connection)
+{
+    struct run *run = connection->later->next;
+    connection->owed = run->owed;
+    connection->owed_answer = (uint8_t)run->answer;
+    if (run == connection->later)
+        connection->later = NULL;
+    else
+        connection->later->next = run->next;
+    connection->runs--;
+    free(run);
+}
+
+/* Nothing more is to be sent. */
+static inline void connection_drop_output(struct connection *connection)
+{
+    while (connection->later != NULL)
+        connection_next_run(connection);
+    connection->owed = 0;
+    connection->last = NULL;
+}
+
+static inline void connection_release(struct connection *connection)
+{
+    connection_drop_output(connection);
+    free(connection->partial);
+}
+
 static inline void connection_destroy(struct connection *connection)
 {
-    free(connection->partial);
+    connection_release(connection);
     close(connection->fd);
 }
 
@@ -84,18 +157,63 @@ static inline void connection_free(struct connection *connection)
 static inline void connection_refuse(struct connection *connection, const char *refusal)
 {
     counter_add(&connection->counters->bad_requests, 1);
-    connection->refusal = refusal;
+    connection->last = refusal;
     connection->partial_size = 0;
     connection->chunked = CHUNKED_END;
     connection->body_left = 0;
     connection->ending = true;
 }
 
-static inline void connection_answer(struct connection *connection, bool keep_alive)
+/* false: there is no memory for it, or it has had enough. */
+static inline bool connection_owe_later(struct connection *connection, enum answer answer)
 {
+    struct run *last = connection->later;
+    if (last != NULL && last->answer == answer) {
+        last->owed += answer_size(answer);
+        return true;
+    }
+    struct run *run = connection->runs < UINT16_MAX ? malloc(sizeof *run) : NULL;
+    if (run == NULL)
+        return false;
+    *run = (struct run){.next = run, .owed = answer_size(answer), .answer = answer};
+    if (last != NULL) {
+        run->next = last->next;
+        last->next = run;
+    }
+    connection->later = run;
+    connection->runs++;
+    return true;
+}
+
+static inline bool connection_owe(struct connection *connection, enum answer answer)
+{
+    if (connection->owed > 0 && (connection->owed_answer != answer || connection->later != NULL))
+        return connection_owe_later(connection, answer);
+    connection->owed_answer = (uint8_t)answer;
+    connection->owed += answer_size(answer);
+    return true;
+}
+
+static inline enum answer connection_choose_answer(const struct http_request *request)
+{
+    enum answer answer = ANSWER;
+    if (!CONNECTION_IS_KEPT || !request->keep_alive)
+        answer = ANSWER_CLOSE;
+    else if (request->version_1_0)
+        answer = ANSWER_KEEP_ALIVE;
+    return request->method == HTTP_HEAD ? answer + 1 : answer;
+}
+
+static inline void connection_answer(struct connection *connection, enum answer answer)
+{
+    if (answer == ANSWER_CLOSE || answer == ANSWER_CLOSE_HEAD) {
+        connection->last = answers[answer];
+        connection->ending = true;
+    } else if (!connection_owe(connection, answer)) {
+        connection_refuse(connection, REFUSAL("503 Service Unavailable"));
+        return;
+    }
     counter_add(&connection->counters->requests, 1);
-    connection->owed += RESPONSE_SIZE;
-    connection->ending = !keep_alive;
 }
 
 /* Keep the start of a head for when the rest arrives. The memory is allocated on first need: most clients
@@ -123,7 +241,7 @@ static inline size_t connection_take_body(struct connection *connection, size_t 
 {
     const size_t taken = connection_pass_over(connection, size);
     if (connection->body_left == 0)
-        connection_answer(connection, connection->keep_alive);
+        connection_answer(connection, connection->answer);
     return taken;
 }
 
@@ -144,8 +262,29 @@ static inline size_t connection_take_chunk(struct connection *connection, const 
     else if (++connection->line_size > HTTP_HEAD_MAX)
         connection_refuse(connection, REFUSAL("431 Request Header Fields Too Large"));
     else if (connection->chunked == CHUNKED_END)
-        connection_answer(connection, connection->keep_alive);
+        connection_answer(connection, connection->answer);
     return 1;
+}
+
+/* A head is whole: answer, or wait for its body. */
+static inline void connection_take_request(struct connection *connection,
+                                           const struct http_request *request)
+{
+    const enum answer answer = connection_choose_answer(request);
+
+    connection->partial_size = 0;
+    if (!request->chunked && request->content_length == 0) {
+        connection_answer(connection, answer);
+        return;
+    }
+    connection->answer = (uint8_t)answer;
+    connection->body_left = request->content_length;
+    connection->line_size = 0;
+    if (request->chunked)
+        connection->chunked = CHUNKED_SIZE_START;
+    if (request->expects_continue && !request->version_1_0 &&
+        !connection_owe(connection, ANSWER_CONTINUE))
+        connection_refuse(connection, REFUSAL("503 Service Unavailable"));
 }
 
 /* Take one head, or a part of one, from the start of `data`; returns how many bytes of it were used. */
@@ -165,18 +304,13 @@ static inline size_t connection_take_head(struct connection *connection, const c
     struct http_request request;
     switch (http_parse(head, head_size, &request)) {
     case HTTP_COMPLETE:
-        connection->partial_size = 0;
-        connection->body_left = request.content_length;
-        connection->keep_alive = request.keep_alive;
-        connection->line_size = 0;
-        if (request.chunked)
-            connection->chunked = CHUNKED_SIZE_START;
-        else if (request.content_length == 0)
-            connection_answer(connection, request.keep_alive);
+        connection_take_request(connection, &request);
         return request.head_size - before;
     case HTTP_INCOMPLETE:
         if (head_size == HTTP_HEAD_MAX)
-            connection_refuse(connection, REFUSAL("431 Request Header Fields Too Large"));
+            connection_refuse(connection, request.has_line
+                                              ? REFUSAL("431 Request Header Fields Too Large")
+                                              : REFUSAL("414 URI Too Long"));
         else if (before == 0 && !connection_keep(connection, data, size))
             connection_refuse(connection, REFUSAL("503 Service Unavailable"));
         return size;
@@ -230,38 +364,46 @@ static inline void connection_count_end(struct connection *connection, ssize_t s
 
 static inline bool connection_is_writing(const struct connection *connection)
 {
-    return connection->owed > 0 || (connection->refusal != NULL && *connection->refusal != '\0');
+    return connection->owed > 0 || (connection->last != NULL && *connection->last != '\0');
 }
 
 /* What is to be sent next: its size, 0 if nothing. */
 static inline size_t connection_output(const struct connection *connection, const char **data)
 {
-    if (connection->owed > 0) {
-        const size_t ready = sizeof responses - 1 - connection->offset;
-        *data = responses + connection->offset;
-        return connection->owed < ready ? connection->owed : ready;
+    if (connection->owed == 0) {
+        *data = connection->last;
+        return connection->last != NULL ? strlen(connection->last) : 0;
     }
-    *data = connection->refusal;
-    return connection->refusal != NULL ? strlen(connection->refusal) : 0;
+    const bool is_plain = connection->owed_answer == ANSWER;
+    const char *block = is_plain ? responses : answers[connection->owed_answer];
+    const size_t ready = (is_plain ? sizeof responses - 1 : strlen(block)) - connection->offset;
+    *data = block + connection->offset;
+    return connection->owed < ready ? connection->owed : ready;
 }
 
 static inline void connection_sent(struct connection *connection, size_t size)
 {
-    if (connection->owed > 0) {
-        connection->owed -= size;
-        connection->offset = (uint16_t)((connection->offset + size) % RESPONSE_SIZE);
-    } else {
-        connection->refusal += size;
+    if (connection->owed == 0) {
+        connection->last += size;
+        return;
     }
+    connection->owed -= size;
+    if (connection->owed_answer == ANSWER) /* a division by a constant */
+        connection->offset = (uint16_t)((connection->offset + size) % RESPONSE_SIZE);
+    else
+        connection->offset =
+            (uint16_t)((connection->offset + size) % answer_size(connection->owed_answer));
+    if (connection->owed == 0 && connection->later != NULL)
+        connection_next_run(connection);
 }
 
-/* All is sent: what next? A close with unread input would reset the connection and could destroy a refusal on
- * its way, so after one only our side is shut, and the client closes. */
+/* All is sent: what next? A close with unread input would reset the connection and could destroy the last answer on
+ * its way, so only our side is shut, and the client closes. */
 static inline enum connection_next connection_all_sent(struct connection *connection)
 {
     if (!connection->ending)
         return CONNECTION_READ;
-    if (connection->refusal == NULL || connection->draining)
+    if (connection->last == NULL || connection->draining)
         return connection->draining ? CONNECTION_READ : CONNECTION_CLOSE;
     connection->draining = true;
     return shutdown(connection->fd, SHUT_WR) == 0 ? CONNECTION_READ : CONNECTION_CLOSE;

@@ -1,5 +1,6 @@
-/* HTTP/1.x request framing (RFC 9112): where a request's head ends, whether a body follows, and whether the
- * connection stays open. Pure functions over bytes: no sockets, no state, no copies, no allocation. */
+/* HTTP/1.x requests (RFC 9110, 9112): where a request's head ends, whether a body follows, and which answer it is owed.
+ * Pure functions over bytes: no sockets, no state, no copies, no allocation. They read from left to right, and say that
+ * something is wrong at the first byte that makes it so, however much has arrived. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,198 +9,392 @@
 #include <string.h>
 #include <strings.h>
 
-/* Bytes; a longer head, or line between chunks, is answered with 431. */
-enum { HTTP_HEAD_MAX = 8192 };
+enum {
+    HTTP_HEAD_MAX = 8192, /* bytes; 414 if no end of the request line is within, else 431 */
+    HTTP_METHOD_MAX = 7,  /* bytes of OPTIONS, the longest method that is known */
+};
 
 enum http_result {
     HTTP_COMPLETE,    /* the head is whole and well-formed */
     HTTP_INCOMPLETE,  /* well-formed so far, its end has not arrived */
     HTTP_MALFORMED,   /* no request: 400 */
-    HTTP_UNSUPPORTED, /* a transfer coding other than chunked: 501 */
+    HTTP_UNSUPPORTED, /* a method that is not known, a transfer coding other than chunked: 501 */
 };
+
+enum http_method { HTTP_UNKNOWN, HTTP_OPTIONS, HTTP_HEAD, HTTP_OTHER };
 
 struct http_request {
     size_t head_size;        /* bytes, with the empty line that ends the head */
     uint64_t content_length; /* bytes of body that follow the head */
-    bool has_content_length;
-    bool chunked; /* a body of which the length is in the body */
+    enum http_method method;
+    bool has_line; /* the request line has arrived: to be known of an incomplete head, too */
     bool version_1_0;
+    bool has_host;
+    bool has_content_length;
+    bool has_coding;   /* a Transfer-Encoding */
+    bool chunked;      /* the last coding: a body of which the length is in the body */
+    bool other_coding; /* before that */
+    bool expects_continue;
     bool close; /* asked for, which nothing revokes */
     bool keep_alive;
 };
 
-/* The characters of methods and field names: RFC 9110, 5.6.2. */
-static inline bool http_is_token_char(unsigned char c)
+/* A piece of a head. */
+struct http_text {
+    const char *at;
+    size_t size;
+};
+
+/* Sets of characters, as bits of one table: a request needs two lines of the cache of it. */
+enum http_set {
+    HTTP_TOKEN = 1, /* methods and field names: RFC 9110, 5.6.2 */
+    HTTP_VALUE = 2,
+    HTTP_TARGET = 4, /* more than RFC 3986 has: browsers do not escape all that it wants escaped */
+    HTTP_HOST_NAME = 8, /* RFC 3986, 3.2.2, without '%', and without ',': a list of hosts is none */
+    HTTP_HOST_ADDRESS = 16,
+    HTTP_DIGIT = 32,
+    HTTP_SPACE = 64,
+    HTTP_TEXT = HTTP_VALUE | HTTP_TARGET,
+    HTTP_WORD = HTTP_TEXT | HTTP_TOKEN | HTTP_HOST_NAME,
+};
+
+static const uint8_t http_sets[256] = {
+    ['\t'] = HTTP_VALUE | HTTP_SPACE,
+    [' '] = HTTP_VALUE | HTTP_SPACE,
+    ['!'] = HTTP_WORD,
+    ['"'] = HTTP_TEXT,
+    ['#'] = HTTP_VALUE | HTTP_TOKEN,
+    ['$'] = HTTP_WORD,
+    ['%'] = HTTP_TEXT | HTTP_TOKEN,
+    ['&' ... '\''] = HTTP_WORD,
+    ['(' ... ')'] = HTTP_TEXT | HTTP_HOST_NAME,
+    ['*' ... '+'] = HTTP_WORD,
+    [','] = HTTP_TEXT,
+    ['-'] = HTTP_WORD,
+    ['.'] = HTTP_WORD | HTTP_HOST_ADDRESS,
+    ['/'] = HTTP_TEXT,
+    ['0' ... '9'] = HTTP_WORD | HTTP_HOST_ADDRESS | HTTP_DIGIT,
+    [':'] = HTTP_TEXT | HTTP_HOST_ADDRESS,
+    [';'] = HTTP_TEXT | HTTP_HOST_NAME,
+    ['<'] = HTTP_TEXT,
+    ['='] = HTTP_TEXT | HTTP_HOST_NAME,
+    ['>' ... '@'] = HTTP_TEXT,
+    ['A' ... 'F'] = HTTP_WORD | HTTP_HOST_ADDRESS,
+    ['G' ... 'Z'] = HTTP_WORD,
+    ['[' ... ']'] = HTTP_TEXT,
+    ['^'] = HTTP_TEXT | HTTP_TOKEN,
+    ['_'] = HTTP_WORD,
+    ['`'] = HTTP_TEXT | HTTP_TOKEN,
+    ['a' ... 'f'] = HTTP_WORD | HTTP_HOST_ADDRESS,
+    ['g' ... 'z'] = HTTP_WORD,
+    ['{'] = HTTP_TEXT,
+    ['|'] = HTTP_TEXT | HTTP_TOKEN,
+    ['}'] = HTTP_TEXT,
+    ['~'] = HTTP_WORD,
+    [0x80 ... 0xff] = HTTP_VALUE,
+};
+
+static inline bool http_in(enum http_set set, char c)
 {
-    static const bool token[256] = {
-        ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1,         ['&'] = 1,         ['\''] = 1,
-        ['*'] = 1, ['+'] = 1, ['-'] = 1, ['.'] = 1,         ['^'] = 1,         ['_'] = 1,
-        ['`'] = 1, ['|'] = 1, ['~'] = 1, ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
-    };
-    return token[c];
+    return (http_sets[(unsigned char)c] & set) != 0;
+}
+
+/* The first character at or after `at` that is not in the set, or `end`. */
+static inline const char *http_skip(const char *at, const char *end, enum http_set set)
+{
+    while (at < end && http_in(set, *at))
+        at++;
+    return at;
 }
 
 static inline int http_hex_digit(char c)
 {
-    if (c >= '0' && c <= '9')
+    if (http_in(HTTP_DIGIT, c))
         return c - '0';
     const char lower = c | 0x20;
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
-static inline size_t http_token_length(const char *text, size_t size)
+/* `word` is in lower case, of letters, digits and '-'. */
+static inline bool http_is(struct http_text text, const char *word)
 {
-    size_t length = 0;
-    while (length < size && http_is_token_char((unsigned char)text[length]))
-        length++;
-    return length;
-}
-
-/* A request target holds neither spaces nor control characters. */
-static inline bool http_is_target(const char *text, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if ((unsigned char)text[i] <= ' ' || text[i] == 0x7f)
+    if (text.size != strlen(word))
+        return false;
+    for (size_t i = 0; i < text.size; i++)
+        if ((text.at[i] | 0x20) != word[i])
             return false;
-    return size > 0;
+    return true;
 }
 
-static inline bool http_is_field_value(const char *text, size_t size)
+static inline struct http_text http_trim(const char *at, const char *end)
 {
-    bool valid = true;
-    for (size_t i = 0; i < size; i++)
-        valid &= ((unsigned char)text[i] >= ' ' && text[i] != 0x7f) || text[i] == '\t';
-    return valid;
+    at = http_skip(at, end, HTTP_SPACE);
+    while (end > at && http_in(HTTP_SPACE, end[-1]))
+        end--;
+    return (struct http_text){at, (size_t)(end - at)};
 }
 
-/* Is `word` one of the comma-separated words of `list`, whatever the case? */
-static inline bool http_list_has(const char *list, size_t size, const char *word)
+/* The next element of a list, which is taken off; empty ones are passed over: RFC 9110, 5.6.1. false: no more. */
+static inline bool http_next_element(struct http_text *list, struct http_text *element)
 {
-    const size_t length = strlen(word);
-    for (const char *end = list + size; list < end;) {
-        const char *comma = memchr(list, ',', (size_t)(end - list));
-        const char *stop = comma ? comma : end;
-        const char *next = comma ? comma + 1 : end;
-        while (list < stop && (*list == ' ' || *list == '\t'))
-            list++;
-        while (stop > list && (stop[-1] == ' ' || stop[-1] == '\t'))
-            stop--;
-        if ((size_t)(stop - list) == length && strncasecmp(list, word, length) == 0)
+    while (list->size > 0) {
+        const char *comma = memchr(list->at, ',', list->size);
+        const size_t size = comma != NULL ? (size_t)(comma - list->at) : list->size;
+        const size_t taken = comma != NULL ? size + 1 : size;
+        *element = http_trim(list->at, list->at + size);
+        list->at += taken;
+        list->size -= taken;
+        if (element->size > 0)
             return true;
-        list = next;
     }
     return false;
 }
 
-static inline bool http_parse_request_line(const char *line, size_t size,
-                                           struct http_request *request)
+static inline bool http_list_has(struct http_text list, const char *word)
+{
+    for (struct http_text element; http_next_element(&list, &element);)
+        if (http_is(element, word))
+            return true;
+    return false;
+}
+
+/* An IPv6 address in brackets, perhaps with its interface (RFC 6874, and as people write it). */
+static inline const char *http_skip_address(const char *at, const char *end)
+{
+    const char *last = http_skip(at + 1, end, HTTP_HOST_ADDRESS);
+    if (last > at + 1 && last < end && *last == '%')
+        last = http_skip(last + 1, end, HTTP_HOST_NAME);
+    return last > at + 1 && last < end && *last == ']' ? last + 1 : at;
+}
+
+static inline const char *http_skip_name(const char *at, const char *end)
+{
+    while ((at = http_skip(at, end, HTTP_HOST_NAME)) + 2 < end && *at == '%' &&
+           http_hex_digit(at[1]) >= 0 && http_hex_digit(at[2]) >= 0)
+        at += 3;
+    return at;
+}
+
+/* Where a host, perhaps empty, and perhaps a port end. */
+static inline const char *http_skip_authority(const char *at, const char *end)
+{
+    at = at < end && *at == '[' ? http_skip_address(at, end) : http_skip_name(at, end);
+    return at < end && *at == ':' ? http_skip(at + 1, end, HTTP_DIGIT) : at;
+}
+
+/* RFC 9112, 3.2.2, as to a server that is no proxy. */
+static inline bool http_is_absolute_form(const char *at, const char *end)
+{
+    if (end - at >= 8 && strncasecmp(at, "https://", 8) == 0)
+        at += 8;
+    else if (end - at >= 7 && strncasecmp(at, "http://", 7) == 0)
+        at += 7;
+    else
+        return false;
+    const char *const host = at;
+    while (at < end && *at != '/' && *at != '?')
+        at++;
+    return at > host && *host != ':' && http_skip_authority(host, at) == at;
+}
+
+static inline bool http_is_target(const char *at, const char *end, enum http_method method)
+{
+    if (at < end && (*at == '/' || method == HTTP_UNKNOWN))
+        return true;
+    if (end - at == 1 && *at == '*')
+        return method == HTTP_OPTIONS;
+    return http_is_absolute_form(at, end);
+}
+
+static inline bool http_is_method(struct http_text name, const char *method)
+{
+    return name.size == strlen(method) && memcmp(name.at, method, strlen(method)) == 0;
+}
+
+/* CONNECT is none of ours, and we reflect no TRACE. */
+static inline enum http_method http_find_method(struct http_text name)
+{
+    if (http_is_method(name, "GET") || http_is_method(name, "POST") ||
+        http_is_method(name, "PUT") || http_is_method(name, "PATCH") ||
+        http_is_method(name, "DELETE"))
+        return HTTP_OTHER;
+    if (http_is_method(name, "HEAD"))
+        return HTTP_HEAD;
+    return http_is_method(name, "OPTIONS") ? HTTP_OPTIONS : HTTP_UNKNOWN;
+}
+
+static inline enum http_result http_parse_newline(const char **at, const char *end)
+{
+    if (*at < end && **at != '\r')
+        return HTTP_MALFORMED;
+    if (end - *at < 2)
+        return HTTP_INCOMPLETE;
+    *at += 2;
+    return (*at)[-1] == '\n' ? HTTP_COMPLETE : HTTP_MALFORMED;
+}
+
+static inline enum http_result http_parse_version(const char **at, const char *end,
+                                                  struct http_request *request)
 {
     static const char version[] = " HTTP/1.";
-    const size_t version_size = sizeof version - 1;
-    const size_t method_size = http_token_length(line, size);
+    const size_t size = sizeof version - 1, left = (size_t)(end - *at);
 
-    /* The shortest one: a method of one letter, " /", " HTTP/1.0". */
-    if (method_size == 0 || size < method_size + 2 + version_size + 1 || line[method_size] != ' ')
-        return false;
-    const char minor = line[size - 1];
-    if (minor < '0' || minor > '9' ||
-        memcmp(line + size - 1 - version_size, version, version_size) != 0)
-        return false;
+    if (left <= size)
+        return memcmp(*at, version, left) == 0 ? HTTP_INCOMPLETE : HTTP_MALFORMED;
+    if (memcmp(*at, version, size) != 0)
+        return HTTP_MALFORMED;
+    const char minor = (*at)[size];
+    if (!http_in(HTTP_DIGIT, minor))
+        return HTTP_MALFORMED;
     request->version_1_0 = minor == '0';
-    request->keep_alive = !request->version_1_0;
-    return http_is_target(line + method_size + 1, size - method_size - 2 - version_size);
+    *at += size + 1;
+    return http_parse_newline(at, end);
+}
+
+static inline enum http_result http_parse_request_line(const char **at, const char *end,
+                                                       struct http_request *request)
+{
+    const char *const method = *at;
+    const char *const method_end = http_skip(method, end, HTTP_TOKEN);
+    if (method_end - method > HTTP_METHOD_MAX)
+        return HTTP_UNSUPPORTED;
+    if (method_end == end)
+        return HTTP_INCOMPLETE;
+    if (method_end == method || *method_end != ' ')
+        return HTTP_MALFORMED;
+    request->method = http_find_method((struct http_text){method, (size_t)(method_end - method)});
+
+    const char *const target = method_end + 1;
+    *at = http_skip(target, end, HTTP_TARGET);
+    if (*at == end)
+        return HTTP_INCOMPLETE;
+    if (!http_is_target(target, *at, request->method))
+        return HTTP_MALFORMED;
+    const enum http_result result = http_parse_version(at, end, request);
+    if (result != HTTP_COMPLETE)
+        return result;
+    request->has_line = true;
+    return request->method == HTTP_UNKNOWN ? HTTP_UNSUPPORTED : HTTP_COMPLETE;
 }
 
 /* Two different lengths, or one that is no plain number, would let a body pass as the next request. */
-static inline bool http_parse_content_length(const char *value, size_t size,
-                                             struct http_request *request)
+static inline enum http_result http_take_content_length(struct http_text value,
+                                                        struct http_request *request)
 {
     uint64_t length = 0;
-    if (size == 0 || size > 18) /* 18 digits cannot overflow */
-        return false;
-    for (size_t i = 0; i < size; i++) {
-        if (value[i] < '0' || value[i] > '9')
-            return false;
-        length = length * 10 + (uint64_t)(value[i] - '0');
+
+    if (value.size == 0)
+        return HTTP_MALFORMED;
+    for (size_t i = 0; i < value.size; i++) {
+        if (!http_in(HTTP_DIGIT, value.at[i]) ||
+            length > UINT64_MAX / 100) /* far from an overflow */
+            return HTTP_MALFORMED;
+        length = length * 10 + (uint64_t)(value.at[i] - '0');
     }
     if (request->has_content_length && request->content_length != length)
-        return false;
+        return HTTP_MALFORMED;
     request->has_content_length = true;
     request->content_length = length;
-    return true;
+    return HTTP_COMPLETE;
 }
 
-static inline enum http_result http_parse_field(const char *line, size_t size,
-                                                struct http_request *request)
+/* Chunked must come last, and once: else where the body ends is not known (RFC 9112, 6.3). */
+static inline enum http_result http_take_codings(struct http_text value,
+                                                 struct http_request *request)
 {
-    const size_t name_size = http_token_length(line, size);
-    if (name_size == 0 || name_size == size || line[name_size] != ':')
-        return HTTP_MALFORMED;
-
-    const char *value = line + name_size + 1;
-    size_t value_size = size - name_size - 1;
-    if (!http_is_field_value(value, value_size))
-        return HTTP_MALFORMED;
-    while (value_size > 0 && (*value == ' ' || *value == '\t'))
-        value++, value_size--;
-    while (value_size > 0 && (value[value_size - 1] == ' ' || value[value_size - 1] == '\t'))
-        value_size--;
-
-    if (name_size == 10 && strncasecmp(line, "Connection", 10) == 0) {
-        if (http_list_has(value, value_size, "close"))
-            request->close = true;
-        else if (http_list_has(value, value_size, "keep-alive"))
-            request->keep_alive = true;
-    } else if (name_size == 14 && strncasecmp(line, "Content-Length", 14) == 0) {
-        if (!http_parse_content_length(value, value_size, request))
+    request->has_coding = true;
+    for (struct http_text coding; http_next_element(&value, &coding);) {
+        if (request->chunked)
             return HTTP_MALFORMED;
-    } else if (name_size == 17 && strncasecmp(line, "Transfer-Encoding", 17) == 0) {
-        if (request->chunked || value_size != 7 || strncasecmp(value, "chunked", 7) != 0)
-            return HTTP_UNSUPPORTED;
-        request->chunked = true;
+        if (http_is(coding, "chunked"))
+            request->chunked = true;
+        else
+            request->other_coding = true;
     }
     return HTTP_COMPLETE;
 }
 
-/* Two statements of where the body ends are one too many, and in 1.0 there are no chunks (RFC 9112, 6.1): what
- * another server on the way made of them is not known. */
-static inline bool http_is_framing_certain(const struct http_request *request)
+static inline enum http_result http_take_host(bool is_valid, struct http_request *request)
 {
-    return !request->chunked || (!request->has_content_length && !request->version_1_0);
+    const bool is_second = request->has_host;
+
+    request->has_host = true;
+    return is_valid && !is_second ? HTTP_COMPLETE : HTTP_MALFORMED;
 }
 
-/* Parse the head of the request at the start of `data`. `request` is valid after HTTP_COMPLETE alone.
- * A Host field is not asked for: there is one answer, whatever the host. */
+static inline enum http_result http_take_field(struct http_text name, struct http_text value,
+                                               struct http_request *request)
+{
+    if (http_is(name, "content-length"))
+        return http_take_content_length(value, request);
+    if (http_is(name, "transfer-encoding"))
+        return http_take_codings(value, request);
+    if (http_is(name, "connection")) {
+        request->close |= http_list_has(value, "close");
+        request->keep_alive |= http_list_has(value, "keep-alive");
+    } else if (http_is(name, "expect")) {
+        request->expects_continue |= http_list_has(value, "100-continue");
+    }
+    return HTTP_COMPLETE;
+}
+
+static inline enum http_result http_parse_field(const char **at, const char *end,
+                                                struct http_request *request)
+{
+    const char *const start = *at;
+    const char *const colon = http_skip(start, end, HTTP_TOKEN);
+    if (colon == end)
+        return HTTP_INCOMPLETE;
+    if (colon == start || *colon != ':')
+        return HTTP_MALFORMED;
+
+    const struct http_text name = {start, (size_t)(colon - start)};
+    const bool is_host = http_is(name, "host");
+    const char *const value = http_skip(colon + 1, end, HTTP_SPACE);
+    /* The characters of a host are all those of a value: once is enough to look at them. */
+    const char *const host_end = is_host ? http_skip_authority(value, end) : value;
+    const char *const value_end = http_skip(host_end, end, HTTP_VALUE);
+    *at = value_end;
+    const enum http_result result = http_parse_newline(at, end);
+    if (result != HTTP_COMPLETE)
+        return result;
+    const struct http_text trimmed = http_trim(value, value_end);
+    return is_host ? http_take_host(host_end == trimmed.at + trimmed.size, request)
+                   : http_take_field(name, trimmed, request);
+}
+
+/* What can be said of a whole head alone. Two statements of where the body ends are one too many, and in 1.0 there are
+ * no chunks (RFC 9112, 6.1): what another server on the way made of them is not known. */
+static inline enum http_result http_judge(struct http_request *request)
+{
+    request->keep_alive = !request->close && (!request->version_1_0 || request->keep_alive);
+    if (!request->has_host && !request->version_1_0)
+        return HTTP_MALFORMED;
+    if (!request->has_coding)
+        return HTTP_COMPLETE;
+    if (!request->chunked || request->has_content_length || request->version_1_0)
+        return HTTP_MALFORMED;
+    return request->other_coding ? HTTP_UNSUPPORTED : HTTP_COMPLETE;
+}
+
+/* Parse the head of the request at the start of `data`. `request` is valid after HTTP_COMPLETE, has_line always. */
 static inline enum http_result http_parse(const char *data, size_t size,
                                           struct http_request *request)
 {
-    const char *line = data;
-    const char *const end = data + size;
-    bool have_request_line = false;
+    const char *at = data, *const end = data + size;
+    enum http_result result;
 
     *request = (struct http_request){0};
-    for (;;) {
-        const char *newline = memchr(line, '\n', (size_t)(end - line));
-        if (newline == NULL)
-            return HTTP_INCOMPLETE;
-        if (newline == line || newline[-1] != '\r')
-            return HTTP_MALFORMED;
-
-        const size_t length = (size_t)(newline - 1 - line);
-        if (!have_request_line) {
-            /* Empty lines before a request are skipped: RFC 9112, 2.2. */
-            if (length > 0 && !http_parse_request_line(line, length, request))
-                return HTTP_MALFORMED;
-            have_request_line = length > 0;
-        } else if (length > 0) {
-            const enum http_result field = http_parse_field(line, length, request);
-            if (field != HTTP_COMPLETE)
-                return field;
-        } else {
-            request->head_size = (size_t)(newline + 1 - data);
-            request->keep_alive &= !request->close;
-            return http_is_framing_certain(request) ? HTTP_COMPLETE : HTTP_MALFORMED;
-        }
-        line = newline + 1;
-    }
+    while (at < end && *at == '\r') /* empty lines before a request are skipped: RFC 9112, 2.2 */
+        if ((result = http_parse_newline(&at, end)) != HTTP_COMPLETE)
+            return result;
+    if ((result = http_parse_request_line(&at, end, request)) != HTTP_COMPLETE)
+        return result;
+    while (at < end && *at != '\r')
+        if ((result = http_parse_field(&at, end, request)) != HTTP_COMPLETE)
+            return result;
+    if ((result = http_parse_newline(&at, end)) != HTTP_COMPLETE)
+        return result;
+    request->head_size = (size_t)(at - data);
+    return http_judge(request);
 }

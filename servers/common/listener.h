@@ -69,6 +69,7 @@ static inline int listener_open(const struct options *options, int type_flags, b
     if (listen(listener, SOMAXCONN) < 0)
         err(EXIT_FAILURE, "cannot listen on [%s]:%d", options->host, options->port);
     freeaddrinfo(address);
+    counters_listener = listener;
     return listener;
 }
 

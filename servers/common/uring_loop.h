@@ -188,8 +188,7 @@ static inline void uring_ask_receive(struct uring *uring, struct uring_connectio
 static inline void uring_close(struct uring_connection *connection)
 {
     connection->closing = true;
-    connection->connection.owed = 0;
-    connection->connection.refusal = NULL;
+    connection_drop_output(&connection->connection);
     if (connection->receiving)
         shutdown(connection->connection.fd, SHUT_RDWR);
 }

@@ -97,6 +97,7 @@ static inline void workers_fork(int index, const int *listeners, int count, void
     for (int i = 0; i < count; i++)
         if (i != index)
             close(listeners[i]);
+    counters_listener = listeners[index];
     serve(listeners[index]);
     _exit(EXIT_SUCCESS);
 }

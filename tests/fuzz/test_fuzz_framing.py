@@ -17,7 +17,8 @@ COMPILE = ["clang", "-std=c17", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra"
 COMPILE += ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-coverage=trace-cmp"]
 COMPILE += ["-fno-sanitize-recover=all", f"-I{SERVERS}"]
 ENVIRONMENT = os.environ | {"ASAN_OPTIONS": "quarantine_size_mb=1:malloc_context_size=0"}
-LONG_HEAD = b"GET / HTTP/1.1\r\n" + 100 * (b"X: " + 83 * b"x" + b"\r\n")  # more than 8192 bytes
+# More than 8192 bytes.
+LONG_HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n" + 100 * (b"X: " + 83 * b"x" + b"\r\n")
 
 # Inputs of the sizes that requests have, and, at the same time, fewer that reach the limit of a head.
 FUZZERS = {

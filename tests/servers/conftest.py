@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import OPTIMIZED, SERVERS, Server, compile_server, running
+from harness import EXHIBITS, OPTIMIZED, SERVERS, Server, compile_server, running
 
 
 @pytest.fixture(scope="session")
@@ -12,7 +12,10 @@ def binaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
     """The binary of a server; all are compiled once, in the background."""
     folder = tmp_path_factory.mktemp("servers")
     with ThreadPoolExecutor(2) as pool:
-        compiled = {name: pool.submit(compile_server, name, folder, OPTIMIZED) for name in SERVERS}
+        compiled = {
+            name: pool.submit(compile_server, name, folder, OPTIMIZED)
+            for name in [*SERVERS, *EXHIBITS]
+        }
         yield lambda name: compiled[name].result()
 
 

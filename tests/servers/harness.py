@@ -35,7 +35,8 @@ SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 TIMEOUT_S = 20  # of anything that should happen at once: generous, other work may share the machine
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 GET_AND_CLOSE = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
+POST = b"POST / HTTP/1.1\r\nHost: test\r\n"  # to be followed by fields, and an empty line
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 COUNTS = {
     "accepted": 0,
     "requests": 0,
@@ -44,6 +45,15 @@ COUNTS = {
     "bad_requests": 0,
     "refused_connections": 0,
 }
+
+
+def response(field: bytes = b"", has_body: bool = True) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n"
+    return head + field + b"\r\n" + (b"Hello, World!" if has_body else b"")
+
+
+RESPONSE = response()
+RESPONSE_AND_CLOSE = response(b"Connection: close\r\n")
 
 
 def refusal(status: str) -> bytes:
@@ -79,6 +89,7 @@ class Server:
     """A running server. `command` may hold a launcher that ends in exec."""
 
     def __init__(self, command: Sequence[str | Path]) -> None:
+        self.command = command
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -15,8 +15,9 @@ int main(void)
         if (data == NULL || fread(data, 1, size, stdin) != size)
             errx(EXIT_FAILURE, "a record is cut off");
         const enum http_result result = http_parse(data, size, &request);
-        printf("%d %zu %" PRIu64 " %d\n", result, request.head_size, request.content_length,
-               request.keep_alive);
+        printf("%d %zu %" PRIu64 " %d %d %d %d\n", result, request.head_size,
+               request.content_length, request.keep_alive, request.method == HTTP_HEAD,
+               request.version_1_0, request.expects_continue);
         free(data);
     }
 }

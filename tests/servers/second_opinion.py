@@ -1,10 +1,13 @@
-"""How requests are framed, a second time: RFC 9112 as regular expressions, with what the servers leave out, but without
-limits of size. Where it leaves open when or how something is refused, several results are right: hence sets."""
+"""How requests are framed and answered, a second time: RFC 9110 and 9112 as regular expressions, with what the servers
+leave out, but without limits of size. Something wrong is told of at its first byte."""
 
 import re
 from typing import NamedTuple
 
+from harness import CONTINUE, refusal, response
+
 COMPLETE, INCOMPLETE, MALFORMED, UNSUPPORTED = range(4)
+REFUSALS = {MALFORMED: refusal("400 Bad Request"), UNSUPPORTED: refusal("501 Not Implemented")}
 CHUNKED = -1  # in place of a length
 
 
@@ -13,165 +16,226 @@ class Parsed(NamedTuple):
     head_size: int = 0
     content_length: int = 0
     keep_alive: bool = False
+    is_head: bool = False
+    is_1_0: bool = False
+    expects_continue: bool = False
 
 
 class Outcome(NamedTuple):
     """What became of all that a client sent."""
 
-    answers: int
-    refused: int  # status of the refusal at the end; 0: none
+    received: bytes
     ended: bool
 
 
-TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]*"
-REQUEST_LINE = re.compile(rb"%s [^\x00-\x20\x7f]+ HTTP/1\.([0-9])\r" % TOKEN)
-FIELD = re.compile(rb"(%s):[ \t]*(%s?)[ \t]*\r" % (TOKEN, TEXT))
-EXTENSION = rb"[ \t]*;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|\"[^\x00-\x08\x0a-\x1f\x7f\"\\]*\"))?" % (
-    TOKEN,
-    TOKEN,
+TOKEN_CHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+TOKEN = TOKEN_CHAR + rb"+"
+TEXT_CHAR = rb"[^\x00-\x08\x0a-\x1f\x7f]"
+TARGET = rb"[!\"$-~]+"
+LONG_METHOD = re.compile(TOKEN_CHAR + rb"{8}")
+METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"}
+NAME_CHAR = rb"[A-Za-z0-9._~!$&'()*+;=-]"
+ADDRESS = rb"\[[0-9A-Fa-f:.]+(?:%%%s*)?\]" % NAME_CHAR
+NAME = rb"(?:%s|%%[0-9A-Fa-f]{2})" % NAME_CHAR
+AUTHORITY = re.compile(rb"(?:%s|%s*)(?::[0-9]*)?" % (ADDRESS, NAME))
+ABSOLUTE = re.compile(rb"(?i:https?)://(?:%s|%s+)(?::[0-9]*)?(?:[/?].*)?" % (ADDRESS, NAME))
+QUOTED_BEGUN = rb"\"(?:[\t !#-\[\]-~\x80-\xff]|\\%s)*" % TEXT_CHAR
+EXTENSION = rb"[ \t]*;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|%s\"))?" % (TOKEN, TOKEN, QUOTED_BEGUN)
+CHUNK_LINE = rb"([0-9A-Fa-f]+)(?:%s)*" % EXTENSION
+SIZE = re.compile(rb"[0-9A-Fa-f]*")
+SIZE_MAX = (1 << 60) - 1
+LENGTH_MAX = (1 << 64) // 100 * 10
+
+
+def begun(*parts: bytes) -> bytes:
+    """What may become the parts, one after the other; what may become one of them is that too, or nothing."""
+    pattern = b""
+    for part in reversed(parts):
+        pattern = rb"(?:%s%s)?" % (part, pattern)
+    return pattern
+
+
+REQUEST_LINE = re.compile(rb"(%s) (%s) HTTP/1\.([0-9])" % (TOKEN, TARGET))
+VERSION_BEGUN = begun(*(bytes([byte]) for byte in b"HTTP/1"), rb"\.", rb"[0-9]", rb"\r")
+LINE_BEGUN = re.compile(begun(TOKEN, b" ", TARGET, b" ", VERSION_BEGUN))
+FIELD = re.compile(rb"(%s):[ \t]*(%s*?)[ \t]*" % (TOKEN, TEXT_CHAR))
+FIELD_BEGUN = re.compile(begun(TOKEN, b":", TEXT_CHAR + b"*", rb"\r"))
+VALUE_BEGUN = rb"(?:%s|%s\\?)" % (TOKEN, QUOTED_BEGUN)
+EXTENSION_BEGUN = begun(rb"[ \t]*;[ \t]*", TOKEN, rb"[ \t]*=[ \t]*", VALUE_BEGUN)
+CHUNK_BEGUN = re.compile(
+    rb"(?:%s(?:\r|[ \t]*|%s|[ \t]*;[ \t]*%s[ \t]*)?)?" % (CHUNK_LINE, EXTENSION_BEGUN, TOKEN)
 )
-CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{1,15}(?:%s)*\r" % EXTENSION)
-LENIENT_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;%s)?\r" % TEXT)
-CHUNK_LINE_BEGUN = re.compile(rb"|[0-9A-Fa-f]{1,15}\r?")
-FIELD_BEGUN = re.compile(rb"\r|(?:%s(?::%s\r?)?)?" % (TOKEN, TEXT))
 
 
-def agree(lengths: list[bytes]) -> bool:
-    are_numbers = all(re.fullmatch(rb"[0-9]{1,18}", length) for length in lengths)
-    return are_numbers and len({int(length) for length in lengths}) <= 1
+def is_target(target: bytes, method: bytes) -> bool:
+    if target == b"*":
+        return method == b"OPTIONS" or method not in METHODS
+    return method not in METHODS or target[:1] == b"/" or bool(ABSOLUTE.fullmatch(target))
+
+
+def judge_request_line(line: bytes, is_whole: bool) -> int:
+    """`line` without its end, unless that has come in part."""
+    if LONG_METHOD.match(line):
+        return UNSUPPORTED
+    method, _, rest = line.partition(b" ")
+    target, space, _ = rest.partition(b" ")
+    if space and re.fullmatch(TARGET, target) and not is_target(target, method):
+        return MALFORMED
+    if not is_whole:
+        return INCOMPLETE if LINE_BEGUN.fullmatch(line) else MALFORMED
+    if not REQUEST_LINE.fullmatch(line):
+        return MALFORMED
+    return COMPLETE if method in METHODS else UNSUPPORTED
 
 
 def split_list(values: list[bytes]) -> list[bytes]:
-    return [word.strip(b" \t").lower() for value in values for word in value.split(b",")]
+    words = [word.strip(b" \t").lower() for value in values for word in value.split(b",")]
+    return [word for word in words if word]
 
 
-def judge_codings(codings: list[bytes], lengths: list[bytes], version: bytes) -> set[int]:
-    """RFC 9112, 6.1 and 6.3: what is wrong with how a body is coded; any that applies may be told."""
-    names = split_list(codings)
-    wrong = set()
-    if codings and names != [b"chunked"]:
-        wrong |= {UNSUPPORTED}
-        if names.count(b"chunked") != 1 or names[-1] != b"chunked":
-            wrong |= {MALFORMED}
-    if codings and (lengths or version == b"0"):
-        wrong |= {MALFORMED}
-    return wrong
+def is_length(length: bytes) -> bool:
+    return re.fullmatch(rb"[0-9]+", length) is not None and int(length) // 10 <= LENGTH_MAX // 10
 
 
-def parse_fields_again(lines: list[bytes], version: bytes) -> set[Parsed]:
-    """Parse the lines after the request line; head_size counts these alone."""
-    values: dict[bytes, list[bytes]] = {}
-    lengths = values.setdefault(b"content-length", [])
-    codings = values.setdefault(b"transfer-encoding", [])
-    options = values.setdefault(b"connection", [])
-    for i, line in enumerate(lines):
-        wrong = {Parsed(result) for result in judge_codings(codings, lengths, version)}
+def is_bad_so_far(values: dict[bytes, list[bytes]]) -> bool:
+    lengths, hosts = values[b"content-length"], values[b"host"]
+    codings = split_list(values[b"transfer-encoding"])
+    return (
+        not all(map(is_length, lengths))
+        or len(set(map(int, lengths))) > 1
+        or len(hosts) > 1
+        or not all(map(AUTHORITY.fullmatch, hosts))
+        or b"chunked" in codings[:-1]
+    )
+
+
+def judge_head(values: dict[bytes, list[bytes]], is_1_0: bool) -> int:
+    """Of a whole head, what only that can tell: RFC 9112, 3.2, 6.1 and 6.3."""
+    if not values[b"host"] and not is_1_0:
+        return MALFORMED
+    if not values[b"transfer-encoding"]:
+        return COMPLETE
+    codings = split_list(values[b"transfer-encoding"])
+    if codings[-1:] != [b"chunked"] or values[b"content-length"] or is_1_0:
+        return MALFORMED
+    return COMPLETE if len(codings) == 1 else UNSUPPORTED
+
+
+def parse_again(data: bytes) -> Parsed:
+    *lines, rest = data.split(b"\n")
+    position = 0
+    while lines and lines[0] == b"\r":
+        position += len(lines.pop(0)) + 1
+    if not lines:
+        result = judge_request_line(rest, False) if rest not in (b"", b"\r") else INCOMPLETE
+        return Parsed(result)
+    start = lines.pop(0)
+    result = judge_request_line(start[:-1] if start[-1:] == b"\r" else start + b"\n", True)
+    if result != COMPLETE:
+        return Parsed(result)
+    position += len(start) + 1
+    is_1_0 = start.endswith(b"0\r")
+    names = (b"content-length", b"transfer-encoding", b"connection", b"expect", b"host")
+    values: dict[bytes, list[bytes]] = {name: [] for name in names}
+    for line in lines:
+        position += len(line) + 1
         if line == b"\r":
-            words = split_list(options)
-            kept = (version != b"0" or b"keep-alive" in words) and b"close" not in words
-            size = sum(len(line) + 1 for line in lines[: i + 1])
-            length = CHUNKED if codings else int((lengths or [b"0"])[0])
-            return wrong or {Parsed(COMPLETE, size, length, kept)}
-        field = FIELD.fullmatch(line)
-        if field is not None:
-            values.setdefault(field[1].lower(), []).append(field[2])
-        if field is None or not agree(lengths):
-            return wrong | {Parsed(MALFORMED)}
-    wrong = {Parsed(result) for result in judge_codings(codings, lengths, version)}
-    return wrong | {Parsed(INCOMPLETE)}
-
-
-def parse_again(data: bytes) -> set[Parsed]:
-    lines = data.split(b"\n")[:-1]  # without the last, whose end has not come
-    empty = next((i for i, line in enumerate(lines) if line != b"\r"), len(lines))
-    if empty == len(lines):
-        return {Parsed(INCOMPLETE)}
-    start = REQUEST_LINE.fullmatch(lines[empty])
-    if start is None:
-        return {Parsed(MALFORMED)}
-    size_before = sum(len(line) + 1 for line in lines[: empty + 1])
-    return {
-        parsed._replace(head_size=parsed.head_size + size_before)
-        if parsed.result == COMPLETE
-        else parsed
-        for parsed in parse_fields_again(lines[empty + 1 :], start[1])
-    }
+            words = split_list(values[b"connection"])
+            lengths = values[b"content-length"]
+            result = judge_head(values, is_1_0)
+            return Parsed(
+                result,
+                position,
+                CHUNKED if values[b"transfer-encoding"] else int((lengths or [b"0"])[0]),
+                (not is_1_0 or b"keep-alive" in words) and b"close" not in words,
+                start.startswith(b"HEAD "),
+                is_1_0,
+                b"100-continue" in split_list(values[b"expect"]),
+            )
+        field = FIELD.fullmatch(line[:-1]) if line[-1:] == b"\r" else None
+        if field is None:
+            return Parsed(MALFORMED)
+        values.setdefault(field[1].lower(), []).append(field[2])
+        if is_bad_so_far(values):
+            return Parsed(MALFORMED)
+    return Parsed(INCOMPLETE if FIELD_BEGUN.fullmatch(rest) or rest == b"\r" else MALFORMED)
 
 
 def is_right(parsed: Parsed, head: bytes) -> bool:
-    # The length beside a coding means nothing.
-    return any(
-        parsed
-        == (
-            again._replace(content_length=parsed.content_length)
-            if again.content_length == CHUNKED
-            else again
-        )
-        for again in parse_again(head)
-    )
+    again = parse_again(head)
+    if again.result != COMPLETE:
+        return parsed.result == again.result
+    if again.content_length == CHUNKED:  # the length means nothing
+        again = again._replace(content_length=parsed.content_length)
+    return parsed == again
 
 
 # In place of the size of a body.
 NOT_YET, BAD = -1, -2
 
 
-def find_chunks_end(body: bytes, at: int = 0) -> set[int]:
+def find_chunks_end(body: bytes) -> int:
     """RFC 9112, 7.1: the size of a chunked body, with its trailers."""
-    end = body.find(b"\n", at)
-    if end < 0:
-        return {NOT_YET} if CHUNK_LINE_BEGUN.fullmatch(body[at:]) else {NOT_YET, BAD}
-    line = LENIENT_CHUNK_LINE.fullmatch(body[at:end])
-    if line is None or int(line[1], 16) >= 1 << 64:
-        return {BAD}
-    result = set() if CHUNK_LINE.fullmatch(line[0]) else {BAD}
-    if int(line[1], 16) == 0:
-        return result | find_trailers_end(body, end + 1)
-    end += 1 + int(line[1], 16)
-    mark = body[end : end + 2]
-    if mark == b"\r\n":
-        return result | find_chunks_end(body, end + 2)
-    if len(mark) < 2:
-        result |= {NOT_YET}
-    return result | ({BAD} if not b"\r\n".startswith(mark) else set())
+    at = 0
+    while True:
+        end = body.find(b"\n", at)
+        line = body[at : end if end >= 0 else None]
+        size_text = SIZE.match(line)[0]
+        if int(size_text or b"0", 16) > SIZE_MAX:
+            return BAD
+        if end < 0:
+            return NOT_YET if CHUNK_BEGUN.fullmatch(line) else BAD
+        if not re.fullmatch(CHUNK_LINE + rb"\r", line):
+            return BAD
+        size = int(size_text, 16)
+        at = end + 1
+        if size == 0:
+            return find_trailers_end(body, at)
+        mark = body[at + size : at + size + 2]
+        if mark != b"\r\n":
+            return NOT_YET if b"\r\n".startswith(mark) else BAD
+        at += size + 2
 
 
-def find_trailers_end(body: bytes, at: int) -> set[int]:
-    result = set()
+def find_trailers_end(body: bytes, at: int) -> int:
     while (end := body.find(b"\n", at)) >= 0:
         line = body[at:end]
         if line == b"\r":
-            return result | {end + 1}
-        if not line.endswith(b"\r"):
-            return {BAD}
-        if FIELD.fullmatch(line) is None:
-            result = {BAD}  # they may be thrown away unseen
+            return end + 1
+        if not re.fullmatch(FIELD.pattern + rb"\r", line):
+            return BAD
         at = end + 1
-    return result | ({NOT_YET} if FIELD_BEGUN.fullmatch(body[at:]) else {NOT_YET, BAD})
+    rest = body[at:]
+    return NOT_YET if FIELD_BEGUN.fullmatch(rest) or rest == b"\r" else BAD
 
 
-def take_again(stream: bytes, answers: int = 0) -> set[Outcome]:
-    outcomes = set()
-    for head in parse_again(stream):
-        rest = stream[head.head_size :]
+def answer_to(head: Parsed) -> bytes:
+    field = b""
+    if not head.keep_alive:
+        field = b"Connection: close\r\n"
+    elif head.is_1_0:
+        field = b"Connection: keep-alive\r\n"
+    return response(field, not head.is_head)
+
+
+def take_again(stream: bytes) -> Outcome:
+    received = b""
+    while True:
+        head = parse_again(stream)
         if head.result == INCOMPLETE:
-            ends = {NOT_YET}
-        elif head.result == UNSUPPORTED:
-            outcomes |= {Outcome(answers, 501, True)}
-            continue
-        elif head.result == MALFORMED:
-            ends = {BAD}
-        elif head.content_length == CHUNKED:
-            ends = find_chunks_end(rest)
-        else:
-            ends = {head.content_length if head.content_length <= len(rest) else NOT_YET}
-        for end in ends:
-            if end == NOT_YET:
-                outcomes |= {Outcome(answers, 0, False)}
-            elif end == BAD:
-                outcomes |= {Outcome(answers, 400, True)}
-            elif head.keep_alive:
-                outcomes |= take_again(rest[end:], answers + 1)
-            else:
-                outcomes |= {Outcome(answers + 1, 0, True)}
-    return outcomes
+            return Outcome(received, False)
+        if head.result != COMPLETE:
+            return Outcome(received + REFUSALS[head.result], True)
+        stream = stream[head.head_size :]
+        size = head.content_length
+        if head.expects_continue and not head.is_1_0 and size != 0:
+            received += CONTINUE
+        end = find_chunks_end(stream) if size == CHUNKED else size
+        if end == BAD:
+            return Outcome(received + REFUSALS[MALFORMED], True)
+        if end == NOT_YET or end > len(stream):
+            return Outcome(received, False)
+        received += answer_to(head)
+        if not head.keep_alive:
+            return Outcome(received, True)
+        stream = stream[end:]

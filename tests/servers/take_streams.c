@@ -1,11 +1,23 @@
 /* Reads records from standard input, a size (4 bytes, this machine's order) and so many bytes: all that one client
- * sends. Prints for each how many requests connection_take answers, with which status it refuses the rest (0: it does
- * not), and whether it then ends the connection. The argument is the size of the pieces that the bytes come in. */
+ * sends before it receives. Prints for each what it then receives, in hexadecimal (-: nothing), and whether that ends
+ * the connection. The argument is the size of the pieces that the bytes come in. */
 #include "common/connection.h"
 
 #include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+static void print_output(struct connection *connection)
+{
+    const char *data;
+    if (!connection_is_writing(connection))
+        putchar('-');
+    for (size_t size; (size = connection_output(connection, &data)) > 0;) {
+        for (size_t i = 0; i < size; i++)
+            printf("%02x", (unsigned char)data[i]);
+        connection_sent(connection, size);
+    }
+}
 
 static void take(const char *data, size_t size, size_t piece_max)
 {
@@ -23,9 +35,8 @@ static void take(const char *data, size_t size, size_t piece_max)
         free(piece);
         taken += piece_size;
     }
-    const char *refusal = connection.refusal;
-    printf("%zu %d %d\n", connection.owed / RESPONSE_SIZE,
-           refusal != NULL ? atoi(refusal + strlen("HTTP/1.1 ")) : 0, connection.ending);
+    print_output(&connection);
+    printf(" %d\n", connection.ending);
     connection_destroy(&connection);
 }
 

@@ -8,19 +8,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from harness import HERE, SANITIZED, compile_c
+from exchanges import (
+    BAD,
+    CLOSED,
+    CODED,
+    EXCHANGES,
+    HEAD,
+    HEAD_TOO_LARGE,
+    TO_HEAD,
+    UNSUPPORTED,
+    ends,
+)
+from harness import CONTINUE, GET, HERE, POST, RESPONSE, SANITIZED, compile_c, refusal
 from second_opinion import COMPLETE, INCOMPLETE, Outcome, Parsed, is_right, take_again
 
 Parse = Callable[[Sequence[bytes]], list[Parsed]]
 Take = Callable[[Sequence[bytes], int], list[Outcome]]
 
 
-def run(command: Sequence[str | Path], inputs: Sequence[bytes]) -> list[list[int]]:
-    """The numbers that a program prints for each input."""
+def run(command: Sequence[str | Path], inputs: Sequence[bytes]) -> list[list[bytes]]:
+    """The words that a program prints for each input."""
     records = b"".join(struct.pack("I", len(one)) + one for one in inputs)
     done = subprocess.run(command, input=records, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
-    lines = [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
+    lines = [line.split() for line in done.stdout.splitlines()]
     assert len(lines) == len(inputs)
     return lines
 
@@ -31,12 +42,11 @@ def parse(tmp_path_factory: pytest.TempPathFactory) -> Parse:
     program = compile_c(HERE / "parse_heads.c", folder / "parse_heads", SANITIZED)
 
     def parse_all(heads: Sequence[bytes]) -> list[Parsed]:
-        # Only a complete head has a size, a length and an end.
+        numbers = [[int(word) for word in words] for words in run([program], heads)]
+        # Only a complete head has a size, a length and so on.
         return [
-            Parsed(line[0], line[1], line[2], bool(line[3]))
-            if line[0] == COMPLETE
-            else Parsed(line[0])
-            for line in run([program], heads)
+            Parsed(*line[:3], *map(bool, line[3:])) if line[0] == COMPLETE else Parsed(line[0])
+            for line in numbers
         ]
 
     return parse_all
@@ -49,15 +59,21 @@ def take(tmp_path_factory: pytest.TempPathFactory) -> Take:
 
     def take_all(streams: Sequence[bytes], piece_size: int) -> list[Outcome]:
         lines = run([program, str(piece_size)], streams)
-        return [Outcome(answers, refused, bool(ended)) for answers, refused, ended in lines]
+        return [
+            Outcome(bytes.fromhex(received.decode().strip("-")), ended == b"1")
+            for received, ended in lines
+        ]
 
     return take_all
 
 
-METHODS = [b"GET", b"POST", b"M-SEARCH", b"x"]
-TARGETS = [b"/", b"*", b"/a/b?c=d", b"http://[::1]/", b"/\xc3\xa9"]
+METHODS = [b"GET", b"POST", b"HEAD", b"OPTIONS"]
+TARGETS = [b"/", b"/a/b?c=d", b"http://[::1]/"]
+OTHER_METHODS = [b"x", b"CONNECT", b"SUBSCRIBE"]
+OTHER_TARGETS = [b"*", b"/\xc3\xa9", b"/#", b"a:1", b"https://a@b", b"http://a?b"]
+HOSTS = [b"Host: test", b"host:[::1%25lo]:80", b"HOST: \t"]
+OTHER_HOSTS = [b"Host: a/b", b"Host: a,b", b"Host: [::1", b"Host: %2", b"Host: a:b"]
 FIELDS = [
-    b"Host: test",
     b"X:",
     b"X-Long: " + 300 * b"x",
     b"Accept: a,\tb ; c",
@@ -66,14 +82,20 @@ FIELDS = [
     b"Connection: , x ,keep-alive\t,",
     b"Connection:keep-alive, CLOSE",
     b"Content-Length: 12",
-    b"Content-Length: 0012 ",
+    b"Content-Length: 0000000000000000000012 ",
     b"Content-Length: 999999999999999999",
+    b"Content-Length: 1844674407370955161",
+    b"Content-Length: 18446744073709551610",
     b"Content-Lengths: x",
     b"Connections: close",
+    b"Expect: 100-continue",
+    b"expect: x, 100-Continue",
     b"Transfer-Encoding: chunked",
     b"transfer-encoding:\tCHUNKED ",
+    b"Transfer-Encoding: ,chunked,",
     b"Transfer-Encoding: gzip, chunked",
     b"Transfer-Encoding: chunked, identity",
+    b"Transfer-Encoding:",
 ]
 DAMAGE = [
     b"\r",
@@ -92,15 +114,22 @@ DAMAGE = [
 DAMAGE += [b"Content-Length: 13\r\n", b"Connection: close\r\n"]
 
 
+def choose(rng: random.Random, usual: list[bytes], other: list[bytes]) -> bytes:
+    return rng.choice(other if rng.randrange(15) == 0 else usual)
+
+
 def make_head(rng: random.Random) -> bytes:
     """Most of them are complete, but two lengths may meet, or a coding come."""
-    start = b"%s %s HTTP/1.%d" % (rng.choice(METHODS), rng.choice(TARGETS), rng.randrange(3))
-    fields = rng.choices(FIELDS, k=rng.randrange(5))
+    method, target = choose(rng, METHODS, OTHER_METHODS), choose(rng, TARGETS, OTHER_TARGETS)
+    start = b"%s %s HTTP/1.%d" % (method, target, rng.randrange(3))
+    fields = rng.choices(FIELDS, k=rng.randrange(4))
+    for _ in range(rng.choice([1, 1, 1, 1, 1, 1, 1, 1, 0, 2])):
+        fields.insert(rng.randrange(len(fields) + 1), choose(rng, HOSTS, OTHER_HOSTS))
     return rng.randrange(3) * b"\r\n" + b"\r\n".join([start, *fields, b"", b""])
 
 
 def damage(rng: random.Random, head: bytes) -> bytes:
-    for _ in range(rng.randrange(1, 4)):
+    for _ in range(rng.choice([1, 1, 1, 2])):
         at = rng.randrange(len(head) + 1)
         removed = rng.choice([0, 0, 1, 2, 20])
         head = head[:at] + rng.choice([b"", *DAMAGE]) + head[at + removed :]
@@ -117,7 +146,7 @@ def test_a_part_of_a_well_formed_head_is_incomplete_and_never_malformed(parse: P
     heads = [
         head for head, parsed in zip(made, parse(made), strict=True) if parsed.result == COMPLETE
     ]
-    assert len(heads) > 150
+    assert len(heads) > 100
     parts = [head[:size] for head in heads for size in range(len(head))]
     assert set(parse(parts)) == {Parsed(INCOMPLETE)}
 
@@ -129,7 +158,7 @@ def test_made_up_and_damaged_heads_are_understood_as_by_the_second_opinion(parse
     for head, first in zip(heads, parsed, strict=True):
         assert is_right(first, head), head
     counts = [sum(one.result == result for one in parsed) for result in range(4)]
-    assert min(counts) > 500, "each result should be tried often"
+    assert min(counts) > 200, "each result should be tried often"
 
 
 def test_what_follows_a_head_makes_no_difference(parse: Parse, rng):
@@ -146,68 +175,31 @@ def test_noise_does_no_harm(parse: Parse, rng):
         assert is_right(parsed, data), data
 
 
-# Each with what must come of it: the answers, the refusal, and whether the connection ends.
-GET = b"GET / HTTP/1.1\r\n\r\n"
-CODED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-OVERFLOW = b"10000000000000005\r\nhello\r\n0\r\n\r\n"
-STREAMS = {
-    "a length": (b"POST / HTTP/1.1\r\nContent-Length: 18\r\n\r\n" + GET + GET, (2, 0, False)),
-    "no chunks": (CODED + b"0\r\n\r\n" + GET, (2, 0, False)),
-    "chunks": (CODED + b"5\r\nhello\r\n2\r\n\r\n\r\n0\r\n\r\n" + GET, (2, 0, False)),
-    "a request in a chunk": (CODED + b"12\r\n" + GET + b"\r\n0\r\n\r\n" + GET, (2, 0, False)),
-    "sizes in hex": (
-        CODED + b"a\r\n0123456789\r\n00B\r\n0123456789a\r\n00\r\n\r\n" + GET,
-        (2, 0, False),
-    ),
-    "extensions": (CODED + b'2;a;b=c;d="e f"\r\nab\r\n0;x\r\n\r\n' + GET, (2, 0, False)),
-    "space before an extension": (CODED + b"2 ; a\r\nab\r\n0\r\n\r\n" + GET, (2, 0, False)),
-    "trailers": (CODED + b"0\r\nX: y\r\nContent-Length: 100\r\n\r\n" + GET, (2, 0, False)),
-    "the coding in another case": (
-        CODED.replace(b"chunked", b"ChunKed") + b"0\r\n\r\n" + GET,
-        (2, 0, False),
-    ),
-    "closed after the body": (
-        CODED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + b"0\r\n\r\n" + GET,
-        (1, 0, True),
-    ),
-    "no last chunk": (CODED + b"5\r\nhello\r\n", (0, 0, False)),
-    "no end of the trailers": (CODED + b"0\r\nX: y\r\n", (0, 0, False)),
-    "no size": (CODED + b"\r\n" + GET, (0, 400, True)),
-    "no hex": (CODED + b"5g\r\nhello\r\n0\r\n\r\n" + GET, (0, 400, True)),
-    "a size with 0x": (CODED + b"0x5\r\nhello\r\n0\r\n\r\n" + GET, (0, 400, True)),
-    "a size with a sign": (CODED + b"+5\r\nhello\r\n0\r\n\r\n" + GET, (0, 400, True)),
-    "a negative size": (CODED + b"-5\r\nhello\r\n0\r\n\r\n" + GET, (0, 400, True)),
-    "space before a size": (CODED + b" 5\r\nhello\r\n0\r\n\r\n" + GET, (0, 400, True)),
-    "a size beyond 64 bits": (CODED + OVERFLOW + GET, (0, 400, True)),
-    "more than the chunk": (CODED + b"4\r\nhello\r\n0\r\n\r\n" + GET, (0, 400, True)),
-    "bare LF after a size": (CODED + b"5\nhello\r\n0\r\n\r\n" + GET, (0, 400, True)),
-    "bare LF after an extension": (CODED + b"5;a\nhello\r\n0\r\n\r\n" + GET, (0, 400, True)),
-    "bare LF after a chunk": (CODED + b"5\r\nhello\n0\r\n\r\n" + GET, (0, 400, True)),
-    "bare CR after a size": (CODED + b"5\rhello\r\n0\r\n\r\n" + GET, (0, 400, True)),
-    "bare LF after the last chunk": (CODED + b"0\n\r\n" + GET, (0, 400, True)),
-    "bare LF after a trailer": (CODED + b"0\r\nX: y\n\r\n" + GET, (0, 400, True)),
-    "bare LF after the trailers": (CODED + b"0\r\nX: y\r\n\n" + GET, (0, 400, True)),
-    "a length before the coding": (
-        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-        + GET,
-        (0, 400, True),
-    ),
-    "a length after the coding": (
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n"
-        + GET,
-        (0, 400, True),
-    ),
-    "HTTP/1.0": (CODED.replace(b"1.1", b"1.0") + b"0\r\n\r\n" + GET, (0, 400, True)),
-    "another coding": (CODED.replace(b"chunked", b"gzip, chunked") + b"0\r\n\r\n", (0, 501, True)),
-    "after good ones": (CODED + b"1\r\nx\r\n0\r\n\r\n" + GET + CODED + b"x\r\n", (2, 400, True)),
-}
+@pytest.mark.parametrize("piece_size", [1, 7, 100_000])
+def test_each_request_gets_its_answer(take: Take, piece_size):
+    outcomes = take([request for request, _ in EXCHANGES.values()], piece_size)
+    for (request, answers), outcome in zip(EXCHANGES.values(), outcomes, strict=True):
+        assert outcome == (b"".join(answers), ends(answers)), request
 
 
-@pytest.mark.parametrize("stream, outcome", STREAMS.values(), ids=STREAMS)
-def test_a_body_is_taken_for_what_it_is(take: Take, stream, outcome):
-    for piece_size in (1, 7, 100_000):
-        assert take([stream], piece_size) == [outcome]
-    assert Outcome(*outcome) in take_again(stream)
+def test_the_second_opinion_knows_the_answers_too():
+    for request, answers in EXCHANGES.values():
+        if not answers[-1].startswith((b"HTTP/1.1 431", b"HTTP/1.1 414")):  # it has no limits
+            assert take_again(request) == (b"".join(answers), ends(answers)), request
+
+
+UNFINISHED = [
+    CODED + b"5\r\nhello\r\n",
+    CODED + b"5;a ",
+    CODED + b"0\r\nX: y\r\n",
+    POST + b"Content-Length: 5\r\n\r\nhell",
+    b"\r\n\r",
+    GET[:-1],
+]
+
+
+def test_what_is_not_finished_has_no_answer_yet(take: Take):
+    assert take(UNFINISHED, 7) == len(UNFINISHED) * [Outcome(b"", False)]
 
 
 ENDLESS = {
@@ -221,13 +213,19 @@ ENDLESS = {
 @pytest.mark.parametrize("body", ENDLESS.values(), ids=ENDLESS)
 def test_what_is_no_data_of_a_body_is_limited(take: Take, body):
     for piece_size in (100, 100_000):
-        (outcome,) = take([CODED + body], piece_size)
-        assert outcome in {Outcome(0, 400, True), Outcome(0, 431, True)}
+        assert take([CODED + body], piece_size) == [Outcome(HEAD_TOO_LARGE, True)]
 
 
 def test_as_many_trailers_as_fields_are_taken(take: Take):
     body = b"1\r\nx\r\n0\r\n" + 400 * b"X: yyyyy\r\n" + b"\r\n"  # 4000 bytes
-    assert take([CODED + body + GET], 1000) == [Outcome(2, 0, False)]
+    assert take([CODED + body + GET], 1000) == [Outcome(2 * RESPONSE, False)]
+
+
+def test_answers_that_nobody_takes_are_limited(take: Take):
+    """Alternating ones are kept in memory, one by one."""
+    (outcome,) = take([40_000 * (GET + HEAD)], 100_000)
+    assert outcome.ended
+    assert outcome.received == 32_768 * (RESPONSE + TO_HEAD) + refusal("503 Service Unavailable")
 
 
 def make_chunks(rng: random.Random) -> bytes:
@@ -235,7 +233,8 @@ def make_chunks(rng: random.Random) -> bytes:
     for _ in range(rng.randrange(4)):
         data = rng.choice([b"x", 30 * b"x", GET, CODED, b"\r\n", b"0\r\n\r\n"])
         size = rng.choice([b"%x", b"%X", b"%04x"]) % len(data)
-        parts += [size, rng.choice([b"", b"", b";a", b';a="b";c']), b"\r\n", data, b"\r\n"]
+        extension = rng.choice([b"", b"", b";a", b';a="b\\"";c', b" ; a =\tb", b";a b", b";"])
+        parts += [size, extension, b"\r\n", data, b"\r\n"]
     trailers = rng.choices([b"X: y\r\n", b"Content-Length: 9\r\n"], k=rng.choice([0, 0, 2]))
     return b"".join([*parts, b"0\r\n", *trailers, b"\r\n"])
 
@@ -244,9 +243,9 @@ def make_stream(rng: random.Random) -> bytes:
     """Mostly well-formed requests, one after the other."""
     data = b""
     for _ in range(rng.randrange(1, 4)):
-        head = make_head(rng) if rng.randrange(5) == 0 else rng.choice([GET, CODED, CODED])
+        head = make_head(rng) if rng.randrange(5) == 0 else rng.choice([GET, HEAD, CODED, CODED])
         body = rng.choice([GET, b"x", b""])
-        length = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+        length = POST + b"Content-Length: %d\r\n\r\n" % len(body)
         data += rng.choice([length + body, head + (make_chunks(rng) if head == CODED else b"")])
     return data
 
@@ -255,11 +254,9 @@ def test_made_up_and_damaged_streams_are_taken_as_by_the_second_opinion(take: Ta
     streams = [make_stream(rng) for _ in range(2000)]
     streams += [damage(rng, stream) for stream in streams for _ in range(10)]
     streams += [stream[: rng.randrange(len(stream) + 1)] for stream in streams]
-    rights = [take_again(stream) for stream in streams]
-    assert sum(len(right) == 1 for right in rights) > 0.9 * len(streams), "else little is asked"
     outcomes = take(streams, 100_000)
-    for stream, outcome, right in zip(streams, outcomes, rights, strict=True):
-        assert outcome in right, stream
+    for stream, outcome in zip(streams, outcomes, strict=True):
+        assert outcome == take_again(stream), stream
     assert take(streams, 3) == outcomes
-    for refused in (0, 400, 501):
-        assert sum(outcome.refused == refused for outcome in outcomes) > 500
+    for seen in (BAD, UNSUPPORTED, CLOSED, TO_HEAD, CONTINUE):
+        assert sum(seen in outcome.received for outcome in outcomes) > 20

@@ -18,7 +18,9 @@ from harness import (
     GET_AND_CLOSE,
     LIMITED_TO_FD_SETSIZE,
     ONE_AT_A_TIME,
+    POST,
     RESPONSE,
+    RESPONSE_AND_CLOSE,
     SERVERS,
     Server,
     ask,
@@ -35,7 +37,7 @@ FD_SETSIZE = 1024
 HOG = """
 import socket, sys
 client = socket.create_connection(("::1", int(sys.argv[1])))
-client.sendall(b"POST / HTTP/1.1\\r\\nContent-Length: 999999999999999\\r\\n\\r\\n")
+client.sendall(b"POST / HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: 999999999999999\\r\\n\\r\\n")
 while True:
     client.sendall(bytes(1 << 20))
 """
@@ -125,8 +127,8 @@ def test_short_connections_never_disturb_each_other(server):
         for _ in range(150):
             with server.connect() as client:
                 client.sendall(GET_AND_CLOSE)
-                answer = receive(client, len(RESPONSE))
-                if answer != RESPONSE:
+                answer = receive(client, len(RESPONSE_AND_CLOSE))
+                if answer != RESPONSE_AND_CLOSE:
                     failures.append(answer)
 
     threads = [threading.Thread(target=connect_again_and_again) for _ in range(16)]
@@ -173,7 +175,7 @@ def stop_sending_in_the_middle_of_a_head(server: Server) -> None:
 
 def close_in_the_middle_of_a_body(server: Server) -> None:
     with server.connect() as client:
-        client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nx")
+        client.sendall(POST + b"Content-Length: 1000000\r\n\r\nx")
 
 
 def close_after_a_refusal(server: Server) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from harness import (
     COUNTS,
+    EXHIBITS,
     GET,
     HERE,
     MULTITASK,
+    POST,
     RESPONSE,
     SERVERS,
     Server,
@@ -82,7 +84,7 @@ def test_the_counts_tell_what_happened_to_each_connection(server):
     with server.connect() as client:
         client.sendall(GET[:-3])  # half a request
     with server.connect() as client:
-        client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf")
+        client.sendall(POST + b"Content-Length: 9\r\n\r\nhalf")
     with server.connect() as client:
         client.sendall(b"no request\r\n\r\n")
         assert receive_all(client) == refusal("400 Bad Request")
@@ -98,6 +100,20 @@ def test_the_counts_tell_what_happened_to_each_connection(server):
     server.wait_until_all_closed()
     expected = {"accepted": 7, "requests": 4, "resets": 1, "empty_requests": 1, "bad_requests": 3}
     assert server.stop() == [COUNTS | expected]
+
+
+@pytest.mark.parametrize("name", [*SERVERS, *EXHIBITS])
+def test_the_counts_hold_what_clients_did_right_before_the_signal(server):
+    """No pause: none of it need have been looked at, nor accepted."""
+    clients = [server.connect() for _ in range(40)]
+    for client in clients:
+        client.sendall(GET[:-3])
+    for client in clients[:20]:
+        client.close()
+    for client in clients[20:]:
+        reset(client)
+    (counts,) = server.stop()
+    assert counts == COUNTS | {"accepted": 40, "resets": 20, "bad_requests": 20}
 
 
 BAD_USAGE = {  # the first word is the one to blame
