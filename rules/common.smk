@@ -15,6 +15,11 @@ logging.raiseExceptions = False
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import environment
+
+IGNORED = list(environment.notes(os.environ))
+environment.clean()
+
 import working_folder
 from cells import (
     CEILING,
@@ -31,7 +36,7 @@ from cells import (
     order_of,
     record_path,
 )
-from config_check import schema_faults, sweep_faults
+from config_check import file_faults, schema_faults, sweep_faults
 from external import launched
 from machine import LOCK_PATH
 from modules import identity_of
@@ -91,6 +96,10 @@ workflow.execute = run_alone(workflow.execute)
 
 def check_config():
     """Stop with one line a fault, before anything is run; else fill in what the config leaves out."""
+    # As seen from where the user is: --directory has changed the working directory.
+    files = {os.path.relpath(path, os.getenv("PWD")): path for path in workflow.configfiles}
+    if faults := file_faults(files):
+        sys.exit("\n".join(faults))
     schema = ROOT / "schemas/config.schema.yaml"
     faults = schema_faults(config, load_configfile(schema))
     if not faults:
@@ -98,11 +107,8 @@ def check_config():
         hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         faults = sweep_faults(config, ROOT / "servers", hard_limit)
     if faults:
-        # As seen from where the user is: --directory has changed the working directory.
-        files = ", ".join(os.path.relpath(path, os.getenv("PWD")) for path in workflow.configfiles)
-        if workflow.config_settings.config:
-            files += ", --config"
-        sys.exit("\n".join(f"{files}: {fault}" for fault in faults))
+        where = ", ".join([*files, *(["--config"] if workflow.config_settings.config else [])])
+        sys.exit("\n".join(f"{where}: {fault}" for fault in faults))
 
 
 def server_source(server):

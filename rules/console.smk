@@ -179,7 +179,7 @@ def meet_sides():
             QUIET.append(Quiet(found, split, config["isolate"]))
             for note in QUIET[0].notes:
                 print(console.wrapped(note), flush=True)
-            hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER)
+            hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER, config["host"])
             print(doctor.format_brief(hosts), flush=True)
             if reasons := doctor.stopping(hosts):
                 sys.exit("\n".join(f"not measured: {reason}" for reason in reasons))
@@ -213,6 +213,8 @@ def check_baseline():
 def begin(jobs):
     check_tools(jobs)
     if MEASURING & jobs.keys() and workflow.local_exec:
+        for note in IGNORED:
+            print(console.wrapped(console.printable(note)), file=sys.stderr)
         try:
             facts = meet_sides()
         except BaseException:

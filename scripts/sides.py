@@ -271,6 +271,7 @@ def share_connection(place: str, ssh_config: str | None) -> processes.Process:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
         start_new_session=True,
     )
     check = network.ssh_command(place, ssh_config, control="check")
