@@ -174,6 +174,7 @@ class Tool(NamedTuple):
 
 
 FOREIGN = "another program: "
+WRK = r"(?s)\A(?!.*--rate).*--script"  # wrk2's program has the name too, and wants a rate
 COMPILER = Tool({"control"}, "gcc", "it compiles the servers")
 TOOLS = {
     "flock": Tool(
@@ -193,8 +194,7 @@ TOOLS = {
         "the kernel's view of connections: wrk sees no starvation",
         says="iproute2",
     ),
-    # wrk2's program has the name too, and wants a rate.
-    "wrk": Tool({"load"}, "wrk", "the load", says=r"(?s)\A(?!.*--rate).*--script"),
+    "wrk": Tool({"load"}, "wrk", "the load", says=WRK),
     "taskset": Tool(
         BOTH_ENDS,
         "util-linux",
@@ -219,8 +219,8 @@ def examine_tool(name: str, tool: Tool, host: Host) -> Check:
         mend = "make setup" if "control" in host.roles else f"sudo apt-get install {tool.package}"
         return Check(name, "bad", "not installed", tool.why, mend, tool.needed)
     if version.startswith(FOREIGN):
-        package = tool.package or name
-        mend = f"let the {name} of {package} come before it in PATH"
+        package = f" (package {tool.package})" if tool.package else ""
+        mend = f"put the right {name} before it in PATH{package}"
         return Check(name, "bad", version, tool.why, mend, tool.needed)
     if version in machine_facts.UNREAD:
         return Check(name, "unknown", f"its version: {version}", tool.why, "", False)
@@ -732,8 +732,10 @@ def tool_versions(tools: Mapping[str, Tool], path: str) -> dict[str, str | None]
     for name, process in started.items():
         said = machine_facts.finish(process)
         if said not in machine_facts.UNREAD and not re.search(tools[name].says, said or ""):
-            first = one_line((said or "").strip().partition("\n")[0])[:80] or "nothing"
-            versions[name] = f"{FOREIGN}{files[name]} says {first}"
+            first = one_line((said or "").strip().partition("\n")[0])[:80]
+            is_wrk2 = name == "wrk" and "--rate" in (said or "")
+            what = "is wrk2" if is_wrk2 else f"says {first!r}"
+            versions[name] = f"{FOREIGN}{files[name]} {what}"
             continue
         # Ubuntu's perf, where it lacks the kernel's own, fails and says for which kernel.
         pattern = r"^perf version (\S+)" if name == "perf" else r"(\d+\.\d[\w.]*)"

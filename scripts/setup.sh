@@ -4,7 +4,7 @@
 #   slurm adds what profiles/slurm needs, lab what `make lab-ssh` needs, dev both and what `make test` needs
 set -euo pipefail
 # What the user has set for other programs. pip keeps what says where packages come from.
-unset -v ${!PYTHON@} PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN
+unset -v "${!PYTHON@}" PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN
 unset -v CDPATH # with it cd may print, and go elsewhere
 cd "$(dirname "$(readlink -f "$0")")/.."
 
