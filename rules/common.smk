@@ -56,14 +56,9 @@ from toolchain import (
     toolchain_identity,
 )
 
-# .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.
-VENV_PATH = f"PATH={shlex.quote(sys.prefix)}/bin:$PATH; "
-IN_VENV = os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg"))
 # ROOT: where scripts and servers are. What Snakemake compares (inputs, parameters, a shell command before it is filled in)
 # names none of them, so that a checkout may be moved or copied with its results; their content is a parameter.
-PREFIX = (
-    f"SNAKEMAKE_PID={os.getpid()}; ROOT={shlex.quote(str(ROOT))}; {VENV_PATH if IN_VENV else ''}"
-)
+PREFIX = f"SNAKEMAKE_PID={os.getpid()}; ROOT={shlex.quote(str(ROOT))}; "
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a path, not a format
 
 # Jobs die with this Snakemake, whatever kills it.

@@ -105,12 +105,11 @@ def count_jobs():
 
 def check_tools(jobs):
     """Before anything runs, rather than when its turn comes."""
-    path = f"{sys.prefix}/bin:{os.getenv('PATH')}"
     # What is measured elsewhere needs them there: the doctor looks, or the node.
     is_here = SIDES.places == [network.HERE] and workflow.local_exec
     rules = jobs.keys() & (TOOLS.keys() if is_here else {"draw_flamegraph"})
     needed = {tool for rule in rules for tool in TOOLS[rule]}
-    missing = sorted(tool for tool in needed if shutil.which(tool, path=path) is None)
+    missing = sorted(tool for tool in needed if shutil.which(tool) is None)
     if missing:
         sys.exit(f"not installed: {', '.join(missing)}: see make setup")
 

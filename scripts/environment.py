@@ -35,7 +35,11 @@ def _is_ignored(name: str, value: str) -> bool:
 
 def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if not _is_ignored(name, value)}
-    return {**kept, **SET}
+    path = kept.get("PATH", os.defpath)
+    programs = os.path.join(sys.prefix, "bin")
+    if IN_VENV and path.split(":")[0] != programs:  # as if the venv were activated
+        path = f"{programs}:{path}"
+    return {**kept, **SET, "PATH": path}
 
 
 def clean(environ: MutableMapping[str, str] = os.environ) -> None:
