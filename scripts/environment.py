@@ -15,7 +15,7 @@ IGNORED = re.compile(
     # What shells run or obey before our commands, exported functions too.
     r"|BASH_ENV|ENV|BASHOPTS|SHELLOPTS|BASH_FUNC_.*|CDPATH|GLOBIGNORE|POSIXLY_CORRECT"
     # A hook's repository is not this one. (What GIT_CONFIG_* may permit is kept.)
-    r"|GIT_(?!CONFIG_).*"
+    r"|GIT_(?!CONFIG_|TEST_).*"
     # perf would ask servers on the internet for symbols.
     r"|PERF_.*|DEBUGINFOD_URLS"
     r"|MPLBACKEND|MPLCONFIGDIR|MATPLOTLIBRC"
@@ -54,5 +54,5 @@ def clean(environ: MutableMapping[str, str] = os.environ) -> None:
 def notes(environ: Mapping[str, str]) -> Iterator[str]:
     """What the user may miss in the results, a line each."""
     for name, value in environ.items():
-        if CHANGES_RESULTS.fullmatch(name):
+        if value and CHANGES_RESULTS.fullmatch(name):
             yield f"{name}={value} of the environment is ignored: it would change what is measured"
