@@ -174,8 +174,8 @@ def sweep_faults(
     for where, count in [*counts, ("profile.connections", config["profile"]["connections"])]:
         if count > most:
             faults.append(
-                f"{where}: found {count}, allowed: at most {most}, since a process may open "
-                f"{open_files_limit} files here (ulimit -Hn)"
+                f"{where}: found {count}, which takes {count + SPARE_DESCRIPTORS} open files, "
+                f"allowed: {open_files_limit} (ulimit -Hn)"
             )
     faults += _cpu_faults(config["cpus"], config["network"])
     faults += network.faults(config["network"])

@@ -5,6 +5,7 @@ What is not needed before Snakemake reads its command line is in environment.py.
 
 import argparse
 import atexit
+import getpass
 import os
 import shutil
 import sys
@@ -14,6 +15,15 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 PROFILE = "SNAKEMAKE_PROFILE"
 CACHE = "XDG_CACHE_HOME"
+
+
+def open_streams() -> None:
+    """Those that a user has closed (`>&-`): files would take their numbers, and Python has None for them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            file = os.open(os.devnull, os.O_RDWR)
+            os.dup2(file, number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def ignore_profile(arguments: list[str]) -> None:
@@ -38,6 +48,14 @@ def find_cache() -> None:
         atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
 
 
+def find_name() -> None:
+    """Snakemake cannot do without a name of the user, and a number that was given to a container has none."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+
+
 def config_files(arguments: list[str]) -> list[str]:
     """As Snakemake will take them from its command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -46,9 +64,11 @@ def config_files(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
+    open_streams()
     arguments = sys.argv[1:]
     ignore_profile(arguments)
     find_cache()
+    find_name()
     from config_check import file_faults  # noqa: PLC0415  after the environment is in order
     from snakemake.cli import main as snakemake  # noqa: PLC0415
 
