@@ -1,16 +1,22 @@
 """What users have in their environment, and bytes that are nobody's text: neither changes results nor stops them."""
 
 import ast
+import json
 import os
+import pwd
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import environment
 import machine
 import perf_record
 import pytest
+import sides
+import start_snakemake
 from checkouts import ROOT, records_of
 from checkouts import environment as of_tests
 
@@ -155,6 +161,63 @@ def test_config_file_that_snakemake_cannot_read_is_one_line(tmp_path: Path) -> N
         assert run.returncode == 1 and line.startswith(f"{path}: {said}"), run.stderr
 
 
+PROBE = """
+import os
+class Probe:
+    def seen(self): return dict(os.environ)
+    def close(self): pass
+"""
+
+
+def test_other_host_is_cleaned_too() -> None:
+    message = {"files": {**sides.files_for("host_side"), "probe.py": PROBE}, "module": "probe"}
+    message |= {"class": "Probe", "lifetime_s": 60}
+    request = {"method": "seen", "arguments": [], "options": {}}
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", sides.BOOTSTRAP],
+        check=True,
+        input=f"{json.dumps(message)}\n{json.dumps(request)}\n",
+        capture_output=True,
+        text=True,
+        env=of_tests(MALLOC_PERTURB_="1", LC_ALL="de_DE"),
+    )
+    _ready, answer = map(json.loads, run.stdout.splitlines())
+    assert "MALLOC_PERTURB_" not in answer["result"]
+    assert answer["result"]["LC_ALL"] == "C.UTF-8"
+
+
+def test_make_hands_no_variables_of_python_on(tmp_path: Path) -> None:
+    """To the scripts that it starts with a Python that may be any."""
+    (tmp_path / "Makefile").write_text(
+        (ROOT / "Makefile").read_text() + "\nshow:\n\t@env | grep -E '^(PYTHON|BASH_ENV)' || true\n"
+    )
+    run = subprocess.run(
+        ["make", "show"],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=of_tests(PYTHONPATH="/x", PYTHONHOME="/y", BASH_ENV="/z"),
+    )
+    assert run.stdout == ""
+
+
+def test_user_may_have_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(pwd, "getpwuid", dict[int, Any]().__getitem__)
+    start_snakemake.find_name()
+    assert os.environ["LOGNAME"] == str(os.getuid())
+
+
+def test_streams_may_be_closed() -> None:
+    command = shlex.join([*START, "-n", "results/bin/server_epoll"])
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        run = subprocess.run(
+            ["sh", "-c", f"exec {command} {closed}"], check=False, capture_output=True, cwd=ROOT
+        )
+        assert run.returncode == 0 and b"Traceback" not in run.stdout + run.stderr
+
+
 # --- Bytes ---
 
 
@@ -171,10 +234,9 @@ def test_output_of_other_programs_may_be_any_bytes() -> None:
 
 
 @pytest.fixture
-def named_in_latin_1(tmp_path: Path) -> int:
+def named_in_latin_1(tmp_path: Path) -> Iterator[int]:
     """A process whose name, and whose program's path, is no UTF-8."""
     program = os.fsencode(tmp_path) + b"/sl\xe4fer"
-    Path("/bin/sleep").resolve()
     with open(program, "wb") as file:
         file.write(Path("/bin/sleep").read_bytes())
     os.chmod(program, 0o755)
