@@ -7,6 +7,7 @@ import pwd
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,15 +174,18 @@ def test_other_host_is_cleaned_too() -> None:
     message = {"files": {**sides.files_for("host_side"), "probe.py": PROBE}, "module": "probe"}
     message |= {"class": "Probe", "lifetime_s": 60}
     request = {"method": "seen", "arguments": [], "options": {}}
-    run = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-I", "-c", sides.BOOTSTRAP],
-        check=True,
-        input=f"{json.dumps(message)}\n{json.dumps(request)}\n",
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         env=of_tests(MALLOC_PERTURB_="1", LC_ALL="de_DE"),
-    )
-    _ready, answer = map(json.loads, run.stdout.splitlines())
+    ) as agent:
+        assert agent.stdin and agent.stdout
+        agent.stdin.write(f"{json.dumps(message)}\n{json.dumps(request)}\n")
+        agent.stdin.flush()
+        assert agent.stdout.readline() == sides.READY
+        answer = json.loads(agent.stdout.readline())  # before its input ends, and it with it
     assert "MALLOC_PERTURB_" not in answer["result"]
     assert answer["result"]["LC_ALL"] == "C.UTF-8"
 
@@ -241,8 +245,8 @@ def named_in_latin_1(tmp_path: Path) -> Iterator[int]:
         file.write(Path("/bin/sleep").read_bytes())
     os.chmod(program, 0o755)
     with subprocess.Popen([program, "60"], stdout=subprocess.DEVNULL) as process:
-        while os.readlink(f"/proc/{process.pid}/exe".encode()) != program:
-            pass
+        while program not in Path(f"/proc/{process.pid}/maps").read_bytes():
+            time.sleep(0.01)  # until it is another program's process
         yield process.pid
         process.kill()
 
