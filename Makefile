@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
+# Another Python's packages, and what a shell would run first, are not for what is started here.
+unexport $(filter PYTHON%,$(.VARIABLES)) BASH_ENV CDPATH
 
 bin := .venv/bin
 servers := $(wildcard servers/*.c)

@@ -15,6 +15,11 @@ logging.raiseExceptions = False
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import environment
+
+IGNORED = list(environment.notes(os.environ))
+environment.clean()
+
 import working_folder
 from cells import (
     CEILING,
@@ -31,7 +36,7 @@ from cells import (
     order_of,
     record_path,
 )
-from config_check import schema_faults, sweep_faults
+from config_check import file_faults, schema_faults, sweep_faults
 from external import launched
 from machine import LOCK_PATH
 from modules import identity_of
@@ -51,14 +56,9 @@ from toolchain import (
     toolchain_identity,
 )
 
-# .venv/bin/snakemake works as if the venv were activated: its python3 and flamegraph are found first.
-VENV_PATH = f"PATH={shlex.quote(sys.prefix)}/bin:$PATH; "
-IN_VENV = os.path.exists(os.path.join(sys.prefix, "pyvenv.cfg"))
 # ROOT: where scripts and servers are. What Snakemake compares (inputs, parameters, a shell command before it is filled in)
 # names none of them, so that a checkout may be moved or copied with its results; their content is a parameter.
-PREFIX = (
-    f"SNAKEMAKE_PID={os.getpid()}; ROOT={shlex.quote(str(ROOT))}; {VENV_PATH if IN_VENV else ''}"
-)
+PREFIX = f"SNAKEMAKE_PID={os.getpid()}; ROOT={shlex.quote(str(ROOT))}; "
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a path, not a format
 
 # Jobs die with this Snakemake, whatever kills it.
@@ -91,6 +91,10 @@ workflow.execute = run_alone(workflow.execute)
 
 def check_config():
     """Stop with one line a fault, before anything is run; else fill in what the config leaves out."""
+    # As seen from where the user is: --directory has changed the working directory.
+    files = {os.path.relpath(path, os.getenv("PWD")): path for path in workflow.configfiles}
+    if faults := file_faults(files):
+        sys.exit("\n".join(faults))
     schema = ROOT / "schemas/config.schema.yaml"
     faults = schema_faults(config, load_configfile(schema))
     if not faults:
@@ -98,11 +102,8 @@ def check_config():
         hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         faults = sweep_faults(config, ROOT / "servers", hard_limit)
     if faults:
-        # As seen from where the user is: --directory has changed the working directory.
-        files = ", ".join(os.path.relpath(path, os.getenv("PWD")) for path in workflow.configfiles)
-        if workflow.config_settings.config:
-            files += ", --config"
-        sys.exit("\n".join(f"{files}: {fault}" for fault in faults))
+        where = ", ".join([*files, *(["--config"] if workflow.config_settings.config else [])])
+        sys.exit("\n".join(f"{where}: {fault}" for fault in faults))
 
 
 def server_source(server):

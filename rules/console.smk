@@ -105,12 +105,11 @@ def count_jobs():
 
 def check_tools(jobs):
     """Before anything runs, rather than when its turn comes."""
-    path = f"{sys.prefix}/bin:{os.getenv('PATH')}"
     # What is measured elsewhere needs them there: the doctor looks, or the node.
     is_here = SIDES.places == [network.HERE] and workflow.local_exec
     rules = jobs.keys() & (TOOLS.keys() if is_here else {"draw_flamegraph"})
     needed = {tool for rule in rules for tool in TOOLS[rule]}
-    missing = sorted(tool for tool in needed if shutil.which(tool, path=path) is None)
+    missing = sorted(tool for tool in needed if shutil.which(tool) is None)
     if missing:
         sys.exit(f"not installed: {', '.join(missing)}: see make setup")
 
@@ -179,7 +178,7 @@ def meet_sides():
             QUIET.append(Quiet(found, split, config["isolate"]))
             for note in QUIET[0].notes:
                 print(console.wrapped(note), flush=True)
-            hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER)
+            hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER, config["host"])
             print(doctor.format_brief(hosts), flush=True)
             if reasons := doctor.stopping(hosts):
                 sys.exit("\n".join(f"not measured: {reason}" for reason in reasons))
@@ -213,6 +212,8 @@ def check_baseline():
 def begin(jobs):
     check_tools(jobs)
     if MEASURING & jobs.keys() and workflow.local_exec:
+        for note in IGNORED:
+            print(console.wrapped(console.printable(note)), file=sys.stderr)
         try:
             facts = meet_sides()
         except BaseException:

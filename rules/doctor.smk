@@ -10,7 +10,8 @@ rule doctor:
     params:
         connections=MOST_CONNECTIONS,
         compiler=COMPILER,
+        host=config["host"],
         network=NETWORK,
     shell:
         '{LEASHED} python3 "$ROOT"/scripts/doctor.py --connections {params.connections} --compiler {params.compiler:q}'
-        " --network {params.network:q} 2> {log:q}"
+        " --host {params.host:q} --network {params.network:q} 2> {log:q}"

@@ -20,6 +20,8 @@ import time
 import traceback
 from typing import Any, NoReturn
 
+import environment
+
 FOLDER_PREFIX = "io_models_agent_"
 FRESH_S = 60.0  # a younger folder may be of a process that does not hold its lock yet
 KNOWN_ERRORS = (OSError, ValueError)
@@ -70,6 +72,7 @@ def serve(folder: str, message: dict[str, Any]) -> None:
     lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     sys.dont_write_bytecode = True
+    environment.clean()
     # Of ip and others, which ssh leaves out for users.
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):

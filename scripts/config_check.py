@@ -4,12 +4,12 @@ import difflib
 import ipaddress
 import math
 import re
-import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import network
+import yaml
 from cells import CEILING, CONTROL_SUFFIX
 from external import description_faults
 from jsonschema import Draft202012Validator, validators
@@ -67,27 +67,59 @@ def _describe(error: ValidationError) -> Iterator[str]:
         yield f"{where}: found {found}, allowed: {allowed}"
 
 
+def _repeated_keys(node: yaml.Node, path: Sequence[str | int] = ()) -> Iterator[str]:
+    """Of which YAML and Snakemake take the last without a word."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _repeated_keys(value, [*path, index])
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[Hashable, int] = {}
+        for key, value in node.value:
+            place = [*path, str(key.value)]
+            line = key.start_mark.line + 1
+            name = (key.tag, str(key.value))
+            if name in lines:
+                both = f"lines {lines[name]} and {line}" if line != lines[name] else f"line {line}"
+                yield f"{_where(place)}: found twice, in {both}, allowed: once"
+            lines[name] = line
+            yield from _repeated_keys(value, place)
+
+
+def _faults_of_file(path: str) -> Iterator[str]:
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        found = yaml.compose(text, yaml.SafeLoader)
+    except FileNotFoundError:
+        yield "there is no such file (all words behind --configfile are files: put targets before it)"
+    except OSError as error:
+        yield str(error.strerror)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = error.object[error.start]
+        yield f"line {line}: byte 0x{byte:02x} is no UTF-8: save the file as UTF-8"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}: " if mark else ""
+        yield f"{place}no YAML: {error.problem or error.context}"
+    except yaml.YAMLError as error:
+        yield f"no YAML: {' '.join(str(error).split())}"
+    else:
+        if not isinstance(found, yaml.MappingNode):
+            yield "found no keys, allowed: those of config.yaml"
+        else:
+            yield from _repeated_keys(found)
+
+
+def file_faults(paths: Mapping[str, str]) -> list[str]:
+    """What Snakemake would read otherwise than its writer meant, or not at all. `paths`: by the names shown."""
+    return [f"{name}: {fault}" for name, path in paths.items() for fault in _faults_of_file(path)]
+
+
 def schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """What the schema does not allow, one line each, in the order of the file."""
     errors = _StrictValidator(schema).iter_errors(config)
     ordered = sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
     return [line for error in ordered for line in _describe(error)]
-
-
-def _address_faults(host: str, is_here: bool) -> Iterator[str]:
-    try:
-        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-    except ValueError:
-        yield f"host: found {host!r}, allowed: a numeric IPv6 or IPv4 address"
-        return
-    if not is_here:  # of another host's addresses nothing is known here
-        return
-    try:
-        address = socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM)[0][4]
-        with socket.socket(family, socket.SOCK_STREAM) as listener:
-            listener.bind(address)
-    except OSError as error:
-        yield f"host: found {host!r}, allowed: an address of this machine ({error.strerror})"
 
 
 def _cpu_faults(setting: str | Mapping[str, str | int], places: Mapping[str, Any]) -> Iterator[str]:
@@ -142,13 +174,13 @@ def sweep_faults(
     for where, count in [*counts, ("profile.connections", config["profile"]["connections"])]:
         if count > most:
             faults.append(
-                f"{where}: found {count}, allowed: at most {most}, since a process may open "
-                f"{open_files_limit} files here (ulimit -Hn)"
+                f"{where}: found {count}, which takes {count + SPARE_DESCRIPTORS} open files, "
+                f"allowed: {open_files_limit} (ulimit -Hn)"
             )
     faults += _cpu_faults(config["cpus"], config["network"])
     faults += network.faults(config["network"])
-    is_here = (
-        config["network"]["interface"] == network.LOOPBACK
-        and config["network"]["server"] == network.HERE
-    )
-    return [*faults, *_address_faults(config["host"], is_here)]
+    try:
+        ipaddress.ip_address(config["host"])
+    except ValueError:
+        faults.append(f"host: found {config['host']!r}, allowed: a numeric IPv6 or IPv4 address")
+    return faults

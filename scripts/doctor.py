@@ -27,9 +27,15 @@ NETWORK = "network"  # the check of the way between the sides
 Hosts = Mapping[str, Sequence[Check]]  # by the host's label
 
 
-def gather(found: preflight.Sides, connections: int, compiler: str) -> dict[str, list[Check]]:
-    """The checks of each host or namespace that takes part, and of the way between them. Raises SideLost."""
+def gather(
+    found: preflight.Sides, connections: int, compiler: str, address: str
+) -> dict[str, list[Check]]:
+    """The checks of each host or namespace that takes part, and of the way between them. Raises SideLost.
+
+    `address`: that servers listen on over loopback.
+    """
     net = found.network
+    listens = address if net.is_loopback else None
     parts: dict[str, tuple[PreflightSide, list[str]]] = {
         network.HERE: (PreflightSide(), ["control"])
     }
@@ -44,7 +50,7 @@ def gather(found: preflight.Sides, connections: int, compiler: str) -> dict[str,
     for place, (side, roles) in parts.items():
         label = side.label() if found.are_here else f"{', '.join(roles)} ({place}): {side.label()}"
         boot = side.boot()
-        checks = [Check(*check) for check in side.checks(roles, connections, compiler)]
+        checks = [Check(*check) for check in side.checks(roles, connections, compiler, listens)]
         hosts[label] = [check for check in checks if (boot, check) not in seen]
         seen |= {(boot, check) for check in checks}
     if not found.are_here:
@@ -150,6 +156,9 @@ def main() -> int:
     )
     parser.add_argument("--compiler", default="gcc", help="what compiles the servers (%(default)s)")
     parser.add_argument(
+        "--host", default="::1", help="what servers listen on over loopback (%(default)s)"
+    )
+    parser.add_argument(
         "--network",
         type=network.from_json,
         default=network.Network(),
@@ -159,7 +168,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         with runs.connected(arguments.network, PreflightSide, PreflightSide, LIFETIME_S) as found:
-            hosts = gather(found, arguments.connections, arguments.compiler)
+            hosts = gather(found, arguments.connections, arguments.compiler, arguments.host)
     except OSError as error:
         print(f"doctor: {error}")  # it is the diagnosis: a workflow would hide it in a log
         return 1

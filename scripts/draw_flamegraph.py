@@ -36,7 +36,9 @@ def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
     read_stacks = f"cat > /dev/null; sed -E '{tidy}' {shlex.quote(folded)}"
     command += ["--post-process", f"sh -c {shlex.quote(read_stacks)}", "-o", svg]
     environment = {**os.environ, "PERF": "true"}
-    subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True, errors="replace"
+    )
 
 
 def notice_svg(facts: dict[str, Any]) -> str:
@@ -73,7 +75,7 @@ def main() -> int:
             files.write_text(arguments.svg, notice_svg(facts))
         with files.replacing(arguments.png) as png:
             command = ["rsvg-convert", "--zoom", "2", "--output", png, arguments.svg]
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
     except FileNotFoundError as error:
         print(f"draw_flamegraph: {error.filename} is not installed: make setup", file=sys.stderr)
         return 1

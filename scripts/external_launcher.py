@@ -78,7 +78,7 @@ def listeners_on(port: int) -> set[str]:
 
 
 def started_ticks(pid: str) -> int:
-    with open(f"/proc/{pid}/stat") as file:
+    with open(f"/proc/{pid}/stat", errors="replace") as file:  # it has the program's name
         return int(file.read().rpartition(")")[2].split()[19])
 
 

@@ -15,13 +15,14 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import flags
 import machine
 import machine_facts
 from perf_permission import TRACEFS, permission_obstacle, tracefs_obstacle
+from processes import one_line
 
 ROLES = ("control", "server", "load")
 BOTH_ENDS = {"server", "load"}
@@ -69,19 +70,28 @@ class Seen(NamedTuple):
     python: str | None
     tools: dict[
         str, str | None
-    ]  # by name the version, "unknown", or None where it is not installed
+    ]  # by name the version, "unknown", or None where it is not installed; and what is said of FOREIGN ones
     io_uring: int | None  # errno of making a ring; 0: there was one
     tcp_diag: int | None  # errno of asking the kernel for sockets; 0: it answered
+    address: int | None  # errno of binding a socket to the servers' address; 0: it is there
     stats: tuple[str | None, str | None]  # /proc/stat, and a moment later
 
 
 class Host:
     """What the checks of one host look at."""
 
-    def __init__(self, root: str, roles: Collection[str], connections: int, seen: Seen) -> None:
+    def __init__(
+        self,
+        root: str,
+        roles: Collection[str],
+        connections: int,
+        address: str | None,
+        seen: Seen,
+    ) -> None:
         self.root = root
         self.roles = roles
         self.connections = connections  # the most at a time
+        self.address = address  # that servers listen on over loopback
         self.seen = seen
 
     def fact(self, path: str) -> str | None:
@@ -160,18 +170,40 @@ class Tool(NamedTuple):
     package: str  # of Debian
     why: str
     needed: bool = True  # nothing can be measured without it
+    says: str = ""  # a pattern of what it says of itself, which other programs of its name do not
 
 
+FOREIGN = "another program: "
+WRK = r"(?s)\A(?!.*--rate).*--script"  # wrk2's program has the name too, and wants a rate
 COMPILER = Tool({"control"}, "gcc", "it compiles the servers")
 TOOLS = {
-    "flock": Tool({"control"}, "util-linux", "it keeps compiling and drawing out of measurements"),
-    "flamegraph": Tool({"control"}, "", "it draws the flamegraphs", needed=False),
+    "flock": Tool(
+        {"control"},
+        "util-linux",
+        "it keeps compiling and drawing out of measurements",
+        says="util-linux",
+    ),
+    "flamegraph": Tool(
+        {"control"}, "", "it draws the flamegraphs", needed=False, says=r"\Aflamegraph \d"
+    ),
     "rsvg-convert": Tool({"control"}, "librsvg2-bin", "it makes flamegraphs' PNGs", needed=False),
     "perf": Tool({"server"}, "linux-perf", "flamegraphs and counts of system calls", needed=False),
-    "ss": Tool({"server"}, "iproute2", "the kernel's view of connections: wrk sees no starvation"),
-    "wrk": Tool({"load"}, "wrk", "the load"),
-    "taskset": Tool(BOTH_ENDS, "util-linux", "it keeps server and load on CPUs of their own"),
-    "setpriv": Tool(BOTH_ENDS, "util-linux", "no process outlives the run that started it"),
+    "ss": Tool(
+        {"server"},
+        "iproute2",
+        "the kernel's view of connections: wrk sees no starvation",
+        says="iproute2",
+    ),
+    "wrk": Tool({"load"}, "wrk", "the load", says=WRK),
+    "taskset": Tool(
+        BOTH_ENDS,
+        "util-linux",
+        "it keeps server and load on CPUs of their own",
+        says="util-linux",
+    ),
+    "setpriv": Tool(
+        BOTH_ENDS, "util-linux", "no process outlives the run that started it", says="util-linux"
+    ),
 }
 
 
@@ -186,6 +218,10 @@ def examine_tool(name: str, tool: Tool, host: Host) -> Check:
         # Only the host that has this checkout has its set-up.
         mend = "make setup" if "control" in host.roles else f"sudo apt-get install {tool.package}"
         return Check(name, "bad", "not installed", tool.why, mend, tool.needed)
+    if version.startswith(FOREIGN):
+        package = f" (package {tool.package})" if tool.package else ""
+        mend = f"put the right {name} before it in PATH{package}"
+        return Check(name, "bad", version, tool.why, mend, tool.needed)
     if version in machine_facts.UNREAD:
         return Check(name, "unknown", f"its version: {version}", tool.why, "", False)
     return Check(name, "ok", version, tool.why, "", False)
@@ -258,6 +294,19 @@ def io_uring(host: Host) -> Finding:
         mend = "docker run --security-opt seccomp=unconfined … (or podman)"
         return Finding("bad", f"{refused}, by the container's seccomp filter it seems", mend)
     return Finding("bad", refused)
+
+
+@check({"server"}, "servers listen on it: where it is missing, nothing can be measured")
+def address(host: Host) -> Finding:
+    if host.address is None:
+        return Finding("ok", "an interface's own")
+    if host.seen.address is None:
+        raise Unread(f"{host.address}: not tried")
+    if host.seen.address:
+        found = f"host: {host.address} is no address of this machine"
+        mend = "in config.yaml set host: 127.0.0.1 (or run snakemake with --config host=127.0.0.1)"
+        return Finding("bad", f"{found} ({os.strerror(host.seen.address)})", mend, stops=True)
+    return Finding("ok", host.address)
 
 
 @check({"server"}, "ss asks it what the server sent on each connection: without it no cell counts")
@@ -659,16 +708,35 @@ def try_sock_diag(protocol: int) -> int:
     return -int(error_number)
 
 
-def tool_versions(names: Collection[str], path: str) -> dict[str, str | None]:
+def try_bind(address: str) -> int:
+    """errno of binding a socket to a numeric address; 0: it is one of this network namespace."""
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as listener:
+            listener.bind(where)
+    except socket.gaierror:  # it is numeric: this machine does not know its family
+        return errno.EAFNOSUPPORT
+    except OSError as error:
+        return error.errno or errno.EADDRNOTAVAIL
+    return 0
+
+
+def tool_versions(tools: Mapping[str, Tool], path: str) -> dict[str, str | None]:
     """What each tool says of itself; all are asked at once."""
+    files = {name: shutil.which(name, path=path) for name in tools}
     started: dict[str, machine_facts.Started] = {}
-    for name in names:
-        file = shutil.which(name, path=path)
+    for name, file in files.items():
         ask = {"ss": "-V", "wrk": "-v"}.get(name, "--version")
         started[name] = machine_facts.start([file, ask], "") if file else None
     versions: dict[str, str | None] = {}
     for name, process in started.items():
         said = machine_facts.finish(process)
+        if said not in machine_facts.UNREAD and not re.search(tools[name].says, said or ""):
+            first = one_line((said or "").strip().partition("\n")[0])[:80]
+            is_wrk2 = name == "wrk" and "--rate" in (said or "")
+            what = "is wrk2" if is_wrk2 else f"says {first!r}"
+            versions[name] = f"{FOREIGN}{files[name]} {what}"
+            continue
         # Ubuntu's perf, where it lacks the kernel's own, fails and says for which kernel.
         pattern = r"^perf version (\S+)" if name == "perf" else r"(\d+\.\d[\w.]*)"
         found = machine_facts.find(pattern, said)
@@ -676,7 +744,9 @@ def tool_versions(names: Collection[str], path: str) -> dict[str, str | None]:
     return versions
 
 
-def see(root: str, roles: Collection[str], tools: Collection[str], path: str) -> Seen:
+def see(
+    root: str, roles: Collection[str], tools: Mapping[str, Tool], path: str, address: str | None
+) -> Seen:
     """Of this host, in about 0.2 s."""
     versions = tool_versions(tools, path)  # before the readings of CPU time, of which it takes some
     before = machine_facts.read_fact(root, "proc/stat")
@@ -688,6 +758,7 @@ def see(root: str, roles: Collection[str], tools: Collection[str], path: str) ->
         tools=versions,
         io_uring=try_io_uring() if "server" in roles else None,
         tcp_diag=try_sock_diag(socket.IPPROTO_TCP) if "server" in roles else None,
+        address=try_bind(address) if address and "server" in roles else None,
         stats=(before, machine_facts.read_fact(root, "proc/stat")),
     )
 
@@ -721,17 +792,19 @@ def checks(
     roles: Collection[str] = ROLES,
     connections: int = 1000,
     compiler: str = "gcc",
+    address: str | None = None,
     path: str | None = None,
     seen: Seen | None = None,
 ) -> list[Check]:
     """All checks of a host in its roles, for the most connections at a time. Raises nothing.
 
+    `address`: that servers listen on, unless it is an interface's;
     `root`: where /proc and /sys are, "/" or a copy; `path`: where tools are looked for (PATH);
     `seen`: what no file tells, if it is not to be asked of this host.
     """
     tools = tools_of(roles, compiler)
-    seen = seen or see(root, roles, tools, path or os.environ.get("PATH", os.defpath))
-    host = Host(root, roles, connections, seen)
+    seen = seen or see(root, roles, tools, path or os.environ.get("PATH", os.defpath), address)
+    host = Host(root, roles, connections, address, seen)
     return [
         *(examine_tool(name, tool, host) for name, tool in tools.items()),
         *(examine(rule, host) for rule in RULES if set(roles) & set(rule.roles)),

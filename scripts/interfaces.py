@@ -21,7 +21,11 @@ def read_links() -> list[Link]:
     """All interfaces of this network namespace. OSError if ip cannot tell."""
     try:
         run = subprocess.run(
-            ["ip", "-j", "-d", "address"], check=False, capture_output=True, text=True
+            ["ip", "-j", "-d", "address"],
+            check=False,
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
     except FileNotFoundError:
         raise OSError("ip is not installed, see make setup") from None
@@ -93,7 +97,9 @@ def queueing_of(link: Mapping[str, Any]) -> str | None:
         return link.get("qdisc")
     try:
         command = ["tc", "qdisc", "show", "dev", link["ifname"]]
-        said = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+        said = subprocess.run(
+            command, check=False, capture_output=True, text=True, errors="replace"
+        ).stdout
     except FileNotFoundError:
         said = ""
     return " ".join(["netem", *said.partition(" root ")[2].split()[2:]])  # after refcnt N

@@ -68,6 +68,7 @@ def run_command(command: Sequence[str]) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             timeout=SWAP_TIMEOUT_S,
         )
@@ -485,6 +486,7 @@ class Holder:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             start_new_session=True,
         )
         assert self.process.stdout is not None

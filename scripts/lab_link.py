@@ -135,7 +135,7 @@ def inhabitants() -> dict[int, str]:
     for namespace in namespaces():
         for pid in map(int, run_tool("ip", "netns", "pids", namespace).split()):
             with contextlib.suppress(OSError):  # it has ended
-                found[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
+                found[pid] = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     return found
 
 

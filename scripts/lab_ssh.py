@@ -99,8 +99,8 @@ SetEnv "PATH={os.environ.get("PATH", os.defpath)}"
 """
     )
     # What sshd and its sessions see: a user that sshd wants, and a root that is not locked, as it often is.
-    passwd = Path("/etc/passwd").read_text()
-    (FOLDER / "passwd").write_text(f"{passwd}sshd:x:65534:65534::/nonexistent:/bin/false\n")
+    passwd = Path("/etc/passwd").read_bytes()
+    (FOLDER / "passwd").write_bytes(passwd + b"sshd:x:65534:65534::/nonexistent:/bin/false\n")
     (FOLDER / "shadow").write_text("root:*:::::::\n")
 
 

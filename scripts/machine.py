@@ -17,7 +17,8 @@ SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
 
 
 def read_text(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
+    """Of the kernel, which tells names of processes as their owners gave them, of any bytes."""
+    with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
 
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import environment
 import files
 import machine
 
@@ -394,17 +395,15 @@ def read_limits() -> dict[str, dict[str, int | str]]:
 
 def start(command: Sequence[str], checkout: str) -> Started:
     """A process whose output is wanted; null if the tool is not installed."""
-    # Hooks of git set these for their own repository, and one above the checkout is not its own.
-    foreign = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-    environment = {key: value for key, value in os.environ.items() if key not in foreign}
-    environment |= {"LC_ALL": "C", "GIT_CEILING_DIRECTORIES": os.path.dirname(checkout)}
+    # A repository above the checkout is not its own.
+    ceiling = {"GIT_CEILING_DIRECTORIES": os.path.dirname(checkout)}
     try:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**environment.cleaned(os.environ), **ceiling},
             encoding="utf-8",
             errors="replace",
         )

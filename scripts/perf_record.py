@@ -39,7 +39,9 @@ def stackcollapse_script() -> str:
     """perf's own folding script. Raises PerfObstacle if this machine has no perf, or no such part of it."""
     if shutil.which("perf") is None:
         raise PerfObstacle("unavailable", "perf is not installed: make setup names its package")
-    run = subprocess.run(["perf", "--exec-path"], check=False, capture_output=True, text=True)
+    run = subprocess.run(
+        ["perf", "--exec-path"], check=False, capture_output=True, text=True, errors="replace"
+    )
     script = Path(run.stdout.strip()) / "scripts/python/stackcollapse.py"
     if run.returncode != 0 or not script.exists():
         raise PerfObstacle("unavailable", "this perf has no scripts/python/stackcollapse.py")
@@ -127,16 +129,40 @@ def recording(scope: Sequence[str], frequency_hz: int, output: str) -> Iterator[
 
 
 def run_perf(*arguments: str) -> str:
-    run = subprocess.run(["perf", *arguments], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        ["perf", *arguments], capture_output=True, text=True, errors="replace", check=False
+    )
     if run.returncode != 0:
         raise PerfObstacle("unavailable", f"perf {arguments[0]} failed: {one_line(run.stderr)}")
     return run.stdout
+
+
+def unreadable_path(pids: Sequence[int]) -> str | None:
+    """A program's or library's path that perf cannot read: a byte beyond ASCII in /proc/PID/maps is its end to perf."""
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
+            if not line.isascii():
+                return line.split(maxsplit=5)[5].decode(errors="replace")
+    return None
+
+
+def is_compiled(binary: str) -> bool:
+    """A program, not a script that starts one from where it lies."""
+    with open(binary, "rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 class ProfiledSide(ServerSide):
     """A server, and perf beside it."""
 
     _perf: Recording
+
+    def start_server(self, binary: str, **options: Any) -> dict[str, Any]:
+        """As a copy elsewhere, if perf could not read its path."""
+        if not binary.isascii() and is_compiled(binary):
+            folder = tempfile.TemporaryDirectory(prefix="profile_")
+            binary = shutil.copy(binary, self.run.enter_context(folder))
+        return super().start_server(binary, **options)
 
     def check_profiling(self) -> None:
         """Raises PerfObstacle if this machine does not let us."""
@@ -157,14 +183,18 @@ class ProfiledSide(ServerSide):
         return self._perf.command
 
     def sample(self, duration_s: float) -> dict[str, Any]:
-        """Sample for some time: `server_pids`, and `server_cpu_s` that they used in it."""
+        """Sample for some time: `server_pids`, `server_cpu_s` that they used in it, and the `unreadable_path`."""
         pids = self.server.pids
         self._perf.tell("enable")
         cpu_before_ns = machine.cpu_time_ns(pids)
         time.sleep(duration_s)
         cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
         self._perf.tell("disable")
-        return {"server_pids": pids, "server_cpu_s": cpu_ns / 1e9}
+        return {
+            "server_pids": pids,
+            "server_cpu_s": cpu_ns / 1e9,
+            "unreadable_path": unreadable_path(pids),
+        }
 
     def finish_perf(self) -> None:
         self._perf.finish()

@@ -67,7 +67,7 @@ def obstacle_here() -> str:
 def try_perf(event: str) -> "subprocess.CompletedProcess[str]":
     """Let perf count an event of a process of its own."""
     command = ["perf", "stat", "-x,", "-e", event, "true"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
 
 
 def events_here() -> list[str]:

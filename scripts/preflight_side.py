@@ -17,12 +17,14 @@ REACH_TIMEOUT_S = 3.0
 class PreflightSide(HostSide):
     """A host or network namespace that is looked at before anything is measured."""
 
-    def checks(self, roles: list[str], connections: int, compiler: str) -> list[list[Any]]:
+    def checks(
+        self, roles: list[str], connections: int, compiler: str, address: str | None
+    ) -> list[list[Any]]:
         """As host_checks.checks."""
         # .venv/bin/python works as if the venv were activated.
         path = f"{sys.prefix}/bin:{os.environ.get('PATH', os.defpath)}"
         found = host_checks.checks(
-            roles=roles, connections=connections, compiler=compiler, path=path
+            roles=roles, connections=connections, compiler=compiler, address=address, path=path
         )
         return [list(check) for check in found]
 

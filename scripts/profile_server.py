@@ -66,6 +66,8 @@ def record_profile(found: AllSides, arguments: argparse.Namespace) -> tuple[str,
     facts["samples"] = sum(stacks.values())
     expected = arguments.frequency_hz * facts["server_cpu_s"]
     failed = profile_gates.failed_gates(stacks, seen["events"], seen["reported"], expected)
+    if failed and (path := facts["unreadable_path"]):
+        failed.append(f"perf cannot read the path {path}: use one of ASCII letters alone")
     facts["status"] = "invalid" if failed else "ok"
     facts["reason"] = "; ".join(failed)
     return "" if failed else seen["folded"], facts

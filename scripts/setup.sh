@@ -3,6 +3,9 @@
 # usage: scripts/setup.sh [slurm|lab|dev]
 #   slurm adds what profiles/slurm needs, lab what `make lab-ssh` needs, dev both and what `make test` needs
 set -euo pipefail
+# What the user has set for other programs. pip keeps what says where packages come from.
+unset -v "${!PYTHON@}" PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN
+unset -v CDPATH # with it cd may print, and go elsewhere
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 die() {
@@ -123,6 +126,22 @@ venv_state() {
     cat "$1"
 }
 
+# Not %q, which takes \$'...' for a letter beyond ASCII: sh does not know that.
+quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
+
+# .venv/bin/snakemake ignores PYTHONPATH and its like (-I), which would bring another Python's packages.
+start_script() {
+    printf '#!/bin/sh\nexec %s -I -X utf8 %s "$@"\n' "$(quoted "$PWD/.venv/bin/python")" \
+        "$(quoted "$PWD/scripts/start_snakemake.py")"
+}
+
+install_start_script() {
+    start_script | cmp -s - .venv/bin/snakemake && return
+    rm -f .venv/bin/snakemake # not to be written through a link
+    start_script >.venv/bin/snakemake
+    chmod +x .venv/bin/snakemake
+}
+
 installed() { venv_state "$1" | cmp -s - ".venv/$1"; }
 
 install_python_packages() {
@@ -222,8 +241,10 @@ unpack_sshd() {
 
 # unpacked NAME PROGRAM [ARGUMENT...]: a command that runs it from where it lies
 unpacked() {
-    printf '#!/bin/sh\nexport LD_LIBRARY_PATH=%q H2O_ROOT=%q\nexec %q %s "$@"\n' \
-        "$libraries" "$folder/usr" "$folder/$2" "${3:+$(printf '%q ' "${@:3}")}" >".venv/bin/$1"
+    local word words=
+    for word in "$folder/$2" "${@:3}"; do words+="$(quoted "$word") "; done
+    printf '#!/bin/sh\nexport LD_LIBRARY_PATH=%s H2O_ROOT=%s\nexec %s"$@"\n' \
+        "$(quoted "$libraries")" "$(quoted "$folder/usr")" "$words" >".venv/bin/$1"
     chmod +x ".venv/bin/$1"
 }
 
@@ -270,6 +291,7 @@ if [[ ${1-} == dev ]]; then
     installed requirements-dev.txt || install_python_packages requirements-dev.txt
     unpack_yardsticks
 fi
+install_start_script
 if [[ ${1-} == @(lab|dev) ]]; then unpack_sshd; fi
 
 # Tried once: without perf all but the flamegraphs works, and they say why they are missing.

@@ -271,6 +271,7 @@ def share_connection(place: str, ssh_config: str | None) -> processes.Process:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
         start_new_session=True,
     )
     check = network.ssh_command(place, ssh_config, control="check")
@@ -278,12 +279,11 @@ def share_connection(place: str, ssh_config: str | None) -> processes.Process:
     while subprocess.run(check, check=False, capture_output=True).returncode != 0:
         with contextlib.suppress(subprocess.TimeoutExpired):
             master.wait(0.05)
-            assert master.stderr is not None
-            said = processes.one_line(master.stderr.read())
+            said = processes.one_line(master.communicate()[1])
             raise SideLost(f"{place}: {explain(place, said, ssh_config)}")
         if time.monotonic() > deadline_s:
             processes.kill_group(master)
-            master.wait()
+            master.communicate()
             waited = f"{place}: no answer within {START_TIMEOUT_S:g} s"
             raise SideLost(waited + advice(place, ssh_config))
     return master

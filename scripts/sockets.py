@@ -21,7 +21,7 @@ def _ss(options: str, port: int, *states: str) -> list[str]:
     command = ["ss", options, *(word for state in states for word in ("state", state))]
     command.append(f"sport = :{port}")
     try:
-        run = subprocess.run(command, check=False, capture_output=True, text=True)
+        run = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
         raise OSError("ss is not installed, see make setup") from None
     if run.returncode != 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checkouts import ROOT, run_snakemake
-from config_check import schema_faults, sweep_faults
+from config_check import file_faults, schema_faults, sweep_faults
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
@@ -17,6 +17,10 @@ DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 # What the overlay says, and what the one line must contain.
 WRONG = {
     "unknown server": ("servers: [server_epol]", ["servers[0]", "server_epol", "'server_epoll'"]),
+    "a name with capitals": (
+        "servers: [Epoll]",
+        ["servers[0]", "'Epoll'", "lower-case", "_ and -"],
+    ),
     "a path as server": ("servers: [../evil]", ["servers[0]", "'../evil'", "servers/NAME.c"]),
     "no servers": ("servers: []", ["servers", "[]", "one or more"]),
     "duplicate servers": (
@@ -50,10 +54,6 @@ WRONG = {
         ["profile.connections", "100000000", "ulimit -Hn"],
     ),
     "a host's name": ("host: localhost", ["host", "'localhost'", "numeric IPv6 or IPv4"]),
-    "an address of another machine": (
-        "host: 2001:db8::1",
-        ["host", "'2001:db8::1'", "an address of this machine"],
-    ),
     "a shell command as compiler": (
         "compile: {compiler: gcc; true}",
         ["compile.compiler", "'gcc; true'"],
@@ -112,6 +112,7 @@ STOPPED["a missing compiler"] = (
     "compile: {compiler: no-such-cc}",
     ["compile.compiler", "no-such-cc"],
 )
+STOPPED["a key twice"] = ("repeats: 1\nrepeats: 2", ["repeats", "twice", "lines 1 and 2"])
 
 
 def faults_of(text: str, folder: Path) -> list[str]:
@@ -144,6 +145,40 @@ def test_wrong_config_runs_nothing(name: str, tmp_path: Path) -> None:
     assert all(part in lines[0] for part in expected), lines[0]
     assert "Traceback" not in run.stdout
     assert not (folder / "results").exists()
+
+
+REPEATED = """\
+repeats: 1
+external:
+  my-server: &mine {command: "true"}
+  other:
+    <<: *mine
+    files: {a: x, a: y}
+    <<: *mine
+    command: "false"
+repeats: 2
+"""
+
+
+def test_key_that_is_there_twice_is_named_with_its_lines(tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(REPEATED)
+    assert file_faults({"overlay.yaml": str(overlay)}) == [
+        "overlay.yaml: external.other.files.a: found twice, in line 6, allowed: once",
+        "overlay.yaml: external.other.<<: found twice, in lines 5 and 7, allowed: once",
+        "overlay.yaml: repeats: found twice, in lines 1 and 9, allowed: once",
+    ]
+    overlay.write_text('{"repeats": 1, "repeats": 1}')  # JSON too
+    assert len(file_faults({"overlay.yaml": str(overlay)})) == 1
+    assert file_faults({"config.yaml": str(ROOT / "config.yaml")}) == []
+
+
+def test_names_may_have_hyphens(tmp_path: Path) -> None:
+    (tmp_path / "my-server.c").touch()
+    config = {**DEFAULT, "servers": ["my-server"], "control": "my-server"}
+    config["cost"] = {**DEFAULT["cost"], "servers": ["my-server"]}
+    assert schema_faults(config, SCHEMA) == []
+    assert sweep_faults({**config, "external": {}}, tmp_path, open_files_limit=20000) == []
 
 
 def test_every_fault_has_a_line() -> None:

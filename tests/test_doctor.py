@@ -37,9 +37,10 @@ IDEAL_SEEN = Seen(
     tools=TOOLS,
     io_uring=0,
     tcp_diag=0,
+    address=0,
     stats=(stat(100, 1000), stat(100, 1010)),
 )
-NOTHING_SEEN = Seen(None, None, None, {}, None, None, (None, None))
+NOTHING_SEEN = Seen(None, None, None, {}, None, None, None, (None, None))
 SYSCTLS = {
     "kernel/osrelease": "6.1.0-44-amd64",
     "kernel/perf_event_paranoid": "1",
@@ -96,7 +97,9 @@ def look(
         if text is not None:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
-    found = host_checks.checks(str(root), roles=roles, connections=connections, seen=seen)
+    found = host_checks.checks(
+        str(root), roles=roles, connections=connections, address="::1", seen=seen
+    )
     return {check.name: check for check in found}
 
 
@@ -107,7 +110,7 @@ def test_ideal_machine_has_nothing_to_mend(root: Path) -> None:
 
 
 def test_machine_that_tells_nothing_is_unknown_and_says_what_was_not_read(tmp_path: Path) -> None:
-    found = host_checks.checks(str(tmp_path), seen=NOTHING_SEEN)
+    found = host_checks.checks(str(tmp_path), address="::1", seen=NOTHING_SEEN)
     assert {check.status for check in found} == {"unknown"}, found
     for check in found:
         assert re.search("not there|not told|not tried|unknown|nothing", check.found), check
@@ -325,6 +328,15 @@ CASES = [
     Case("smt", "warn", "on", VIRTUAL | {f"{CPUS}/smt/active": "1"}, mend="echo off | sudo tee"),
     Case("smt", "unknown", "does not see", VIRTUAL),
     Case("smt", "unknown", "not there", {f"{CPUS}/smt/active": None}),
+    Case(
+        "address",
+        "bad",
+        "::1 is no address of this machine",
+        seen={"address": errno.EADDRNOTAVAIL},
+        mend="host: 127.0.0.1",
+        stops=True,
+    ),
+    Case("address", "unknown", "not tried", seen={"address": None}),
     Case("other_load", "warn", "11%", seen={"stats": (stat(100, 1000), stat(111, 1089))}),
     Case("other_load", "ok", "10%", seen={"stats": (stat(100, 1000), stat(110, 1090))}),
     Case("other_load", "unknown", "no time", seen={"stats": (stat(1, 1), stat(1, 1))}),
@@ -538,13 +550,16 @@ def test_file_that_may_not_be_read_is_told_from_one_that_is_not_there(
 
 def test_this_machine_is_asked_and_left_as_it_was() -> None:
     descriptors = os.listdir("/proc/self/fd")
-    seen = host_checks.see("/", host_checks.ROLES, ["ss", "no_such_tool"], os.environ["PATH"])
+    tools = {"ss": host_checks.TOOLS["ss"], "no_such_tool": host_checks.COMPILER}
+    seen = host_checks.see("/", host_checks.ROLES, tools, os.environ["PATH"], "127.0.0.1")
     assert os.listdir("/proc/self/fd") == descriptors
     assert seen.cpus == sorted(os.sched_getaffinity(0))
     assert re.fullmatch(r"\d+\.\d.*", seen.tools["ss"] or "")
     assert seen.tools["no_such_tool"] is None
     assert seen.tcp_diag == 0  # or no cell could be measured here
-    busy, stolen = host_checks.cpu_shares(host_checks.Host("/", host_checks.ROLES, 1, seen))
+    assert seen.address == 0
+    host = host_checks.Host("/", host_checks.ROLES, 1, "127.0.0.1", seen)
+    busy, stolen = host_checks.cpu_shares(host)
     assert 0 <= busy <= 1 and 0 <= stolen <= 1
 
 
@@ -559,15 +574,51 @@ def test_refused_io_uring_is_noticed() -> None:
     assert run.stdout == f"{errno.EPERM}\n"
 
 
+def test_address_that_this_machine_lacks_is_noticed(root: Path) -> None:
+    assert host_checks.try_bind("127.0.0.1") == 0
+    assert host_checks.try_bind("2001:db8::1") in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+    of_interface = host_checks.checks(str(root), seen=IDEAL_SEEN)
+    assert {check.name: check.status for check in of_interface}["address"] == "ok"
+
+
 def test_kernel_that_cannot_tell_of_sockets_is_noticed() -> None:
     assert host_checks.try_sock_diag(socket.IPPROTO_TCP) == 0
     assert host_checks.try_sock_diag(254) == errno.ENOENT  # a protocol that nobody has
 
 
 def test_perf_that_is_of_another_kernel_has_no_version(tmp_path: Path) -> None:
-    (tmp_path / "perf").write_text("#!/bin/sh\necho WARNING: perf not found for kernel 5.15.0\n")
-    (tmp_path / "perf").chmod(0o755)
-    assert host_checks.tool_versions(["perf"], str(tmp_path)) == {"perf": "unknown"}
+    assert versions_of(tmp_path, perf="WARNING: perf not found for kernel 5.15.0") == {
+        "perf": "unknown"
+    }
+
+
+def versions_of(folder: Path, **says: str) -> dict[str, str | None]:
+    """Of programs that say so."""
+    for name, text in says.items():
+        (folder / name).write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{text}\nEND\nexit 1\n")
+        (folder / name).chmod(0o755)
+    return host_checks.tool_versions({name: host_checks.TOOLS[name] for name in says}, str(folder))
+
+
+WRK = "wrk 4.1.0 [epoll] Copyright (C) 2012 Will Glozer\nUsage: wrk <options> <url>\n"
+
+
+def test_other_program_of_the_name_is_bad_and_named(root: Path, tmp_path: Path) -> None:
+    right = {"wrk": f"{WRK}-s, --script  <S>  Load Lua script file", "ss": "ss, iproute2-6.1.0"}
+    assert versions_of(tmp_path, **right) == {"wrk": "4.1.0", "ss": "6.1.0"}
+    broken = "wrk: error while loading shared libraries: libssl.so.1.1"
+    for name, says, word in (
+        ("wrk", f"{WRK}-s, --script <S>\n-R, --rate <T>  work rate", "/wrk is wrk2"),
+        ("wrk", broken, broken),
+        ("ss", "shadowsocks 1.15.0", "/ss says 'shadowsocks 1.15.0'"),
+        ("taskset", "BusyBox v1.36.1 multi-call binary.", "BusyBox"),
+        ("setpriv", "", "/setpriv says ''"),
+    ):
+        seen = IDEAL_SEEN._replace(tools=versions_of(tmp_path, **{name: says}))
+        found = look(root, {}, seen)[name]
+        assert (found.status, found.stops) == ("bad", True)
+        assert f"{tmp_path}/{name}" in found.found and word in found.found
+        assert "PATH" in found.mend
 
 
 # --- What is shown ---

@@ -10,7 +10,7 @@ import pytest
 
 SETUP = Path(__file__).parents[1] / "scripts/setup.sh"
 BASH = shutil.which("bash") or "bash"
-REAL = ["cat", "cmp", "dirname", "env", "find", "ln", "mkdir", "readlink", "rm", "touch"]
+REAL = ["cat", "chmod", "cmp", "dirname", "env", "find", "ln", "mkdir", "readlink", "rm", "touch"]
 STUBS = {
     **dict.fromkeys(["ip", "tc", "ssh", "ssh-keygen"], ""),
     **dict.fromkeys(
@@ -37,11 +37,11 @@ RECORD = 'echo "${0##*/} $*" >>"$CALLS"\n'
 
 
 class Machine:
-    """A checkout in a folder with a space in its name, and a PATH of stubs."""
+    """A checkout in a folder whose name has a space, a quote and more than ASCII, and a PATH of stubs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.checkout = folder / "a checkout"
+        self.checkout = folder / "it's a chéckout"
         (self.checkout / "scripts").mkdir(parents=True)
         shutil.copy(SETUP, self.checkout / "scripts")
         (self.checkout / "requirements.txt").write_text("snakemake\n")
@@ -113,6 +113,27 @@ def test_the_first_run_installs_the_locked_packages_into_a_venv(machine):
     (pip,) = machine.calls
     assert pip.startswith("-m pip install ") and pip.endswith(
         "--require-hashes -r requirements.txt"
+    )
+
+
+def test_snakemake_of_the_venv_ignores_variables_of_python(ready):
+    """Also one that was set up by an older version."""
+    wrapper = ready.checkout / ".venv/bin/snakemake"
+    wrapper.write_text("#!/usr/bin/python\n")
+    assert is_silent(ready.setup())
+    ready.stub("python3.98", 'printf "%s\\n" "$@"')
+    ran = subprocess.run([wrapper, "a b"], capture_output=True, text=True, check=True)
+    script = f"{ready.checkout}/scripts/start_snakemake.py"
+    assert ran.stdout.splitlines() == ["-I", "-X", "utf8", script, "a b"]
+
+
+def test_variables_of_python_and_pip_do_not_reach_them(machine):
+    machine.stub("python3.98", 'env >"$CALLS"')
+    theirs = {"PYTHONPATH": "/x", "PIP_USER": "1", "PIP_TARGET": "/y", "PIP_INDEX_URL": "/z"}
+    machine.setup(**theirs)
+    assert "PIP_INDEX_URL=/z" in machine.calls
+    assert not {f"{name}={value}" for name, value in theirs.items()} - {"PIP_INDEX_URL=/z"} & set(
+        machine.calls
     )
 
 
@@ -219,8 +240,7 @@ class Archives:
             "apt-get", RECORD + 'touch "$(echo "$*" | sed "s/.*archives=//;s/ install.*//")/x.deb"'
         )
         machine.stub("served", 'echo "$*"; echo "$LD_LIBRARY_PATH"')
-        for name in ("sed", "chmod"):
-            (machine.folder / "bin" / name).symlink_to(shutil.which(name) or name)
+        (machine.folder / "bin/sed").symlink_to(shutil.which("sed") or "sed")
         setup = machine.checkout / "scripts/setup.sh"
         of_this_machine = ":/usr/local/sbin:/usr/sbin:/sbin"
         assert setup.read_text().count(of_this_machine) == 1

@@ -1,0 +1,83 @@
+"""What .venv/bin/snakemake runs: Snakemake, without what the user has set for other workflows, or lacks.
+
+What is not needed before Snakemake reads its command line is in environment.py.
+"""
+
+import argparse
+import atexit
+import getpass
+import os
+import shutil
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+PROFILE = "SNAKEMAKE_PROFILE"
+CACHE = "XDG_CACHE_HOME"
+
+
+def open_streams() -> None:
+    """Those that a user has closed (`>&-`): files would take their numbers, and Python has None for them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            file = os.open(os.devnull, os.O_RDWR)
+            os.dup2(file, number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
+def ignore_profile(arguments: list[str]) -> None:
+    """One for all workflows of a user does not fit this one, and may name an executor that .venv does not have."""
+    profile = os.environ.pop(PROFILE, None)
+    if profile and not any(word.startswith("--profile") for word in arguments):
+        said = f"{PROFILE}={profile} is ignored: give --profile if it is for this workflow"
+        print(said, file=sys.stderr)
+
+
+def find_cache() -> None:
+    """Snakemake cannot do without a folder for its cache, and a user in a container may have no home."""
+    own = os.environ.get(CACHE) or os.path.expanduser("~/.cache")
+    folder = os.path.join(own, "snakemake/snakemake/source-cache/snakemake-runtime-cache")
+    try:
+        if not os.path.isabs(own):  # the "~" of a user without a name
+            raise FileNotFoundError(own)
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        os.environ[CACHE] = tempfile.mkdtemp(prefix="io_models_cache_")
+        atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
+
+
+def find_name() -> None:
+    """Snakemake cannot do without a name of the user, and a number that was given to a container has none."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+
+
+def config_files(arguments: list[str]) -> list[str]:
+    """As Snakemake will take them from its command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
+    return list(parser.parse_known_args(arguments)[0].configfile)
+
+
+def main() -> None:
+    open_streams()
+    arguments = sys.argv[1:]
+    ignore_profile(arguments)
+    find_cache()
+    find_name()
+    from config_check import file_faults  # noqa: PLC0415  after the environment is in order
+    from snakemake.cli import main as snakemake  # noqa: PLC0415
+
+    ours = os.path.relpath(os.path.join(os.path.dirname(sys.path[0]), "config.yaml"))
+    if faults := file_faults({path: path for path in [ours, *config_files(arguments)]}):
+        sys.exit("\n".join(faults))
+    sys.argv[0] = "snakemake"
+    snakemake()
+
+
+if __name__ == "__main__":
+    main()
