@@ -138,7 +138,9 @@ def test_sweep_goes_as_ever_in_an_environment_that_is_meant_for_others(tmp_path:
     assert record["status"] == "ok"
     assert record["facts"]["source"]["reason"] != "no git repository"
     if perf_record.obstacle_here() == "":
-        assert "main" in (folder / "results/profile/server_epoll.folded").read_text()
+        facts = json.loads((folder / "results/profile/server_epoll.json").read_text())
+        # A busy machine may have too few samples, but none of them lacks names.
+        assert facts["samples"] > 0 and "stacks" not in facts["reason"], facts
 
 
 def test_config_file_that_snakemake_cannot_read_is_one_line(tmp_path: Path) -> None:
