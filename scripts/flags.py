@@ -157,7 +157,8 @@ FLAGS = [
         True,
         "established connections ≠ connections asked for (not with connection_per_request or connections_reopened)",
         "another load than the one asked for was measured",
-        "raise net.core.somaxconn or ulimit -n, or ask for fewer connections",
+        "a longer queue of the server's listen() (backlog), a higher net.core.somaxconn or ulimit -n, or fewer"
+        " connections",
         lambda record: (
             not record["connection_per_request"]
             and not record["reopened_connections"]

@@ -241,8 +241,12 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
                 sides.server.check_running()  # if it has ended, that explains it
             raise
         seen["response_unchanged"] = answers_as_before(run)
-        # They may be other programs' connections, too.
-        is_probed = not short and not seen["errors"] and accepted > loads
+        is_probed = (
+            not short
+            and not seen["errors"]
+            and accepted > loads  # of other programs, too
+            and sides.server.has_closed_more_than(loads + 1)
+        )
         limit = run.requests_until_close(MOST_PROBED, PROBE_TIMEOUT_S) if is_probed else None
         told = sides.server.stop_server()
         if short:

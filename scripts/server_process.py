@@ -21,6 +21,7 @@ START_TIMEOUT_S = 10.0  # until it listens, if the config does not say
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0  # ours end within 1 s
 READY_POLL_S = 0.005
+UNANNOUNCED = "it closed the connection without announcing it by 'Connection: close'"
 EX_UNAVAILABLE = 69  # sysexits.h: the machine refuses what the server needs
 BODY = b"Hello, World!"
 VERIFY_REQUESTS = 2  # on one connection, if the server keeps it
@@ -318,7 +319,7 @@ def _receive_answer(connection: socket.socket) -> tuple[bytes, Answer]:
         if answer:
             return data, answer
         if not chunk:
-            raise WrongAnswer(f"it closed the connection after {data!r}")
+            raise WrongAnswer(f"it closed the connection after {data!r}" if data else UNANNOUNCED)
 
 
 def closes_connection(response: bytes) -> bool:
@@ -348,8 +349,13 @@ def _ask(host: str, port: int) -> list[tuple[bytes, Answer]]:
     while len(answers) < VERIFY_REQUESTS:
         with socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_S) as connection:
             while len(answers) < VERIFY_REQUESTS:
-                connection.sendall(REQUEST)
-                answers.append(_receive_answer(connection))
+                try:
+                    connection.sendall(REQUEST)
+                    answers.append(_receive_answer(connection))
+                except ConnectionError:
+                    if answers:
+                        raise WrongAnswer(UNANNOUNCED) from None
+                    raise
                 if answers[-1][1].closes:
                     _check_closed(connection)
                     break
@@ -378,6 +384,11 @@ def verify(host: str, port: int) -> Verified:
         raise WrongAnswer(f"the server's answer is no 200: {first.head[:80]!r}")
     if first.body != BODY:
         raise WrongAnswer(f"the server's body is not {BODY!r}: {first.body[-80:]!r}")
+    if first.ends_with_connection:
+        raise WrongAnswer(
+            "the server's answer has no Content-Length and is not chunked: wrk counts an error for each answer that"
+            " ends with its connection"
+        )
     if second.head.split()[1] != b"200" or second.body != BODY:
         told = second.head.split(b"\r\n")[0] + b" ... " + second.body[-80:]
         raise WrongAnswer(f"the server's second answer differs: {told!r}")

@@ -105,6 +105,10 @@ class ServerSide(HostSide):
         if self._closed:
             self._closed.end()
 
+    def has_closed_more_than(self, number: int) -> bool:
+        """Whether so many connections are gone since the last call of take_closed, and more."""
+        return self._closed is not None and self._closed.has_more_than(number, self.server.port)
+
     def take_closed(self, expected: int) -> list[int] | None:
         """Bytes sent on each connection that is gone since the last call; None if some were missed."""
         closed = self._closed.take(self.server.port, expected) if self._closed else None

@@ -127,6 +127,7 @@ _NLMSG_HEADER_SIZE, _INET_DIAG_MSG_SIZE = 16, 72
 _INET_DIAG_INFO = 2
 TELL_TIMEOUT_S = 3.0
 SETTLE_S = 0.05
+HAS_MORE_TIMEOUT_S = 0.2
 _BYTES_SENT_AT = 200  # in struct tcp_info, since Linux 4.19
 
 
@@ -204,6 +205,19 @@ class ClosedConnections:
                     if error.errno != errno.ENOBUFS:
                         raise
                     self._overrun = True
+
+    def _of(self, port: int) -> list[Closed]:
+        told = [parse_closed(message) for message in self._messages]
+        return [one for one in told if one and one.port == port and one.peer_port]
+
+    def has_more_than(self, number: int, port: int) -> bool:
+        """Whether so many connections of the server on this port are gone since the last take(), and more."""
+        deadline_s = time.monotonic() + HAS_MORE_TIMEOUT_S
+        while not self._ended and len(self._of(port)) <= number:
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(0.005)
+        return not self._ended
 
     def take(self, port: int, expected: int) -> list[Closed] | None:
         """Connections of the server on this port that are gone since the last call; None if some were missed.
