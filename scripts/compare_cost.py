@@ -45,9 +45,10 @@ def median_interval_95(values: "pd.Series[float]") -> tuple[float, float]:
 
 
 def served_runs(cells: pd.DataFrame) -> pd.DataFrame:
-    """The runs that count and in which every connection was served: others had another workload."""
+    """The runs that count and in which no connection is known to have starved: others had another workload."""
     counted = tables.counted_cells(cells)
-    return counted[counted["unserved_connections"] == 0]
+    short = tables.has_flag(counted, "connection_per_request")
+    return counted[(counted["unserved_connections"].fillna(0) == 0) & ~short]
 
 
 def with_ratios(cells: pd.DataFrame) -> pd.DataFrame:

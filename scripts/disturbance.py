@@ -4,14 +4,11 @@ The readings know nothing of the run's result: whether a run is measured again m
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import machine
-
-USER_HZ = os.sysconf("SC_CLK_TCK")
 
 
 class CpuTime(NamedTuple):
@@ -29,7 +26,7 @@ def parse_cpu_time(stat: str, cpus: Collection[int]) -> CpuTime:
         if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cpus:
             idle += int(fields[3]) + int(fields[4])
             stolen += int(fields[7])
-    return CpuTime(idle / USER_HZ, stolen / USER_HZ)
+    return CpuTime(idle / machine.USER_HZ, stolen / machine.USER_HZ)
 
 
 def parse_pressure_s(text: str) -> float:
@@ -43,11 +40,6 @@ def read_pressure_s() -> float | None:
         return parse_pressure_s(machine.read_text("/proc/pressure/cpu"))
     except (OSError, IndexError, ValueError):
         return None
-
-
-def threads_of(pids: Collection[int]) -> list[str]:
-    """The folders of all threads of some processes."""
-    return [f"/proc/{pid}/task/{task}" for pid in pids for task in os.listdir(f"/proc/{pid}/task")]
 
 
 def read_waits_s(threads: Sequence[str]) -> dict[str, float]:
@@ -71,31 +63,40 @@ class Reading(NamedTuple):
     cpus: int  # whose time this is
     idle_s: float
     stolen_s: float
-    own_s: float  # CPU time of the run's processes
+    own_s: float | None  # CPU time of the run's processes; None if it is not known
     pressure_s: float | None
     waits_s: dict[str, float]
 
 
 def read(
-    pids: Collection[int], cpus: Collection[int], threads: Sequence[str], tells_pressure: bool
+    own_ns: int, cpus: Collection[int], threads: Sequence[str], tells_pressure: bool
 ) -> Reading:
-    """Of a run's processes, and of CPUs that they have to themselves (empty where another reading has them).
+    """Of a run's processes, which have used `own_ns`, and of CPUs that they have to themselves (empty where another
+    reading has them).
 
-    `threads`: whose waiting for a CPU is a sign of others. Raises OSError if one of the processes has ended.
+    `threads`: whose waiting for a CPU is a sign of others.
     """
     return Reading(
         time.monotonic(),
         len(cpus),
         *parse_cpu_time(machine.read_text("/proc/stat"), cpus),
-        machine.cpu_time_ns(pids) / 1e9,
+        own_ns / 1e9,
         read_pressure_s() if tells_pressure else None,
         read_waits_s(threads),
     )
 
 
-def readings(before: dict[str, Any], after: dict[str, Any]) -> tuple[Reading, Reading]:
-    """What two sides' answers hold under `disturbance`, which may have come as lists."""
-    return Reading(*before["disturbance"]), Reading(*after["disturbance"])
+def readings(
+    before: dict[str, Any], after: dict[str, Any], own_ns: int | None = 0
+) -> tuple[Reading, Reading]:
+    """What a side's answers hold under `disturbance`, which may have come as lists.
+
+    `own_ns`: the CPU time of the run's processes between them, where it is not in the readings; None: not known.
+    """
+    first, last = Reading(*before["disturbance"]), Reading(*after["disturbance"])
+    if own_ns is None or last.own_s is None:
+        return first, last._replace(own_s=None)
+    return first, last._replace(own_s=last.own_s + own_ns / 1e9)
 
 
 def between(
@@ -105,14 +106,18 @@ def between(
 
     Shares of the elapsed time; of all CPUs, but for pressure and waiting.
     """
-    available_s = stolen_s = foreign_s = 0.0
+    available_s = stolen_s = 0.0
+    foreign_s: float | None = 0.0
     pressures = []
     for before, after in (server, client):
         elapsed_s = after.at_s - before.at_s
         available_s += elapsed_s * after.cpus
         stolen_s += after.stolen_s - before.stolen_s
         busy_s = elapsed_s * after.cpus - (after.idle_s - before.idle_s)
-        foreign_s += busy_s - (after.own_s - before.own_s)
+        if foreign_s is None or after.own_s is None or before.own_s is None:
+            foreign_s = None
+        else:
+            foreign_s += busy_s - (after.own_s - before.own_s)
         if before.pressure_s is not None and after.pressure_s is not None:
             pressures.append((after.pressure_s - before.pressure_s) / elapsed_s)
 
@@ -122,7 +127,7 @@ def between(
 
     return {
         "steal_share": stolen_s / available_s,
-        "foreign_cpu_share": max(0.0, foreign_s) / available_s,
+        "foreign_cpu_share": None if foreign_s is None else max(0.0, foreign_s) / available_s,
         "cpu_pressure_share": max(pressures, default=None),
         "client_wait_share": waited(*client),
         "server_wait_share": waited(*server),

@@ -20,6 +20,8 @@ WAIT_SHARE = 0.033
 FOREIGN_SHARE = 0.1
 # A clock that is slewed, not set, gains at most 0.0005.
 CLOCK_STEP_SHARE = 0.005
+# By which answers with varying headers may be longer or shorter than the one that was checked: less than a body.
+VARYING_BYTES = 6
 
 
 def is_disturbed(record: Record) -> bool:
@@ -56,10 +58,16 @@ def is_server_saturated(figures: Record) -> bool:
 
 
 def has_wrong_size(record: Record) -> bool:
-    """Without errors every byte belongs to a whole response, but for one on each connection when wrk stopped."""
-    size = len(record["response"])
-    surplus = record["response_bytes"] - record["requests"] * size
-    return record["errors"] == 0 and not 0 <= surplus <= record["connections"] * size
+    """Without errors every byte belongs to a whole response, but for one on each connection when wrk stopped.
+
+    Where headers vary, or the last answer on a connection announces its end, sizes are only known roughly.
+    """
+    size, requests = len(record["response"]), record["requests"]
+    surplus = record["response_bytes"] - requests * size
+    spread = VARYING_BYTES * requests if record["varying_headers"] else 0
+    spread += size * (record["reopened_connections"] or 0)
+    most = record["connections"] * size + spread
+    return record["errors"] == 0 and not -spread <= surplus <= most
 
 
 def disagrees(record: Record, names: tuple[str, ...], expected: float) -> bool:
@@ -70,13 +78,20 @@ def disagrees(record: Record, names: tuple[str, ...], expected: float) -> bool:
 
 def connections_disagree(record: Record) -> bool:
     """Whether the server's or the kernel's count does not fit to wrk's connections."""
-    if not record["connection_per_request"]:
-        names = ("server_accepted", "kernel_connections")
-        return disagrees(record, names, record["connections"] + 1)  # wrk's probing one
-    # The kernel's count has other programs' connections in it.
-    return record["kernel_connections"] < record["requests"] or disagrees(
-        record, ("server_accepted",), record["requests"] + 1
-    )
+    accepted = ("server_accepted",)
+    if record["connection_per_request"]:
+        # The kernel's count has other programs' connections in it.
+        too_few = record["kernel_connections"] < record["requests"]
+        return too_few or disagrees(record, accepted, record["requests"] + 1)
+    if record["reopened_connections"]:
+        return disagrees(record, accepted, record["kernel_connections"])
+    names = (*accepted, "kernel_connections")
+    return disagrees(record, names, record["connections"] + 1)  # wrk's probing one
+
+
+def no_cpu_time(record: Record) -> bool:
+    cpu_ns = record["server_cpu_ns_per_request"]
+    return record["requests"] > 0 and cpu_ns is not None and cpu_ns <= 0
 
 
 def violates_littles_law(record: Record) -> bool:
@@ -122,7 +137,7 @@ FLAGS = [
         "the body of a response of the warm-up, each of which is compared, or the answer after the run is not what"
         " it was before; or, without errors, wrk did not receive the bytes of its requests",
         "wrong or short answers: the server did not do the work",
-        "mend the server",
+        "look at the answers of the server under load, as with tcpdump -A",
         lambda record: (
             record["warmup_wrong_responses"] > 0
             or not record["response_unchanged"]
@@ -140,20 +155,24 @@ FLAGS = [
     Flag(
         "connections_differ",
         True,
-        "established connections ≠ connections asked for (not with connection_per_request)",
+        "established connections ≠ connections asked for (not with connection_per_request or connections_reopened)",
         "another load than the one asked for was measured",
-        "raise net.core.somaxconn or ulimit -n, or ask for fewer connections",
+        "a longer queue of the server's listen() (backlog), a higher net.core.somaxconn or ulimit -n, or fewer"
+        " connections",
         lambda record: (
             not record["connection_per_request"]
+            and not record["reopened_connections"]
             and record["established_connections"] != record["connections"]
         ),
     ),
     Flag(
         "connections_disagree",
         True,
-        "connections that the server or the kernel counted differ from wrk's by more than `connections`; with"
-        " connection_per_request, the server's from wrk's requests, or the kernel counted fewer than those",
-        "connections were opened again and again: the server closes them without announcing it",
+        "connections that the server or the kernel counted differ from wrk's by more than `connections`, and wrk saw"
+        " errors, or only one of the two differs; with connection_per_request, the server's from wrk's requests, or the"
+        " kernel counted fewer than those",
+        "connections were opened again and again, since the server closes them without announcing it; without errors,"
+        " the server counts wrongly",
         "keep connections open after a response, or say Connection: close in it",
         connections_disagree,
     ),
@@ -187,11 +206,30 @@ FLAGS = [
         clock_stepped,
     ),
     Flag(
-        "processes_changed",
+        "no_cpu_time",
         True,
+        "server_cpu_ns_per_request is 0",
+        "requests were answered, but by none of the processes that the server's command has started",
+        "start the server itself, without systemctl, docker and the like",
+        no_cpu_time,
+    ),
+    Flag(
+        "cpu_time_unknown",
+        False,
+        "server_cpu_ns_per_request is empty: processes come and go, and their parent waits for none of them (SIGCHLD"
+        " ignored)",
+        "throughput and latency count; the CPU time of processes that have ended is in no count",
+        "measure as root, or where you may make a cgroup (version 2), which counts it; or let the parent wait for"
+        " its children",
+        lambda record: record["server_cpu_ns_per_request"] is None and record["requests"] > 0,
+    ),
+    Flag(
+        "processes_changed",
+        False,
         "the server has other processes near the end of the run than before it",
-        "its CPU time is not known: that of processes that come and go is in no count",
-        "a server with a fixed set of processes",
+        "processes come and go, as one for each connection: starting them is a part of every figure; the server's own"
+        " counts are empty, and server_memory_peak_kib is of those that live at one moment",
+        "a property of the I/O model; a longer duration_s makes their start a smaller part",
         lambda record: record["processes_changed"],
     ),
     Flag(
@@ -205,10 +243,20 @@ FLAGS = [
     Flag(
         "connection_per_request",
         False,
-        "the response says Connection: close",
+        "the response announces that its connection ends: Connection: close, or HTTP/1.0 without keep-alive",
         "another workload: each request has a connection of its own, whose making is in every figure but latencies",
         "compare only with servers that do the same: what differs from others is not the I/O model's part",
         lambda record: record["connection_per_request"],
+    ),
+    Flag(
+        "connections_reopened",
+        False,
+        "without errors, the kernel counted more connections than wrk was asked for",
+        "the server ends a connection after some requests, and announces it: making connections is a part of every"
+        " figure. requests_per_connection in the record says after how many, if it was found",
+        "raise the server's limit: keepalive_requests of nginx, MaxKeepAliveRequests of Apache, maxRequestsPerSocket of"
+        " node",
+        lambda record: bool(record["reopened_connections"]),
     ),
     Flag(
         "leftover_connections",

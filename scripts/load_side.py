@@ -17,9 +17,15 @@ class LoadSide(HostSide):
     wrk: load.Wrk
     _load: contextlib.ExitStack
 
-    def verify(self, address: str, port: int) -> str:
-        """The server's answer, which was checked, as Latin-1."""
-        return server_process.verify(address, port).decode("latin-1")
+    def verify(self, address: str, port: int) -> dict[str, Any]:
+        """The server's answer, which was checked, as Latin-1, and what varies in it: server_process.Verified."""
+        verified = server_process.verify(address, port)
+        return {"response": verified.response.decode("latin-1"), "varying": verified.varying}
+
+    def requests_until_close(
+        self, address: str, port: int, most: int, within_s: float
+    ) -> int | None:
+        return server_process.requests_until_close(address, port, most, within_s)
 
     def start_load(
         self,
@@ -46,7 +52,7 @@ class LoadSide(HostSide):
 
     def read_idle(self, cpus: list[int], tells_pressure: bool) -> disturbance.Reading:
         """What has grown so far, of these CPUs, before a load."""
-        return disturbance.read([], cpus, [], tells_pressure)
+        return disturbance.read(0, cpus, [], tells_pressure)
 
     def read_at(
         self, elapsed_s: float, cpus: list[int], tells_waits: bool, tells_pressure: bool
@@ -54,11 +60,12 @@ class LoadSide(HostSide):
         """Wait until so many seconds have passed since the load's start, then read what has grown."""
         self.wrk.wait_until(elapsed_s)
         pids = [self.wrk.process.pid]
-        threads = disturbance.threads_of(pids) if tells_waits else []
+        threads = machine.threads_of(pids) if tells_waits else []
+        cpu_ns = machine.cpu_time_ns(pids)
         return {
             "elapsed_s": time.monotonic() - self.wrk.started_s,
-            "cpu_ns": machine.cpu_time_ns(pids),
-            "disturbance": disturbance.read(pids, cpus, threads, tells_pressure),
+            "cpu_ns": cpu_ns,
+            "disturbance": disturbance.read(cpu_ns, cpus, threads, tells_pressure),
         }
 
     def wait_until(self, elapsed_s: float) -> None:

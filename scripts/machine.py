@@ -7,12 +7,15 @@ import contextlib
 import fcntl
 import os
 import resource
+import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 # One lock for all users and checkouts of a machine (contract 6): of root, readable by all, never removed, and the same
 # in all network namespaces, which have a /sys of their own.
 LOCK_PATH = "/proc/cpuinfo"
+USER_HZ = os.sysconf("SC_CLK_TCK")
 SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
 
 
@@ -45,46 +48,114 @@ def format_cpu_list(cpus: Collection[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def processes_of(pid: int) -> list[int]:
-    """A process and its descendants."""
-    found = [pid]
-    for task in os.listdir(f"/proc/{pid}/task"):
-        # A thread that has just ended has no children of its own any more.
-        with contextlib.suppress(OSError):
-            for child in read_text(f"/proc/{pid}/task/{task}/children").split():
-                found += processes_of(int(child))
-    return found
+class CpuReading(NamedTuple):
+    """CPU time of a server's processes at one moment; as a list it goes from one host to another."""
+
+    pids: list[int]
+    living_ns: int  # of those, by their clocks
+    ended_ns: int  # of children that have ended and were waited for, in ticks of 10 ms
+    group_ns: int | None  # of all that there ever were, by their cgroup, if there is one
+    drops_ended: bool  # the time of children that end is lost: nobody waits for them
+
+
+def read_cpu(supervisor: int, pids: Sequence[int], group: str | None) -> CpuReading:
+    """Of a supervisor's descendants; `group`: the folder of their cgroup."""
+    ended_ns = sum(_ended_children_ns(pid) for pid in (supervisor, *pids))
+    group_ns = None if group is None else parse_usage_ns(read_text(f"{group}/cpu.stat"))
+    # Those that have started the others come first.
+    drops_ended = group is None and any(_ignores_children(pid) for pid in pids[:16])
+    return CpuReading(list(pids), cpu_time_ns(pids), ended_ns, group_ns, drops_ended)
+
+
+UNSEEN_NS = 20_000_000  # more than what clocks and cgroup differ by, which is updated at each tick
+
+
+def cpu_time_between(*readings: CpuReading) -> int | None:
+    """CPU time of a server, in ns, from the first reading to the last; None if it is not known.
+
+    Exact to the ns while the processes stay the same. Of those that come and go: by a cgroup, to 4 ms for each CPU that
+    is busy at the last reading; without one to 20 ms, if their parents wait for them.
+    """
+    first, last = readings[0], readings[-1]
+    by_clocks = last.living_ns - first.living_ns
+    by_group = None
+    if first.group_ns is not None and last.group_ns is not None:
+        by_group = last.group_ns - first.group_ns
+    is_steady = all((it.pids, it.ended_ns) == (first.pids, first.ended_ns) for it in readings)
+    if is_steady and (by_group is None or by_group < by_clocks + UNSEEN_NS):
+        return by_clocks
+    if by_group is not None:
+        return by_group
+    totals = [it.living_ns + it.ended_ns for it in readings]
+    if any(it.drops_ended for it in readings) or totals != sorted(totals):
+        return None
+    return totals[-1] - totals[0]
+
+
+def parse_usage_ns(cpu_stat: str) -> int:
+    """A cgroup's cpu.stat (version 2) → its CPU time."""
+    return int(cpu_stat.partition("usage_usec ")[2].split()[0]) * 1000
+
+
+def _ended_children_ns(pid: int) -> int:
+    """CPU time of a process's children that it has waited for, and of theirs; 0 if it has ended."""
+    try:
+        fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return (int(fields[13]) + int(fields[14])) * (10**9 // USER_HZ)
+
+
+def _ignores_children(pid: int) -> bool:
+    """Whether a process has said that it waits for no child (SIGCHLD ignored)."""
+    try:
+        mask = read_text(f"/proc/{pid}/status").partition("SigIgn:")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return bool(int(mask, 16) >> (signal.SIGCHLD - 1) & 1)
 
 
 def cpu_time_ns(pids: Collection[int]) -> int:
-    """CPU time of processes, summed; threads that have ended are included.
+    """CPU time of processes, summed; threads that have ended are included, processes are not.
 
     The clock id is the kernel's encoding of a process's CPU clock, as clock_getcpuclockid(3) returns it.
-    Raises ProcessLookupError or OSError if one has ended.
     """
-    return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids)
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += time.clock_gettime_ns((~pid << 3) | 2)
+    return total
 
 
-def thread_times_ns(pids: Collection[int], most: int = 64) -> dict[str, int]:
+def threads_of(pids: Collection[int]) -> list[str]:
+    """The folders of all threads of some processes."""
+    threads: list[str] = []
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            threads += [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
+    return threads
+
+
+def thread_times_ns(threads: Collection[str], most: int = 64) -> dict[str, int]:
     """CPU time of each thread that lives; empty for more than `most`, of which no single one can be the limit.
 
     The kernel's schedstat, in which a thread that runs now may lack its last 4 ms.
     """
-    tasks = [f"/proc/{pid}/task/{task}" for pid in pids for task in os.listdir(f"/proc/{pid}/task")]
     times_ns = {}
-    for task in tasks if len(tasks) <= most else []:
+    for thread in threads if len(threads) <= most else []:
         with contextlib.suppress(OSError):  # it has ended, or the kernel does not tell
-            times_ns[task] = int(read_text(f"{task}/schedstat").split()[0])
+            times_ns[thread] = int(read_text(f"{thread}/schedstat").split()[0])
     return times_ns
 
 
 def memory_peak_kib(pids: Collection[int]) -> int:
-    """Largest resident memory (VmHWM), summed over processes: pages that they share count for each."""
+    """Largest resident memory (VmHWM), summed over processes that live: pages that they share count for each."""
     total = 0
     for pid in pids:
-        for line in read_text(f"/proc/{pid}/status").splitlines():
-            if line.startswith("VmHWM:"):
-                total += int(line.split()[1])
+        with contextlib.suppress(OSError):
+            for line in read_text(f"/proc/{pid}/status").splitlines():
+                if line.startswith("VmHWM:"):
+                    total += int(line.split()[1])
     return total
 
 

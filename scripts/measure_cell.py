@@ -21,6 +21,7 @@ import faults
 import flags
 import interfaces
 import load
+import machine
 import progress
 import records
 import run_facts
@@ -38,6 +39,8 @@ AllSides = runs.Sides[ServerSide, LoadSide]
 # Sockets are read just before the load ends: afterwards they are gone.
 SNAPSHOT_LEAD_S = 0.1
 CLOSE_TIMEOUT_S = 2.0
+# How far to look for the answer with which a server ends a connection; nginx's 1,000th takes 0.1 s.
+MOST_PROBED, PROBE_TIMEOUT_S = 20_000, 3.0
 
 
 def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -79,7 +82,9 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     result = load_side.finish_load()
     after = server.read(tells_pressure=False)
 
-    cpu_ns = after["cpu_ns"] - before["cpu_ns"]
+    cpu = [machine.CpuReading(*reading["cpu"]) for reading in (before, during, after)]
+    cpu_ns = machine.cpu_time_between(*cpu)
+    cpu_at_snapshot_ns = machine.cpu_time_between(*cpu[:2])
     requests = result["requests"]
     threads_ns = [
         time_ns - before["threads_ns"].get(thread, 0)
@@ -89,18 +94,16 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         **result,
         "load_command": command,
         "errors": sum(result["errors_by_kind"].values()),
-        "server_cpu_ns_per_request": cpu_ns / requests if requests else None,
-        "server_cpu_share": (during["cpu_ns"] - before["cpu_ns"])
-        / server_ns
-        / len(run.split.server),
+        "server_cpu_ns_per_request": share_of(cpu_ns, requests) if requests else None,
+        "server_cpu_share": share_of(cpu_at_snapshot_ns, server_ns * len(run.split.server)),
         "server_busiest_thread_share": max(threads_ns) / server_ns if threads_ns else None,
         "client_cpu_share": client["cpu_ns"] / (client["elapsed_s"] * 1e9) / run.threads,
-        "server_memory_peak_kib": server.memory_peak_kib(),
+        # Of processes that are gone by now as they were then.
+        "server_memory_peak_kib": max(during["memory_peak_kib"], after["memory_peak_kib"]),
         "established_connections": len(bytes_sent),
-        "processes_changed": set(during["pids"]) != set(before["pids"]),
-        **fairness_of(run, arguments.connections, bytes_sent, result),
+        "processes_changed": set(cpu[1].pids) != set(cpu[0].pids),
         **disturbance.between(
-            disturbance.readings(before, during),
+            disturbance.readings(before, during, cpu_at_snapshot_ns),
             disturbance.readings({"disturbance": idle}, client),
         ),
         "interface": interfaces.crossed(before["interface"], after["interface"]),
@@ -108,19 +111,22 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def fairness_of(
-    run: runs.Run, connections: int, bytes_sent: list[int], result: dict[str, Any]
-) -> dict[str, Any]:
+def share_of(part: float | None, whole: float) -> float | None:
+    return None if part is None else part / whole
+
+
+def fairness_of(seen: dict[str, Any], connections: int, come_and_go: bool) -> dict[str, Any]:
     """Who was served (M12); None where connections come and go, so that the live ones tell nothing of the others."""
-    if run.connection_per_request:
+    if come_and_go:
         return dict.fromkeys(("unserved_connections", "fairness_jain", "littles_law_ratio"))
+    bytes_sent = seen["raw_bytes_sent"]
     unserved = max(0, connections - sum(1 for sent in bytes_sent if sent > 0))
     return {
         "unserved_connections": unserved,
         "fairness_jain": sockets.fairness_jain(
             [*bytes_sent, *[0] * (connections - len(bytes_sent))]
         ),
-        "littles_law_ratio": littles_law_ratio(result, connections - unserved),
+        "littles_law_ratio": littles_law_ratio(seen, connections - unserved),
     }
 
 
@@ -134,7 +140,7 @@ def littles_law_ratio(result: dict[str, Any], served: int) -> float | None:
 def answers_as_before(run: runs.Run) -> bool:
     """Whether the server's answer is still the one that was checked. Raises RunError if there is none."""
     try:
-        return run.verify() == run.response
+        return server_process.is_same_answer(run.verify().response, run.response)
     except server_process.WrongAnswer:
         return False
     except server_process.RunError as error:
@@ -162,23 +168,26 @@ def worker_fairness_jain(told: Counts) -> float | None:
 
 
 def counts_of_timed_run(
-    run: runs.Run, told: Counts, warmup: list[int] | None, timed: list[int] | None
+    run: runs.Run, told: Counts, warmup: list[int] | None, timed: list[int] | None, was_probed: bool
 ) -> dict[str, int | None]:
     """Connections and responses of the timed load, as the kernel and as the server counted them (M11).
 
     `warmup` and `timed`: bytes sent on each connection, as the kernel told. None for what is not known: a server that
-    tells no counts, or a kernel whose counts were missed. Taken off are the
-    checks before and after, each two requests on one connection, and the warm-up, by the kernel's count.
+    tells no counts, or a kernel whose counts were missed; and, of responses, where they differ in size, or the server
+    was probed. Taken off are the checks before and after, each two requests on one connection, the probe's connection,
+    and the warm-up, by the kernel's count.
     """
     size = len(run.response)
     checked = server_process.VERIFY_REQUESTS
     counts = dict(UNKNOWN_COUNTS)
     if timed is not None:
-        counts["kernel_connections"] = len(timed) - 1
+        counts["kernel_connections"] = len(timed) - 1 - was_probed
         counts["kernel_responses"] = sum(timed) // size - checked
     if warmup is not None and told:
-        counts["server_accepted"] = total_of(told, "accepted") - len(warmup) - 1
+        counts["server_accepted"] = total_of(told, "accepted") - len(warmup) - 1 - was_probed
         counts["server_requests"] = total_of(told, "requests") - sum(warmup) // size - checked
+    if was_probed or run.verified.varying:
+        counts |= {"kernel_responses": None, "server_requests": None}
     return counts
 
 
@@ -200,10 +209,22 @@ def counts_of_short_connections(
     return counts
 
 
+def reopened_connections(seen: dict[str, Any], connections: int) -> int | None:
+    """Connections that wrk opened in place of others; None if they were not counted, or wrk saw errors.
+
+    Without an error it opens a new one only after an answer that announced that the connection ends.
+    """
+    counted = seen["kernel_connections"]
+    if counted is None or seen["errors"]:
+        return None
+    return max(0, int(counted) - connections - 1)  # wrk's probing one
+
+
 def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     """One attempt: a record's fields from the run on. Raises one of runs.FAULTS, or Unavailable."""
     with runs.started(sides, arguments, watch_closed=True) as run:
-        if run.connection_per_request:
+        short = run.connection_per_request
+        if short:
             sides.server.end_watching()  # of so many, the telling would be a load of its own
         try:
             warmup = warm_up(run, arguments)
@@ -220,14 +241,25 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
                 sides.server.check_running()  # if it has ended, that explains it
             raise
         seen["response_unchanged"] = answers_as_before(run)
+        is_probed = (
+            not short
+            and not seen["errors"]
+            and accepted > loads  # of other programs, too
+            and sides.server.has_closed_more_than(loads + 1)
+        )
+        limit = run.requests_until_close(MOST_PROBED, PROBE_TIMEOUT_S) if is_probed else None
         told = sides.server.stop_server()
-        if run.connection_per_request:
+        if short:
             counts = counts_of_short_connections(
                 told, arguments, warmup["warmup_requests"], accepted
             )
         else:
-            timed_closed = sides.server.take_closed(loads + 1)
-            counts = counts_of_timed_run(run, told, warmup_closed, timed_closed)
+            timed_closed = sides.server.take_closed(loads + 1 + is_probed)
+            counts = counts_of_timed_run(run, told, warmup_closed, timed_closed, is_probed)
+    if seen["processes_changed"]:  # what those that are gone have counted is in no count
+        counts |= {"server_accepted": None, "server_requests": None}
+    seen |= counts
+    reopened = None if short else reopened_connections(seen, arguments.connections)
     seen = {
         "started": records.format_utc(started_s),
         "connections": arguments.connections,
@@ -237,12 +269,15 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         "workers": run.workers,
         "server_command": run.command,
         **seen,
+        **fairness_of(seen, arguments.connections, short or bool(reopened)),
         **warmup,
-        **counts,
         "server_counts": told,
         "worker_fairness_jain": worker_fairness_jain(told),
         "response": run.response.decode("latin-1"),
-        "connection_per_request": run.connection_per_request,
+        "varying_headers": run.verified.varying,
+        "connection_per_request": short,
+        "reopened_connections": reopened,
+        "requests_per_connection": limit,
     }
     raised = flags.flags_of(seen)
     status = "invalid" if any(flag.invalidates for flag in raised) else "ok"

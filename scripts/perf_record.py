@@ -140,9 +140,10 @@ def run_perf(*arguments: str) -> str:
 def unreadable_path(pids: Sequence[int]) -> str | None:
     """A program's or library's path that perf cannot read: a byte beyond ASCII in /proc/PID/maps is its end to perf."""
     for pid in pids:
-        for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
-            if not line.isascii():
-                return line.split(maxsplit=5)[5].decode(errors="replace")
+        with contextlib.suppress(OSError):  # it has ended
+            for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
+                if not line.isascii():
+                    return line.split(maxsplit=5)[5].decode(errors="replace")
     return None
 
 
@@ -156,6 +157,7 @@ class ProfiledSide(ServerSide):
     """A server, and perf beside it."""
 
     _perf: Recording
+    _come_and_go = False  # the server's processes
 
     def start_server(self, binary: str, **options: Any) -> dict[str, Any]:
         """As a copy elsewhere, if perf could not read its path."""
@@ -184,16 +186,17 @@ class ProfiledSide(ServerSide):
 
     def sample(self, duration_s: float) -> dict[str, Any]:
         """Sample for some time: `server_pids`, `server_cpu_s` that they used in it, and the `unreadable_path`."""
-        pids = self.server.pids
+        before = self.read_cpu()
         self._perf.tell("enable")
-        cpu_before_ns = machine.cpu_time_ns(pids)
         time.sleep(duration_s)
-        cpu_ns = machine.cpu_time_ns(pids) - cpu_before_ns
+        after = self.read_cpu()
         self._perf.tell("disable")
+        self._come_and_go = before.pids != after.pids
+        cpu_ns = machine.cpu_time_between(before, after)
         return {
-            "server_pids": pids,
-            "server_cpu_s": cpu_ns / 1e9,
-            "unreadable_path": unreadable_path(pids),
+            "server_pids": sorted({*before.pids, *after.pids}),
+            "server_cpu_s": (cpu_ns or 0) / 1e9,
+            "unreadable_path": unreadable_path(after.pids),
         }
 
     def finish_perf(self) -> None:
@@ -201,6 +204,9 @@ class ProfiledSide(ServerSide):
 
     def fold(self, pids: list[int]) -> dict[str, Any]:
         """What perf saw of these processes: `folded` stacks, and counts that must agree. Its data goes with the run."""
+        if self._come_and_go:
+            tasks = ["--show-task-events", "-F", "comm,pid,tid"]
+            pids = profile_gates.with_forked(pids, run_perf("script", *tasks, "-i", self._data))
         source = ["-i", self._data, "--pid", ",".join(map(str, pids))]
         stats = run_perf("report", "--stats", "-i", self._data)
         report = ["report", "--no-children", "-g", "none", "-F", "sample,pid,sym", "--stdio"]

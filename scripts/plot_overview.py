@@ -81,7 +81,10 @@ def without_control(table: pd.DataFrame) -> pd.DataFrame:
 
 def label_of(server: str, points: pd.DataFrame, column: str) -> str:
     """A server's name, and what must be known before its line is compared with others."""
-    remarks = [] if points[column].notna().any() else [tables.why_no_result(points)]
+    has_run = points["requests_per_second"].notna().any()
+    remarks = [] if has_run else [tables.why_no_result(points)]
+    if has_run and points[column].isna().all():
+        remarks.append("not known")
     if tables.has_flag(points, "connection_per_request").any():
         remarks.append("a connection per request")
     return f"{server}\n({', '.join(remarks)})" if remarks else server

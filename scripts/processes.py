@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 Process = subprocess.Popen[str]
 LONGEST_LINE = 1000
@@ -20,12 +20,15 @@ def leashed(command: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def running(
-    command: Sequence[str], pass_fds: Sequence[int] = (), stdin: int = subprocess.DEVNULL
+def started(
+    command: Sequence[str],
+    end: Callable[[Process], None],
+    pass_fds: Sequence[int] = (),
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[Process]:
-    """Start a command, with pipes for its output; nothing of it is left afterwards."""
+    """Start a command, with pipes for its output; at the end, end() is called and the process waited for."""
     process = subprocess.Popen(
-        leashed(command),
+        command,
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -37,12 +40,19 @@ def running(
     try:
         yield process
     finally:
-        kill_group(process)
+        end(process)
         process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
+
+
+def running(
+    command: Sequence[str], pass_fds: Sequence[int] = (), stdin: int = subprocess.DEVNULL
+) -> contextlib.AbstractContextManager[Process]:
+    """Start a command, with pipes for its output; nothing of it is left afterwards."""
+    return started(leashed(command), kill_group, pass_fds, stdin)
 
 
 def kill_group(process: Process) -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import re
+from collections.abc import Iterable
 
 # What a profile must pass before it is drawn.
 SAMPLES_SHARE_MIN = 0.8  # of frequency × CPU seconds
@@ -24,6 +25,15 @@ def parse_event_counts(stats: str) -> dict[str, int]:
     total = stats.partition("\ncpu-clock stats")[0]
     found = re.findall(r"^ *(\w+) events: *(\d+)", total, re.MULTILINE)
     return {kind: int(count) for kind, count in found}
+
+
+def with_forked(pids: Iterable[int], script: str) -> list[int]:
+    """Processes, and those that they and theirs have forked, from `perf script --show-task-events`."""
+    known = set(pids)
+    for child, parent in re.findall(r"PERF_RECORD_FORK\((\d+):\d+\):\((\d+):", script):
+        if int(parent) in known:
+            known.add(int(child))
+    return sorted(known)
 
 
 def parse_self_counts(report: str) -> dict[str, int]:
@@ -56,6 +66,8 @@ def failed_gates(
     rooted = sum(count for stack, count in own.items() if ROOTS & set(stack))
     unknown = sum(count for stack, count in stacks.items() if "[unknown]" in stack)
     failed = []
+    if total == 0:
+        failed.append("no samples: the server's processes used no CPU time")
     if total < SAMPLES_SHARE_MIN * expected_samples:
         failed.append(f"{total} samples where {expected_samples:.0f} were expected")
     if rooted < ROOTED_SHARE_MIN * own_total:

@@ -98,6 +98,9 @@ def describe(record: dict[str, Any]) -> list[str]:
         parts.append(f"{record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each")
     if record["unserved_connections"]:
         parts.append(f"{record['unserved_connections']} connections unserved")
+    if "connections_reopened" in record["flags"]:
+        limit = record["requests_per_connection"]
+        parts.append(f"connections end after {count_of(limit, 'request') if limit else 'a while'}")
     if "disturbed" in record["flags"]:
         parts.append(f"disturbed in each of {record['attempts']} attempts")
     elif record["attempts"] > 1:

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 # How scripts/cells.py names them.
 RECORD_NAME = re.compile(r"c([1-9][0-9]{0,6})_r([1-9][0-9]{0,6})\.json")
 MACHINE_NAME = re.compile(r"[A-Za-z0-9]{1,40}")
-POSITIVE = ("requests", "duration_s", "requests_per_second", "server_cpu_ns_per_request")
+POSITIVE = ("requests", "duration_s", "requests_per_second")
 KEPT = [*CELL_COLUMNS, "facts", "asked", "binary_sha256", "server_cpus", "load_cpus"]
 LONGEST_TEXT = 400
 MOST_BYTES = 2**24
@@ -93,6 +93,9 @@ def _fault(record: Record) -> str:
     """What a record of any table's may be, and one that is compared may not; empty if nothing."""
     texts = [record.get(name) for name in ("binary_sha256", "started", "sweep")]
     is_positive = all((record.get(name) or 0) > 0 for name in POSITIVE)
+    cpu_ns = record.get("server_cpu_ns_per_request")
+    is_known = cpu_ns is not None or "cpu_time_unknown" in record["flags"]
+    is_positive &= is_known and (cpu_ns is None or cpu_ns > 0)
     checks = {
         "names no machine": MACHINE_NAME.fullmatch(str(record["machine"])),
         "has no valid status": record["status"] in cell_rows.STATUSES,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
+import cells
 import cpus
 import load
 import machine
@@ -57,15 +58,23 @@ class Run(NamedTuple):
     connections: int
     threads: int  # of the load
     workers: int
-    response: bytes
+    verified: server_process.Verified
+
+    @property
+    def response(self) -> bytes:
+        return self.verified.response
 
     @property
     def url(self) -> str:
         return load.url_of(self.address, self.port)
 
-    def verify(self) -> bytes:
+    def verify(self) -> server_process.Verified:
         """The server's answer, which was checked, or RunError."""
-        return self.sides.load.verify(self.address, self.port).encode("latin-1")
+        told = self.sides.load.verify(self.address, self.port)
+        return server_process.Verified(told["response"].encode("latin-1"), told["varying"])
+
+    def requests_until_close(self, most: int, within_s: float) -> int | None:
+        return self.sides.load.requests_until_close(self.address, self.port, most, within_s)
 
     def start_load(self, duration_s: float, expected_body: str | None = None) -> list[str]:
         """Start a load; its command."""
@@ -98,6 +107,23 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     parser.add_argument("--cpus", type=json.loads, help="as in the config, as JSON (default: auto)")
     parser.add_argument("--server-cpus", type=int, help="at most so many (default: half of all)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
+    parser.add_argument(
+        "--start-timeout-s",
+        type=float,
+        help="within which the server must listen (as in the sweep, or"
+        f" {server_process.START_TIMEOUT_S:g})",
+    )
+
+
+def start_timeout_of(arguments: argparse.Namespace) -> float:
+    """Within which the server must listen. No parameter of the rules: what was measured stays good when it changes."""
+    if arguments.start_timeout_s is not None:
+        return float(arguments.start_timeout_s)
+    with contextlib.suppress(OSError, ValueError, KeyError), open(cells.SWEEP_PATH) as file:
+        config = json.load(file)["config"]
+        described = config["external"].get(os.path.basename(arguments.binary), {})
+        return float(described.get("start_timeout_s", config["start_timeout_s"]))
+    return server_process.START_TIMEOUT_S
 
 
 def acquainted(net: network.Network, server: ServerS, load_side: LoadS) -> Sides[ServerS, LoadS]:
@@ -151,7 +177,8 @@ def exclusive_sides(
 ) -> Iterator[Sides[ServerS, LoadSide]]:
     """Both sides, and every machine that takes part to oneself. Raises SideLost or OSError."""
     net = arguments.network
-    lifetime_s = int((arguments.warmup_s + arguments.duration_s) * 22) + OVERHEAD_S
+    lifetime_s = int((arguments.warmup_s + arguments.duration_s + start_timeout_of(arguments)) * 22)
+    lifetime_s += OVERHEAD_S
     told = False
     while True:
         # Without what is held nobody waits: two sweeps that each have a machine of the other's would for ever.
@@ -225,6 +252,7 @@ def started(
                 cpus=split.server,
                 shares_cpus=split.shared,
                 watch_closed=watch_closed,
+                start_timeout_s=start_timeout_of(arguments),
             )
             run = Run(
                 found,
@@ -235,14 +263,14 @@ def started(
                 arguments.connections,
                 threads,
                 workers,
-                b"",
+                server_process.Verified(b"", []),
             )
             try:
-                response = run.verify()
+                verified = run.verify()
             except server_process.RunError:
                 found.server.check_running()  # if it has ended, or its host is lost, that explains it
                 raise
-        yield run._replace(response=response)
+        yield run._replace(verified=verified)
     finally:
         for side in (found.load, found.server):
             with contextlib.suppress(sides.SideLost):  # then it has ended all by itself

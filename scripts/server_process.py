@@ -8,21 +8,26 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-import machine
-from processes import Process, describe_status, kill_group, running
+import sockets
+import supervisor
+from processes import Process, describe_status, started
 
-STARTUP_TIMEOUT_S = 5.0
-STOP_TIMEOUT_S = 2.0
+START_TIMEOUT_S = 10.0  # until it listens, if the config does not say
+ANSWER_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 5.0  # ours end within 1 s
+READY_POLL_S = 0.005
+UNANNOUNCED = "it closed the connection without announcing it by 'Connection: close'"
 EX_UNAVAILABLE = 69  # sysexits.h: the machine refuses what the server needs
 BODY = b"Hello, World!"
 VERIFY_REQUESTS = 2  # on one connection, if the server keeps it
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LISTENING = re.compile(r"listening on \[.*\]:(\d+)\n")
 EXTERNAL = b"#!/bin/sh\n# a server that is not ours\n"  # so begins the launcher that prepare_external makes
-DATE = re.compile(rb"(?im)^(date:[ \t]*)([^\r\n]*)")
 
 
 class RunError(Exception):
@@ -37,8 +42,19 @@ class Unavailable(Exception):
     """The server cannot run on this machine; the text is its own reason."""
 
 
+def supervised(command: Sequence[str]) -> contextlib.AbstractContextManager[Process]:
+    """Start a command that may put processes into the background; nothing of it is left afterwards.
+
+    The process is its supervisor, which passes SIGTERM on, and ends, as the command did, when nothing of it is left.
+    """
+    python = [sys.executable, "-IS", os.path.abspath(supervisor.__file__)]
+    return started(
+        [*python, str(os.getpid()), *command], lambda process: process.send_signal(supervisor.KILL)
+    )
+
+
 class Server:
-    """A running server process, which may have workers of its own."""
+    """A running server: a supervisor's process, and all that the supervisor has started and adopted."""
 
     def __init__(self, process: Process, command: list[str], port: int, is_external: bool) -> None:
         self.process = process
@@ -49,12 +65,24 @@ class Server:
 
     @property
     def pids(self) -> list[int]:
-        return machine.processes_of(self.process.pid)
+        """Of those that live, parents before their children, without the supervisor."""
+        return supervisor.descendants_of(self.process.pid)
 
     def check_running(self) -> None:
         """RunError if it has ended."""
         if self.process.poll() is not None:
             raise RunError(f"the server ended during the run: {describe_end(self.process)}")
+
+    def check_serving(self) -> None:
+        """RunError if others listen on its port: nothing could be told of them, and nobody would end them."""
+        listeners = sockets.listeners_on(self.port)
+        pids = self.pids
+        if not listeners or not sockets.are_of_others(listeners, pids):
+            return
+        raise RunError(
+            f"on port {self.port} (@port) listens {sockets.describe_holder(listeners)}, which its command did not start"
+            " itself: its CPU time cannot be counted; start it without systemctl, docker and the like"
+        )
 
     def ended_well(self) -> bool:
         """With status 0 or by SIGTERM, others also with a status: lighttpd's is 1 if a connection was left."""
@@ -62,13 +90,20 @@ class Server:
         return status in (0, -signal.SIGTERM) or (self.is_external and status > 0)
 
     def stop(self) -> None:
-        """End it with SIGTERM and read its counts; RunError if it had ended before or does not end."""
+        """End it with SIGTERM and read its counts; RunError if it had ended before or does not end.
+
+        Others may take their time, as to wait for connections: they are killed after a while.
+        """
         self.check_running()
         self.process.terminate()
         try:
             output, error = self.process.communicate(timeout=STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise RunError(f"the server did not stop within {STOP_TIMEOUT_S:g} s") from None
+            if self.process.poll() is None:  # else this process was late, not the server
+                if self.is_external:
+                    return
+                raise RunError(f"the server did not stop within {STOP_TIMEOUT_S:g} s") from None
+            output, error = self.process.communicate()
         if not self.ended_well():
             how = describe_status(self.process.returncode, error)
             raise RunError(f"the server was stopped but ended badly: {how}")
@@ -84,20 +119,18 @@ def parse_counts(output: str) -> list[dict[str, int]]:
 
 
 def describe_end(process: Process) -> str:
-    """How a process that has ended did so, with its last words."""
-    kill_group(process)  # or a child that it left would keep standard error open
+    """How a server that has ended, with all that it started, did so, with its last words."""
     assert process.stderr is not None
     return describe_status(process.returncode, process.stderr.read())
 
 
-def _read_line(process: Process, timeout_s: float) -> str:
-    """The first line of a process's output; what there is of it after the timeout or the process's end."""
+def _read_line(process: Process, deadline_s: float) -> str:
+    """The first line of a process's output; what there is of it after the deadline or the process's end."""
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
-    deadline = time.monotonic() + timeout_s
     line = b""
     while not line.endswith(b"\n"):
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline_s - time.monotonic()))
         byte = os.read(descriptor, 1) if ready else b""
         if not byte:
             break
@@ -105,20 +138,63 @@ def _read_line(process: Process, timeout_s: float) -> str:
     return line.decode(errors="replace")
 
 
-def _wait_for_port(process: Process) -> int:
-    line = _read_line(process, STARTUP_TIMEOUT_S)
-    match = LISTENING.fullmatch(line)
-    if match:
+def _wait_for_port(process: Process, timeout_s: float) -> int:
+    """Until it listens; the port. Raises RunError, or Unavailable for status 69."""
+    deadline_s = time.monotonic() + timeout_s
+    line = _read_line(process, deadline_s)
+    if match := LISTENING.fullmatch(line):
         return int(match[1])
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=0.2)
+    if line.startswith("{"):
+        return _wait_until_ready(process, json.loads(line), timeout_s, deadline_s)
+    if not line:  # it has ended, or is about to
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(STOP_TIMEOUT_S, deadline_s - time.monotonic()))
     if process.poll() == EX_UNAVAILABLE:
         raise Unavailable(describe_end(process))
     if process.poll() is not None:
         raise RunError(f"the server did not start: {describe_end(process)}")
     raise RunError(
-        f"the server said {line!r} within {STARTUP_TIMEOUT_S:g} s, not 'listening on [ADDRESS]:PORT'"
+        f"the server said {line!r} within {timeout_s:g} s (start_timeout_s), not 'listening on [ADDRESS]:PORT'"
     )
+
+
+def _last_line(path: str) -> str:
+    with open(path, errors="replace") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def _holds(path: str, text: str) -> bool:
+    with open(path, errors="replace") as file:
+        return any(text in line for line in file)
+
+
+def _wait_until_ready(
+    process: Process, told: dict[str, Any], timeout_s: float, deadline_s: float
+) -> int:
+    """Until one that is not ours listens, or says that it is ready; the port. `told`: by external_launcher.py."""
+    port, ready, output = told["port"], told["ready"], told["output"]
+    while True:
+        is_late = (
+            time.monotonic() > deadline_s
+        )  # before looking: to be late oneself is no fault of the server's
+        has_ended = process.poll() is not None
+        if has_ended:
+            how = describe_status(process.returncode, "")
+            raise RunError(f"the server did not start: {how} ({_last_line(output)})")
+        if _holds(output, ready) if ready else sockets.listeners_on(port):
+            return int(port)
+        if is_late:
+            what = (
+                f"its output did not hold {ready!r}"
+                if ready
+                else f"it did not listen on port {port} (@port)"
+            )
+            raise RunError(
+                f"the server did not start: within {timeout_s:g} s (start_timeout_s) {what}: {_last_line(output)}"
+            )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(READY_POLL_S)
 
 
 def is_external(binary: str) -> bool:
@@ -128,7 +204,13 @@ def is_external(binary: str) -> bool:
 
 @contextlib.contextmanager
 def running_server(
-    binary: str, *, host: str, interface: str | None, workers: int, prefix: Sequence[str]
+    binary: str,
+    *,
+    host: str,
+    interface: str | None,
+    workers: int,
+    prefix: Sequence[str],
+    start_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Server]:
     """Start a server on a port that the kernel chooses; nothing of it is left afterwards.
 
@@ -138,30 +220,118 @@ def running_server(
     command = [*prefix, os.path.abspath(binary), "--host", host, "--port", "0"]
     command += ["--workers", str(workers), *(["--interface", interface] if interface else [])]
     external = is_external(binary)
-    with running(command) as process:
-        yield Server(process, command, _wait_for_port(process), external)
+    with supervised(command) as process:
+        server = Server(process, command, _wait_for_port(process, start_timeout_s), external)
+        if external:
+            server.check_serving()
+        yield server
 
 
-def _receive_response(connection: socket.socket) -> bytes:
-    """One response with a Content-Length, as it came, but with the Date masked: it changes every second."""
+# --- Its answers ---
+
+
+class Answer(NamedTuple):
+    """A whole response as it came."""
+
+    head: bytes
+    body: bytes  # without its framing
+
+    @property
+    def headers(self) -> dict[bytes, list[bytes]]:
+        """Values by name in lower case."""
+        headers: dict[bytes, list[bytes]] = {}
+        for line in self.head.split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            headers.setdefault(name.strip().lower(), []).append(value.strip())
+        return headers
+
+    def tokens(self, name: bytes) -> list[bytes]:
+        """Of a header that holds a list."""
+        values = b",".join(self.headers.get(name, [])).lower()
+        return [token.strip() for token in values.split(b",")]
+
+    @property
+    def is_chunked(self) -> bool:
+        return self.tokens(b"transfer-encoding")[-1] == b"chunked"
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """It has no other end (RFC 9112, 6.3)."""
+        return not self.is_chunked and b"content-length" not in self.headers
+
+    @property
+    def closes(self) -> bool:
+        """It announces that its connection ends with it (RFC 9112, 9.3)."""
+        options = self.tokens(b"connection")
+        is_old = self.head.startswith(b"HTTP/1.0") and b"keep-alive" not in options
+        return b"close" in options or is_old or self.ends_with_connection
+
+
+def _unchunked(data: bytes) -> bytes | None:
+    """The content of a chunked body; None if its end has not come yet."""
+    content = b""
+    while True:
+        size, separator, rest = data.partition(b"\r\n")
+        if not separator:
+            return None
+        try:
+            length = int(size.partition(b";")[0], 16)
+        except ValueError:
+            raise WrongAnswer(f"its chunked body is broken at {data[:40]!r}") from None
+        if length == 0:
+            return content if b"\r\n\r\n" in b"\r\n" + rest else None
+        if len(rest) < length + 2:
+            return None
+        content, data = content + rest[:length], rest[length + 2 :]
+
+
+def parse_answer(data: bytes, has_ended: bool = False) -> Answer | None:
+    """One response; None if it is not whole yet. `has_ended`: its connection."""
+    head, separator, body = data.partition(b"\r\n\r\n")
+    answer = Answer(head, body)
+    if not separator:
+        return None
+    if answer.is_chunked:
+        content = _unchunked(body)
+        return None if content is None else Answer(head, content)
+    if answer.ends_with_connection:
+        return answer if has_ended else None
+    length = answer.headers[b"content-length"][0]
+    if not length.isdigit():
+        raise WrongAnswer(f"its Content-Length is {length!r}")
+    return answer if len(body) >= int(length) else None
+
+
+def _receive_answer(connection: socket.socket) -> tuple[bytes, Answer]:
+    """A response as it came, and what it holds."""
     data = b""
     while True:
-        head, separator, body = data.partition(b"\r\n\r\n")
-        length = re.search(rb"(?im)^content-length:[ \t]*(\d+)[ \t]*\r?$", head)
-        if separator and not length:
-            raise WrongAnswer(f"its response has no Content-Length: {head!r}")
-        if separator and length and len(body) >= int(length[1]):
-            return DATE.sub(lambda date: date[1] + b"*" * len(date[2]), head) + separator + body
-        chunk = connection.recv(65536)
-        if not chunk:
-            raise WrongAnswer(f"it closed the connection after {data!r}")
+        try:
+            chunk = connection.recv(65536)
+        except TimeoutError:
+            if b"\r\n\r\n" in data and Answer(*data.split(b"\r\n\r\n", 1)).ends_with_connection:
+                raise WrongAnswer(
+                    "it has no Content-Length and is not chunked, so that it ends with the connection, which stays open"
+                ) from None
+            raise
         data += chunk
+        answer = parse_answer(data, has_ended=not chunk)
+        if answer:
+            return data, answer
+        if not chunk:
+            raise WrongAnswer(f"it closed the connection after {data!r}" if data else UNANNOUNCED)
 
 
 def closes_connection(response: bytes) -> bool:
     """Whether a response announces that its connection ends with it."""
-    head = response.partition(b"\r\n\r\n")[0]
-    return re.search(rb"(?im)^connection:[ \t]*close[ \t]*\r?$", head) is not None
+    return Answer(*response.split(b"\r\n\r\n", 1)).closes
+
+
+def is_same_answer(one: bytes, other: bytes) -> bool:
+    """Both have the same status and body; headers may differ, as those that count or tell the time do."""
+    answers = [parse_answer(data, has_ended=True) for data in (one, other)]
+    essences = [answer and (answer.head.split()[1], answer.body) for answer in answers]
+    return essences[0] == essences[1]
 
 
 def _check_closed(connection: socket.socket) -> None:
@@ -173,35 +343,76 @@ def _check_closed(connection: socket.socket) -> None:
     raise WrongAnswer("it announces 'Connection: close' and does not close")
 
 
-def _ask(host: str, port: int) -> list[bytes]:
+def _ask(host: str, port: int) -> list[tuple[bytes, Answer]]:
     """VERIFY_REQUESTS answers on one connection, or each on its own if the server announces that it closes."""
-    answers: list[bytes] = []
+    answers: list[tuple[bytes, Answer]] = []
     while len(answers) < VERIFY_REQUESTS:
-        with socket.create_connection((host, port), timeout=STARTUP_TIMEOUT_S) as connection:
+        with socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_S) as connection:
             while len(answers) < VERIFY_REQUESTS:
-                connection.sendall(REQUEST)
-                answers.append(_receive_response(connection))
-                if closes_connection(answers[-1]):
+                try:
+                    connection.sendall(REQUEST)
+                    answers.append(_receive_answer(connection))
+                except ConnectionError:
+                    if answers:
+                        raise WrongAnswer(UNANNOUNCED) from None
+                    raise
+                if answers[-1][1].closes:
                     _check_closed(connection)
                     break
     return answers
 
 
-def verify(host: str, port: int) -> bytes:
-    """Ask VERIFY_REQUESTS times; the response, which must be right, whole and the same (M4).
+class Verified(NamedTuple):
+    response: bytes  # as it came, but for values of headers that vary, which are masked
+    varying: list[
+        str
+    ]  # names of headers that differ from answer to answer, and may change its size
+
+
+def verify(host: str, port: int) -> Verified:
+    """Ask VERIFY_REQUESTS times; the response, which must be right, whole and of the same body (M4).
 
     Raises WrongAnswer with what is wrong, or RunError if there is no answer.
     """
     try:
-        answers = _ask(host, port)
+        (raw, first), (_, second) = _ask(host, port)
     except OSError as error:
         raise RunError(f"the server does not answer: {error}") from None
     except WrongAnswer as error:
         raise WrongAnswer(f"the server's answer is wrong: {error}") from None
-    if not answers[0].startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
-        raise WrongAnswer(f"the server's answer is no 200: {answers[0][:80]!r}")
-    if answers[0].partition(b"\r\n\r\n")[2] != BODY:
-        raise WrongAnswer(f"the server's body is not {BODY!r}: {answers[0][-80:]!r}")
-    if answers[0] != answers[1]:
-        raise WrongAnswer(f"the server's second answer differs: {answers[1][:160]!r}")
-    return answers[0]
+    if not first.head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
+        raise WrongAnswer(f"the server's answer is no 200: {first.head[:80]!r}")
+    if first.body != BODY:
+        raise WrongAnswer(f"the server's body is not {BODY!r}: {first.body[-80:]!r}")
+    if first.ends_with_connection:
+        raise WrongAnswer(
+            "the server's answer has no Content-Length and is not chunked: wrk counts an error for each answer that"
+            " ends with its connection"
+        )
+    if second.head.split()[1] != b"200" or second.body != BODY:
+        told = second.head.split(b"\r\n")[0] + b" ... " + second.body[-80:]
+        raise WrongAnswer(f"the server's second answer differs: {told!r}")
+    of_first, of_second = first.headers, second.headers
+    names = [name for name in of_first | of_second if of_first.get(name) != of_second.get(name)]
+    head = first.head
+    for name in {*names, b"date"}:
+        line = re.compile(rb"(?im)^(" + re.escape(name) + rb":[ \t]*)([^\r\n]*)")
+        head = line.sub(lambda found: found[1] + b"*" * len(found[2]), head)
+    varying = sorted(name.decode("latin-1") for name in names if name != b"date")
+    return Verified(head + raw[len(head) :], varying)
+
+
+def requests_until_close(host: str, port: int, most: int, within_s: float) -> int | None:
+    """The number of the answer in which the server announces that it closes the connection; None if it does not."""
+    deadline_s = time.monotonic() + within_s
+    with (
+        contextlib.suppress(OSError, WrongAnswer),
+        socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_S) as connection,
+    ):
+        for number in range(1, most + 1):
+            connection.sendall(REQUEST)
+            if _receive_answer(connection)[1].closes:
+                return number
+            if time.monotonic() > deadline_s:
+                break
+    return None

@@ -7,6 +7,7 @@ import interfaces
 import machine
 import server_process
 import sockets
+import supervisor
 from host_side import HostSide
 
 
@@ -17,6 +18,7 @@ class ServerSide(HostSide):
 
     _closed: sockets.ClosedConnections | None = None
     _interface: str | None = None
+    _group: str | None = None
 
     def start_server(
         self,
@@ -29,6 +31,7 @@ class ServerSide(HostSide):
         cpus: list[int],
         shares_cpus: bool,
         watch_closed: bool,
+        start_timeout_s: float,
     ) -> dict[str, Any]:
         """Start it on these CPUs; its `port` and `command`.
 
@@ -47,8 +50,10 @@ class ServerSide(HostSide):
                 interface=scope,
                 workers=workers,
                 prefix=["taskset", "--cpu-list", machine.format_cpu_list(cpus)],
+                start_timeout_s=start_timeout_s,
             )
         )
+        self._group = supervisor.server_group(self.server.process.pid)
         return {"port": self.server.port, "command": self.server.command}
 
     def set_cpus(self, cpus: list[int], shares_cpus: bool) -> None:
@@ -64,21 +69,25 @@ class ServerSide(HostSide):
         `tells_pressure`: whether to read what the machine says of tasks that wait for CPUs. A server with more threads
         than CPUs waits for itself: what it waits for others cannot be told from that.
         """
-        pids = self.server.pids
-        threads = disturbance.threads_of(pids)
+        self.server.check_running()
+        cpu = self.read_cpu()
+        threads = machine.threads_of(cpu.pids)
         waits_for_itself = len(threads) > len(self._cpus) or self._shares_cpus
         return {
-            "threads_ns": machine.thread_times_ns(pids),
-            "cpu_ns": machine.cpu_time_ns(pids),
-            "pids": pids,
+            "threads_ns": machine.thread_times_ns(threads),
+            "cpu": cpu,
+            "memory_peak_kib": machine.memory_peak_kib(cpu.pids),
             "disturbance": disturbance.read(
-                pids,
+                0,  # of what the readings of `cpu` tell
                 self._cpus,
                 [] if waits_for_itself else threads,
                 tells_pressure and not waits_for_itself,
             ),
             "interface": interfaces.read_counters(self._interface) if self._interface else None,
         }
+
+    def read_cpu(self) -> machine.CpuReading:
+        return machine.read_cpu(self.server.process.pid, self.server.pids, self._group)
 
     def read_connections(self) -> list[int]:
         return sockets.read_bytes_sent(self.server.port)
@@ -95,6 +104,10 @@ class ServerSide(HostSide):
     def end_watching(self) -> None:
         if self._closed:
             self._closed.end()
+
+    def has_closed_more_than(self, number: int) -> bool:
+        """Whether so many connections are gone since the last call of take_closed, and more."""
+        return self._closed is not None and self._closed.has_more_than(number, self.server.port)
 
     def take_closed(self, expected: int) -> list[int] | None:
         """Bytes sent on each connection that is gone since the last call; None if some were missed."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+_TCP_LISTEN = "0A"  # include/net/tcp_states.h
 _SENT = re.compile(r"\bbytes_sent:(\d+)")
 
 
@@ -52,6 +53,47 @@ def read_bytes_sent(port: int) -> list[int]:
     return parse_bytes_sent(_ss("-tinHO", port, "established"))
 
 
+def listeners_on(port: int) -> set[str]:
+    """Listening sockets of this network namespace, as /proc/PID/fd names them.
+
+    From the kernel's list: a connection to find out would be one that the server counts.
+    """
+    found: set[str] = set()
+    pattern = rf"^ *\d+: \S+:{port:04X} \S+ {_TCP_LISTEN} (?:\S+ +){{5}}(\d+)"
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/net/{table}") as file:
+            found |= {f"socket:[{inode}]" for inode in re.findall(pattern, file.read(), re.M)}
+    return found
+
+
+def _opened_by(pid: int | str) -> set[str]:
+    """What a process has open. OSError if it has ended or belongs to another user."""
+    folder = f"/proc/{pid}/fd"
+    opened = set()
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            opened.add(os.readlink(f"{folder}/{name}"))
+    return opened
+
+
+def are_of_others(found: set[str], pids: Sequence[int]) -> bool:
+    """Whether none of these processes has one of the sockets; false if it cannot be known."""
+    try:
+        return not any(found & _opened_by(pid) for pid in pids)
+    except OSError:
+        return False
+
+
+def describe_holder(found: set[str]) -> str:
+    """Which process has one of the sockets, as far as this user may know."""
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if found & _opened_by(pid):
+                with open(f"/proc/{pid}/comm") as file:
+                    return f"process {pid} ({file.read().strip()})"
+    return "another process"
+
+
 def wait_until_closed(port: int, timeout_s: float) -> int:
     """Wait until the server has closed the connections of clients that are gone; how many are left at the end."""
     deadline_s = time.monotonic() + timeout_s
@@ -83,7 +125,9 @@ _TCP_DESTROY_GROUPS = 1 << 0 | 1 << 2  # of IPv4 and of IPv6
 _SO_RCVBUFFORCE = 33
 _NLMSG_HEADER_SIZE, _INET_DIAG_MSG_SIZE = 16, 72
 _INET_DIAG_INFO = 2
-TELL_TIMEOUT_S = 1.0
+TELL_TIMEOUT_S = 3.0
+SETTLE_S = 0.05
+HAS_MORE_TIMEOUT_S = 0.2
 _BYTES_SENT_AT = 200  # in struct tcp_info, since Linux 4.19
 
 
@@ -162,20 +206,39 @@ class ClosedConnections:
                         raise
                     self._overrun = True
 
+    def _of(self, port: int) -> list[Closed]:
+        told = [parse_closed(message) for message in self._messages]
+        return [one for one in told if one and one.port == port and one.peer_port]
+
+    def has_more_than(self, number: int, port: int) -> bool:
+        """Whether so many connections of the server on this port are gone since the last take(), and more."""
+        deadline_s = time.monotonic() + HAS_MORE_TIMEOUT_S
+        while not self._ended and len(self._of(port)) <= number:
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(0.005)
+        return not self._ended
+
     def take(self, port: int, expected: int) -> list[Closed] | None:
         """Connections of the server on this port that are gone since the last call; None if some were missed.
 
-        The kernel tells of them a little later: waits for the expected number, but no longer than TELL_TIMEOUT_S.
+        The kernel tells of them a little later: waits for the expected number, and if there are more until no more
+        come, but no longer than TELL_TIMEOUT_S.
         """
         if self._ended:
             return None
         deadline_s = time.monotonic() + TELL_TIMEOUT_S
+        told: list[Closed | None] = []
         while True:
-            told = [parse_closed(message) for message in self._messages]
+            known = len(told)
+            told += [parse_closed(message) for message in self._messages[known:]]
             closed = [one for one in told if one and one.port == port and one.peer_port]
-            if len(closed) >= expected or self._overrun or time.monotonic() > deadline_s:
+            if self._overrun or time.monotonic() > deadline_s or len(closed) == expected:
                 break
-            time.sleep(0.005)
+            # More than expected: how many is not known, until no more come.
+            if len(closed) > expected and len(told) == known:
+                break
+            time.sleep(SETTLE_S if len(closed) > expected else 0.005)
         missed = self._overrun or None in told or len(closed) < expected
         del self._messages[: len(told)]
         self._overrun = False

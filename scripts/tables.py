@@ -138,7 +138,10 @@ def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, 
     if valid.empty:
         return row
     requests = valid["requests"].sum()
-    cpu_ns = (valid["server_cpu_ns_per_request"] * valid["requests"]).sum()
+    counted = valid[
+        valid["server_cpu_ns_per_request"].notna()
+    ]  # not of all servers can it be known
+    cpu_ns = (counted["server_cpu_ns_per_request"] * counted["requests"]).sum()
     # Rates are total work over total time (M24); their intervals come from the repeats.
     rate = requests / valid["duration_s"].sum()
     row |= _with_interval("requests_per_second", rate, valid["requests_per_second"])
@@ -146,8 +149,9 @@ def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, 
         geometric_mean = math.exp(np.log(valid[name].astype(float)).mean())
         row |= _with_interval(name, geometric_mean, valid[name])
     row["latency_max_us"] = valid["latency_max_us"].max()
-    cost = valid["server_cpu_ns_per_request"]
-    row |= _with_interval("server_cpu_ns_per_request", cpu_ns / requests, cost)
+    if not counted.empty:
+        cost = counted["server_cpu_ns_per_request"]
+        row |= _with_interval("server_cpu_ns_per_request", cpu_ns / counted["requests"].sum(), cost)
     # One disturbed repeat must not hide what limited the others.
     for name in ("server_cpu_share", "server_busiest_thread_share", "client_cpu_share"):
         row[name] = valid[name].median()

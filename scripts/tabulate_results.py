@@ -57,13 +57,14 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
     if best is None:
         return {"server": server, "requests/s": tables.why_no_result(points)}
     low, high = best["requests_per_second_low"], best["requests_per_second_high"]
+    cpu_ns = best["server_cpu_ns_per_request"]
     return {
         "server": server,
         "requests/s": f"{'≥ ' if best['limiter'] == 'client-bound' else ''}{best['requests_per_second']:,.0f}",
         "95 % interval": f"{low:,.0f}–{high:,.0f}" if pd.notna(low) else UNAVAILABLE,
         "at connections": f"{best['connections']:,}",
         "p99 µs": f"{best['latency_p99_us']:,.0f}",
-        "CPU µs/request": f"{best['server_cpu_ns_per_request'] / 1000:.2f}",
+        "CPU µs/request": f"{cpu_ns / 1000:.2f}" if pd.notna(cpu_ns) else UNAVAILABLE,
         "limited by": LIMITED_BY[best["limiter"]],
         "unserved": unserved or UNAVAILABLE,
     }

@@ -18,7 +18,7 @@ def answer(requests: int) -> bytes:
     if NAME == "wrong_body":
         return RESPONSE.replace(b"World", b"Wurld")
     if NAME == "wrong_second" and requests > 1:
-        return RESPONSE.replace(b"text", b"test")
+        return RESPONSE.replace(b"World", b"Wurld")
     if NAME == "status_500":
         return RESPONSE.replace(b"200 OK", b"500 No")
     if NAME == "announces_to_close":

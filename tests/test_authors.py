@@ -35,7 +35,7 @@ def test_server_of_any_style_compiles_and_serves(built: Path, name: str) -> None
     with server_process.running_server(
         str(built / "results" / "bin" / name), host="::1", interface=None, workers=1, prefix=[]
     ) as server:
-        assert server_process.verify("::1", server.port).endswith(server_process.BODY)
+        assert server_process.verify("::1", server.port).response.endswith(server_process.BODY)
         server.stop()
 
 

@@ -26,7 +26,7 @@ intr 12345
 
 
 def test_idle_and_stolen_time_of_the_cpus_that_count() -> None:
-    tick_s = 1 / disturbance.USER_HZ
+    tick_s = 1 / machine.USER_HZ
     assert parse_cpu_time(STAT, {1}) == pytest.approx((66300 * tick_s, 10 * tick_s))
     assert parse_cpu_time(STAT, {0, 1}) == pytest.approx((137400 * tick_s, 15 * tick_s))
 
@@ -68,6 +68,11 @@ def test_what_the_kernel_does_not_tell_is_not_taken_for_nothing() -> None:
     client = (reading(0.0, pressure_s=None), reading(2.0))
     shares = between(server, client)
     assert shares["cpu_pressure_share"] is shares["server_wait_share"] is None
+    # Of processes that come and go it may not be known how much of the busy time was theirs.
+    ends = ({"disturbance": list(reading(0.0))}, {"disturbance": list(reading(2.0))})
+    assert between(disturbance.readings(*ends, None), client)["foreign_cpu_share"] is None
+    own = disturbance.readings(*ends, 2 * 10**9)
+    assert between(own, client)["foreign_cpu_share"] == pytest.approx(0.5)
 
 
 def spinning(cpus: set[int], threads: int = 1) -> "subprocess.Popen[bytes]":
@@ -94,9 +99,9 @@ def test_a_foreign_loop_on_the_servers_cpu_is_seen_in_every_reading() -> None:
         server = [processes[0].pid]
 
         def read() -> tuple[Reading, Reading]:
-            threads = disturbance.threads_of(server)
-            of_server = disturbance.read(server, split.server, threads, tells_pressure=True)
-            return of_server, disturbance.read([], split.load, [], tells_pressure=False)
+            threads, own_ns = machine.threads_of(server), machine.cpu_time_ns(server)
+            of_server = disturbance.read(own_ns, split.server, threads, tells_pressure=True)
+            return of_server, disturbance.read(0, split.load, [], tells_pressure=False)
 
         before = read()
         time.sleep(1)
@@ -121,7 +126,9 @@ def test_a_server_that_waits_for_itself_tells_nothing_of_others(
     process = spinning(set(os.sched_getaffinity(0)), threads)
     try:
         side = ServerSide()
-        side.server = SimpleNamespace(pids=[process.pid])  # type: ignore[assignment]
+        side.server = SimpleNamespace(  # type: ignore[assignment]
+            process=process, pids=[process.pid], check_running=lambda: None
+        )
         side.set_cpus([1], shares_cpus)
         seen = Reading(*side.read(tells_pressure=True)["disturbance"])
     finally:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,6 @@ from typing import Any
 import external
 import failed_build
 import failures
-import machine
 import prepare_external
 import pytest
 import records
@@ -116,7 +117,7 @@ def test_files_and_command_are_filled_in(tmp_path: Path) -> None:
         scratch = tmp_path / "results/external/mine"
         filled = (scratch / "a.txt").read_text()
         assert filled == f"::1 [::1] {server.port} 3 {scratch} {ROOT} @host"
-        command = Path(f"/proc/{server.process.pid}/cmdline").read_text().split("\0")
+        command = Path(f"/proc/{server.pids[0]}/cmdline").read_text().split("\0")
         assert command[1:-1] == ["server.py", "::1", str(server.port), "@", "3"]
 
 
@@ -135,42 +136,23 @@ def test_port_that_is_asked_for_is_taken(tmp_path: Path) -> None:
     command = [prepare(tmp_path, "mine", describe()), "--host", "::1", "--port", str(port)]
     with running(command) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == f"listening on [::1]:{port}\n"
+        told = json.loads(process.stdout.readline())
+        assert told == {
+            "port": port,
+            "ready": None,
+            "output": str(tmp_path / "results/external/mine/.output"),
+        }
 
 
 def test_nothing_runs_beside_the_server_that_would_be_counted(tmp_path: Path) -> None:
     with started(prepare(tmp_path, "mine", describe())) as server:
-        assert machine.processes_of(server.process.pid) == [server.process.pid]
+        assert len(server.pids) == 1
 
 
 def test_server_is_ready_when_its_output_says_so(tmp_path: Path) -> None:
     binary = prepare(tmp_path, "mine", describe("late", ready="we are"))
     with started(binary):
         assert "here we are" in (tmp_path / "results/external/mine/.output").read_text()
-
-
-def test_what_a_killed_server_leaves_is_ended(tmp_path: Path) -> None:
-    """As when the measurement is killed, and the server with it."""
-    binary = prepare(tmp_path, "mine", describe(f"child '{tmp_path}'"))
-    command = [binary, "--host", "::1", "--port", "0"]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    assert len(processes_mentioning(str(tmp_path))) == 3  # itself, its child, the guard
-    process.kill()
-    process.communicate()
-    assert eventually(lambda: not processes_mentioning(str(tmp_path)))
-
-
-def test_server_that_goes_to_the_background_is_ended(tmp_path: Path) -> None:
-    files = {"nginx.conf": NGINX["files"]["nginx.conf"].replace("daemon off;", "")}
-    binary = prepare(tmp_path, "mine", {**NGINX, "files": files})
-    run = measure(binary, tmp_path / "record.json")
-    assert (run.returncode, len(run.stderr.splitlines())) == (0, 1), run.stderr
-    assert records.status_of(str(tmp_path / "record.json")) == "failed"
-    # Its pid file is there until it ends by itself, which it does not.
-    pid = (tmp_path / "results/external/mine/nginx.pid").read_text().strip()
-    assert eventually(lambda: not Path(f"/proc/{pid}").exists())
 
 
 @pytest.mark.parametrize(
@@ -187,17 +169,24 @@ def test_bad_usage_is_one_line_and_status_2(arguments: list[str], tmp_path: Path
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "exits at once": (describe("broken"), "ended before it was ready: ValueError: no such thing"),
-    "never ready": (describe("silent"), "(@port): getting ready"),
+    "exits at once": (describe("broken"), "not start: status 1 (ValueError: no such thing)"),
+    "never ready": (
+        describe("silent"),
+        "within 1.5 s (start_timeout_s) it did not listen on port",
+    ),
     "never says so": (describe(ready="nothing"), "its output did not hold 'nothing'"),
     "wrong body": (describe("wrong"), "the server's body is not b'Hello, World!'"),
     "broken template": (
         {**NGINX, "files": {"nginx.conf": "worker_process 1;"}},
         'unknown directive "worker_process" in ./nginx.conf:1',
     ),
-    "in the background": (
-        {"command": "sh -c 'sleep 9 &'"},
-        "the server did not start: status 0 (it ended before it was ready: it said nothing)",
+    "ends well and leaves nothing": (
+        {"command": "true"},
+        "the server did not start: status 0 (it said nothing)",
+    ),
+    "in the background, and never ready": (
+        {"command": "sh -c 'sleep 60 &'"},
+        "it did not listen on port",
     ),
     "no program": (describe(command="./results"), "cannot run"),
 }
@@ -210,7 +199,10 @@ def test_fault_of_a_description_is_one_line(fault: str, tmp_path: Path) -> None:
         (tmp_path / "text").write_text("no program\n\0")
         (tmp_path / "text").chmod(0o755)
         description = {"command": f"'{tmp_path}/text'"}
-    run = measure(prepare(tmp_path, "mine", description), tmp_path / "record.json")
+    binary, limit = prepare(tmp_path, "mine", description), ("--start-timeout-s", "1.5")
+    # One that must have said something by then may be slow to say it.
+    limit = () if fault in ("exits at once", "wrong body", "broken template") else limit
+    run = measure(binary, tmp_path / "record.json", *limit)
     assert len(run.stderr.splitlines()) == 1, run.stderr
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["status"] == "failed" and said in record["reason"]
@@ -230,18 +222,118 @@ def test_server_that_is_not_installed_is_unavailable_with_its_package(tmp_path: 
 # --- What measuring asks of a server ---
 
 
-def test_date_may_change_and_nothing_else(tmp_path: Path) -> None:
-    with started(prepare(tmp_path, "mine", describe())) as server:
-        response = server_process.verify("::1", server.port)
-    masked = b"\r\nDate: " + b"*" * 29 + b"\r\n"
-    assert masked in response
-    assert response.replace(masked, b"\r\n").startswith(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n"
+def answer(text: str) -> bytes:
+    """An answer with the body that it must have, from its status line and headers."""
+    return (text.replace("\n", "\r\n") + "\r\n\r\nHello, World!").encode()
+
+
+def serve(
+    answers: list[bytes], closes_after: int = 10**9
+) -> contextlib.AbstractContextManager[int]:
+    """A server that gives these answers in turn, and closes connections after so many; its port."""
+
+    @contextlib.contextmanager
+    def serving() -> Iterator[int]:
+        def run() -> None:
+            given = itertools.chain(answers, itertools.repeat(answers[-1]))
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        for _ in range(closes_after):
+                            if not connection.recv(4096):
+                                break
+                            connection.sendall(next(given))
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=run, daemon=True).start()
+            yield listener.getsockname()[1]
+            listener.shutdown(socket.SHUT_RDWR)
+
+    return serving()
+
+
+CLOSING = [
+    "HTTP/1.0 200 OK\nContent-Length: 13",  # announced by the version
+    "HTTP/1.1 200 OK\nContent-Length: 13\nConnection: close",
+    "HTTP/1.1 200 OK\nContent-Length: 13\nConnection: foo, Close",
+]
+KEEPING = [
+    "HTTP/1.0 200 OK\nContent-Length: 13\nConnection: Keep-Alive",
+    "HTTP/1.1 200 OK\ncontent-length:13",
+]
+
+
+@pytest.mark.parametrize("text", CLOSING + KEEPING)
+def test_answers_say_whether_their_connection_ends(text: str) -> None:
+    closes = text in CLOSING
+    with serve([answer(text)], closes_after=1 if closes else 10**9) as port:
+        verified = server_process.verify("127.0.0.1", port)
+    assert server_process.closes_connection(verified.response) == closes
+    assert verified == (answer(text), [])
+
+
+def test_chunked_answers_are_read() -> None:
+    text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nHello\r\n8\r\n, World!\r\n0\r\n\r\n"
+    assert [server_process.parse_answer(text[:size]) for size in range(len(text))] == [None] * len(
+        text
     )
-    other = SERVER.replace("Date", "Etag")
-    binary = prepare(tmp_path, "mine", {**describe(), "files": {"server.py": other}})
-    with started(binary) as server, pytest.raises(server_process.WrongAnswer, match="differs"):
-        server_process.verify("::1", server.port)
+    with serve([text]) as port:
+        assert server_process.verify("127.0.0.1", port).response == text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "varying", "masked"),
+    [
+        ("Date: 1", "Date: 2", [], "Date: *"),
+        ("Keep-Alive: max=100", "Keep-Alive: max=99", ["keep-alive"], "Keep-Alive: *******"),
+        ("A: 1\nB: 1", "B: 2\nC: 3", ["a", "b", "c"], "A: *\nB: *"),
+    ],
+)
+def test_headers_may_vary_and_are_named(
+    first: str, second: str, varying: list[str], masked: str
+) -> None:
+    head = "HTTP/1.1 200 OK\nContent-Length: 13\n"
+    with serve([answer(head + first), answer(head + second)]) as port:
+        verified = server_process.verify("127.0.0.1", port)
+    assert verified == (answer(head + masked), varying)
+    assert server_process.is_same_answer(verified.response, answer(head + second))
+    assert not server_process.is_same_answer(
+        verified.response, answer(head + second).replace(b"W", b"w")
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (["HTTP/1.1 200 OK\nContent-Length: 13", "HTTP/1.1 503 No\nContent-Length: 13"], "second"),
+        (["HTTP/1.1 200 OK\nContent-Length: x"], "Content-Length is b'x'"),
+        (["HTTP/1.1 200 OK\nTransfer-Encoding: chunked"], "chunked body is broken"),
+        (["HTTP/1.1 200 OK"], "ends with the connection, which stays open"),
+        (["HTTP/1.0 200 OK"], "wrk counts an error"),
+        (["HTTP/1.1 200 OK\nContent-Length: 13"], "without announcing it"),
+    ],
+)
+def test_answer_that_no_client_understands_is_said(
+    answers: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_process, "ANSWER_TIMEOUT_S", 0.5)
+    texts = [answer(text).replace(b"Hello", b"x\r\n") for text in answers]
+    texts = [answer(text) for text in answers] if "chunked body" not in said else texts
+    closes_after = 1 if "HTTP/1.0" in answers[0] or "announcing" in said else 9
+    with serve(texts, closes_after) as port, pytest.raises(server_process.WrongAnswer, match=said):
+        server_process.verify("127.0.0.1", port)
+
+
+def test_answer_that_ends_a_connection_is_found() -> None:
+    keeps = "HTTP/1.1 200 OK\nContent-Length: 13"
+    answers = [answer(keeps)] * 6 + [answer(keeps + "\nConnection: close")]
+    with serve(answers) as port:
+        assert server_process.requests_until_close("127.0.0.1", port, 6, 60) is None
+    with serve(answers) as port:
+        assert server_process.requests_until_close("127.0.0.1", port, 9, 60) == 7
+    with serve(answers, closes_after=3) as port:  # without saying so
+        assert server_process.requests_until_close("127.0.0.1", port, 9, 60) is None
 
 
 @pytest.mark.parametrize(
@@ -278,6 +370,157 @@ def test_others_may_end_as_they_like_but_for_a_crash(
                 server.stop()
 
 
+# --- Who serves ---
+
+PROXY = """\
+import asyncio
+import sys
+
+async def copy(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+async def main(host, port):
+    async def connected(reader, writer):
+        while True:
+            try:
+                backend = await asyncio.open_unix_connection("backend")
+                break
+            except OSError:  # it is still starting
+                await asyncio.sleep(0.01)
+        await asyncio.gather(copy(reader, backend[1]), copy(backend[0], writer))
+
+    server = await asyncio.start_server(connected, host, port)
+    await server.serve_forever()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+FORKING = """\
+import os, signal, socket, sys
+
+def reap(*_):
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN if "drops" in sys.argv else reap)
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])), family=socket.AF_INET6, backlog=64)
+while True:
+    connection, _ = listener.accept()
+    if os.fork() == 0:
+        while connection.recv(4096):
+            connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 13\\r\\n\\r\\nHello, World!")
+        os._exit(0)
+    connection.close()
+"""
+LIMITED = """\
+import asyncio, sys
+
+class Connection(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport, self.left = transport, 100
+
+    def data_received(self, data):
+        self.left -= 1
+        more = b"Keep-Alive: max=%d" % self.left if self.left else b"Connection: close"
+        head = b"HTTP/1.1 200 OK\\r\\nContent-Length: 13\\r\\n" + more
+        self.transport.write(head + b"\\r\\n\\r\\nHello, World!")
+        if not self.left:
+            self.transport.close()
+
+async def main():
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Connection, sys.argv[1], sys.argv[2], backlog=64)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+ASYNCIO = EXAMPLES["python_asyncio"]["files"]["server.py"]
+BACKEND = ASYNCIO.replace(
+    "create_server(Connection, sys.argv[1], sys.argv[2],",
+    'create_unix_server(Connection, "backend",',
+)
+# What runs in the background, and what in front of it: the latter alone is the command's own process.
+BEHIND = {
+    "command": f"sh -c \"setsid -f '{PYTHON}' server.py @host @port; exec sleep 1000\"",
+    "files": {"server.py": ASYNCIO},
+}
+PROXIED = {
+    "command": f"sh -c \"setsid -f '{PYTHON}' server.py; exec '{PYTHON}' proxy.py @host @port\"",
+    "files": {"server.py": BACKEND, "proxy.py": PROXY},
+}
+
+
+FORKS = f"'{PYTHON}' server.py @host @port"
+HTTP10 = f"'{PYTHON}' -m http.server @port --bind @host"
+SERVING: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "in the background": (BEHIND, set()),
+    "behind a proxy": (PROXIED, set()),
+    "a process for each connection": (
+        {"command": FORKS, "files": {"server.py": FORKING}},
+        {"processes_changed"},
+    ),
+    "and nobody waits for it": (
+        {"command": f"{FORKS} drops", "files": {"server.py": FORKING}},
+        {"processes_changed"},
+    ),
+    "HTTP/1.0": (
+        {"command": HTTP10, "files": {"index.html": "Hello, World!"}},
+        {"connection_per_request"},
+    ),
+    "100 requests a connection": (
+        {"command": FORKS, "files": {"server.py": LIMITED}},
+        {"connections_reopened"},
+    ),
+}
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("name", SERVING)
+def test_server_as_people_start_it_has_a_cell_that_counts(name: str, tmp_path: Path) -> None:
+    description, expected = SERVING[name]
+    binary = prepare(tmp_path, "mine", description)
+    run = measure(binary, tmp_path / "record.json", "--duration-s", "0.5")
+    assert run.returncode == 0, run.stderr
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["status"] == "ok", record["flags"]
+    cpu_ns = record["server_cpu_ns_per_request"]
+    if cpu_ns is None:  # there is no cgroup here
+        assert name == "and nobody waits for it"
+        expected = expected | {"cpu_time_unknown"}
+    else:
+        assert cpu_ns > 1000
+    assert set(record["flags"]) - OF_THE_MACHINE == expected
+    if name == "behind a proxy":  # its own time, and that of what it asks
+        assert record["server_cpu_share"] > record["server_busiest_thread_share"] * 1.2
+    if "connections_reopened" in expected:
+        assert record["requests_per_connection"] == 100
+        assert record["varying_headers"] == ["keep-alive"]
+        assert "connections end after 100 requests" in run.stdout
+    scratch = str(tmp_path / "results/external/mine")
+    left = [pid for pid in filter(str.isdecimal, os.listdir("/proc")) if works_in(pid, scratch)]
+    assert left == []
+
+
+def works_in(pid: str, folder: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/cwd") == folder
+    return False
+
+
+def test_port_of_somebody_else_is_no_server(tmp_path: Path) -> None:
+    """As of systemctl and docker, whose servers are started by others."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        with running(["sleep", "60"]) as process:
+            server = server_process.Server(process, [], port, is_external=True)
+            with pytest.raises(server_process.RunError, match=f"process {os.getpid()} .*did not"):
+                server.check_serving()
+
+
 # --- The yardsticks ---
 
 
@@ -300,7 +543,7 @@ def test_yardstick_serves_writes_to_its_scratch_directory_alone_and_stops(
     binary = prepare(tmp_path, name, CONFIG["external"][name])
     of_services = set(Path("/run").glob(f"*{name}*"))
     with started(binary, host) as server:
-        response = server_process.verify(host, server.port)
+        response = server_process.verify(host, server.port).response
         assert re.search(rb"(?i)\r\ncontent-type: text/plain\r\n", response)
         written = set().union(*(files_open_for_writing(pid) for pid in server.pids))
         assert written

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import machine
 import pytest
+import supervisor
 from checkouts import ROOT
 
 
@@ -31,17 +32,53 @@ def test_cpu_time_counts_every_thread_and_process() -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"x"
-        pids = machine.processes_of(process.pid)
+        pids = [process.pid, *supervisor.descendants_of(process.pid)]
         assert len(pids) == 2
         assert machine.cpu_time_ns(pids[:1]) >= 0.2e9  # in a thread that has ended
         assert machine.cpu_time_ns(pids[1:]) >= 0.2e9
         assert machine.cpu_time_ns(pids) >= 0.4e9
         assert machine.memory_peak_kib(pids) > machine.memory_peak_kib(pids[:1]) > 1000
     finally:
-        for pid in reversed(machine.processes_of(process.pid)):
+        for pid in reversed([process.pid, *supervisor.descendants_of(process.pid)]):
             os.kill(pid, 9)
         process.wait()
         process.stdout.close()  # type: ignore[union-attr]
+
+
+def cpu(
+    living_ns: int,
+    ended_ns: int = 0,
+    group_ns: int | None = None,
+    pids: tuple[int, ...] = (1,),
+    drops_ended: bool = False,
+) -> machine.CpuReading:
+    return machine.CpuReading(list(pids), living_ns, ended_ns, group_ns, drops_ended)
+
+
+S = 10**9
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        ([cpu(5), cpu(9)], 4),
+        ([cpu(5, group_ns=0), cpu(9, group_ns=1000)], 4),  # clocks are the most exact
+        ([cpu(5, drops_ended=True), cpu(9, drops_ended=True)], 4),  # and nothing has ended
+        # Of those that come and go.
+        ([cpu(S), cpu(4 * S, pids=(1, 2)), cpu(S, ended_ns=4 * S)], 4 * S),
+        ([cpu(S), cpu(S, ended_ns=2 * S)], 2 * S),
+        ([cpu(S, group_ns=S), cpu(2 * S, group_ns=9 * S, pids=(1, 2))], 8 * S),
+        # Some were never seen.
+        ([cpu(S, group_ns=S), cpu(2 * S, group_ns=9 * S)], 8 * S),
+        # What nobody waited for is lost, said so or not.
+        ([cpu(S), cpu(4 * S, pids=(1, 2), drops_ended=True), cpu(S, drops_ended=True)], None),
+        ([cpu(S), cpu(4 * S, pids=(1, 2)), cpu(S)], None),
+    ],
+)
+def test_cpu_time_of_processes_that_come_and_go_is_counted_or_not_known(
+    readings: list[machine.CpuReading], expected: int | None
+) -> None:
+    assert machine.cpu_time_between(*readings) == expected
 
 
 HOLD = """

@@ -152,6 +152,7 @@ def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
         network=network.Network(),
         cpus=None,
         server_cpus=None,
+        start_timeout_s=60.0,
     )
     monkeypatch.setattr(measure_cell.flags, "flags_of", lambda _: [])
     with runs.connected(arguments.network, ServerSide, LoadSide, lifetime_s=60) as sides:
@@ -398,8 +399,12 @@ def test_what_is_measured_again_depends_on_disturbance_alone(
 def test_killed_measurement_leaves_nothing(
     number: signal.Signals, server_epoll: str, tmp_path: Path
 ) -> None:
-    binary = tmp_path / "server_epoll"
-    binary.symlink_to(server_epoll)
+    # In the background, where it has left its parent, its session and its group.
+    target = tmp_path / "server_epoll"
+    target.symlink_to(server_epoll)
+    binary = tmp_path / "server"
+    binary.write_text(f"#!/bin/sh\nsetsid -f '{target}' \"$@\"\nexec sleep 1000\n")
+    binary.chmod(0o755)
     command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), str(binary), "record.json"]
     seconds = 20 + os.getpid() % 3000  # tells this wrk from those of other tests on this machine
     process = subprocess.Popen(
@@ -416,8 +421,8 @@ def test_killed_measurement_leaves_nothing(
     finally:
         process.terminate()  # if it has waited for the machine all the time
     deadline = time.monotonic() + 5
-    while processes_mentioning(str(binary)) + processes_mentioning(load):
-        assert time.monotonic() < deadline, processes_mentioning(str(binary))
+    while processes_mentioning(str(tmp_path)) + processes_mentioning(load):
+        assert time.monotonic() < deadline, processes_mentioning(str(tmp_path))
         time.sleep(0.05)
     assert not (tmp_path / "record.json").exists()
 

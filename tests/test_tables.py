@@ -79,7 +79,10 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "response_unchanged": True,
         "response_bytes": 1000 * 20,
         "response": "20 bytes of response",
+        "varying_headers": [],
         "connection_per_request": False,
+        "reopened_connections": 0,
+        "requests_per_connection": None,
         **changes,
     }
 
@@ -270,6 +273,20 @@ SHORT_CONNECTIONS = {
     "server_accepted": 1011,
     "server_requests": 1010,
 }
+# One that ends a connection after 100 answers and says so: the last answer is shorter, and some are just being opened.
+REOPENED = {
+    "reopened_connections": 10,
+    "requests_per_connection": 100,
+    "established_connections": 9,
+    "response_bytes": 1000 * 20 - 10 * 5,
+    "unserved_connections": None,
+    "fairness_jain": None,
+    "littles_law_ratio": None,
+    "kernel_connections": 21,
+    "kernel_responses": None,
+    "server_accepted": 21,
+    "server_requests": None,
+}
 NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
 # What raises each flag, and what is just not enough to.
 RAISED = {
@@ -284,9 +301,12 @@ RAISED = {
     "connections_disagree": ({"server_accepted": 22}, {"server_accepted": 21}),
     "requests_disagree": ({"kernel_responses": 989}, {"kernel_responses": 990}),
     "clock_stepped": ({"wall_clock_step_share": -0.006}, {"wall_clock_step_share": 0.005}),
+    "no_cpu_time": ({"server_cpu_ns_per_request": 0.0}, {"server_cpu_ns_per_request": 0.1}),
+    "cpu_time_unknown": ({"server_cpu_ns_per_request": None}, {}),
     "processes_changed": ({"processes_changed": True}, {}),
     "unserved_connections": ({"unserved_connections": 1}, {}),
     "connection_per_request": (SHORT_CONNECTIONS, {}),
+    "connections_reopened": (REOPENED, {}),
     "leftover_connections": ({"leftover_connections": 1}, {}),
     "bypassed_interface": (
         {"interface": {"sent_bytes": 19_999}},
@@ -320,6 +340,8 @@ def test_flag_is_raised_at_its_threshold_and_not_before(flag: Flag) -> None:
         ({"response_unchanged": False}, "wrong_responses"),
         ({"response_bytes": 999 * 20}, "wrong_responses"),
         ({"response_bytes": 1011 * 20}, "wrong_responses"),
+        # As if the bodies were missing, though headers vary.
+        ({"response_bytes": 1000 * 7, "varying_headers": ["keep-alive"]}, "wrong_responses"),
         ({"established_connections": 11}, "connections_differ"),
         ({"kernel_connections": 0}, "connections_disagree"),
         ({"server_requests": 1011}, "requests_disagree"),
@@ -351,6 +373,29 @@ def test_what_can_be_checked_of_short_connections_is_checked(
     assert [flag.name for flag in accepted] == ["connection_per_request"]
     raised = flags_of(record(**SHORT_CONNECTIONS | changes))
     assert {flag.name for flag in raised} == {name, "connection_per_request"}
+
+
+def test_headers_that_vary_may_change_the_size() -> None:
+    for size in (18, 20, 22):
+        varying = record(response_bytes=1000 * size, varying_headers=["keep-alive"])
+        assert flags_of(varying) == []
+
+
+def test_server_that_miscounts_reopened_connections_is_told() -> None:
+    raised = flags_of(record(**REOPENED | {"server_accepted": 32}))
+    assert [flag.name for flag in raised] == ["connections_disagree", "connections_reopened"]
+
+
+def test_cpu_time_that_is_not_known_is_in_no_average(tmp_path: Path) -> None:
+    unknown = {"server_cpu_ns_per_request": None, "server_cpu_share": None}
+    row = summary_of(record(1), record(2, **unknown))
+    assert row["server_cpu_ns_per_request"] == 4000
+    assert row["requests_per_second"] == 500
+    tables.write_table(tables.cell_table([record(1, **unknown)]), str(tmp_path / "cells.csv"))
+    summary = tables.summary_table(tables.read_cell_table(str(tmp_path / "cells.csv")))
+    tables.write_table(summary, str(tmp_path / "summary.csv"))
+    table = tabulate_results.tabulate(tables.read_summary(str(tmp_path / "summary.csv")))
+    assert table.splitlines()[2].split()[-5:] == ["-", "server", "0", "of", "10"]
 
 
 def test_who_was_served_on_short_connections_stays_unknown(tmp_path: Path) -> None:
