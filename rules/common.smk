@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from snakemake.common.configfile import load_configfile
+from snakemake.dag import DAG
+from snakemake.persistence import PersistenceBase
 from snakemake.utils import validate
 
 # On a full disk Snakemake's log file would be a traceback for each line.
@@ -20,6 +22,7 @@ import environment
 IGNORED = list(environment.notes(os.environ))
 environment.clean()
 
+import records
 import working_folder
 from cells import (
     CEILING,
@@ -39,7 +42,7 @@ from cells import (
 from config_check import file_faults, schema_faults, sweep_faults
 from external import launched
 from machine import LOCK_PATH
-from modules import identity_of
+from modules import ROOT_VARIABLE, identity_of
 from network import is_remote
 from processes import LEASH
 from perf_record import obstacle_here
@@ -59,6 +62,7 @@ from toolchain import (
 # ROOT: where scripts and servers are. What Snakemake compares (inputs, parameters, a shell command before it is filled in)
 # names none of them, so that a checkout may be moved or copied with its results; their content is a parameter.
 PREFIX = f"SNAKEMAKE_PID={os.getpid()}; ROOT={shlex.quote(str(ROOT))}; "
+os.environ[ROOT_VARIABLE] = str(ROOT)  # for launchers of external servers
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a path, not a format
 
 # Jobs die with this Snakemake, whatever kills it.
@@ -79,6 +83,7 @@ def run_alone(execute):
             try:
                 working_folder.check_writable(["results", "plots"])
                 working_folder.hold(jobs_end_with_it=settings.local_exec)
+                working_folder.bring_back(["results", "plots"])
             except (FolderInUse, OSError) as fault:
                 sys.exit(f"cannot work in {os.getcwd()}: {fault}")
         return execute(executor_plugin=executor_plugin, **options)
@@ -87,6 +92,27 @@ def run_alone(execute):
 
 
 workflow.execute = run_alone(workflow.execute)
+
+
+async def accept_any_time(self, job, outputs):
+    """In place of a check by which Snakemake deletes what it made if an input is newer: clocks are set back."""
+
+
+DAG.check_output_mtime = accept_any_time
+
+
+def checksums_known(self, job, path, recorded=PersistenceBase.input_checksums):
+    """Snakemake's own; without them, as when results/ was copied alone, what a record says of its binary."""
+    found = recorded(self, job, path)
+    if found == {None} and path == job.input.get("binary") and job.output[0].endswith(".json"):
+        try:
+            return {f"sha256:{records.read(job.output[0])['binary_sha256']}"}
+        except (OSError, LookupError, records.DamagedFile):
+            pass
+    return found
+
+
+PersistenceBase.input_checksums = checksums_known
 
 
 def check_config():

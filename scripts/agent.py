@@ -75,6 +75,7 @@ def serve(folder: str, message: dict[str, Any]) -> None:
     environment.clean()
     # Of ip and others, which ssh leaves out for users.
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    os.environ.update(message["environment"])
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, _exit)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from external_launcher import PLACEHOLDERS, Template
+from modules import ROOT_VARIABLE
 
 # Where Debian puts servers, which is in no user's PATH.
 SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -44,7 +45,15 @@ def find_program(word: str, root: str) -> str:
     """The path of a command's program: from PATH, or with a slash from the root; empty if it is not installed."""
     if "/" in word:
         return os.path.join(root, Template(word).safe_substitute(root=root))
-    return shutil.which(word, path=f"{os.environ['PATH']}:{SYSTEM_FOLDERS}") or ""
+    found = shutil.which(word, path=f"{os.environ['PATH']}:{SYSTEM_FOLDERS}") or ""
+    # /sbin and /usr/sbin are one folder, whichever comes first in PATH.
+    return found and os.path.join(os.path.realpath(os.path.dirname(found)), os.path.basename(found))
+
+
+def _seen_from(root: str, path: str) -> str:
+    """Relative, if it is in the root: a checkout that was moved is the same."""
+    relative = os.path.relpath(path, root)
+    return path if relative.startswith("../") else relative
 
 
 def _sha256_of(path: str) -> str | None:
@@ -70,11 +79,11 @@ def launched(description: Mapping[str, Any], root: str) -> dict[str, Any]:
         named.append(program)
     return {
         "command": command,
-        "program": program,
+        "program": program and _seen_from(root, program),
         "build": build,
         "files": dict(description.get("files", {})),
         "ready": description.get("ready"),
         "package": description.get("package"),
-        "root": root,
-        "identity": {path: _sha256_of(path) for path in named if path},
+        "root_variable": ROOT_VARIABLE,
+        "identity": {_seen_from(root, path): _sha256_of(path) for path in named if path},
     }

@@ -88,7 +88,11 @@ def main(description: dict[str, Any]) -> NoReturn:
     own_path = os.path.abspath(sys.argv[0])
     name = os.path.basename(own_path)
     scratch = os.path.join(os.path.dirname(os.path.dirname(own_path)), "external", name)
-    program = description["program"]
+    # The checkout may be moved, and a launcher stays the same.
+    root = os.environ.get(description["root_variable"], "")
+    program = description["program"] and os.path.join(root, description["program"])
+    if program and not os.path.isabs(program):
+        fail(1, f"{program} is seen from the checkout: set {description['root_variable']} to it")
     if not os.access(program, os.X_OK):
         package = description["package"]
         how = f": sudo apt-get install {package}" if package else ""
@@ -101,7 +105,7 @@ def main(description: dict[str, Any]) -> NoReturn:
             "port": str(port),
             "workers": options["--workers"],
             "scratch": scratch,
-            "root": description["root"],
+            "root": root,
         }
         enter_scratch(scratch, description["files"], values)
     except OSError as error:

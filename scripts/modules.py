@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 
+ROOT_VARIABLE = "IO_MODELS_ROOT"  # in the environment of jobs: the checkout's folder
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 # Of what they import no result depends on these, which only tell people how far a run is.
 FOR_PEOPLE_ONLY = frozenset({"console", "progress"})

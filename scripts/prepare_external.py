@@ -13,6 +13,7 @@ import external
 import external_launcher
 import failed_build
 import faults
+import modules
 import server_process
 from processes import NOT_FOUND
 
@@ -50,9 +51,10 @@ def main() -> int:
     arguments = parser.parse_args()
     description = json.loads(arguments.description)
     name = os.path.basename(arguments.output)
+    root = os.environ[modules.ROOT_VARIABLE]
     if words := description["build"]:
-        status = build(words, description["root"])
-        made = os.access(description["program"], os.X_OK)
+        status = build(words, root)
+        made = os.access(os.path.join(root, description["program"]), os.X_OK)
         if status == NOT_FOUND:  # no fault: the launcher says what to install
             description.update(program="", command=words)
         elif status != 0 or not made:

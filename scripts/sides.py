@@ -212,6 +212,7 @@ def _agent(side: type[S], place: str, ssh_config: str | None, lifetime_s: int) -
                 "module": side.__module__,
                 "class": side.__name__,
                 "lifetime_s": lifetime_s,
+                "environment": {modules.ROOT_VARIABLE: os.environ.get(modules.ROOT_VARIABLE, "")},
             }
         )
         try:
