@@ -12,7 +12,7 @@ from pathlib import Path
 
 NODES = ("node1", "node2")
 PARTITION = "bench"
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 60
 
 # No cgroups, accounts or MPI: a container has none of them. Each node is a slurmd on a port of its own.
 CONFIG = """\

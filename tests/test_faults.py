@@ -58,7 +58,7 @@ def in_own_mounts(checkout: Path, *commands: str) -> subprocess.CompletedProcess
         cwd=checkout,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env=environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
     )
 
@@ -154,7 +154,7 @@ def test_folder_that_is_read_only_is_one_line(folder: str, measured: Path) -> No
 def check_fault(command: list[str], folder: Path, record: Path) -> None:
     """A run that the machine spoilt: a record that is invalid or failed, or one line and none."""
     run = subprocess.run(
-        command, check=False, cwd=folder, capture_output=True, text=True, timeout=60
+        command, check=False, cwd=folder, capture_output=True, text=True, timeout=300
     )
     if run.returncode == 0:
         seen = records.read(str(record))

@@ -104,7 +104,7 @@ def test_one_holds_the_machine_and_others_wait(tmp_path: Path) -> None:
     assert first.stdout is not None
     assert first.stdout.readline() == "held\n"
     others = [hold(tmp_path, 0.1) for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0].splitlines() for process in (first, *others)]
+    outputs = [process.communicate(timeout=300)[0].splitlines() for process in (first, *others)]
     spans = sorted(tuple(map(float, lines[-1].split())) for lines in outputs)
     for (_, end), (start, _) in itertools.pairwise(spans):
         assert end <= start
@@ -118,7 +118,7 @@ def test_lock_is_shared_with_flock_of_the_shell(tmp_path: Path) -> None:
     assert holder.stdout.readline() == "held\n"
     command = ["flock", "--shared", "--close", str(tmp_path), "true"]
     assert subprocess.run([*command[:1], "-n", *command[1:]], check=False).returncode == 1
-    holder.communicate(timeout=60)
+    holder.communicate(timeout=300)
     assert subprocess.run(command, check=False).returncode == 0
 
 

@@ -97,7 +97,7 @@ def test_snakemake_sleeps_while_a_cell_is_measured(tmp_path: Path) -> None:
         assert seen <= 1
     finally:
         os.killpg(sweep.pid, signal.SIGINT)
-        sweep.wait(timeout=30)
+        sweep.wait(timeout=120)
 
 
 def test_two_sweeps_in_two_checkouts_do_not_overlap(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_two_sweeps_in_two_checkouts_do_not_overlap(tmp_path: Path) -> None:
         (checkout / "slow.yaml").write_text(SLOW.replace("[1, 2, 3]", "[1, 2]"))
         command = [*SNAKEMAKE, "-j8", CELLS, "--configfile", "slow.yaml"]
         sweeps.append(subprocess.Popen(command, cwd=checkout, stderr=subprocess.DEVNULL))
-    assert [sweep.wait(timeout=120) for sweep in sweeps] == [0, 0]
+    assert [sweep.wait(timeout=300) for sweep in sweeps] == [0, 0]
     spans = []
     for checkout in checkouts:
         assert_measured_in_order(records_of(checkout))

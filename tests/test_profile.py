@@ -190,7 +190,7 @@ def profile_of(binary: Path, folder: Path, *prefix: str, path: str | None = None
     arguments = [str(binary), "x.folded", "x.json", "--connections", "2", "--duration-s", "0.5"]
     environment = {**os.environ, "PATH": path or os.environ["PATH"]}
     subprocess.run(
-        [*prefix, *script, *arguments], cwd=folder, check=True, env=environment, timeout=60
+        [*prefix, *script, *arguments], cwd=folder, check=True, env=environment, timeout=300
     )
     return dict(json.loads((folder / "x.json").read_text()))
 

@@ -247,7 +247,7 @@ def test_nobody_measures_in_a_folder_with_a_hostile_name() -> None:
             cwd=checkout,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             env=environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -120,7 +120,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ssh]:
     made.works()
     monkeypatch.setenv("PATH", f"{made.bin}:{os.environ['PATH']}")
     yield made
-    assert eventually(lambda: not made.pids(), 3)
+    assert eventually(lambda: not made.pids())
     assert made.folders() == []
 
 
@@ -361,7 +361,7 @@ def test_connection_that_dies_in_the_middle_is_one_line(who: str, ssh: Ssh) -> N
 def test_agent_ends_by_itself_when_its_time_is_over(ssh: Ssh) -> None:
     with sides.side_at(HostSide, PLACE, lifetime_s=1) as side:
         side.clock()
-        assert eventually(lambda: not ssh.pids(), 3) and ssh.folders() == []
+        assert eventually(lambda: not ssh.pids()) and ssh.folders() == []
         with pytest.raises(SideLost, match="the connection was lost"):
             side.clock()
 
@@ -558,7 +558,7 @@ def run_script(
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -593,11 +593,11 @@ def test_cell_over_ssh_counts_as_one_here(
 def test_server_that_is_far_away_has_its_share_of_its_own_time(
     server_epoll: str, ssh: Ssh, tmp_path: Path
 ) -> None:
-    """It is read later than the load by the way there: 0.05 s of a half second."""
-    ssh.works(delay_s=0.05)
+    """It is read later than the load by the way there: half as long as the load had run."""
+    ssh.works(delay_s=0.15)
     record = measured(server_epoll, {"server": PLACE}, tmp_path)
     share = record["requests_per_second"] * record["server_cpu_ns_per_request"] / 1e9
-    assert record["server_cpu_share"] == pytest.approx(share / len(record["server_cpus"]), rel=0.06)
+    assert record["server_cpu_share"] == pytest.approx(share / len(record["server_cpus"]), rel=0.2)
 
 
 @pytest.mark.alone
@@ -637,11 +637,11 @@ def test_nothing_outlives_a_controller_that_is_killed(
             return any(command_of(pid).startswith(b"wrk\0") for pid in ssh.pids())
 
         try:
-            assert eventually(wrk_runs, 30)
+            assert eventually(wrk_runs, 120)
             assert any(b"--port" in command_of(pid) for pid in ssh.pids())
         finally:
             controller.kill()
-    assert eventually(lambda: not ssh.pids(), 2)
+    assert eventually(lambda: not ssh.pids())
     assert ssh.folders() == []
 
 
@@ -664,9 +664,9 @@ def test_side_that_is_lost_while_it_measures_is_one_line(
                 )
             return False
 
-        assert eventually(wrk_runs, 30)
+        assert eventually(wrk_runs, 120)
         os.kill(ssh.agent_pid(), signal.SIGKILL)
-        _, said = controller.communicate(timeout=20)
+        _, said = controller.communicate(timeout=120)
     assert controller.returncode == 1
     (line,) = said.splitlines()
     assert (
@@ -895,7 +895,7 @@ def test_doctor_looks_at_both_hosts_or_says_in_one_line_why_not(ssh: Ssh, tmp_pa
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
+            command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300
         )
 
     seen = run()

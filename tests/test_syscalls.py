@@ -150,7 +150,7 @@ def run_script(
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env={**os.environ, "PATH": path or os.environ["PATH"]},
     )
 
