@@ -21,7 +21,6 @@ import failed_build
 import failures
 import prepare_external
 import pytest
-import records
 import server_process
 import yaml
 from checkouts import ROOT, copy_checkout, jobs_to_run, processes_mentioning, run_snakemake
