@@ -138,10 +138,11 @@ def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
 ) -> None:
     """The blocking server has all but one connection of the warm-up still to serve when wrk is gone."""
     left = []
+    seen = {"errors": 1, "processes_changed": False, "raw_bytes_sent": [], "latency_mean_us": None}
     monkeypatch.setattr(
         measure_cell,
         "timed_load",
-        lambda run, _: left.append(sockets.wait_until_closed(run.port, 0)) or {},
+        lambda run, _: left.append(sockets.wait_until_closed(run.port, 0)) or seen,
     )
     arguments = argparse.Namespace(
         binary=compile_server("server", tmp_path),
