@@ -27,6 +27,7 @@ pkgs.mkShell {
       python.matplotlib
       python.scipy
       python.jsonschema
+      python.pyyaml
       python.altair
       python.vl-convert-python
       python.itables

@@ -77,6 +77,7 @@ def summary_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> pd.D
     """summary.csv with what verdicts need of it: server-bound points, but for `limits` by server and connections."""
     means = cells.groupby(["machine", "server", "connections"], sort=False)[[COST]].mean()
     summary = means.reset_index().assign(limiter="server-bound", flags="", repeats_ok=1)
+    summary = summary.assign(repeats_invalid=0, repeats_failed=0, repeats_unavailable=0)
     for column, limit in limits.items():
         points = zip(summary["server"], summary["connections"], strict=True)
         summary[column] = [limit(*point) for point in points]

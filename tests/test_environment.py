@@ -174,7 +174,7 @@ class Probe:
 
 def test_other_host_is_cleaned_too() -> None:
     message = {"files": {**sides.files_for("host_side"), "probe.py": PROBE}, "module": "probe"}
-    message |= {"class": "Probe", "lifetime_s": 60}
+    message |= {"class": "Probe", "lifetime_s": 60, "environment": {}}
     request = {"method": "seen", "arguments": [], "options": {}}
     with subprocess.Popen(
         [sys.executable, "-I", "-c", sides.BOOTSTRAP],

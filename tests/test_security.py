@@ -16,11 +16,11 @@ from typing import Any
 
 import cell_rows
 import console
-import machine
 import progress
 import pytest
 import runs
 import sides
+import supervisor
 import tables
 from checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
 from config_check import schema_faults, sweep_faults
@@ -76,7 +76,7 @@ def address_of(text: str) -> tuple[str, int]:
 def sockets_of(pid: int) -> set[tuple[str, Any]]:
     """All that can be reached of a process and its children: (table, local address, or the path in place of one)."""
     inodes = set()
-    for one in machine.processes_of(pid):
+    for one in (pid, *supervisor.descendants_of(pid)):
         for descriptor in Path(f"/proc/{one}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 inodes.add(os.readlink(descriptor))

@@ -24,6 +24,7 @@ import network
 import pytest
 import runs
 import sides
+import supervisor
 from checkouts import ROOT
 from cpus import CpuFault
 from host_side import HostSide
@@ -58,7 +59,7 @@ for line in sys.stdin.buffer:
     sys.stdout.flush()
 """
 PLACE = "ssh:someone@host"
-READY = "echo '{\"ready\": true}'\n"
+READY = "read -r _; echo '{\"ready\": true}'\n"  # once what the agent is made of was sent
 SHORT = ["--connections", "4", "--duration-s", "0.6", "--warmup-s", "0.2"]
 
 
@@ -92,7 +93,7 @@ class Ssh:
     def agent_pid(self) -> int:
         """Of the agent itself: what it starts has its command line too, until that has begun another program."""
         found = [pid for pid in self.pids() if b"\0-I\0-c\0" in command_of(pid)]
-        (pid,) = set(found) - {child for pid in found for child in machine.processes_of(pid)[1:]}
+        (pid,) = set(found) - {child for pid in found for child in supervisor.descendants_of(pid)}
         return pid
 
     def folders(self) -> list[Path]:
@@ -660,7 +661,7 @@ def test_side_that_is_lost_while_it_measures_is_one_line(
             with contextlib.suppress(OSError):  # one ends while they are listed
                 return any(
                     command_of(pid).startswith(b"wrk\0")
-                    for pid in machine.processes_of(controller.pid)
+                    for pid in supervisor.descendants_of(controller.pid)
                 )
             return False
 
