@@ -306,7 +306,7 @@ def test_hostile_answer_is_one_line_and_runs_nothing(
 ) -> None:
     monkeypatch.chdir(ssh.bin)
     (ssh.bin / "answer").write_text(f"{answer}\n")
-    ssh.script("ssh", f"{READY}read -r _\nread -r _\ncat '{ssh.bin}/answer'\n")
+    ssh.script("ssh", f"{READY}read -r _\ncat '{ssh.bin}/answer'\n")
     with sides.side_at(HostSide, PLACE) as side, pytest.raises(OSError) as raised:
         side.clock()
     line_of(raised)
