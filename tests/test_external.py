@@ -122,6 +122,28 @@ def test_files_and_command_are_filled_in(tmp_path: Path) -> None:
         assert command[1:-1] == ["server.py", "::1", str(server.port), "@", "3"]
 
 
+def test_launcher_names_no_path_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = {"command": "@root/bin/mine @host", "build": "./make it", "sources": ["mine.c"]}
+    found = []
+    for name in ("here", "moved"):
+        root = tmp_path / name
+        (root / "bin").mkdir(parents=True)
+        for file in ("make", "mine.c", "bin/mine"):
+            (root / file).write_text("content")
+        found.append(external.launched(described, str(root)))
+    assert found[0] == found[1]
+    assert list(found[0]["identity"].values()).count(None) == 0
+    prepare_external.write_launcher(str(tmp_path / "launcher"), found[0])
+    monkeypatch.delenv(ROOT_VARIABLE)
+    run = subprocess.run([tmp_path / "launcher"], check=False, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (
+        1,
+        f"bin/mine is seen from the checkout: set {ROOT_VARIABLE} to it\n",
+    )
+
+
 def test_scratch_directory_is_made_anew_at_each_start(tmp_path: Path) -> None:
     binary = prepare(tmp_path, "mine", describe())
     old = tmp_path / "results/external/mine/old/file"
@@ -728,6 +750,11 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     assert not everything - {"measure_cell"} & jobs_of("absent", jobs)
     (checkout / "mine/server.py").write_text(source)
 
+    moved = checkout.rename(tmp_path / "moved")
+    jobs = jobs_to_run(moved, *configfile)
+    assert {job for job in jobs if job[0] in failures.ASKED} == again
+    moved.rename(checkout)
+
     (checkout / "bin").mkdir()
     (checkout / "bin/absent").write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
     (checkout / "bin/absent").chmod(0o755)
@@ -736,7 +763,11 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     assert not jobs_of("mine", jobs) and not jobs_of("built", jobs)
 
 
-def test_failed_build_is_one_line_and_a_missing_builder_no_fault(tmp_path: Path) -> None:
+def test_failed_build_is_one_line_and_a_missing_builder_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+
     def prepared(build: str) -> subprocess.CompletedProcess[str]:
         description = {"build": build, "command": "build/mine", "package": "golang-go"}
         command = [sys.executable, str(ROOT / "scripts/prepare_external.py")]

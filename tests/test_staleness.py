@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import working_folder
 from checkouts import copy_checkout, jobs_to_run, run_snakemake
 
 SERVERS = ["server_epoll", "server_poll"]
@@ -27,12 +28,16 @@ cost: {servers: [server_epoll]}
 profile: {connections: 2, duration_s: 0.5, frequency_hz: 499}
 compile: {compiler: ./compiler, flags: [-O1, -g]}
 """
-# A compiler whose version can be changed.
+# A compiler whose version can be changed. When it ends, what was compiled before is newer than the clock, as if that had
+# been set back.
 COMPILER = """\
 #!/bin/sh
 [ "$1" = --version ] && exec cat "$(dirname "$0")/compiler_version"
-exec gcc "$@"
+gcc "$@" || exit
+case "$*" in *"-o results/bin/"*) touch -d "1 hour" results/bin/* ;; esac
 """
+# More than the megabyte up to which Snakemake compares contents by default.
+LARGE = "\nchar padding[1 << 21] = {1};\n"
 
 Jobs = set[tuple[str, ...]]
 OVERVIEWS: Jobs = {("plot_overview", figure) for figure in ("throughput", "latency", "cpu")}
@@ -89,6 +94,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (checkout / "compiler").write_text(COMPILER)
     (checkout / "compiler").chmod(0o755)
     (checkout / "compiler_version").write_text("compiler 1.0\n")
+    append("servers/server_epoll.c", LARGE)(checkout)
     run = run_snakemake(checkout, "-j2")
     assert run.returncode == 0, run.stdout
     return checkout
@@ -121,6 +127,11 @@ def touch_sources(checkout: Path, ahead_s: float = 0) -> None:
     os.utime(checkout / "Snakefile", times)
 
 
+def touch_binaries(checkout: Path) -> None:
+    for path in (checkout / "results/bin").iterdir():
+        os.utime(path)
+
+
 def remove(name: str) -> Callable[[Path], None]:
     return lambda checkout: (checkout / name).unlink()
 
@@ -132,6 +143,7 @@ CODE = "\nint added(void);\nint added(void) { return 1; }\n"
 NO_REASON: dict[str, Callable[[Path], object]] = {
     "no edit": lambda _: None,
     "touch of every source": touch_sources,
+    "touch of every binary": touch_binaries,
     "comment in config": append("config.yaml", "# a comment\n"),
     "seed": replace("config.yaml", "seed: 1", "seed: 2"),
     "order of connections": replace("config.yaml", "[1, 2]", "[2, 1]"),
@@ -314,10 +326,39 @@ def test_checkout_that_was_moved_and_is_newer_than_the_clock_measures_what_is_mi
             (moved / record).unlink()
             run = run_snakemake(moved, record, "results/summary.txt")
             assert run.returncode == 0, run.stdout
+            assert jobs_to_run(moved, "results/summary.txt") == set()
             after = {path: (moved / path.relative_to(measured)).read_bytes() for path in before}
         finally:
             moved.rename(measured)
     assert [path for path in before if before[path] != after[path]] == [measured / record]
+
+
+def test_records_without_history_are_judged_by_the_binary_that_they_name(
+    measured: Path, tmp_path: Path
+) -> None:
+    """As when results/ is copied alone, with other times."""
+    with restored(measured, tmp_path):
+        shutil.rmtree(measured / ".snakemake")
+        touch_binaries(measured)
+        assert jobs_to_run(measured, "results/cells.csv") == set()
+        with (measured / "results/bin/server_epoll").open("ab") as file:
+            file.write(b"another")
+        jobs = jobs_to_run(measured, "results/cells.csv")
+        assert jobs == cells("server_epoll") | {
+            ("tabulate_server", "server_epoll"),
+            ("merge_cells",),
+        }
+
+
+def test_times_ahead_of_the_clock_are_brought_back_in_their_order(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "cab"]
+    for path, ahead_s in zip(paths, (-60, 60, 3600), strict=True):
+        path.touch()
+        os.utime(path, (time.time() + ahead_s,) * 2)
+    past_ns = paths[0].stat().st_mtime_ns
+    working_folder.bring_back([str(tmp_path), "no such folder"])
+    times_ns = [path.stat().st_mtime_ns for path in paths]
+    assert times_ns[0] == past_ns < times_ns[1] < times_ns[2] <= time.time_ns()
 
 
 def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
