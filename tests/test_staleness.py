@@ -28,8 +28,8 @@ cost: {servers: [server_epoll]}
 profile: {connections: 2, duration_s: 0.5, frequency_hz: 499}
 compile: {compiler: ./compiler, flags: [-O1, -g]}
 """
-# A compiler whose version can be changed. When it ends, what was compiled before is newer than the clock, as if that had
-# been set back.
+# A compiler whose version can be changed. When it ends, what was compiled before is newer than the clock, as if the
+# clock had been set back.
 COMPILER = """\
 #!/bin/sh
 [ "$1" = --version ] && exec cat "$(dirname "$0")/compiler_version"
