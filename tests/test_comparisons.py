@@ -610,7 +610,8 @@ def run(folder: Path, script: str, *arguments: str) -> "subprocess.CompletedProc
 def test_scripts_turn_tables_into_verdicts_and_their_picture(tmp_path: Path) -> None:
     cells = sweep(np.random.default_rng(6))
     tables.write_table(cells, str(tmp_path / "cells.csv"))
-    tables.write_table(summary_of(cells), str(tmp_path / "summary.csv"))
+    summary = summary_of(cells).reindex(columns=tables.SUMMARY_COLUMNS)
+    tables.write_table(summary, str(tmp_path / "summary.csv"))
     compared = run(tmp_path, "compare_servers.py", "cells.csv", "summary.csv", "verdicts.csv")
     assert (compared.returncode, compared.stderr) == (0, "")
     verdicts = pd.read_csv(tmp_path / "verdicts.csv")

@@ -24,10 +24,11 @@ import supervisor
 import tables
 from checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
 from config_check import schema_faults, sweep_faults
+from modules import ROOT_VARIABLE
 from network import Network
 from playwright.sync_api import Browser
 from test_external import CONFIG as SHIPPED
-from test_external import SCHEMA, YARDSTICKS, prepare
+from test_external import SCHEMA, YARDSTICKS, prepare, started
 from test_report import browser, make_report, open_report, sweep, write_sweep  # noqa: F401
 from test_tables import record
 
@@ -133,8 +134,9 @@ def test_external_server_listens_where_it_was_told_and_nowhere_else(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv(ROOT_VARIABLE, str(ROOT))
     launcher = prepare(tmp_path, name, SHIPPED["external"][name])
-    with running([launcher, "--host", "::1", "--port", "0"]) as server:
+    with started(launcher) as server:
         assert sockets_of(server.process.pid) == only("::1", server.port)
 
 
