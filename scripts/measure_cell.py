@@ -32,7 +32,6 @@ import start_failures
 from load_side import LoadSide
 from processes import one_line
 from server_side import ServerSide
-from sides import SideLost
 
 AllSides = runs.Sides[ServerSide, LoadSide]
 
@@ -226,20 +225,15 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         short = run.connection_per_request
         if short:
             sides.server.end_watching()  # of so many, the telling would be a load of its own
-        try:
-            warmup = warm_up(run, arguments)
-            # One to check, and one by which wrk sees whether anybody is there.
-            loads = 1 + arguments.connections
-            expected = 1 + (loads if arguments.warmup_s > 0 else 0)
-            warmup_closed = sides.server.take_closed(expected)
-            started_s = time.time()
-            accepted = sides.server.accepted_connections()
-            seen = timed_load(run, arguments)
-            accepted = sides.server.accepted_connections() - accepted
-        except (OSError, load.LoadError) as error:
-            if not isinstance(error, SideLost):
-                sides.server.check_running()  # if it has ended, that explains it
-            raise
+        warmup = warm_up(run, arguments)
+        # One to check, and one by which wrk sees whether anybody is there.
+        loads = 1 + arguments.connections
+        expected = 1 + (loads if arguments.warmup_s > 0 else 0)
+        warmup_closed = sides.server.take_closed(expected)
+        started_s = time.time()
+        accepted = sides.server.accepted_connections()
+        seen = timed_load(run, arguments)
+        accepted = sides.server.accepted_connections() - accepted
         seen["response_unchanged"] = answers_as_before(run)
         is_probed = (
             not short

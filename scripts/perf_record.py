@@ -186,8 +186,8 @@ class ProfiledSide(ServerSide):
 
     def sample(self, duration_s: float) -> dict[str, Any]:
         """Sample for some time: `server_pids`, `server_cpu_s` that they used in it, and the `unreadable_path`."""
-        before = self.read_cpu()
         self._perf.tell("enable")
+        before = self.read_cpu()
         time.sleep(duration_s)
         after = self.read_cpu()
         self._perf.tell("disable")

@@ -26,6 +26,7 @@ from server_side import ServerSide
 
 # What a user or a machine can cause: one line each.
 FAULTS = (server_process.RunError, load.LoadError, cpus.CpuFault, OSError)
+ENDING_S = 1.0  # a server that crashes is gone for some of us before it is for others
 # Beyond warm-up and load: what a run takes at most, with the answers to wait for.
 OVERHEAD_S = 120
 
@@ -270,7 +271,13 @@ def started(
             except server_process.RunError:
                 found.server.check_running()  # if it has ended, or its host is lost, that explains it
                 raise
-        yield run._replace(verified=verified)
+        try:
+            yield run._replace(verified=verified)
+        except sides.SideLost:
+            raise
+        except (OSError, load.LoadError):
+            found.server.check_running(ENDING_S)  # if it has ended, that explains it
+            raise
     finally:
         for side in (found.load, found.server):
             with contextlib.suppress(sides.SideLost):  # then it has ended all by itself

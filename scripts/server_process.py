@@ -62,15 +62,18 @@ class Server:
         self.port = port
         self.is_external = is_external
         self.counts: list[dict[str, int]] = []
+        self.is_stopped = False
 
     @property
     def pids(self) -> list[int]:
         """Of those that live, parents before their children, without the supervisor."""
         return supervisor.descendants_of(self.process.pid)
 
-    def check_running(self) -> None:
-        """RunError if it has ended."""
-        if self.process.poll() is not None:
+    def check_running(self, within_s: float = 0) -> None:
+        """RunError if it has ended, or does so within some time, but not by stop()."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(within_s)
+        if self.process.poll() is not None and not self.is_stopped:
             raise RunError(f"the server ended during the run: {describe_end(self.process)}")
 
     def check_serving(self) -> None:
@@ -95,6 +98,7 @@ class Server:
         Others may take their time, as to wait for connections: they are killed after a while.
         """
         self.check_running()
+        self.is_stopped = True
         self.process.terminate()
         try:
             output, error = self.process.communicate(timeout=STOP_TIMEOUT_S)

@@ -60,8 +60,8 @@ class ServerSide(HostSide):
         """Which the server has, and whether the load has them too."""
         self._cpus, self._shares_cpus = cpus, shares_cpus
 
-    def check_running(self) -> None:
-        self.server.check_running()
+    def check_running(self, within_s: float = 0) -> None:
+        self.server.check_running(within_s)
 
     def read(self, tells_pressure: bool) -> dict[str, Any]:
         """What grows with time: CPU time and waiting of the server's processes, and of their CPUs.
