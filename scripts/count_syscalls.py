@@ -102,6 +102,8 @@ def count(found: AllSides, arguments: argparse.Namespace) -> list[Row]:
         server.start_counting(events)
         run.start_load(arguments.duration_s)
         result = found.load.finish_load()
+        # Perf's counters stop one after the other: of a server that is still at work they would differ.
+        server.wait_until_closed()
         memory_kib = server.memory_peak_kib()
         counts = server.finish_counting()
         server.stop_server()

@@ -37,7 +37,6 @@ AllSides = runs.Sides[ServerSide, LoadSide]
 
 # Sockets are read just before the load ends: afterwards they are gone.
 SNAPSHOT_LEAD_S = 0.1
-CLOSE_TIMEOUT_S = 2.0
 # How far to look for the answer with which a server ends a connection; nginx's 1,000th takes 0.1 s.
 MOST_PROBED, PROBE_TIMEOUT_S = 20_000, 3.0
 
@@ -51,7 +50,7 @@ def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         seen["warmup_requests"] = result["requests"]
         seen["warmup_wrong_responses"] = result["wrong_responses"]
     # What the server still does for connections that are gone must not be on the timed run's account.
-    left = run.sides.server.wait_until_closed(CLOSE_TIMEOUT_S)
+    left = run.sides.server.wait_until_closed()
     return {**seen, "leftover_connections": left}
 
 

@@ -10,6 +10,8 @@ import sockets
 import supervisor
 from host_side import HostSide
 
+CLOSE_TIMEOUT_S = 2.0  # for a server to close connections whose clients are gone
+
 
 class ServerSide(HostSide):
     """One server at a time. Raises RunError, Unavailable or OSError."""
@@ -95,8 +97,8 @@ class ServerSide(HostSide):
     def memory_peak_kib(self) -> int:
         return machine.memory_peak_kib(self.server.pids)
 
-    def wait_until_closed(self, timeout_s: float) -> int:
-        return sockets.wait_until_closed(self.server.port, timeout_s)
+    def wait_until_closed(self) -> int:
+        return sockets.wait_until_closed(self.server.port, CLOSE_TIMEOUT_S)
 
     def accepted_connections(self) -> int:
         return sockets.accepted_connections()
