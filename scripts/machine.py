@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 # One lock for all users and checkouts of a machine (contract 6): of root, readable by all, never removed, and the same
@@ -55,16 +55,30 @@ class CpuReading(NamedTuple):
     living_ns: int  # of those, by their clocks
     ended_ns: int  # of children that have ended and were waited for, in ticks of 10 ms
     group_ns: int | None  # of all that there ever were, by their cgroup, if there is one
-    drops_ended: bool  # the time of children that end is lost: nobody waits for them
+    is_lacking: bool  # time may be missing: nobody waits for children, or they changed at each try to read them
 
 
-def read_cpu(supervisor: int, pids: Sequence[int], group: str | None) -> CpuReading:
-    """Of a supervisor's descendants; `group`: the folder of their cgroup."""
-    ended_ns = sum(_ended_children_ns(pid) for pid in (supervisor, *pids))
-    group_ns = None if group is None else parse_usage_ns(read_text(f"{group}/cpu.stat"))
-    # Those that have started the others come first.
-    drops_ended = group is None and any(_ignores_children(pid) for pid in pids[:16])
-    return CpuReading(list(pids), cpu_time_ns(pids), ended_ns, group_ns, drops_ended)
+CPU_TRIES = 5
+
+
+def read_cpu(supervisor: int, list_pids: Callable[[], list[int]], group: str | None) -> CpuReading:
+    """Of a supervisor's descendants; `group`: the folder of their cgroup.
+
+    Without one, a child that is waited for while this reads would be neither among those that live nor among those
+    that have ended: it reads until nothing has changed meanwhile.
+    """
+    pids = list_pids()
+    for _ in range(CPU_TRIES):
+        ended_ns, living_ns = _ended_ns(supervisor, pids), cpu_time_ns(pids)
+        if group is not None:
+            group_ns = parse_usage_ns(read_text(f"{group}/cpu.stat"))
+            return CpuReading(pids, living_ns, ended_ns, group_ns, False)
+        read, pids = pids, list_pids()
+        if read == pids and ended_ns == _ended_ns(supervisor, pids):
+            # Those that have started the others come first.
+            is_lacking = any(_ignores_children(pid) for pid in pids[:16])
+            return CpuReading(pids, living_ns, ended_ns, None, is_lacking)
+    return CpuReading(read, living_ns, ended_ns, None, True)
 
 
 UNSEEN_NS = 20_000_000  # more than what clocks and cgroup differ by, which is updated at each tick
@@ -81,13 +95,16 @@ def cpu_time_between(*readings: CpuReading) -> int | None:
     by_group = None
     if first.group_ns is not None and last.group_ns is not None:
         by_group = last.group_ns - first.group_ns
+    # Processes that were there between two readings are in none of them.
+    if by_group is None and any(it.is_lacking for it in readings):
+        return None
     is_steady = all((it.pids, it.ended_ns) == (first.pids, first.ended_ns) for it in readings)
     if is_steady and (by_group is None or by_group < by_clocks + UNSEEN_NS):
         return by_clocks
     if by_group is not None:
         return by_group
     totals = [it.living_ns + it.ended_ns for it in readings]
-    if any(it.drops_ended for it in readings) or totals != sorted(totals):
+    if totals != sorted(totals):
         return None
     return totals[-1] - totals[0]
 
@@ -95,6 +112,10 @@ def cpu_time_between(*readings: CpuReading) -> int | None:
 def parse_usage_ns(cpu_stat: str) -> int:
     """A cgroup's cpu.stat (version 2) → its CPU time."""
     return int(cpu_stat.partition("usage_usec ")[2].split()[0]) * 1000
+
+
+def _ended_ns(supervisor: int, pids: Sequence[int]) -> int:
+    return sum(_ended_children_ns(pid) for pid in (supervisor, *pids))
 
 
 def _ended_children_ns(pid: int) -> int:

@@ -68,9 +68,19 @@ def one_line(text: str) -> str:
     return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
 
 
+LOADER = "error while loading shared libraries"  # which ends with the same status
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time ones
+        return f"signal {number}"
+
+
 def describe_status(code: int, said: str) -> str:
     """How a process ended, in one line with what it said."""
-    how = f"status {code}" if code >= 0 else signal.Signals(-code).name
-    if code == NOT_FOUND:
+    how = f"status {code}" if code >= 0 else _name_of(-code)
+    if code == NOT_FOUND and LOADER not in said:
         how = "not installed, see make setup: " + how
     return f"{how} ({one_line(said)})" if said.strip() else how

@@ -26,6 +26,8 @@ EX_UNAVAILABLE = 69  # sysexits.h: the machine refuses what the server needs
 BODY = b"Hello, World!"
 VERIFY_REQUESTS = 2  # on one connection, if the server keeps it
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}(?: |\r\n|$)")
+COUNTED = ("accepted", "requests")  # what counts of a server hold at least
 LISTENING = re.compile(r"listening on \[.*\]:(\d+)\n")
 EXTERNAL = b"#!/bin/sh\n# a server that is not ours\n"  # so begins the launcher that prepare_external makes
 
@@ -115,11 +117,14 @@ class Server:
 
 
 def parse_counts(output: str) -> list[dict[str, int]]:
-    """The counts of each worker: the JSON lines of what the server printed at its end."""
-    try:
-        return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    except ValueError:
-        raise RunError(f"the server's counts are no JSON: {output[:160]!r}") from None
+    """The counts of each worker: JSON lines of what the server printed at its end. Whatever else it printed is none."""
+    counts = []
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(line)
+            if isinstance(found, dict) and all(type(found.get(name)) is int for name in COUNTED):
+                counts.append({name: n for name, n in found.items() if type(n) is int})
+    return counts
 
 
 def describe_end(process: Process) -> str:
@@ -142,13 +147,13 @@ def _read_line(process: Process, deadline_s: float) -> str:
     return line.decode(errors="replace")
 
 
-def _wait_for_port(process: Process, timeout_s: float) -> int:
+def _wait_for_port(process: Process, timeout_s: float, is_external: bool) -> int:
     """Until it listens; the port. Raises RunError, or Unavailable for status 69."""
     deadline_s = time.monotonic() + timeout_s
     line = _read_line(process, deadline_s)
     if match := LISTENING.fullmatch(line):
         return int(match[1])
-    if line.startswith("{"):
+    if is_external and line.startswith("{"):
         return _wait_until_ready(process, json.loads(line), timeout_s, deadline_s)
     if not line:  # it has ended, or is about to
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -225,7 +230,9 @@ def running_server(
     command += ["--workers", str(workers), *(["--interface", interface] if interface else [])]
     external = is_external(binary)
     with supervised(command) as process:
-        server = Server(process, command, _wait_for_port(process, start_timeout_s), external)
+        server = Server(
+            process, command, _wait_for_port(process, start_timeout_s, external), external
+        )
         if external:
             server.check_serving()
         yield server
@@ -295,6 +302,8 @@ def parse_answer(data: bytes, has_ended: bool = False) -> Answer | None:
     answer = Answer(head, body)
     if not separator:
         return None
+    if not STATUS_LINE.match(head):
+        raise WrongAnswer(f"it begins with {head[:80]!r}, which is no status line")
     if answer.is_chunked:
         content = _unchunked(body)
         return None if content is None else Answer(head, content)

@@ -89,7 +89,7 @@ class ServerSide(HostSide):
         }
 
     def read_cpu(self) -> machine.CpuReading:
-        return machine.read_cpu(self.server.process.pid, self.server.pids, self._group)
+        return machine.read_cpu(self.server.process.pid, lambda: self.server.pids, self._group)
 
     def read_connections(self) -> list[int]:
         return sockets.read_bytes_sent(self.server.port)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
@@ -121,16 +122,20 @@ class Supervisor:
         if self.asked:
             self.asked.discard(pid)
 
+    def living(self, list_pids: Callable[[int], list[int]]) -> set[int]:
+        """The server at least, also where the kernel does not list children (CONFIG_PROC_CHILDREN)."""
+        return {*list_pids(os.getpid()), *([self.server] if self.status is None else [])}
+
     def stop(self) -> None:
         """Ask the server to end, and what it has left behind."""
-        self.asked = set(children_of(os.getpid()))
+        self.asked = set(self.living(children_of))
         for pid in self.asked:
             send(pid, STOP)
 
     def kill(self) -> None:
         """End all, also what is forked meanwhile: what loses its parent becomes a child of this process."""
         while True:
-            killed = [send(pid, signal.SIGKILL) for pid in descendants_of(os.getpid())]
+            killed = [send(pid, signal.SIGKILL) for pid in self.living(descendants_of)]
             if (killed and not any(killed)) or not self.reap(wait=True):
                 return
 

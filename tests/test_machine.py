@@ -50,9 +50,9 @@ def cpu(
     ended_ns: int = 0,
     group_ns: int | None = None,
     pids: tuple[int, ...] = (1,),
-    drops_ended: bool = False,
+    is_lacking: bool = False,
 ) -> machine.CpuReading:
-    return machine.CpuReading(list(pids), living_ns, ended_ns, group_ns, drops_ended)
+    return machine.CpuReading(list(pids), living_ns, ended_ns, group_ns, is_lacking)
 
 
 S = 10**9
@@ -63,7 +63,7 @@ S = 10**9
     [
         ([cpu(5), cpu(9)], 4),
         ([cpu(5, group_ns=0), cpu(9, group_ns=1000)], 4),  # clocks are the most exact
-        ([cpu(5, drops_ended=True), cpu(9, drops_ended=True)], 4),  # and nothing has ended
+        ([cpu(5, is_lacking=True), cpu(9, is_lacking=True)], None),  # others may have come and gone
         # Of those that come and go.
         ([cpu(S), cpu(4 * S, pids=(1, 2)), cpu(S, ended_ns=4 * S)], 4 * S),
         ([cpu(S), cpu(S, ended_ns=2 * S)], 2 * S),
@@ -71,7 +71,7 @@ S = 10**9
         # Some were never seen.
         ([cpu(S, group_ns=S), cpu(2 * S, group_ns=9 * S)], 8 * S),
         # What nobody waited for is lost, said so or not.
-        ([cpu(S), cpu(4 * S, pids=(1, 2), drops_ended=True), cpu(S, drops_ended=True)], None),
+        ([cpu(S), cpu(4 * S, pids=(1, 2), is_lacking=True), cpu(S, is_lacking=True)], None),
         ([cpu(S), cpu(4 * S, pids=(1, 2)), cpu(S)], None),
     ],
 )
@@ -79,6 +79,16 @@ def test_cpu_time_of_processes_that_come_and_go_is_counted_or_not_known(
     readings: list[machine.CpuReading], expected: int | None
 ) -> None:
     assert machine.cpu_time_between(*readings) == expected
+
+
+def test_child_that_ends_while_cpu_time_is_read_is_not_lost_silently() -> None:
+    """It is listed, and gone before its clock is read."""
+    own = os.getpid()
+    listed = iter([[own, 1], [own], [own]])
+    reading = machine.read_cpu(own, lambda: next(listed), None)
+    assert (reading.pids, reading.is_lacking) == ([own], False)
+    changing = (list(range(own, own + length)) for length in range(1, 99))
+    assert machine.read_cpu(own, lambda: next(changing), None).is_lacking
 
 
 HOLD = """

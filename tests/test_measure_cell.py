@@ -16,9 +16,11 @@ import failed_build
 import flags
 import measure_cell
 import network
+import processes
 import pytest
 import records
 import runs
+import server_process
 import sockets
 import start_failures
 from checkouts import ROOT, processes_mentioning
@@ -436,3 +438,42 @@ def test_balance_over_workers_is_of_their_own_counts(tmp_path: Path) -> None:
     assert measure(binary, tmp_path / "record.json", *options).returncode == 0
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["worker_fairness_jain"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_a_server_prints_at_its_end_is_counts_only_if_it_has_them() -> None:
+    """Authors print JSON of their own, and anything else."""
+    counts = '{"accepted": 3, "requests": 5, "name": "x"}'
+    for other in ('{"msg": 1}', '{"accepted": "3", "requests": 5}', "{ starting", "[1]", ""):
+        assert server_process.parse_counts(f"{other}\n{counts}\n") == [
+            {"accepted": 3, "requests": 5}
+        ]
+
+
+@pytest.mark.parametrize("head", [b"", b"oops", b"HTTP/1.1", b"\0HTTP/1.1 200 OK"])
+def test_answer_without_a_status_line_is_a_wrong_answer(head: bytes) -> None:
+    with pytest.raises(server_process.WrongAnswer, match="no status line"):
+        server_process.parse_answer(head + b"\r\n\r\n", has_ended=True)
+    with pytest.raises(server_process.WrongAnswer, match="no status line"):
+        server_process.is_same_answer(head + b"\r\n\r\n", head + b"\r\n\r\n")
+
+
+def test_end_of_a_process_is_one_line_whatever_ended_it() -> None:
+    assert processes.describe_status(-35, "") == "signal 35"
+    assert processes.describe_status(-11, "x\ny") == "SIGSEGV (x / y)"
+    assert "make setup" in processes.describe_status(127, "wrk: not found")
+    lacking = "x: error while loading shared libraries: libevent.so.7: cannot open"
+    assert "make setup" not in processes.describe_status(127, lacking)
+
+
+@pytest.mark.parametrize("line", ['{"level": "info"}', "{ starting"])
+def test_first_line_of_our_server_is_never_taken_for_that_of_a_launcher(
+    line: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "server_logs"
+    program.write_text(f"#!/bin/sh\necho '{line}'\nexec sleep 60\n")
+    program.chmod(0o755)
+    running = server_process.running_server(
+        str(program), host="::1", interface=None, workers=1, prefix=[]
+    )
+    with pytest.raises(server_process.RunError, match="not 'listening on"), running:
+        pass
