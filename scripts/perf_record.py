@@ -195,7 +195,7 @@ class ProfiledSide(ServerSide):
         cpu_ns = machine.cpu_time_between(before, after)
         return {
             "server_pids": sorted({*before.pids, *after.pids}),
-            "server_cpu_s": (cpu_ns or 0) / 1e9,
+            "server_cpu_s": None if cpu_ns is None else cpu_ns / 1e9,
             "unreadable_path": unreadable_path(after.pids),
         }
 

@@ -64,8 +64,10 @@ def record_profile(found: AllSides, arguments: argparse.Namespace) -> tuple[str,
         }
     stacks = profile_gates.parse_folded(seen["folded"])
     facts["samples"] = sum(stacks.values())
-    expected = arguments.frequency_hz * facts["server_cpu_s"]
+    expected = arguments.frequency_hz * (facts["server_cpu_s"] or 0)
     failed = profile_gates.failed_gates(stacks, seen["events"], seen["reported"], expected)
+    if facts["server_cpu_s"] is None:
+        failed.append("its CPU time is not known, nor how many samples there should be")
     if failed and (path := facts["unreadable_path"]):
         failed.append(f"perf cannot read the path {path}: use one of ASCII letters alone")
     facts["status"] = "invalid" if failed else "ok"

@@ -91,6 +91,13 @@ def test_child_that_ends_while_cpu_time_is_read_is_not_lost_silently() -> None:
     assert machine.read_cpu(own, lambda: next(changing), None).is_lacking
 
 
+def test_supervisor_ends_the_server_where_the_kernel_lists_no_children() -> None:
+    one = supervisor.Supervisor(server=42)
+    assert one.living(lambda _: []) == {42}
+    one.note(42, 0)
+    assert one.living(lambda _: [43]) == {43}
+
+
 HOLD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
