@@ -129,10 +129,14 @@ venv_state() {
 # Not %q, which takes \$'...' for a letter beyond ASCII: sh does not know that.
 quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 
-# .venv/bin/snakemake ignores PYTHONPATH and its like (-I), which would bring another Python's packages.
+# .venv/bin/snakemake ignores PYTHONPATH and its like (-I), which would bring another Python's packages. It names no
+# path of the checkout: a copy of that must not run the original's.
 start_script() {
-    printf '#!/bin/sh\nexec %s -I -X utf8 %s "$@"\n' "$(quoted "$PWD/.venv/bin/python")" \
-        "$(quoted "$PWD/scripts/start_snakemake.py")"
+    cat <<'END'
+#!/bin/sh
+checkout=$(dirname "$(dirname "$(dirname "$(readlink -f "$0")")")")
+exec "$checkout/.venv/bin/python" -I -X utf8 "$checkout/scripts/start_snakemake.py" "$@"
+END
 }
 
 install_start_script() {

@@ -122,8 +122,10 @@ def test_snakemake_of_the_venv_ignores_variables_of_python(ready):
     wrapper.write_text("#!/usr/bin/python\n")
     assert is_silent(ready.setup())
     ready.stub("python3.98", 'printf "%s\\n" "$@"')
+    moved = shutil.move(ready.checkout, f"{ready.checkout} moved")  # it runs what is beside it
+    wrapper = Path(moved, ".venv/bin/snakemake")
     ran = subprocess.run([wrapper, "a b"], capture_output=True, text=True, check=True)
-    script = f"{ready.checkout}/scripts/start_snakemake.py"
+    script = f"{moved}/scripts/start_snakemake.py"
     assert ran.stdout.splitlines() == ["-I", "-X", "utf8", script, "a b"]
 
 
