@@ -125,7 +125,9 @@ def rows_here(arguments: argparse.Namespace) -> list[Row]:
     except PerfObstacle as obstacle:
         return [{"status": obstacle.status, "reason": f"{obstacle}; {again}"}]
     except server_process.Unavailable as reason:
-        return [{"status": "unavailable", "reason": f"{reason}; {again}"}]
+        # What is installed is a part of an external server's launcher, so that the table is stale then.
+        advice = "" if server_process.is_external(arguments.binary) else f"; {again}"
+        return [{"status": "unavailable", "reason": f"{reason}{advice}"}]
     except (server_process.RunError, load.LoadError) as error:
         name = os.path.basename(arguments.binary)
         print(f"count_syscalls: {name}: {error}", file=sys.stderr)

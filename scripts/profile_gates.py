@@ -9,6 +9,10 @@ SAMPLES_SHARE_MIN = 0.8  # of frequency × CPU seconds
 ROOTED_SHARE_MIN = 0.99  # of samples whose stack reaches main, or the start of a thread
 UNKNOWN_SHARE_MAX = 0.01  # of samples with an [unknown] frame
 ROOTS = {"main", "start_thread"}
+OF_A_BUSY_MACHINE = {
+    "few_samples",
+    "lost_samples",
+}  # may pass the next time; the others are of the program
 
 
 def parse_folded(text: str) -> dict[tuple[str, ...], int]:
@@ -58,24 +62,27 @@ def failed_gates(
     events: dict[str, int],
     reported_self: dict[str, int],
     expected_samples: float,
-) -> list[str]:
-    """What keeps a profile from being published, in words; empty if nothing does."""
+) -> dict[str, str]:
+    """What keeps a profile from being published: gate → what it found, in words. Empty if nothing does."""
     total = sum(stacks.values())
     own = {stack: count for stack, count in stacks.items() if not stack[0].startswith("iou-")}
     own_total = sum(own.values())
     rooted = sum(count for stack, count in own.items() if ROOTS & set(stack))
     unknown = sum(count for stack, count in stacks.items() if "[unknown]" in stack)
-    failed = []
+    failed = {}
     if total == 0:
-        failed.append("no samples: the server's processes used no CPU time")
+        failed["no_samples"] = "no samples: the server's processes used no CPU time"
     if total < SAMPLES_SHARE_MIN * expected_samples:
-        failed.append(f"{total} samples where {expected_samples:.0f} were expected")
+        failed["few_samples"] = f"{total} samples where {expected_samples:.0f} were expected"
     if rooted < ROOTED_SHARE_MIN * own_total:
-        failed.append(f"only {rooted} of {own_total} stacks reach main")
+        failed["unrooted"] = (
+            f"only {rooted} of {own_total} stacks reach main, as where an interpreter runs the program, or it was "
+            "compiled without -fno-omit-frame-pointer: look at it with its language's profiler, or compile it with that"
+        )
     if unknown > UNKNOWN_SHARE_MAX * total:
-        failed.append(f"{unknown} of {total} stacks have an unknown frame")
+        failed["unknown_frames"] = f"{unknown} of {total} stacks have an unknown frame"
     if events.get("LOST", 0) or events.get("LOST_SAMPLES", 0):
-        failed.append("perf lost samples")
+        failed["lost_samples"] = "perf lost samples"
     if self_counts(stacks) != reported_self:
-        failed.append("the folded stacks' self counts differ from perf report's")
+        failed["differs_from_report"] = "the folded stacks' self counts differ from perf report's"
     return failed

@@ -15,7 +15,6 @@ import pytest
 import slurm_cluster
 from checkouts import SNAKEMAKE, copy_checkout, environment, jobs_to_run
 
-pytestmark = pytest.mark.alone
 TARGETS = ["results/verdicts.csv", "results/summary.csv"]
 OVERLAY = ["--configfile", "tests/slurm.yaml"]
 # It keeps no accounts.
