@@ -806,7 +806,6 @@ def test_run_that_measures_nothing_is_not_examined(checkout: Path) -> None:
     assert "make doctor" not in run.stdout
 
 
-@pytest.mark.alone
 def test_sweep_begins_with_what_is_not_ok(checkout: Path, small: list[str]) -> None:
     run = run_snakemake(checkout, *small)
     assert run.returncode == 0, run.stdout

@@ -175,7 +175,6 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return checkout, run.stdout
 
 
-@pytest.mark.alone
 def test_failing_servers_cost_only_themselves_and_are_told(broken: tuple[Path, str]) -> None:
     checkout, console = broken
     cells = statuses_in(checkout)
@@ -203,7 +202,6 @@ def test_failing_servers_cost_only_themselves_and_are_told(broken: tuple[Path, s
     assert all((checkout / target).exists() for target in TARGETS)
 
 
-@pytest.mark.alone
 def test_what_failed_is_tried_again_and_when_it_is_mended_nothing_is_left_to_do(
     broken: tuple[Path, str],
 ) -> None:
@@ -231,7 +229,6 @@ def test_what_failed_is_tried_again_and_when_it_is_mended_nothing_is_left_to_do(
     assert jobs_to_run(checkout, TARGETS[1], *configfile) == set()
 
 
-@pytest.mark.alone
 def test_tables_and_pictures_are_made_where_all_servers_fail(broken: tuple[Path, str]) -> None:
     checkout, _ = broken
     (checkout / "none.yaml").write_text(
