@@ -102,11 +102,13 @@ DAG.check_output_mtime = accept_any_time
 
 
 def checksums_known(self, job, path, recorded=PersistenceBase.input_checksums):
-    """Snakemake's own; without them, as when results/ was copied alone, what a record says of its binary."""
+    """Snakemake's own; without them, as when results/ was copied alone, what a record says of the binaries it is of."""
     found = recorded(self, job, path)
-    if found == {None} and path == job.input.get("binary") and job.output[0].endswith(".json"):
+    if found == {None} and job.output[0].endswith(".json"):
         try:
-            return {f"sha256:{records.read(job.output[0])['binary_sha256']}"}
+            is_binary = path == job.input.get("binary")
+            name = "binary_sha256" if is_binary else "reference_sha256"
+            return {f"sha256:{records.read(job.output[0])[name]}"}
         except (OSError, LookupError, records.DamagedFile):
             pass
     return found
@@ -174,6 +176,7 @@ EXTERNAL = {
     if server in config["external"]
 }
 COMPILED = [*(server for server in BUILT if server not in EXTERNAL), CEILING]
+REFERENCE = f"results/bin/{CEILING}"
 CELLS = cells_of(config)
 CEILING_CELLS = cells_of(config, CEILING)
 POSITION = order_of(config)

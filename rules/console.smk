@@ -15,6 +15,7 @@ import files
 import machine
 import machine_facts
 import network
+import pairing
 import preflight
 import progress
 import records
@@ -118,6 +119,14 @@ def seconds_of_cell(sweep):
     return sweep["warmup_s"] + sweep["duration_s"] + progress.CELL_OVERHEAD_S
 
 
+def seconds_of_paired_phase():
+    """Of a cell, on average over the numbers of connections."""
+    if not config["paired_s"]:
+        return 0
+    plans = [pairing.plan_of(most, config["paired_s"], "") for most in config["connections"]]
+    return sum(plan.longest_s for plan in plans) / len(plans) + progress.PAIR_OVERHEAD_S
+
+
 def announce(jobs):
     cells, profiles = jobs.get("measure_cell", 0), jobs.get("profile_server", 0)
     ceilings, costs = jobs.get("measure_ceiling", 0), jobs.get("measure_cost", 0)
@@ -125,6 +134,7 @@ def announce(jobs):
     if not measured and not profiles:
         return
     cells_s = (cells + ceilings) * seconds_of_cell(config) + costs * seconds_of_cell(COST)
+    cells_s += cells * seconds_of_paired_phase()
     profile_s = config["warmup_s"] + PROFILE["duration_s"] + progress.PROFILE_OVERHEAD_S
     other_s = profiles * profile_s
     other_s += sum(progress.JOBS_S.get(name, 0) * count for name, count in jobs.items())

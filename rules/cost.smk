@@ -3,6 +3,8 @@
 
 
 use rule measure_cell as measure_cost with:
+    input:
+        binary=lambda wildcards: f"results/bin/{wildcards.server}",
     output:
         COST_RECORD,
     log:
@@ -13,6 +15,7 @@ use rule measure_cell as measure_cost with:
     params:
         duration_s=COST["duration_s"],
         warmup_s=COST["warmup_s"],
+        pairing="",
         host=COST["host"],
         network=NETWORK,
         cpus=CPUS,

@@ -4,6 +4,7 @@
 rule measure_cell:
     input:
         binary=lambda wildcards: f"results/bin/{base_of(wildcards.server)}",
+        reference=[REFERENCE] if config["paired_s"] else [],
     output:
         RECORD,
     log:
@@ -13,6 +14,11 @@ rule measure_cell:
     params:
         duration_s=config["duration_s"],
         warmup_s=config["warmup_s"],
+        pairing=(
+            f"--reference {REFERENCE} --paired-s {config['paired_s']}"
+            if config["paired_s"]
+            else ""
+        ),
         host=config["host"],
         network=NETWORK,
         cpus=CPUS,
@@ -24,12 +30,24 @@ rule measure_cell:
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"
         " --duration-s {params.duration_s} --warmup-s {params.warmup_s}"
         " --host {params.host:q} --network {params.network:q} --cpus {params.cpus:q}"
-        " --workers {params.workers} {params.options} 2> {log:q}"
+        " --workers {params.workers} {params.pairing} {params.options} 2> {log:q}"
 
 
 # What the load generator itself can reach.
 use rule measure_cell as measure_ceiling with:
+    input:
+        binary=REFERENCE,
     output:
         CEILING_RECORD,
     wildcard_constraints:
         server=CEILING,
+    params:
+        duration_s=config["duration_s"],
+        warmup_s=config["warmup_s"],
+        pairing="",
+        host=config["host"],
+        network=NETWORK,
+        cpus=CPUS,
+        workers=workers_of,
+        code=identity_of("measure_cell"),
+        options="",

@@ -50,6 +50,8 @@ CELL_COLUMNS = [
     "cpu_pressure_share",
     "client_wait_share",
     "server_wait_share",
+    "cpu_ratio",
+    "throughput_ratio",
     "network",
     "reason",
 ]

@@ -17,6 +17,7 @@ LESS_IMPORTANT = {
         "95 % interval",
         "CPU µs/request",
         "limited by",
+        "CPU / reference",
     ],
     "results/compare.txt": ["p (Holm)", "binary", "95 % interval", "detectable"],
     "results/cost.txt": ["pairs", "CPU ns/request", "95 % interval", "status"],

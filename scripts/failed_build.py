@@ -25,6 +25,10 @@ sed -n '2s/^# //p' "$0" >&2
 exit {status}
 """
 LONGEST_REASON = 300
+# What the machine lacked, not the source: as gcc and ld say it, or the kernel.
+OF_THE_MACHINE = re.compile(
+    "No space left on device|Cannot allocate memory|out of memory|memory exhausted|Killed signal"
+)
 # What names the cause, the best first; collect2 only says that the linker has failed.
 CAUSES = (
     re.compile(r"^(?!collect2: ).*\berror: .*", re.MULTILINE),
@@ -89,6 +93,8 @@ def main() -> int:
     sys.stderr.write(run.stderr)
     if run.returncode < 0:  # killed: no fault of the source
         return 128 - run.returncode
+    if OF_THE_MACHINE.search(run.stderr):
+        return run.returncode
     if run.returncode != 0:
         return give_up(arguments.output, first_error(run.stderr.replace(CHECKOUT, "")))
     return 0

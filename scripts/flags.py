@@ -33,7 +33,10 @@ def is_disturbed(record: Record) -> bool:
         "server_wait_share": WAIT_SHARE,
         "foreign_cpu_share": FOREIGN_SHARE,
     }
-    return any((record[name] or 0.0) > limit for name, limit in gates.items())
+    phases = [record, record.get("paired") or {}]
+    return any(
+        (phase.get(name) or 0.0) > limit for phase in phases for name, limit in gates.items()
+    )
 
 
 def clock_stepped(record: Record) -> bool:
@@ -97,6 +100,11 @@ def no_cpu_time(record: Record) -> bool:
 def violates_littles_law(record: Record) -> bool:
     ratio = record["littles_law_ratio"]
     return ratio is not None and abs(ratio - 1) > LITTLE_TOLERANCE
+
+
+def is_unpaired(record: Record) -> bool:
+    ratios = (record.get("cpu_ratio"), record.get("throughput_ratio"))
+    return bool(record.get("paired")) and None in ratios
 
 
 class Flag(NamedTuple):
@@ -231,6 +239,15 @@ FLAGS = [
         " counts are empty, and server_memory_peak_kib is of those that live at one moment",
         "a property of the I/O model; a longer duration_s makes their start a smaller part",
         lambda record: record["processes_changed"],
+    ),
+    Flag(
+        "unpaired",
+        False,
+        "cpu_ratio or throughput_ratio is empty, though there was a paired phase",
+        "one of its two sides answered nothing or had errors, the reference lacked connections, or a CPU time is not"
+        " known: no ratio can be told",
+        "look at paired in the record, where the server's figure comes before the reference's",
+        is_unpaired,
     ),
     Flag(
         "unserved_connections",

@@ -5,6 +5,7 @@ who arrive whether or not the server is ready (M2).
 """
 
 import contextlib
+import ctypes
 import json
 import math
 import os
@@ -23,12 +24,19 @@ PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 STOP_LEAD_S = 0.03
 BEGIN_TIMEOUT_S = 30.0
 FINISH_TIMEOUT_S = 30.0
+# Where SIGINT came before the sleep that it is to end, it is told again.
+TELL_AGAIN_S = 5.0
+LIBC = ctypes.CDLL(None)  # for tgkill(2), which Python has not
 # We end wrk with SIGINT. Its own -d lies so much later that it never comes first, however late we wake up.
 OWN_END_SLACK_S = 60
 
 
 class LoadError(Exception):
     """A load that failed; the text is one line for the user."""
+
+
+class Unstopped(OSError):
+    """A wrk that went on after it was told to end, so that its time is too long: no fault of a server."""
 
 
 def threads_for(connections: int, cpus: int) -> int:
@@ -41,16 +49,22 @@ def url_of(host: str, port: int) -> str:
 
 
 class Wrk:
-    """A running wrk, once it has begun. Raises LoadError if it does not begin."""
+    """A running wrk, once it has begun. Raises LoadError, or OSError for what no server can be blamed for."""
 
     def __init__(
-        self, process: Process, command: list[str], connections: int, duration_s: float
+        self,
+        process: Process,
+        command: list[str],
+        connections: int,
+        duration_s: float,
+        wall_ahead_s: float,
     ) -> None:
+        """`wall_ahead_s`: machine.wall_clock_ahead_s() of before its start."""
         self.process = process
         self.command = command
         self.connections = connections
         self.duration_s = duration_s
-        self.wall_ahead_s = machine.wall_clock_ahead_s()
+        self.wall_ahead_s = wall_ahead_s
         self._wait_until_begun()
         self.started_s = time.monotonic()
 
@@ -59,7 +73,7 @@ class Wrk:
         deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
         while not has_begun(self.process.pid):
             if time.monotonic() > deadline_s:
-                raise LoadError(f"wrk did not begin within {BEGIN_TIMEOUT_S:g} s")
+                raise OSError(f"wrk did not begin within {BEGIN_TIMEOUT_S:g} s")
             self._sleep(0.001)
 
     def _sleep(self, seconds: float) -> None:
@@ -68,6 +82,24 @@ class Wrk:
             self.process.wait(seconds)
             self._result()  # says why, if it failed
             raise LoadError(f"wrk ended before its {self.duration_s:g} s were over")
+
+    def check_running(self) -> None:
+        """LoadError if it has ended."""
+        if self.process.poll() is not None:
+            self._sleep(0)
+
+    def stop(self) -> None:
+        """Let it rest, with its connections, until go_on()."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def check_stopped(self) -> None:
+        """LoadError if it does not rest."""
+        self.check_running()
+        if not is_stopped(self.process.pid):
+            raise LoadError("wrk was told to stop for a while and did not")
 
     def wait_until(self, elapsed_s: float) -> None:
         """Sleep until so many seconds have passed since the start; LoadError if wrk ends before."""
@@ -80,26 +112,52 @@ class Wrk:
         `wall_clock_step_share`.
         """
         self.wait_until(self.duration_s - STOP_LEAD_S)
-        self.process.send_signal(signal.SIGINT)
+        self.interrupt()
+        return self.result()
+
+    def interrupt(self) -> None:
+        """Have it end: SIGINT for its main thread, whose sleep no other thread's handler would end."""
+        if self.process.poll() is None:
+            LIBC.tgkill(self.process.pid, self.process.pid, signal.SIGINT)
+
+    def result(self) -> dict[str, Any]:
+        """As finish(), of one that was told to end. Raises Unstopped if it had to be told again."""
         result = self._result()
         step_s = machine.wall_clock_ahead_s() - self.wall_ahead_s
         return {**result, "wall_clock_step_share": step_s / (time.monotonic() - self.started_s)}
 
     def _result(self) -> dict[str, Any]:
-        try:
-            output, errors = self.process.communicate(timeout=FINISH_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+        waited_s = 0.0
+        while waited_s < FINISH_TIMEOUT_S:
+            try:
+                output, errors = self.process.communicate(timeout=TELL_AGAIN_S)
+                break
+            except subprocess.TimeoutExpired:
+                waited_s += TELL_AGAIN_S
+                self.interrupt()
+        else:
             late = f"wrk did not end within {FINISH_TIMEOUT_S:g} s of its time"
             back_s = self.wall_ahead_s - machine.wall_clock_ahead_s()
             if back_s > 1:
                 late += f": the wall clock, which it goes by, was set back by {back_s:.0f} s"
-            raise LoadError(late) from None
+            raise OSError(late)  # no fault of a server, either
         if self.process.returncode == NOT_FOUND:
             raise OSError("wrk is not installed: see make setup")  # no fault of a server
         if self.process.returncode != 0:
             how = describe_status(self.process.returncode, errors or output)
             raise LoadError(f"wrk failed: {how}")
+        if waited_s:
+            raise Unstopped(f"wrk went on for {waited_s:g} s after it was told to end")
         return parse_report(output, self.connections)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether all threads of a process rest after SIGSTOP."""
+    states = [
+        machine.read_text(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[0]
+        for thread in os.listdir(f"/proc/{pid}/task")
+    ]
+    return set(states) == {"T"}
 
 
 def has_begun(pid: int) -> bool:
@@ -129,8 +187,9 @@ def running_load(
     command += ["-d", f"{math.ceil(duration_s) + OWN_END_SLACK_S}s", "-s", REPORT_SCRIPT, url]
     if expected_body is not None:
         command += ["--", expected_body]
+    wall_ahead_s = machine.wall_clock_ahead_s()
     with running(command) as process:
-        yield Wrk(process, command, connections, duration_s)
+        yield Wrk(process, command, connections, duration_s, wall_ahead_s)
 
 
 def measured_histogram(histogram: dict[int, int], interval_us: int) -> dict[int, int]:

@@ -10,11 +10,16 @@ import machine
 import server_process
 from host_side import HostSide
 
+# Of a load that is about to rest: until it has its connections, and all of them have been answered.
+BEGIN_S, BEGIN_S_PER_CONNECTION = 0.03, 2e-4
+SETTLE_S = 0.05  # after the last slice: until the server has answered what was under way
+
 
 class LoadSide(HostSide):
     """One load at a time. Raises LoadError, RunError or OSError."""
 
     wrk: load.Wrk
+    pair: list[load.Wrk]
     _load: contextlib.ExitStack
 
     def verify(self, address: str, port: int) -> dict[str, Any]:
@@ -81,3 +86,59 @@ class LoadSide(HostSide):
 
     def end_load(self) -> None:
         self._load.close()
+
+    # --- Two loads, of which one at most runs ---
+
+    def start_pair(
+        self, urls: list[str], *, connections: int, threads: int, duration_s: float
+    ) -> None:
+        """Start a load of each URL; both rest, and what they have asked was answered."""
+        machine.raise_open_files_limit()
+        self._load = self.run.enter_context(contextlib.ExitStack())
+        self.pair = []
+        for url in urls:
+            wrk = load.running_load(
+                url, connections=connections, threads=threads, duration_s=duration_s
+            )
+            self.pair.append(self._load.enter_context(wrk))
+            time.sleep(BEGIN_S + BEGIN_S_PER_CONNECTION * connections)
+            self._rest(self.pair[-1], SETTLE_S)
+
+    def _rest(self, wrk: load.Wrk, seconds: float) -> None:
+        wrk.stop()
+        time.sleep(seconds)
+
+    def alternate(self, order: list[int], slice_s: float, pause_s: float) -> list[float]:
+        """Let one of them run at a time, as `order` says; for how many seconds each ran."""
+        seconds = [0.0] * len(self.pair)
+        for side in order:
+            wrk = self.pair[side]
+            started_s = time.monotonic()
+            wrk.go_on()
+            time.sleep(slice_s)
+            wrk.check_running()
+            wrk.stop()
+            seconds[side] += time.monotonic() - started_s
+            time.sleep(pause_s)
+        time.sleep(max(0.0, SETTLE_S - pause_s))
+        for wrk in self.pair:
+            wrk.check_stopped()
+        return seconds
+
+    def read_pair_idle(self, cpus: list[int]) -> dict[str, Any]:
+        """CPU time of both, and what else these CPUs did."""
+        own_ns = machine.cpu_time_ns([wrk.process.pid for wrk in self.pair])
+        return {"disturbance": disturbance.read(own_ns, cpus, [], tells_pressure=False)}
+
+    def finish_pair(self) -> list[dict[str, Any]]:
+        """End both; requests, bytes and errors of each in its whole life."""
+        names = ("requests", "response_bytes", "errors_by_kind")
+        try:
+            for wrk in self.pair:
+                wrk.go_on()
+            for wrk in self.pair:
+                wrk.interrupt()
+            results = [wrk.result() for wrk in self.pair]
+            return [{name: result[name] for name in names} for result in results]
+        finally:
+            self.end_load()

@@ -22,6 +22,7 @@ import flags
 import interfaces
 import load
 import machine
+import pairing
 import progress
 import records
 import run_facts
@@ -39,19 +40,19 @@ AllSides = runs.Sides[ServerSide, LoadSide]
 SNAPSHOT_LEAD_S = 0.1
 # How far to look for the answer with which a server ends a connection; nginx's 1,000th takes 0.1 s.
 MOST_PROBED, PROBE_TIMEOUT_S = 20_000, 3.0
+MOST_UNSTOPPED = 2  # attempts that wrk spoilt
 
 
 def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Load that is not measured (M19), but of which every response is checked: what it saw, and what it left behind."""
-    seen = {"warmup_requests": 0, "warmup_wrong_responses": 0}
-    if arguments.warmup_s > 0:
-        run.start_load(arguments.warmup_s, expected_body=server_process.BODY.decode())
-        result = run.sides.load.finish_load()
-        seen["warmup_requests"] = result["requests"]
-        seen["warmup_wrong_responses"] = result["wrong_responses"]
-    # What the server still does for connections that are gone must not be on the timed run's account.
-    left = run.sides.server.wait_until_closed()
-    return {**seen, "leftover_connections": left}
+    """Load that is not measured (M19), but of which every response is checked: what it saw."""
+    if arguments.warmup_s == 0:
+        return {"warmup_requests": 0, "warmup_wrong_responses": 0}
+    run.start_load(arguments.warmup_s, expected_body=server_process.BODY.decode())
+    result = run.sides.load.finish_load()
+    return {
+        "warmup_requests": result["requests"],
+        "warmup_wrong_responses": result["wrong_responses"],
+    }
 
 
 def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -190,19 +191,18 @@ def counts_of_timed_run(
 
 
 def counts_of_short_connections(
-    told: Counts, arguments: argparse.Namespace, warmup_requests: int, accepted: int
+    told: Counts, connections: int, earlier_requests: list[int], accepted: int
 ) -> dict[str, int | None]:
     """As counts_of_timed_run, for a connection per request; `accepted`: in the timed load, by the kernel.
 
-    The warm-up is taken off by wrk's count, and one for each connection, on which a request was under way when wrk
-    stopped; so the server's counts are right to `connections`.
+    Each load before the timed one is taken off by wrk's count, and one for each connection, on which a request was
+    under way when wrk stopped; so the server's counts are right to `connections` for each such load.
     """
     counts = {**UNKNOWN_COUNTS, "kernel_connections": accepted}
     if told:
-        has_warmup = arguments.warmup_s > 0
-        other = 2 * server_process.VERIFY_REQUESTS + warmup_requests
-        other += arguments.connections if has_warmup else 0
-        counts["server_accepted"] = total_of(told, "accepted") - other - has_warmup
+        loads = len(earlier_requests)
+        other = 2 * server_process.VERIFY_REQUESTS + sum(earlier_requests) + connections * loads
+        counts["server_accepted"] = total_of(told, "accepted") - other - loads
         counts["server_requests"] = total_of(told, "requests") - other
     return counts
 
@@ -225,9 +225,13 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         if short:
             sides.server.end_watching()  # of so many, the telling would be a load of its own
         warmup = warm_up(run, arguments)
+        is_paired = arguments.reference is not None and arguments.paired_s > 0
+        paired = pairing.measure(run, arguments) if is_paired else {}
+        # What the server still does for connections that are gone must not be on the timed run's account.
+        left = sides.server.wait_until_closed()
         # One to check, and one by which wrk sees whether anybody is there.
         loads = 1 + arguments.connections
-        expected = 1 + (loads if arguments.warmup_s > 0 else 0)
+        expected = 1 + loads * ((arguments.warmup_s > 0) + is_paired)
         warmup_closed = sides.server.take_closed(expected)
         started_s = time.time()
         accepted = sides.server.accepted_connections()
@@ -243,9 +247,9 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         limit = run.requests_until_close(MOST_PROBED, PROBE_TIMEOUT_S) if is_probed else None
         told = sides.server.stop_server()
         if short:
-            counts = counts_of_short_connections(
-                told, arguments, warmup["warmup_requests"], accepted
-            )
+            earlier = [warmup["warmup_requests"]] if arguments.warmup_s > 0 else []
+            earlier += [paired["paired"]["wrk_requests"][pairing.SERVER]] if is_paired else []
+            counts = counts_of_short_connections(told, arguments.connections, earlier, accepted)
         else:
             timed_closed = sides.server.take_closed(loads + 1 + is_probed)
             counts = counts_of_timed_run(run, told, warmup_closed, timed_closed, is_probed)
@@ -264,6 +268,8 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         **seen,
         **fairness_of(seen, arguments.connections, short or bool(reopened)),
         **warmup,
+        **paired,
+        "leftover_connections": left,
         "server_counts": told,
         "worker_fairness_jain": worker_fairness_jain(told),
         "response": run.response.decode("latin-1"),
@@ -284,8 +290,15 @@ def measure_undisturbed(sides: AllSides, arguments: argparse.Namespace) -> dict[
     measuring until it looks good is impossible.
     """
     earlier: list[dict[str, Any]] = []
+    unstopped = 0
     while True:
-        attempt = measure(sides, arguments)
+        try:
+            attempt = measure(sides, arguments)
+        except load.Unstopped:
+            unstopped += 1
+            if unstopped > MOST_UNSTOPPED:
+                raise
+            continue
         if not flags.is_worth_repeating(attempt) or len(earlier) == arguments.disturbed_retries:
             return {**attempt, "attempts": len(earlier) + 1, "earlier_attempts": earlier}
         earlier.append(attempt)
@@ -322,7 +335,7 @@ def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         "asked": {
             **{
                 name: getattr(arguments, name)
-                for name in ("duration_s", "warmup_s", "host", "server_cpus", "cpus")
+                for name in ("duration_s", "warmup_s", "paired_s", "host", "server_cpus", "cpus")
             },
             "network": arguments.network._asdict(),
         },
@@ -330,6 +343,7 @@ def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": facts["machine_id"],
         "facts": facts,
         "binary_sha256": sha256_of(arguments.binary),
+        "reference_sha256": arguments.reference and sha256_of(arguments.reference),
     }
     try:
         return {**record, **measure_undisturbed(sides, arguments)}
@@ -357,6 +371,12 @@ def parse_arguments() -> argparse.Namespace:
         "--disturbed-retries",
         type=int,
         help="attempts after disturbed ones (as in the sweep, or 2)",
+    )
+    parser.add_argument(
+        "--reference", help="the compiled server to pair it with (default: no paired phase)"
+    )
+    parser.add_argument(
+        "--paired-s", type=float, default=0.5, help="of load on each of the two (%(default)s)"
     )
     runs.add_arguments(parser, duration_s=2.0)
     arguments = parser.parse_args()

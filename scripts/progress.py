@@ -16,6 +16,7 @@ PLAN = "results/.progress/plan.json"
 LOG = "results/.progress/log"
 
 CELL_OVERHEAD_S = 0.15  # starting, checking and stopping a server and wrk
+PAIR_OVERHEAD_S = 0.6  # starting and stopping the reference and two wrks, and asking the kernel
 PROFILE_OVERHEAD_S = 1.5  # perf's end, and folding
 # Jobs that do not measure, in seconds each.
 JOBS_S = {
@@ -95,7 +96,9 @@ def describe(record: dict[str, Any]) -> list[str]:
         return [f"{record['status']}{tried}: {record['reason']}"]
     parts = [f"{record['requests_per_second']:>9,.0f} requests/s"]
     if record["server_cpu_ns_per_request"] is not None:
-        parts.append(f"{record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each")
+        ratio = record.get("cpu_ratio")
+        told = f" ({ratio:.2f} × reference)" if ratio else ""
+        parts.append(f"{record['server_cpu_ns_per_request'] / 1000:5.2f} µs CPU each{told}")
     if record["unserved_connections"]:
         parts.append(f"{record['unserved_connections']} connections unserved")
     if "connections_reopened" in record["flags"]:

@@ -17,6 +17,7 @@ class ServerSide(HostSide):
     """One server at a time. Raises RunError, Unavailable or OSError."""
 
     server: server_process.Server
+    reference: "ServerSide"
 
     _closed: sockets.ClosedConnections | None = None
     _interface: str | None = None
@@ -120,3 +121,32 @@ class ServerSide(HostSide):
         """Its counts, of each worker."""
         self.server.stop()
         return self.server.counts
+
+    # --- The paired phase ---
+
+    def start_reference(self, binary: str, **options: Any) -> dict[str, Any]:
+        """Start a second server beside the first; as start_server."""
+        self.reference = ServerSide()
+        self.run.callback(self.reference.close)
+        return self.reference.start_server(binary, **options)
+
+    def read_pair_cpu(self) -> list[machine.CpuReading]:
+        return [side.read_cpu() for side in (self, self.reference)]
+
+    def read_pair(self) -> dict[str, Any]:
+        """CPU times and bytes sent by peer, of server and reference, and what else their CPUs did."""
+        self.check_running()
+        self.reference.check_running()
+        return {
+            "cpu": self.read_pair_cpu(),
+            "bytes_sent": [
+                sockets.read_bytes_sent_by_peer(side.server.port) for side in (self, self.reference)
+            ],
+            "disturbance": disturbance.read(0, self._cpus, [], tells_pressure=False),
+        }
+
+    def check_reference(self) -> None:
+        self.reference.check_running()
+
+    def stop_reference(self) -> None:
+        self.reference.end_run()

@@ -53,6 +53,12 @@ def read_bytes_sent(port: int) -> list[int]:
     return parse_bytes_sent(_ss("-tinHO", port, "established"))
 
 
+def read_bytes_sent_by_peer(port: int) -> dict[str, int]:
+    """The same by the peer's address and port."""
+    lines = _ss("-tinHO", port, "established")
+    return dict(zip((line.split()[3] for line in lines), parse_bytes_sent(lines), strict=True))
+
+
 def listeners_on(port: int) -> set[str]:
     """Listening sockets of this network namespace, as /proc/PID/fd names them.
 
@@ -78,10 +84,15 @@ def _opened_by(pid: int | str) -> set[str]:
 
 def are_of_others(found: set[str], pids: Sequence[int]) -> bool:
     """Whether none of these processes has one of the sockets; false if it cannot be known."""
-    try:
-        return not any(found & _opened_by(pid) for pid in pids)
-    except OSError:
-        return False
+    for pid in pids:
+        try:
+            if found & _opened_by(pid):
+                return False
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            continue
+        except OSError:
+            return False
+    return True
 
 
 def describe_holder(found: set[str]) -> str:

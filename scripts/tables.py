@@ -32,6 +32,7 @@ POINT = ["machine", "server", "connections"]
 
 # Summarized as the geometric mean over repeats with an interval.
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
+RATIOS = ["cpu_ratio", "throughput_ratio"]  # to the reference; not of all cells can they be known
 
 
 def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -107,6 +108,26 @@ def _with_interval(name: str, middle: float, values: "pd.Series[float]") -> dict
     return {name: middle, f"{name}_low": middle / factor, f"{name}_high": middle * factor}
 
 
+def mean_over_points(cells: pd.DataFrame, name: str) -> tuple[float, float, float]:
+    """Geometric mean of a positive figure over the points of one server's counted cells, and its 95 % interval.
+
+    The numbers of connections are fixed, not a sample: each has the same weight, and only what varies within points
+    makes the interval (Student's t, with degrees of freedom by Welch and Satterthwaite). NaN for what is not known.
+    """
+    values = cells.dropna(subset=[name])
+    by_point = values[name].astype(float).map(math.log).groupby(values["connections"])
+    counts, means, variances = by_point.count(), by_point.mean(), by_point.var(ddof=1)
+    if means.empty:
+        return math.nan, math.nan, math.nan
+    middle = float(means.mean())
+    errors = variances / counts / len(means) ** 2  # squares of
+    if errors.isna().any() or errors.sum() == 0:
+        return math.exp(middle), math.nan, math.nan
+    freedom = errors.sum() ** 2 / (errors**2 / (counts - 1)).sum()
+    half = stdtrit(freedom, 0.975) * math.sqrt(errors.sum())
+    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+
+
 def has_flag(cells: pd.DataFrame, name: str) -> "pd.Series[bool]":
     return cells["flags"].map(lambda names: name in str(names).split(";")).astype(bool)
 
@@ -145,9 +166,12 @@ def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, 
     # Rates are total work over total time (M24); their intervals come from the repeats.
     rate = requests / valid["duration_s"].sum()
     row |= _with_interval("requests_per_second", rate, valid["requests_per_second"])
-    for name in AVERAGED:
-        geometric_mean = math.exp(np.log(valid[name].astype(float)).mean())
-        row |= _with_interval(name, geometric_mean, valid[name])
+    for name in (*AVERAGED, *RATIOS):
+        values = valid[name].astype(float)
+        if name in RATIOS:
+            values = values.dropna()
+        if not values.empty:
+            row |= _with_interval(name, math.exp(np.log(values).mean()), values)
     row["latency_max_us"] = valid["latency_max_us"].max()
     if not counted.empty:
         cost = counted["server_cpu_ns_per_request"]
@@ -193,7 +217,7 @@ def limiter_of(point: dict[str, Any], ceiling: dict[str, Any]) -> str:
 
 SUMMARY_COLUMNS = ["machine", "server", "connections"]
 SUMMARY_COLUMNS += [f"repeats_{status}" for status in STATUSES]
-for _name in ("requests_per_second", *AVERAGED, "server_cpu_ns_per_request"):
+for _name in ("requests_per_second", *AVERAGED, "server_cpu_ns_per_request", *RATIOS):
     SUMMARY_COLUMNS += [_name, f"{_name}_low", f"{_name}_high"]
 SUMMARY_COLUMNS += ["latency_max_us", "server_cpu_share", "server_busiest_thread_share"]
 SUMMARY_COLUMNS += [

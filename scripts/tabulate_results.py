@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import faults
@@ -12,8 +13,9 @@ import pandas as pd
 import tables
 from cells import is_control
 
+RATIO = "CPU / reference"
 COLUMNS = ["server", "requests/s", "95 % interval", "at connections"]
-COLUMNS += ["p99 µs", "CPU µs/request", "limited by", "unserved"]
+COLUMNS += ["p99 µs", "CPU µs/request", RATIO, "limited by", "unserved"]
 UNAVAILABLE = "-"
 LIMITED_BY = {
     "server-bound": "server",
@@ -70,6 +72,17 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
     }
 
 
+def ratios_of(cells: pd.DataFrame) -> dict[str, str]:
+    """Server → CPU time per request as ratio to the reference's, over all points, as text; without unknown ones."""
+    found = {}
+    for server, its in tables.counted_cells(cells).groupby("server"):
+        ratio, low, high = tables.mean_over_points(its, "cpu_ratio")
+        if pd.notna(ratio):
+            interval = f" ({low:.2f}–{high:.2f})" if pd.notna(low) else ""
+            found[str(server)] = f"{ratio:.2f}{interval}"
+    return found
+
+
 def _notes(summary: pd.DataFrame) -> list[str]:
     """A line for each thing that a reader of the table must know, with how many points it concerns."""
     notes = [
@@ -112,8 +125,11 @@ def runs_of(cells: pd.DataFrame, summary: pd.DataFrame) -> int:
     return int(valid["sweep"].nunique())
 
 
-def tabulate(summary: pd.DataFrame, runs: int = 1) -> str:
-    """The table as text and, below it, a line for each note; `runs`: how many runs of the workflow it is of."""
+def tabulate(summary: pd.DataFrame, runs: int = 1, ratios: Mapping[str, str] | None = None) -> str:
+    """The table as text and, below it, a line for each note.
+
+    `runs`: how many runs of the workflow it is of; `ratios`: of ratios_of.
+    """
     main = summary[summary["machine"] == tables.main_machine(summary)]
     compared = main[~main["server"].map(is_control).astype(bool)]
     empty = dict.fromkeys(COLUMNS, UNAVAILABLE)
@@ -121,8 +137,18 @@ def tabulate(summary: pd.DataFrame, runs: int = 1) -> str:
         empty | _row(str(server), points)
         for server, points in compared.groupby("server", sort=False)
     ]
-    lines = aligned(pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
     notes = _notes(main)
+    if ratios:
+        table[RATIO] = [ratios.get(server, UNAVAILABLE) for server in table["server"]]
+        notes.insert(
+            1,
+            f"{RATIO}: CPU time per request as ratio to a loop that only receives and sends, measured in turns with it,"
+            " over all numbers of connections, with its 95 % interval.",
+        )
+    else:
+        table = table.drop(columns=RATIO)
+    lines = aligned(table)
     if runs > 1:
         notes.append(
             f"Cells are of {runs} runs of the workflow, between which the machine may have changed: verdicts compare"
@@ -144,7 +170,8 @@ def main() -> int:
     arguments = parser.parse_args()
     summary = tables.read_summary(arguments.summary)
     cells = tables.read_cell_table(arguments.cells)
-    files.write_text(arguments.output, tabulate(summary, runs_of(cells, summary)))
+    ratios = ratios_of(cells[cells["machine"] == tables.main_machine(summary)])
+    files.write_text(arguments.output, tabulate(summary, runs_of(cells, summary), ratios))
     return 0
 
 

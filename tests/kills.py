@@ -31,6 +31,7 @@ connections: [2, 4]
 repeats: 3
 duration_s: 0.6
 warmup_s: 0.1
+paired_s: 0
 disturbed_retries: 0
 ceiling_repeats: 1
 control: null

@@ -60,7 +60,9 @@ def folder(tmp_path: Path) -> Path:
     """A folder with the tables of a finished sweep."""
     summary = tables.summary_table(tables.cell_table(RECORDS))
     (tmp_path / "results").mkdir()
-    (tmp_path / "results/summary.txt").write_text(tabulate_results.tabulate(summary))
+    ratios = tabulate_results.ratios_of(tables.cell_table(RECORDS))
+    table = tabulate_results.tabulate(summary, ratios=ratios)
+    (tmp_path / "results/summary.txt").write_text(table)
     (tmp_path / "results/cost.txt").write_text(COST)
     (tmp_path / "results/compare.txt").write_text(COMPARE)
     return tmp_path
@@ -203,7 +205,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_line_of_a_cell_says_all_where_there_is_room(planned: Path) -> None:
     assert plain(tell(planned, 200, RECORDS[1])) == (
         "[  1/276, 14 min 15 s left] server_uring_multitask  1000 connections, repeat 1:"
-        "       500 requests/s,  4.00 µs CPU each\n"
+        "       500 requests/s,  4.00 µs CPU each (1.10 × reference)\n"
     )
 
 

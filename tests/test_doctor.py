@@ -754,6 +754,7 @@ connections: [100]
 repeats: 1
 duration_s: 0.6
 warmup_s: 0.2
+paired_s: 0
 control: null
 """
 

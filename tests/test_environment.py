@@ -86,6 +86,7 @@ connections: [4]
 repeats: 1
 duration_s: 0.3
 warmup_s: 0.1
+paired_s: 0
 control: null
 disturbed_retries: 0
 profile: {duration_s: 0.5, connections: 4}

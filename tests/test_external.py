@@ -695,6 +695,7 @@ connections: [2]
 repeats: 1
 duration_s: 0.4
 warmup_s: 0.1
+paired_s: 0
 disturbed_retries: 0
 profile: {connections: 2, duration_s: 0.5}
 """

@@ -82,6 +82,12 @@ def test_server_that_compiles_is_left_alone_and_a_killed_compiler_is_no_fault_of
     assert failed_build.reason_of(made) == ""
     killed = build(tmp_path, "sh", "-c", "kill -KILL $$")
     assert killed.returncode == 128 + signal.SIGKILL and not os.path.exists(made)
+    for said in (
+        "cc1: fatal error: error writing to x.s: No space left on device",
+        "cc1: out of memory",
+    ):
+        full = build(tmp_path, "sh", "-c", f"echo '{said}' >&2; exit 1")
+        assert full.returncode == 1 and not os.path.exists(made)
     assert build(tmp_path, "cp", "/bin/true", made).returncode == 0
     assert failed_build.reason_of(made) == ""
 

@@ -54,6 +54,44 @@ def test_wrk_that_begins_late_still_has_its_whole_time(
     assert result["duration_s"] > 0.1
 
 
+def test_wrk_that_does_not_end_when_it_is_told_is_told_again_and_no_fault_of_a_server(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where SIGINT came before the sleep that it was to end: its time is then too long."""
+    monkeypatch.setattr(load, "TELL_AGAIN_S", 0.5)
+    interrupt, told = load.Wrk.interrupt, []
+
+    def not_at_first(wrk: load.Wrk) -> None:
+        if told:
+            interrupt(wrk)
+        told.append(time.monotonic())
+
+    monkeypatch.setattr(load.Wrk, "interrupt", not_at_first)
+    with (
+        load.running_load(url, connections=1, threads=1, duration_s=0.2) as wrk,
+        pytest.raises(load.Unstopped, match=r"wrk went on for 0\.5 s after it was told to end"),
+    ):
+        wrk.finish()
+    assert len(told) == 2
+
+
+def test_wrk_that_rests_goes_on_and_ends_at_once(url: str) -> None:
+    """Its other threads, which leave their rest at the same time, must not take the signal to end."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})  # they wait for each other
+    try:
+        for _ in range(10):
+            with load.running_load(url, connections=20, threads=1, duration_s=0.2) as wrk:
+                wrk.stop()
+                time.sleep(0.05)
+                wrk.check_stopped()
+                wrk.go_on()
+                wrk.interrupt()
+                wrk.result()
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def correct(histogram: dict[int, int], expected: int) -> dict[int, int]:
     """What wrk's stats_correct does to a histogram at the end of a run (stats.c, 4.1.0 and 4.2.0)."""
     corrected = dict(histogram)

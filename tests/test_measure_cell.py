@@ -156,6 +156,7 @@ def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
         cpus=None,
         server_cpus=None,
         start_timeout_s=60.0,
+        reference=None,
     )
     monkeypatch.setattr(measure_cell.flags, "flags_of", lambda _: [])
     with runs.connected(arguments.network, ServerSide, LoadSide, lifetime_s=60) as sides:

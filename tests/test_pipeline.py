@@ -31,6 +31,7 @@ connections: [1, 2, 3]
 repeats: 2
 duration_s: 0.5
 warmup_s: 0
+paired_s: 0
 disturbed_retries: 0
 control: null
 """
@@ -147,6 +148,7 @@ connections: [10]
 repeats: 1
 duration_s: 0.7
 warmup_s: 0.2
+paired_s: 0
 disturbed_retries: 0
 control: null
 profile: {duration_s: 0.5, connections: 10}
@@ -251,7 +253,7 @@ def test_server_that_does_needless_work_is_called_slower(tmp_path: Path) -> None
     )
     (checkout / "overlay.yaml").write_text(
         "servers: [server_epoll, server_spins]\ncontrol: null\nconnections: [10, 100]\n"
-        "repeats: 3\nduration_s: 0.3\nwarmup_s: 0.1\ndisturbed_retries: 0\n"
+        "repeats: 3\nduration_s: 0.3\nwarmup_s: 0.1\npaired_s: 0\ndisturbed_retries: 0\n"
         "compile: {flags: [-O2, -DSPIN_NS=20000]}\n"
     )
     for _ in range(3):  # where some cells were disturbed, too few undisturbed pairs may be left

@@ -236,6 +236,7 @@ def test_nobody_measures_in_a_folder_with_a_hostile_name() -> None:
             "repeats": 1,
             "duration_s": 0.1,
             "warmup_s": 0,
+            "paired_s": 0,
         }
         (checkout / "mine.json").write_text(json.dumps(overlay))
         for path in [root, *root.rglob("*")]:

@@ -21,6 +21,7 @@ disturbed_retries: 0
 ceiling_repeats: 1
 duration_s: 0.2
 warmup_s: 0
+paired_s: 0.1
 seed: 1
 workers: auto
 host: "::1"
@@ -191,12 +192,13 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "code of the ceiling": (
         append("servers/ceiling.c", CODE),
-        ALL_CEILING | drawn(*SERVERS),
+        ALL_CEILING | ALL_CELLS,
     ),
     "duration": (
         replace("config.yaml", "duration_s: 0.2", "duration_s: 0.3"),
         ALL_CELLS | ceiling(1, 2),
     ),
+    "no paired phase": (replace("config.yaml", "paired_s: 0.1", "paired_s: 0"), ALL_CELLS),
     "profile's duration": (
         replace("config.yaml", "duration_s: 0.5", "duration_s: 0.6"),
         profiles(*SERVERS) | REPORT,

@@ -27,7 +27,7 @@ from scipy import stats
 
 def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "server": "server_epoll",
         "connections": 10,
         "repeat": repeat,
@@ -71,6 +71,9 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "cpu_pressure_share": 0.01,
         "client_wait_share": 0.001,
         "server_wait_share": 0.001,
+        "cpu_ratio": 1.1,
+        "throughput_ratio": 0.95,
+        "paired": {"seconds": [0.5, 0.5]},
         "cpus_shared": False,
         "leftover_connections": 0,
         "processes_changed": False,
@@ -198,6 +201,71 @@ def test_every_column_is_explained_in_the_docs() -> None:
         assert f"`{column}`" in docs, column
 
 
+def test_ratios_of_cells_that_have_one_are_summarized() -> None:
+    """As of records of before the paired phase, or of a server whose CPU time is not known."""
+    cells = [record(1, cpu_ratio=1.0), record(2, cpu_ratio=1.21), record(3, cpu_ratio=None)]
+    row = tables.summary_table(tables.cell_table(cells)).iloc[0]
+    assert row["cpu_ratio"] == pytest.approx(1.1)
+    half = stats.t.ppf(0.975, 1) * np.log(1.21) / np.sqrt(2) / np.sqrt(2)
+    assert row["cpu_ratio_low"] == pytest.approx(1.1 * np.exp(-half))
+    assert row["cpu_ratio_high"] == pytest.approx(1.1 * np.exp(half))
+    cells = [record(1, cpu_ratio=None, throughput_ratio=None, paired={})]
+    assert tables.summary_table(tables.cell_table(cells))["cpu_ratio"].isna().all()
+
+
+def cells_with_ratios(ratios: dict[int, list[float]]) -> pd.DataFrame:
+    """By number of connections."""
+    return tables.cell_table(
+        record(number, connections=count, cpu_ratio=ratio)
+        for count, its in ratios.items()
+        for number, ratio in enumerate(its, 1)
+    )
+
+
+def test_what_differs_between_numbers_of_connections_is_no_noise_of_their_mean() -> None:
+    near = cells_with_ratios({1: [1.0, 1.01, 1.02], 10: [1.1, 1.11, 1.12]})
+    far = cells_with_ratios({1: [1.0, 1.01, 1.02], 10: [3.3, 3.33, 3.36]})
+    spreads = []
+    for cells in (near, far):
+        mean, low, high = tables.mean_over_points(cells, "cpu_ratio")
+        assert low < mean < high
+        spreads.append(high / low)
+    assert spreads[0] == pytest.approx(spreads[1])
+    assert mean == pytest.approx(np.sqrt(1.01 * 3.33), rel=1e-3)
+
+
+def test_mean_over_points_covers_the_truth_in_95_of_100_sweeps() -> None:
+    """Of points with noise as unlike as 1 connection and 1,000 have it."""
+    random = np.random.default_rng(1)
+    missed, sweeps = 0, 400
+    for _ in range(sweeps):
+        ratios = {
+            count: list(np.exp(random.normal(0, sd, 5))) for count, sd in ((1, 0.01), (1000, 0.05))
+        }
+        _, low, high = tables.mean_over_points(cells_with_ratios(ratios), "cpu_ratio")
+        missed += not low < 1 < high
+    assert missed <= stats.binom.ppf(0.999, sweeps, 0.05)
+    assert missed >= stats.binom.ppf(0.001, sweeps, 0.05)
+
+
+def test_interval_of_a_mean_over_points_needs_two_values_at_each() -> None:
+    mean, low, high = tables.mean_over_points(
+        cells_with_ratios({1: [1.0], 10: [1.1, 1.2]}), "cpu_ratio"
+    )
+    assert mean > 1 and np.isnan(low) and np.isnan(high)
+    nothing = tables.cell_table([record(1, cpu_ratio=None)])
+    assert all(map(np.isnan, tables.mean_over_points(nothing, "cpu_ratio")))
+
+
+def test_table_at_the_end_shows_ratios_where_there_are_some() -> None:
+    cells = cells_with_ratios({10: [1.0, 1.1, 1.2]})
+    summary = tables.summary_table(cells)
+    told = tabulate_results.tabulate(summary, 1, tabulate_results.ratios_of(cells))
+    assert "1.10 (0.87–1.38)" in told and "in turns with it" in told
+    without = tabulate_results.tabulate(summary, 1, {})
+    assert tabulate_results.RATIO not in without
+
+
 def test_merging_keeps_one_header() -> None:
     assert merge_tables.merge(["a,b\n1,2\n", "a,b\n3,4\n"]) == "a,b\n1,2\n3,4\n"
     with pytest.raises(ValueError, match="columns of the tables differ"):
@@ -304,6 +372,7 @@ RAISED = {
     "no_cpu_time": ({"server_cpu_ns_per_request": 0.0}, {"server_cpu_ns_per_request": 0.1}),
     "cpu_time_unknown": ({"server_cpu_ns_per_request": None}, {}),
     "processes_changed": ({"processes_changed": True}, {}),
+    "unpaired": ({"throughput_ratio": None}, {"cpu_ratio": None, "paired": {}}),
     "unserved_connections": ({"unserved_connections": 1}, {}),
     "connection_per_request": (SHORT_CONNECTIONS, {}),
     "connections_reopened": (REOPENED, {}),
@@ -561,7 +630,7 @@ def test_damaged_record_is_set_aside_and_said(damage: Callable[[str], str], tmp_
     assert records.read_all([str(second)]) == [record()]
 
 
-@pytest.mark.parametrize("version", [0, 1, 4, None, "3", [3]])
+@pytest.mark.parametrize("version", [0, 1, 5, None, "3", [3]])
 def test_record_of_another_version_stays_and_is_named(version: object, tmp_path: Path) -> None:
     (path,) = write_records(tmp_path, 1)
     Path(path).write_text(json.dumps({**record(), "schema_version": version}))

@@ -1,0 +1,205 @@
+"""The paired phase of a cell: its server and a reference, loaded in turns, so that both meet the same machine.
+
+A machine's speed wanders over seconds. What two servers did in slices a few ms apart it changes in the same way, and
+their ratio not at all (Bulej et al.: Duet Benchmarking, ICPE 2020). Both servers are alive all the time, each with a
+load of its own, of which one at most runs. Only the side of the load knows of slices; CPU times and bytes are read
+before and after all of them, while neither load runs.
+"""
+
+import argparse
+import math
+import os
+import random
+from typing import Any, NamedTuple
+
+import disturbance
+import failed_build
+import load
+import machine
+import runs
+import server_process
+import sides
+
+SERVER, REFERENCE = 0, 1
+NAMES = ("server", "reference")
+# How long a slice must be was measured: docs/precision.md.
+FEW_CONNECTIONS = 10
+SLICE_FEW_S = 0.02
+SLICE_S = 0.05
+SLICE_S_PER_CONNECTION = 1e-4
+# After a slice of many connections: until the delayed ACKs of the stopped side (40 ms) are through.
+PAUSE_S = 0.05
+LEAST_PAIRS = 3
+
+
+class ReferenceFault(OSError):
+    """A reference that cannot be what servers are compared with; the text is one line for the user."""
+
+
+class Plan(NamedTuple):
+    slice_s: float
+    pause_s: float  # after each slice
+    order: list[int]  # whose slice: SERVER or REFERENCE; each pair has one of both
+
+    @property
+    def longest_s(self) -> float:
+        return len(self.order) * (self.slice_s + self.pause_s)
+
+
+def plan_of(connections: int, load_s: float, seed: str) -> Plan:
+    """Slices that give each side `load_s` seconds of load; which of a pair comes first is random, from `seed`."""
+    few = connections <= FEW_CONNECTIONS
+    slice_s = SLICE_FEW_S if few else max(SLICE_S, SLICE_S_PER_CONNECTION * connections)
+    pairs = max(LEAST_PAIRS, math.ceil(load_s / slice_s - 1e-9))
+    chosen = random.Random(seed)
+    order: list[int] = []
+    for _ in range(pairs):
+        first = chosen.randrange(2)
+        order += [first, 1 - first]
+    return Plan(slice_s, 0.0 if few else PAUSE_S, order)
+
+
+def requests_of(
+    before: dict[str, int], after: dict[str, int], response_bytes: float | None
+) -> float | None:
+    """Requests that were answered between two readings of the bytes sent on each connection, by its peer.
+
+    None if they are not the same connections, or if it is not known how large a response is.
+    """
+    if not response_bytes or not before or before.keys() != after.keys():
+        return None
+    return (sum(after.values()) - sum(before.values())) / response_bytes
+
+
+def has_errors(errors_by_kind: list[dict[str, int]]) -> bool:
+    """Without timeouts: for wrk a slice of the other side is one answer that came late."""
+    return any(
+        number
+        for of_side in errors_by_kind
+        for kind, number in of_side.items()
+        if kind != "timeout"
+    )
+
+
+def figures_of(
+    seconds: list[float],
+    requests: list[float],
+    cpu_ns: list[int | None],
+    is_sound: bool,
+) -> dict[str, float | None]:
+    """`cpu_ratio`, of CPU time per request, and `throughput_ratio`, of requests per second of a side's own slices:
+    server / reference. None for what is not known, or would be of no requests; both if the phase is not `is_sound`."""
+    figures: dict[str, float | None] = {"cpu_ratio": None, "throughput_ratio": None}
+    if not is_sound or min(requests) <= 0:
+        return figures
+    if (server_ns := cpu_ns[SERVER]) and (reference_ns := cpu_ns[REFERENCE]):
+        figures["cpu_ratio"] = (server_ns / requests[SERVER]) / (reference_ns / requests[REFERENCE])
+    if min(seconds) > 0:
+        rates = [done / time_s for done, time_s in zip(requests, seconds, strict=True)]
+        figures["throughput_ratio"] = rates[SERVER] / rates[REFERENCE]
+    return figures
+
+
+def start_reference(run: runs.Run, arguments: argparse.Namespace) -> str:
+    """Start the reference beside the server; its URL. Raises ReferenceFault."""
+    found, path = run.sides, arguments.reference
+    try:
+        if reason := failed_build.reason_of(path):
+            raise server_process.RunError(reason)
+        address, target, scope = runs.addresses(found.network, arguments.host, found.server)
+        told = found.server.start_reference(
+            runs.binary_at(found, path),
+            address=address,
+            interface=None if found.network.is_loopback else found.network.interface,
+            scope=scope,
+            workers=len(run.split.server),
+            cpus=run.split.server,
+            shares_cpus=run.split.shared,
+            watch_closed=False,
+            start_timeout_s=runs.start_timeout_of(arguments),
+        )
+        found.load.verify(target, told["port"])
+    except FileNotFoundError:
+        raise ReferenceFault(f"there is no reference {path}") from None
+    except (server_process.RunError, server_process.Unavailable) as error:
+        raise ReferenceFault(f"the reference {os.path.basename(path)}: {error}") from None
+    return load.url_of(target, told["port"])
+
+
+def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
+    """What both sides saw of the phase, as lists of server and reference."""
+    server, load_side = run.sides.server, run.sides.load
+    load_cpus = [] if run.split.shared else run.split.load
+    unloaded = server.read_pair_cpu()
+    load_side.start_pair(
+        urls, connections=run.connections, threads=run.threads, duration_s=plan.longest_s
+    )
+    before, idle = server.read_pair(), load_side.read_pair_idle(load_cpus)
+    seconds = load_side.alternate(plan.order, plan.slice_s, plan.pause_s)
+    client, after = load_side.read_pair_idle(load_cpus), server.read_pair()
+    results = load_side.finish_pair()
+    gone = server.read_pair_cpu()
+    cpu_ns, requests, counted_by = [], [], []
+    for side, result in enumerate(results):
+        size = result["response_bytes"] / result["requests"] if result["requests"] else None
+        sent = [reading["bytes_sent"][side] for reading in (before, after)]
+        readings = [before["cpu"][side], after["cpu"][side]]
+        counted = requests_of(sent[0], sent[1], size)
+        counted_by.append("wrk" if counted is None else "kernel")
+        if counted is None:  # its connections come and go: all that it did for this load
+            counted, readings = result["requests"], [unloaded[side], *readings, gone[side]]
+        requests.append(counted)
+        cpu_ns.append(machine.cpu_time_between(*(machine.CpuReading(*it) for it in readings)))
+    in_slices_ns = [
+        machine.cpu_time_between(
+            machine.CpuReading(*before["cpu"][side]), machine.CpuReading(*after["cpu"][side])
+        )
+        for side in (SERVER, REFERENCE)
+    ]
+    known_ns = [time_ns for time_ns in in_slices_ns if time_ns is not None]
+    own_ns = sum(known_ns) if len(known_ns) == len(in_slices_ns) else None
+    errors = [result["errors_by_kind"] for result in results]
+    connections = [len(after["bytes_sent"][side]) for side in (SERVER, REFERENCE)]
+    return {
+        **figures_of(
+            seconds,
+            requests,
+            cpu_ns,
+            not has_errors(errors) and connections[REFERENCE] == run.connections,
+        ),
+        "seconds": seconds,
+        "requests": requests,
+        "cpu_ns": cpu_ns,
+        "counted_by": counted_by,
+        "wrk_requests": [result["requests"] for result in results],  # of all its life
+        "connections": connections,
+        "errors_by_kind": errors,
+        **disturbance.between(
+            disturbance.readings(before, after, own_ns),
+            disturbance.readings(idle, client),
+        ),
+    }
+
+
+def measure(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a record that tell of the paired phase.
+
+    Raises ReferenceFault if that side fails; RunError or LoadError if the server's does.
+    """
+    seed = f"{arguments.server}/{run.connections}/{arguments.repeat}"
+    plan = plan_of(run.connections, arguments.paired_s, seed)
+    url = start_reference(run, arguments)
+    try:
+        seen = _loaded(run, [run.url, url], plan)
+    except sides.SideLost:
+        raise
+    except (load.LoadError, OSError, server_process.RunError):
+        run.sides.server.check_running(runs.ENDING_S)  # if the server has ended, that explains it
+        try:
+            run.sides.server.check_reference()
+        except server_process.RunError as its:
+            raise ReferenceFault(f"in the paired phase, of the reference: {its}") from None
+        raise
+    run.sides.server.stop_reference()
+    figures = {name: seen.pop(name) for name in ("cpu_ratio", "throughput_ratio")}
+    return {**figures, "paired": {**plan._asdict(), **seen}}

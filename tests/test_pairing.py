@@ -1,0 +1,270 @@
+"""The paired phase: its slices, what its counts give, and a real one whose answer is known."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import flags
+import pairing
+import pytest
+from checkouts import ROOT, processes_mentioning
+from pairing import REFERENCE, SERVER
+
+NO_ERRORS = dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0)
+
+
+@pytest.mark.parametrize("connections", [1, 10, 11, 64, 500, 1000, 5000])
+def test_each_pair_of_slices_has_one_of_both_sides_and_each_side_its_load(connections: int) -> None:
+    plan = pairing.plan_of(connections, 0.5, "seed")
+    pairs = list(zip(plan.order[::2], plan.order[1::2], strict=True))
+    assert all(set(pair) == {SERVER, REFERENCE} for pair in pairs)
+    assert len(pairs) * plan.slice_s >= 0.5 - 1e-9
+    assert plan.slice_s >= 10 * connections * 10e-6  # several rounds of all connections
+
+
+def test_which_side_comes_first_is_random_but_the_same_each_time() -> None:
+    orders = [pairing.plan_of(1, 1.0, f"seed {number}").order for number in range(20)]
+    assert orders[0] == pairing.plan_of(1, 1.0, "seed 0").order
+    assert len(set(map(tuple, orders))) == 20
+    first = [order[place] for order in orders for place in range(0, len(order), 2)]
+    assert 0.4 < first.count(SERVER) / len(first) < 0.6
+
+
+def test_ratios_are_of_work_for_a_request_and_of_requests_in_a_sides_own_time() -> None:
+    found = pairing.figures_of([1.0, 2.0], [100.0, 300.0], [1000, 2000], is_sound=True)
+    assert found["cpu_ratio"] == pytest.approx((1000 / 100) / (2000 / 300))
+    assert found["throughput_ratio"] == pytest.approx(100 / 150)
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [
+        ({"requests": [0.0, 5.0]}, set()),
+        ({"requests": [5.0, 0.0]}, set()),
+        ({"is_sound": False}, set()),
+        ({"cpu_ns": [None, 5]}, {"throughput_ratio"}),
+        ({"cpu_ns": [5, 0]}, {"throughput_ratio"}),
+    ],
+)
+def test_what_is_not_known_is_empty_and_flagged(changes: dict[str, Any], known: set[str]) -> None:
+    asked = {"seconds": [1.0, 1.0], "requests": [5.0, 5.0], "cpu_ns": [5, 5], "is_sound": True}
+    found = pairing.figures_of(**{**asked, **changes})
+    assert {name for name, ratio in found.items() if ratio is not None} == known
+    assert flags.is_unpaired({**found, "paired": {"seconds": [1.0, 1.0]}})
+
+
+def test_a_late_answer_is_no_error_of_the_paired_phase_and_all_others_are() -> None:
+    """A wrk that rests takes the time for latency."""
+    assert not pairing.has_errors([{**NO_ERRORS, "timeout": 9}, NO_ERRORS])
+    for kind in NO_ERRORS.keys() - {"timeout"}:
+        assert pairing.has_errors([NO_ERRORS, {**NO_ERRORS, kind: 1}])
+
+
+def test_requests_are_counted_by_the_kernel_on_connections_that_stay() -> None:
+    assert pairing.requests_of({"a": 100, "b": 0}, {"a": 300, "b": 50}, 10.0) == 25
+    assert pairing.requests_of({"a": 100}, {"b": 300}, 10.0) is None
+    assert pairing.requests_of({}, {}, 10.0) is None
+    assert pairing.requests_of({"a": 100}, {"a": 300}, None) is None
+
+
+def test_a_disturbed_phase_disturbs_its_cell() -> None:
+    still = dict.fromkeys(
+        (
+            "steal_share",
+            "cpu_pressure_share",
+            "client_wait_share",
+            "server_wait_share",
+            "foreign_cpu_share",
+        )
+    )
+    assert not flags.is_disturbed({**still, "paired": still})
+    assert flags.is_disturbed({**still, "paired": {**still, "steal_share": 0.5}})
+
+
+# --- Real ones ---
+
+
+def compiled(name: str, folder: Path, *options: str, source: str = "") -> str:
+    path = source or str(ROOT / f"servers/{name}.c")
+    command = ["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", path, "-o", str(folder / name)]
+    subprocess.run([*command, f"-I{ROOT / 'servers'}", *options, "-pthread"], check=True)
+    return str(folder / name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("pairing")
+    for name in ("ceiling", "server_epoll"):
+        compiled(name, found)
+    return found
+
+
+def start(server: str, reference: str, output: Path, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server, str(output)]
+    command += ["--reference", reference, "--connections", "8", "--disturbed-retries", "0"]
+    command += ["--duration-s", "0.3", "--warmup-s", "0.1", *arguments]
+    return subprocess.Popen(
+        command, cwd=output.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def measured(server: str, reference: str, output: Path, *arguments: str) -> dict[str, Any]:
+    process = start(server, reference, output, *arguments)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    return dict(json.loads(output.read_text()))
+
+
+# A server that does the reference's work, and a loop of some µs for each request besides.
+LOOP = """\
+#include "common/connection.h"
+static inline void busy(void) { for (volatile int i = 0; i < 20000; i++) { } }
+#define send(...) (busy(), send(__VA_ARGS__))
+#include "ceiling.c"
+"""
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("connections", ["8", "80"])
+def test_needless_work_shows_in_the_ratio_and_the_counts_leave_the_phase_out(
+    connections: str, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "busy.c").write_text(LOOP)
+    busy = compiled("busy", tmp_path, source=str(tmp_path / "busy.c"))
+    record = measured(
+        busy, str(folder / "ceiling"), tmp_path / "r.json", "--connections", connections
+    )
+    assert record["cpu_ratio"] > 1.5
+    assert record["throughput_ratio"] < 1
+    paired = record["paired"]
+    assert paired["counted_by"] == ["kernel", "kernel"]
+    assert paired["connections"] == [int(connections)] * 2
+    assert record["status"] == "ok" and "unpaired" not in record["flags"]
+    assert record["kernel_connections"] == record["server_accepted"] == 1 + int(connections)
+    assert record["kernel_responses"] == record["server_requests"]
+
+
+@pytest.mark.alone
+def test_a_server_that_closes_after_each_request_is_counted_by_wrk(
+    folder: Path, tmp_path: Path
+) -> None:
+    naive = compiled("server_uring_naive", tmp_path, "-l:liburing.a")
+    record = measured(naive, str(folder / "ceiling"), tmp_path / "r.json")
+    if record["status"] == "unavailable":
+        pytest.skip(record["reason"])
+    assert record["paired"]["counted_by"] == ["wrk", "kernel"]
+    assert record["cpu_ratio"] > 1
+    assert "connections_disagree" not in record["flags"]
+
+
+FAULTY = {
+    "missing": (lambda path: None, "No such file or directory"),
+    "not compiled": (
+        lambda path: path.write_text("#!/bin/sh\n# not built: does not compile: x.c:1: error\n"),
+        "the reference bad: does not compile: x.c:1: error",
+    ),
+    "does not start": (
+        lambda path: path.write_text("#!/bin/sh\necho no >&2; exit 3\n"),
+        "the reference bad: the server did not start: status 3 (no)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_bad_reference_is_one_line_and_no_record(name: str, folder: Path, tmp_path: Path) -> None:
+    make, said = FAULTY[name]
+    make(tmp_path / "bad")
+    if (tmp_path / "bad").exists():
+        (tmp_path / "bad").chmod(0o755)
+    process = start(str(folder / "server_epoll"), str(tmp_path / "bad"), tmp_path / "r.json")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said in errors and len(errors.splitlines()) == 1
+    assert not (tmp_path / "r.json").exists()
+    assert processes_mentioning(str(tmp_path)) == []
+
+
+def test_a_reference_that_answers_wrongly_is_one_line(folder: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong_body"  # which fault it has its name says
+    fake = (ROOT / "tests/fake_server.py").read_text().partition("\n")[2]
+    wrong.write_text(f"#!{sys.executable}\n{fake}")
+    wrong.chmod(0o755)
+    process = start(str(folder / "server_epoll"), str(wrong), tmp_path / "r.json")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "the reference wrong_body: the server's body is not" in errors, errors
+    assert len(errors.splitlines()) == 1
+
+
+def wait_for_rest(folder: Path) -> dict[str, int]:
+    """Until the paired phase runs: process ids of both servers and of a wrk that rests, by name."""
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
+        found: dict[str, int] = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                name, state = (process / "stat").read_text().partition("(")[2].split(") ")[:2]
+                is_ours = str(folder) in os.readlink(process / "cwd")
+            except OSError:  # it has ended
+                continue
+            if is_ours and (name != "wrk" or state.startswith("T")):
+                found[name] = int(process.name)
+        if {"wrk", "server_epoll", "ceiling"} <= found.keys():
+            return found
+        time.sleep(0.01)
+    raise AssertionError("no paired phase within 60 s")
+
+
+ENDS = {
+    "server_epoll": (0, "the server ended during the run: SIGKILL"),
+    "ceiling": (
+        1,
+        "in the paired phase, of the reference: the server ended during the run",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_side_that_is_killed_in_the_phase_is_one_line_and_nothing_is_left(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
+    for server in ("server_epoll", "ceiling"):
+        shutil.copy(folder / server, tmp_path / server)
+    process = start(
+        str(tmp_path / "server_epoll"),
+        str(tmp_path / "ceiling"),
+        tmp_path / "r.json",
+        "--paired-s",
+        "5",
+    )
+    os.kill(wait_for_rest(tmp_path)[name], signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    status, said = ENDS[name]
+    assert process.returncode == status
+    assert said in errors and len(errors.splitlines()) == 1
+    assert processes_mentioning(str(tmp_path)) == []
+
+
+def test_nothing_rests_after_a_kill(folder: Path, tmp_path: Path) -> None:
+    for server in ("server_epoll", "ceiling"):
+        shutil.copy(folder / server, tmp_path / server)
+    process = start(
+        str(tmp_path / "server_epoll"),
+        str(tmp_path / "ceiling"),
+        tmp_path / "r.json",
+        "--paired-s",
+        "5",
+    )
+    wrk = wait_for_rest(tmp_path)["wrk"]
+    process.kill()
+    process.communicate()
+    deadline_s = time.monotonic() + 10
+    while processes_mentioning(str(tmp_path)) or Path(f"/proc/{wrk}").exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
