@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import shutil
-import signal
 import threading
 import time
 
@@ -28,6 +27,7 @@ from isolate import IsolationFault
 from preflight_side import PreflightSide
 from quiet import Quiet
 from snakemake.dag import DAG
+from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_logger_plugins.common import LogEvent
 
 TOOLS = {
@@ -256,17 +256,16 @@ def end():
         sides.remove_control_folder()
 
 
-def end_on_sigterm():
-    """After the cell that runs. Snakemake's own handler waits for a lock that the interrupted code may hold: a thread can."""
+def end_on_sigterm(self, *_, exit_gracefully=JobScheduler.exit_gracefully):
+    """After the cell that runs, also on a node. Snakemake's own handler waits for a lock that the code it interrupts may hold:
+    a thread can."""
+    threading.Thread(target=exit_gracefully, args=(self,)).start()
 
-    def handle(number, frame):
-        threading.Thread(target=workflow.scheduler.exit_gracefully).start()
 
-    signal.signal(signal.SIGTERM, handle)
+JobScheduler.exit_gracefully = end_on_sigterm
 
 
 onstart:
-    end_on_sigterm()
     lift_rate_limit()
     shorten_the_queue()
     silence_jobs()

@@ -71,6 +71,32 @@ def assert_nothing_left(checkout: Path) -> None:
         time.sleep(0.05)
 
 
+TERMINATED = """
+import signal
+
+
+def schedule(self, schedule=JobScheduler.schedule):
+    with self._lock:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+    return schedule(self)
+
+
+JobScheduler.schedule = schedule
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--no-hooks",)], ids=["here", "on a node"])
+def test_sigterm_while_snakemake_holds_its_lock_ends_it(
+    options: tuple[str, ...], checkout: Path
+) -> None:
+    with (checkout / "Snakefile").open("a") as file:
+        file.write(TERMINATED)
+    run = run_snakemake(checkout, "results/bin/server_epoll", *options, timeout_s=120)
+    assert run.returncode != 0
+    assert "Traceback" not in run.stdout, run.stdout
+
+
 @pytest.mark.alone
 def test_snakemake_sleeps_while_a_cell_is_measured(tmp_path: Path) -> None:
     """It used to look at all jobs again every second, once more with each job that had ended."""
