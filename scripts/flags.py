@@ -103,8 +103,7 @@ def violates_littles_law(record: Record) -> bool:
 
 
 def is_unpaired(record: Record) -> bool:
-    ratios = (record.get("cpu_ratio"), record.get("throughput_ratio"))
-    return bool(record.get("paired")) and None in ratios
+    return bool(record.get("paired")) and record.get("cpu_ratio") is None
 
 
 class Flag(NamedTuple):
@@ -243,7 +242,7 @@ FLAGS = [
     Flag(
         "unpaired",
         False,
-        "cpu_ratio or throughput_ratio is empty, though there was a paired phase",
+        "cpu_ratio is empty, though there was a paired phase",
         "one of its two sides answered nothing or had errors, the reference lacked connections, or a CPU time is not"
         " known: no ratio can be told",
         "look at paired in the record, where the server's figure comes before the reference's",
@@ -278,7 +277,7 @@ FLAGS = [
     Flag(
         "leftover_connections",
         False,
-        "the server kept connections of the warm-up open for 2 s after it",
+        "2 s after the loads before the timed run, the server still kept connections of theirs",
         "it may still have been busy with them",
         "close connections when the client has",
         lambda record: record["leftover_connections"] > 0,

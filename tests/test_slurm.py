@@ -67,7 +67,11 @@ def fail_node_of_first_record(cluster: slurm_cluster.Cluster, checkout: Path) ->
     job = dict(jobs_of(cluster))[f"repeat_{record['repeat']}"]
     node = f"nodename={job['NodeList']}"
     cluster.run("scontrol", "update", node, "state=down", "reason=test")
-    while cluster.processes(job["JobId"]):  # whose end would pass for that of the job's next run
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while left := cluster.processes(
+        job["JobId"]
+    ):  # whose end would pass for that of the job's next run
+        assert time.monotonic() < deadline_s, f"they do not end: {left}"
         time.sleep(0.05)
     cluster.run("scontrol", "update", node, "state=resume")
     # Slurm would wait two minutes.

@@ -372,7 +372,7 @@ RAISED = {
     "no_cpu_time": ({"server_cpu_ns_per_request": 0.0}, {"server_cpu_ns_per_request": 0.1}),
     "cpu_time_unknown": ({"server_cpu_ns_per_request": None}, {}),
     "processes_changed": ({"processes_changed": True}, {}),
-    "unpaired": ({"throughput_ratio": None}, {"cpu_ratio": None, "paired": {}}),
+    "unpaired": ({"cpu_ratio": None}, {"cpu_ratio": None, "paired": {}}),
     "unserved_connections": ({"unserved_connections": 1}, {}),
     "connection_per_request": (SHORT_CONNECTIONS, {}),
     "connections_reopened": (REOPENED, {}),
