@@ -243,8 +243,8 @@ FLAGS = [
         "unpaired",
         False,
         "cpu_ratio is empty, though there was a paired phase",
-        "one of its two sides answered nothing or had errors, the reference lacked connections, or a CPU time is not"
-        " known: no ratio can be told",
+        "one of its two sides answered nothing or had errors, the reference lacked connections, a CPU time is not"
+        " known, or a server is so slow that it still worked in the other's slices: no ratio can be told",
         "look at paired in the record, where the server's figure comes before the reference's",
         is_unpaired,
     ),

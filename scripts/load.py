@@ -26,7 +26,8 @@ BEGIN_TIMEOUT_S = 30.0
 FINISH_TIMEOUT_S = 30.0
 # Where SIGINT came before the sleep that it is to end, it is told again.
 TELL_AGAIN_S = 5.0
-LIBC = ctypes.CDLL(None)  # for tgkill(2), which Python has not
+# tgkill(2), which Python has not; C libraries without it have a thread take the signal that they like.
+TGKILL = getattr(ctypes.CDLL(None), "tgkill", lambda pid, _, number: os.kill(pid, number))
 # We end wrk with SIGINT. Its own -d lies so much later that it never comes first, however late we wake up.
 OWN_END_SLACK_S = 60
 
@@ -73,7 +74,8 @@ class Wrk:
         deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
         while not has_begun(self.process.pid):
             if time.monotonic() > deadline_s:
-                raise OSError(f"wrk did not begin within {BEGIN_TIMEOUT_S:g} s")
+                # Perhaps a server that takes no connection.
+                raise LoadError(f"wrk did not begin within {BEGIN_TIMEOUT_S:g} s")
             self._sleep(0.001)
 
     def _sleep(self, seconds: float) -> None:
@@ -96,10 +98,13 @@ class Wrk:
         self.process.send_signal(signal.SIGCONT)
 
     def check_stopped(self) -> None:
-        """LoadError if it does not rest."""
-        self.check_running()
-        if not is_stopped(self.process.pid):
-            raise LoadError("wrk was told to stop for a while and did not")
+        """LoadError if it has ended, Unstopped if it does not rest."""
+        deadline_s = time.monotonic() + TELL_AGAIN_S
+        while not is_stopped(self.process.pid):
+            self.check_running()
+            if time.monotonic() > deadline_s:
+                raise Unstopped("wrk was told to rest and did not")
+            time.sleep(0.005)
 
     def wait_until(self, elapsed_s: float) -> None:
         """Sleep until so many seconds have passed since the start; LoadError if wrk ends before."""
@@ -118,7 +123,7 @@ class Wrk:
     def interrupt(self) -> None:
         """Have it end: SIGINT for its main thread, whose sleep no other thread's handler would end."""
         if self.process.poll() is None:
-            LIBC.tgkill(self.process.pid, self.process.pid, signal.SIGINT)
+            TGKILL(self.process.pid, self.process.pid, signal.SIGINT)
 
     def result(self) -> dict[str, Any]:
         """As finish(), of one that was told to end. Raises Unstopped if it had to be told again."""
@@ -156,7 +161,7 @@ def is_stopped(pid: int) -> bool:
     states = [
         machine.read_text(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[0]
         for thread in os.listdir(f"/proc/{pid}/task")
-    ]
+    ]  # of a process that has ended, but was not waited for, it is Z
     return set(states) == {"T"}
 
 

@@ -30,6 +30,9 @@ SLICE_S_PER_CONNECTION = 1e-4
 # After a slice of many connections: until the delayed ACKs of the stopped side (40 ms) are through.
 PAUSE_S = 0.05
 LEAST_PAIRS = 3
+# Of a side's requests: what is answered after its slices, at most one on each connection each time.
+TAIL_SHARE = 0.02
+DRAIN_SHARE = 0.1  # of a slice, where there is no pause
 
 
 class ReferenceFault(OSError):
@@ -71,6 +74,14 @@ def requests_of(
     return (sum(after.values()) - sum(before.values())) / response_bytes
 
 
+def is_drained_in_time(plan: Plan, connections: int, requests: float, cpu_ns: int | None) -> bool:
+    """Whether a side has answered what is under way before the other's slice; true if its cost is not known."""
+    if not cpu_ns or requests <= 0:
+        return True
+    drain_s = connections * cpu_ns / 1e9 / requests
+    return drain_s <= max(plan.pause_s, DRAIN_SHARE * plan.slice_s)
+
+
 def has_errors(errors_by_kind: list[dict[str, int]]) -> bool:
     """Without timeouts: for wrk a slice of the other side is one answer that came late."""
     return any(
@@ -86,15 +97,17 @@ def figures_of(
     requests: list[float],
     cpu_ns: list[int | None],
     is_sound: bool,
+    is_counted: bool,
 ) -> dict[str, float | None]:
     """`cpu_ratio`, of CPU time per request, and `throughput_ratio`, of requests per second of a side's own slices:
-    server / reference. None for what is not known, or would be of no requests; both if the phase is not `is_sound`."""
+    server / reference. None for what is not known, or would be of no requests; both if the phase is not `is_sound`, and
+    throughput if it is not known which requests are of the slices (`is_counted`)."""
     figures: dict[str, float | None] = {"cpu_ratio": None, "throughput_ratio": None}
     if not is_sound or min(requests) <= 0:
         return figures
     if (server_ns := cpu_ns[SERVER]) and (reference_ns := cpu_ns[REFERENCE]):
         figures["cpu_ratio"] = (server_ns / requests[SERVER]) / (reference_ns / requests[REFERENCE])
-    if min(seconds) > 0:
+    if is_counted and min(seconds) > 0:
         rates = [done / time_s for done, time_s in zip(requests, seconds, strict=True)]
         figures["throughput_ratio"] = rates[SERVER] / rates[REFERENCE]
     return figures
@@ -158,6 +171,12 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     ]
     known_ns = [time_ns for time_ns in in_slices_ns if time_ns is not None]
     own_ns = sum(known_ns) if len(known_ns) == len(in_slices_ns) else None
+    slices = len(plan.order) // 2
+    is_drained = [
+        is_drained_in_time(plan, run.connections, done, time_ns)
+        for done, time_ns in zip(requests, cpu_ns, strict=True)
+    ]
+    is_counted = "wrk" not in counted_by and run.connections * slices <= TAIL_SHARE * min(requests)
     errors = [result["errors_by_kind"] for result in results]
     connections = [len(after["bytes_sent"][side]) for side in (SERVER, REFERENCE)]
     return {
@@ -165,7 +184,10 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
             seconds,
             requests,
             cpu_ns,
-            not has_errors(errors) and connections[REFERENCE] == run.connections,
+            is_sound=not has_errors(errors)
+            and connections[REFERENCE] == run.connections
+            and all(is_drained),
+            is_counted=is_counted,
         ),
         "seconds": seconds,
         "requests": requests,
@@ -202,6 +224,4 @@ def measure(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         raise
     run.sides.server.stop_reference()
     figures = {name: seen.pop(name) for name in ("cpu_ratio", "throughput_ratio")}
-    if "wrk" in seen["counted_by"]:  # its requests are also of the time around the slices
-        figures["throughput_ratio"] = None
     return {**figures, "paired": {**plan._asdict(), **seen}}

@@ -179,7 +179,7 @@ def exclusive_sides(
     """Both sides, and every machine that takes part to oneself. Raises SideLost or OSError."""
     net = arguments.network
     lifetime_s = int((arguments.warmup_s + arguments.duration_s + start_timeout_of(arguments)) * 22)
-    lifetime_s += OVERHEAD_S + int(getattr(arguments, "paired_s", 0)) * 22
+    lifetime_s += OVERHEAD_S + int(4 * getattr(arguments, "paired_s", 0) * 22)
     told = False
     while True:
         # Without what is held nobody waits: two sweeps that each have a machine of the other's would for ever.

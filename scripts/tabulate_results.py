@@ -75,7 +75,12 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, str]:
 def ratios_of(cells: pd.DataFrame) -> dict[str, str]:
     """Server → CPU time per request as ratio to the reference's, over all points, as text; without unknown ones."""
     found = {}
-    for server, its in tables.counted_cells(cells).groupby("server"):
+    points = cells["connections"].nunique()
+    served = tables.counted_cells(cells)
+    served = served[served["unserved_connections"].fillna(0) == 0].dropna(subset=["cpu_ratio"])
+    for server, its in served.groupby("server"):
+        if its["connections"].nunique() < points:  # means over other points are of other things
+            continue
         ratio, low, high = tables.mean_over_points(its, "cpu_ratio")
         if pd.notna(ratio):
             interval = f" ({low:.2f}–{high:.2f})" if pd.notna(low) else ""

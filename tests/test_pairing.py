@@ -37,7 +37,9 @@ def test_which_side_comes_first_is_random_but_the_same_each_time() -> None:
 
 
 def test_ratios_are_of_work_for_a_request_and_of_requests_in_a_sides_own_time() -> None:
-    found = pairing.figures_of([1.0, 2.0], [100.0, 300.0], [1000, 2000], is_sound=True)
+    found = pairing.figures_of(
+        [1.0, 2.0], [100.0, 300.0], [1000, 2000], is_sound=True, is_counted=True
+    )
     assert found["cpu_ratio"] == pytest.approx((1000 / 100) / (2000 / 300))
     assert found["throughput_ratio"] == pytest.approx(100 / 150)
 
@@ -53,11 +55,25 @@ def test_ratios_are_of_work_for_a_request_and_of_requests_in_a_sides_own_time() 
     ],
 )
 def test_what_is_not_known_is_empty_and_flagged(changes: dict[str, Any], known: set[str]) -> None:
-    asked = {"seconds": [1.0, 1.0], "requests": [5.0, 5.0], "cpu_ns": [5, 5], "is_sound": True}
+    asked = {"seconds": [1.0, 1.0], "requests": [5.0, 5.0], "cpu_ns": [5, 5]}
+    asked |= {"is_sound": True, "is_counted": True}
     found = pairing.figures_of(**{**asked, **changes})
     assert {name for name, ratio in found.items() if ratio is not None} == known
     assert flags.is_unpaired({**found, "paired": {"seconds": [1.0, 1.0]}})
     assert not flags.is_unpaired({"cpu_ratio": 1.0, "throughput_ratio": None, "paired": asked})
+
+
+def test_throughput_is_not_told_where_answers_after_the_slices_may_count() -> None:
+    found = pairing.figures_of([1.0, 1.0], [5.0, 5.0], [5, 5], is_sound=True, is_counted=False)
+    assert found == {"cpu_ratio": 1.0, "throughput_ratio": None}
+
+
+def test_a_server_that_still_works_in_the_others_slices_has_no_ratio() -> None:
+    for connections, longest_s in ((10, 2e-4), (500, 1e-4)):
+        plan = pairing.plan_of(connections, 0.5, "")
+        for factor, is_drained in ((0.9, True), (1.1, False)):
+            cost_ns = int(factor * longest_s * 1e9 * 1000)
+            assert pairing.is_drained_in_time(plan, connections, 1000, cost_ns) == is_drained
 
 
 def test_a_late_answer_is_no_error_of_the_paired_phase_and_all_others_are() -> None:
@@ -142,13 +158,30 @@ def test_needless_work_shows_in_the_ratio_and_the_counts_leave_the_phase_out(
         busy, str(folder / "ceiling"), tmp_path / "r.json", "--connections", connections
     )
     assert record["cpu_ratio"] > 1.5
-    assert record["throughput_ratio"] < 1
+    assert record["throughput_ratio"] is None or record["throughput_ratio"] < 1
     paired = record["paired"]
     assert paired["counted_by"] == ["kernel", "kernel"]
     assert paired["connections"] == [int(connections)] * 2
     assert record["status"] == "ok" and "unpaired" not in record["flags"]
     assert record["kernel_connections"] == record["server_accepted"] == 1 + int(connections)
     assert record["kernel_responses"] == record["server_requests"]
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("connections", ["8", "80"])
+def test_the_reference_against_itself_is_near_1(
+    connections: str, folder: Path, tmp_path: Path
+) -> None:
+    """Wide, for a busy machine: what it would find is a side that counts what the other does."""
+    copy = shutil.copy(folder / "ceiling", tmp_path / "copy")
+    record = measured(
+        copy, str(folder / "ceiling"), tmp_path / "r.json", "--connections", connections
+    )
+    assert 1 / 1.5 < record["cpu_ratio"] < 1.5, record["paired"]
+    if (
+        record["throughput_ratio"] is not None
+    ):  # as where a busy machine leaves few requests for a slice
+        assert 1 / 1.5 < record["throughput_ratio"] < 1.5, record["paired"]
 
 
 @pytest.mark.alone

@@ -266,6 +266,16 @@ def test_table_at_the_end_shows_ratios_where_there_are_some() -> None:
     assert tabulate_results.RATIO not in without
 
 
+def test_a_server_that_lacks_a_point_has_no_ratio_over_all() -> None:
+    """Nor has one that starved connections there: a mean over other points is of other things."""
+    whole = cells_with_ratios({1: [1.0, 1.1], 500: [1.2, 1.3]})
+    lacking = whole.assign(server="server_poll")
+    lacking = lacking[lacking["connections"] == 1]
+    starving = whole.assign(server="server", unserved_connections=[0, 0, 499, 499])
+    ratios = tabulate_results.ratios_of(pd.concat([whole, lacking, starving]))
+    assert set(ratios) == {"server_epoll"}
+
+
 def test_merging_keeps_one_header() -> None:
     assert merge_tables.merge(["a,b\n1,2\n", "a,b\n3,4\n"]) == "a,b\n1,2\n3,4\n"
     with pytest.raises(ValueError, match="columns of the tables differ"):
