@@ -93,7 +93,8 @@ def test_table_is_no_wider_than_the_terminal_and_says_what_it_left_out(
     # By name, since the order stays and each figure must be below its own heading.
     kept = [whole[0].index(name) for name in cells_of(shown)[0]]
     assert cells_of(shown) == [[row[column] for column in kept] for row in whole]
-    dropped = [name for name in console.LESS_IMPORTANT[path] if name not in cells_of(shown)[0]]
+    there = [name for name in console.LESS_IMPORTANT[path] if name in whole[0]]
+    dropped = [name for name in there if name not in cells_of(shown)[0]]
     assert len(kept) + len(dropped) == len(whole[0])
     said = f"Left out, for want of width: {', '.join(dropped)}. They are in {path}."
     assert (said in shown.replace("\n", " ")) == bool(dropped)
@@ -108,6 +109,15 @@ def test_server_and_result_are_kept_in_the_narrowest_terminal(path: str, folder:
         ["server", "connections", "ratio"],
         ["server", "figure", "current/baseline", "verdict"],
     )
+
+
+def test_ratio_to_the_reference_is_kept_where_there_is_room(folder: Path) -> None:
+    summary = tables.summary_table(tables.cell_table(RECORDS))
+    table = tabulate_results.tabulate(summary, ratios={"server_poll": "1.10 (1.02–1.18)"})
+    (folder / "results/summary.txt").write_text(table)
+    for columns, is_kept in ((200, True), (80, True), (10, False)):
+        names = cells_of(show(folder, columns))[0]
+        assert (tabulate_results.RATIO in names) == is_kept, names
 
 
 COLORED = {
