@@ -21,8 +21,7 @@ import server_process
 import sides
 
 SERVER, REFERENCE = 0, 1
-NAMES = ("server", "reference")
-# How long a slice must be was measured: docs/precision.md.
+# docs/precision.md says where these come from, and what is not shown of them.
 FEW_CONNECTIONS = 10
 SLICE_FEW_S = 0.02
 SLICE_S = 0.05

@@ -258,6 +258,14 @@ def wait_for_rest(folder: Path) -> dict[str, int]:
     raise AssertionError("no paired phase within 60 s")
 
 
+def start_long(folder: Path, own: Path) -> "subprocess.Popen[str]":
+    """A cell with a paired phase of 10 s, of copies that processes_mentioning() finds by their folder."""
+    server, reference = (
+        str(shutil.copy(folder / name, own)) for name in ("server_epoll", "ceiling")
+    )
+    return start(server, reference, own / "r.json", "--paired-s", "5")
+
+
 ENDS = {
     "server_epoll": (0, "the server ended during the run: SIGKILL"),
     "ceiling": (
@@ -271,15 +279,7 @@ ENDS = {
 def test_a_side_that_is_killed_in_the_phase_is_one_line_and_nothing_is_left(
     name: str, folder: Path, tmp_path: Path
 ) -> None:
-    for server in ("server_epoll", "ceiling"):
-        shutil.copy(folder / server, tmp_path / server)
-    process = start(
-        str(tmp_path / "server_epoll"),
-        str(tmp_path / "ceiling"),
-        tmp_path / "r.json",
-        "--paired-s",
-        "5",
-    )
+    process = start_long(folder, tmp_path)
     os.kill(wait_for_rest(tmp_path)[name], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     status, said = ENDS[name]
@@ -289,15 +289,7 @@ def test_a_side_that_is_killed_in_the_phase_is_one_line_and_nothing_is_left(
 
 
 def test_nothing_rests_after_a_kill(folder: Path, tmp_path: Path) -> None:
-    for server in ("server_epoll", "ceiling"):
-        shutil.copy(folder / server, tmp_path / server)
-    process = start(
-        str(tmp_path / "server_epoll"),
-        str(tmp_path / "ceiling"),
-        tmp_path / "r.json",
-        "--paired-s",
-        "5",
-    )
+    process = start_long(folder, tmp_path)
     wrk = wait_for_rest(tmp_path)["wrk"]
     process.kill()
     process.communicate()
