@@ -174,9 +174,8 @@ def test_the_reference_against_itself_is_near_1(
 ) -> None:
     """Wide, for a busy machine: what it would find is a side that counts what the other does."""
     copy = shutil.copy(folder / "ceiling", tmp_path / "copy")
-    record = measured(
-        copy, str(folder / "ceiling"), tmp_path / "r.json", "--connections", connections
-    )
+    alike = ["--connections", connections, "--workers", "cpus"]  # as the reference is started
+    record = measured(copy, str(folder / "ceiling"), tmp_path / "r.json", *alike)
     assert 1 / 1.5 < record["cpu_ratio"] < 1.5, record["paired"]
     if (
         record["throughput_ratio"] is not None
