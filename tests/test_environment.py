@@ -93,7 +93,6 @@ profile: {duration_s: 0.5, connections: 4}
 """
 
 
-@pytest.mark.alone
 def test_sweep_goes_as_ever_in_an_environment_that_is_meant_for_others(tmp_path: Path) -> None:
     """All at once, without a home, in a folder whose name is not ASCII, with standard input closed."""
     folder = tmp_path / "Prüfung"

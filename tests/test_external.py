@@ -501,7 +501,6 @@ SERVING: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("name", SERVING)
 def test_server_as_people_start_it_has_a_cell_that_counts(name: str, tmp_path: Path) -> None:
     description, expected = SERVING[name]
@@ -578,7 +577,6 @@ def test_yardstick_serves_writes_to_its_scratch_directory_alone_and_stops(
             assert time.monotonic() - started_s < server_process.STOP_TIMEOUT_S
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("name", YARDSTICKS)
 def test_yardstick_has_one_worker_and_a_cell_that_counts(name: str, tmp_path: Path) -> None:
     binary = prepare(tmp_path, name, CONFIG["external"][name])
@@ -614,7 +612,6 @@ def test_examples_of_the_docs_are_found() -> None:
     assert set(EXAMPLES) == {"python_asyncio", "node", "mine"}
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("name", ["python_asyncio", "node"])
 def test_example_of_the_docs_has_a_cell_that_counts(name: str, host: str, tmp_path: Path) -> None:
