@@ -104,6 +104,7 @@ rule tabulate_results:
     input:
         cells="results/cells.csv",
         summary="results/summary.csv",
+        verdicts="results/verdicts.csv",
     output:
         "results/summary.txt",
     log:
@@ -111,4 +112,4 @@ rule tabulate_results:
     params:
         code=identity_of("tabulate_results"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/tabulate_results.py {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
+        '{SHARED} python3 "$ROOT"/scripts/tabulate_results.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'

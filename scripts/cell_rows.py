@@ -3,6 +3,7 @@
 Without pandas, whose import takes as long as reading 5,000 records.
 """
 
+import hashlib
 import re
 from typing import Any
 
@@ -52,6 +53,7 @@ CELL_COLUMNS = [
     "server_wait_share",
     "cpu_ratio",
     "throughput_ratio",
+    "yardstick",
     "network",
     "reason",
 ]
@@ -62,7 +64,7 @@ STATUSES = ("ok", "invalid", "failed", "unavailable")
 
 # What columns of tables hold, and the fields of records that become them; all others hold numbers.
 NAMES = {"server", "other"}
-TEXTS = {"machine", "status", "flags", "started", "sweep", "network"}
+TEXTS = {"machine", "status", "flags", "started", "sweep", "network", "yardstick"}
 TEXTS |= {"limiter", "metric", "verdict", "reason", "kind", "name"}
 TEXTS |= {"binary", "machine_baseline", "fact", "baseline", "current"}
 SERVER_NAME = re.compile("[a-z][a-z0-9_-]*")  # as in config.schema.yaml
@@ -75,6 +77,19 @@ LOOPBACK = "over loopback"
 def _network_of(record: dict[str, Any]) -> str:
     """In words; records of before there was a choice do not say."""
     return str(record.get("facts", {}).get("network_label", LOOPBACK))
+
+
+def yardstick_of(record: dict[str, Any]) -> str:
+    """What two cells must share for their ratios to compare, as a short name: kernel, wrk, compiler and reference."""
+    facts = record.get("facts") or {}
+    kernel, tools, build = (
+        its if isinstance(its := facts.get(name), dict) else {}
+        for name in ("kernel", "tools", "build")
+    )
+    shared = [kernel.get("release"), kernel.get("version"), tools.get("wrk")]
+    shared += [build.get("compiler"), build.get("compiler_version")]
+    text = repr([*shared, record.get("reference_sha256")])
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def is_text(value: Any) -> bool:
@@ -101,7 +116,7 @@ def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> di
     have given."""
     if (record["server"], record["connections"], record["repeat"]) != cell:
         raise DamagedFile(f"{path} is of another cell: delete it, it will be measured again")
-    for name in [name for name in CELL_COLUMNS[3:] if name != "network"]:
+    for name in [name for name in CELL_COLUMNS[3:] if name not in ("network", "yardstick")]:
         if _lacks_sense(name, record.get(name)):
             found = repr(record[name])[:80]
             raise DamagedFile(f"{path}: {name} is {found}: delete it, it will be measured again")
@@ -113,6 +128,7 @@ def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> di
 def row_of(record: dict[str, Any]) -> dict[str, Any]:
     """Column → value; what a record does not have is None, flags are joined with semicolons."""
     row = {**record, "flags": ";".join(record["flags"]), "network": _network_of(record)}
+    row["yardstick"] = yardstick_of(record)
     row["reason"] = record.get("reason") or ""
     return {name: row.get(name) for name in CELL_COLUMNS}
 

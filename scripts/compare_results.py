@@ -1,13 +1,10 @@
 #!/usr/bin/env python3
 """Two folders of results, before and after a change: did a server get faster or slower? Status 3 if one got slower.
 
-The sets were measured in different runs, so nothing is paired by block: at a number of connections the logarithms of a
-server's repeats are compared by Welch's t (Biometrika 34, 1947). Over the whole sweep the differences at its points are
-averaged, their variances added, with degrees of freedom by Welch and Satterthwaite. Holm's method corrects over all
-changed servers, as in comparisons.py, once for the whole sweep and once for the points.
-
-What the machine did between the two runs is in every difference. Servers whose binary is the same in both show it, as
-long as nothing known of the machine has changed: no difference that is not larger than theirs is a verdict.
+A server's ratios to the reference in one set are compared with those in the other, as those of two servers of one set
+are (comparisons.py); what the machine did between the two is in neither. Holm's method corrects over all changed
+servers, once for the whole sweep and once for the points. Servers whose binary is the same in both are a family of
+their own: what they differ by, though nothing known of the machine has changed, is what ratios do not show (drift).
 """
 
 import argparse
@@ -23,7 +20,7 @@ import numpy as np
 import pandas as pd
 import result_sets
 import tables
-from cells import CEILING, base_of, is_control
+from cells import base_of, is_control
 from comparisons import (
     COST,
     FASTER,
@@ -31,8 +28,6 @@ from comparisons import (
     THROUGHPUT,
     UNDECIDABLE,
     WHOLE_SWEEP,
-    Estimates,
-    Floats,
     Pair,
     Sweep,
 )
@@ -45,10 +40,9 @@ GOT_SLOWER, NOTHING_DECIDED = 3, 4  # statuses
 OLD = "baseline "
 SAME, CHANGED = "same", "changed"
 DRIFT = "drift"
-TINY = np.finfo(float).tiny
 CLIENT_LIMITED = "wrk was the limit in both"
 SAME_RUNS = "the same measurements in both"
-FIGURES = {COST: "CPU time", THROUGHPUT: "throughput"}
+FIGURES = {COST: "CPU time", THROUGHPUT: "throughput"}  # as ratios to the reference
 
 COLUMNS = ["metric", "server", "binary", "connections", "runs_baseline", "runs_current"]
 COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
@@ -111,9 +105,6 @@ def of_one_machine(
     for which, its, all_of_it in (("baseline", old, baseline), ("current", new, current)):
         if others := len(all_of_it) - len(its):
             notes.append(f"{others} cells of other machines in the {which} set are left out.")
-        runs = len({record.get("sweep") for record in its if record["server"] != CEILING})
-        if runs > 1:
-            notes.append(f"Cells of the {which} set are of {runs} runs of the workflow.")
         disturbed = sum("disturbed" in record["flags"] for record in its)
         if disturbed:
             notes.append(
@@ -132,11 +123,7 @@ def in_common(sets: Sets) -> Sets:
     baseline, current = sets.baseline, sets.current
     for key, noun in (("server", "servers"), ("connections", "connections")):
         compared = [
-            {
-                record[key]
-                for record in found
-                if record["server"] != CEILING and not is_control(record["server"])
-            }
+            {record[key] for record in found if not is_control(record["server"])}
             for found in (baseline, current)
         ]
         old, new = compared
@@ -149,7 +136,7 @@ def in_common(sets: Sets) -> Sets:
             if alone:
                 notes.append(f"In the {which} set alone: {noun} {_listed(alone)}.")
         # A control stays, whichever server's it is in the other set: it tells of its own set's noise.
-        wanted = (old & new) | {CEILING}
+        wanted = old & new
         baseline, current = (
             [it for it in found if it[key] in wanted or base_of(str(it[key])) in wanted]
             for found in (baseline, current)
@@ -177,16 +164,13 @@ def servers_with_same_binary(sets: Sets) -> set[str]:
 # --- Their figures as arrays ---
 
 
-def _summary_of(cells: pd.DataFrame) -> pd.DataFrame:
-    of_ceiling = cells["server"] == CEILING
-    ceiling = tables.summary_table(cells[of_ceiling]) if of_ceiling.any() else None
-    return tables.summary_table(cells, ceiling)
-
-
 def _as_one_machine(found: list[Record], prefix: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cells and their summary, with a prefix to the servers' names."""
-    cells = tables.cell_table(found).assign(machine="")
-    summary = _summary_of(cells)
+    """Cells and their summary, with a prefix to the servers' names.
+
+    Whatever has changed between the sets is told as a fact: their yardsticks count as one.
+    """
+    cells = tables.cell_table(found).assign(machine="", yardstick="")
+    summary = tables.summary_table(cells)
     return tuple(table.assign(server=prefix + table["server"]) for table in (cells, summary))  # type: ignore[return-value]
 
 
@@ -229,68 +213,11 @@ def obstacles_of(
     sweep: Sweep, metric: str, pair: Pair, same_binary: bool, twice: set[tuple[str, int]]
 ) -> list[str]:
     """Why a server cannot be compared with itself at each point; empty where it can."""
-    new, old = (runs_of(sweep, metric, position) for position in pair)
-    obstacles = []
-    for point, count in enumerate(sweep.connections):
-        fewest = int(min(new[point], old[point]))
-        if (sweep.servers[pair[0]], count) in twice:
-            obstacles.append(SAME_RUNS)
-        elif not fewest:
-            which = [
-                name for name, runs in (("baseline", old), ("current", new)) if not runs[point]
-            ]
-            obstacles.append(f"no valid run in the {' and the '.join(which)} set")
-        elif other := comparisons.workload_obstacle(sweep, metric, pair, point, same_binary):
-            obstacles.append(other)
-        elif fewest < comparisons.MIN_PAIRS:
-            obstacles.append(f"only {comparisons.number_of(fewest, 'counted run')}")
-        else:
-            obstacles.append("")
-    return obstacles
-
-
-def welch(new: Floats, old: Floats) -> Estimates:
-    """Logarithms, [point, repeat], NaN what is left out → mean log-ratios, [level]: the whole sweep, then its points.
-
-    What does not vary is not tested: it has no error and no p-value.
-    """
-    sides = np.stack([new, old])
-    runs = np.isfinite(sides).sum(axis=-1)
-    counts = np.maximum(runs, 1)
-    means = np.nansum(sides, axis=-1) / counts
-    freedoms = np.maximum(counts - 1, 1)
-    variances = np.nansum((sides - means[..., np.newaxis]) ** 2, axis=-1) / freedoms / counts
-    usable = (runs >= comparisons.MIN_PAIRS).all(axis=0)
-    # Which points a level is made of.
-    members = np.vstack([np.ones(len(usable)), np.eye(len(usable))]) * usable
-    number = np.maximum(members.sum(axis=1), 1)
-    total = members @ variances.sum(axis=0)
-    error = np.sqrt(total) / number
-    error = np.where(error > comparisons.ROUNDING, error, np.nan)
-    freedom = total**2 / np.maximum(members @ (variances**2 / freedoms).sum(axis=0), TINY)
-    freedom = np.maximum(freedom, 1)
-    mean = np.where(members.any(axis=1), members @ (means[0] - means[1]) / number, np.nan)
-    observations = (members @ runs.min(axis=0)).astype(int)
-    p_value = comparisons.p_value_of(mean, error, freedom)
-    return Estimates(observations, freedom, mean, error, p_value)
-
-
-def _drift_of(sweep: Sweep, metric: str, pair: Pair, left_out: Iterable[bool]) -> Floats:
-    """By how much a server with the same binary changed, [level]; where it has too few runs NaN."""
-    new, old = (sweep.logarithms[metric][position].copy() for position in pair)
-    for side in (new, old):
-        side[np.array(list(left_out))] = np.nan
-    counts = np.array([np.isfinite(side).sum(axis=-1) for side in (new, old)])
-    both = (counts > 0).all(axis=0)
-    sums = [np.nansum(side, axis=-1) for side in (new, old)]
-    points = np.where(
-        both, sums[0] / np.maximum(counts[0], 1) - sums[1] / np.maximum(counts[1], 1), np.nan
-    )
-    few = comparisons.MIN_PAIRS
-    whole = (
-        points[both].mean() if both.any() and counts[:, both].sum(axis=1).min() >= few else np.nan
-    )
-    return np.array([whole, *np.where(counts.min(axis=0) >= few, points, np.nan)])
+    found = comparisons.obstacles_of(sweep, metric, pair, same_binary)
+    return [
+        SAME_RUNS if (sweep.servers[pair[0]], count) in twice else its
+        for count, its in zip(sweep.connections, found, strict=True)
+    ]
 
 
 def floor_of_control(found: list[Record], metric: str) -> float:
@@ -314,21 +241,15 @@ def _family(
     metric: str,
     pairs: list[Pair],
     obstacles: list[list[str]],
-    floors: Floats,
+    floor: float,
     is_drift: bool,
 ) -> list[dict[str, Any]]:
     """Rows of servers that are tested together; is_drift: what they differ by is nothing else."""
-    estimates = []
-    for pair, its_obstacles in zip(pairs, obstacles, strict=True):
-        new, old = (sweep.logarithms[metric][position].copy() for position in pair)
-        for side in (new, old):
-            side[np.array(its_obstacles) != ""] = np.nan
-        estimates.append(welch(new, old))
-    stacked = Estimates(*(np.array(column) for column in zip(*estimates, strict=True)))
-    # What the floor is made of need not exceed it.
-    applied = np.zeros_like(stacked.mean) if is_drift else np.nan_to_num(floors) + 0 * stacked.mean
-    controls = np.full(len(pairs), is_drift)
-    judged = comparisons.judge(sweep, metric, pairs, obstacles, stacked, applied, controls, "run")
+    usable = np.array(obstacles) == ""
+    estimates = comparisons.estimate(sweep.logarithms[metric], pairs, usable)
+    floors = np.full(estimates.mean.shape, np.nan_to_num(floor))
+    same = np.full(len(pairs), is_drift)
+    judged = comparisons.judge(sweep, metric, pairs, obstacles, estimates, floors, same)
     rows = []
     for (new_at, old_at), levels in zip(pairs, judged, strict=True):
         new_runs, old_runs = (runs_of(sweep, metric, position) for position in (new_at, old_at))
@@ -344,64 +265,30 @@ def _family(
                     "runs_current": int(new_runs[points].sum()),
                     "runs_baseline": int(old_runs[points].sum()),
                     "verdict": DRIFT if is_drift and is_different else row["verdict"],
-                    "noise_floor_percent": 100 * np.expm1(floors[level]),
+                    "noise_floor_percent": 100 * np.expm1(floor),
                     "reason": reason,
                 }
             )
     return rows
 
 
-class Roles(NamedTuple):
-    """Pairs by what they are for: verdicts; servers with the same binary; those that the drift is known from."""
-
-    changed: list[Pair]
-    same: list[Pair]
-    drift: list[Pair]
-
-
-def roles_of(sweep: Sweep, same: set[str], is_unchanged: bool) -> Roles:
-    """same: servers whose binary is; is_unchanged: what is known of the environment."""
-    named = {sweep.servers[pair[0]]: pair for pair in pairs_of(sweep)}
-    ceiling = named.pop(CEILING, None)
-    alike = [pair for name, pair in named.items() if is_unchanged and name in same]
-    # A control is its server once more: it tells of drift alone.
-    changed = [pair for name, pair in named.items() if pair not in alike and not is_control(name)]
-    # The ceiling has few repeats, and tells less than servers do: only where there is no other.
-    fallback = [ceiling] if ceiling and is_unchanged and CEILING in same else []
-    return Roles(changed, alike, alike or fallback)
-
-
-def floors_of(sets: Sets, sweep: Sweep, metric: str, drift: dict[Pair, list[str]]) -> Floats:
-    """What a log-ratio must exceed, [level]; NaN where nothing is known. drift: pairs that tell of it."""
-    changed_by = [
-        np.abs(_drift_of(sweep, metric, pair, [_hides_drift(it) for it in obstacles]))
-        for pair, obstacles in drift.items()
-    ]
-    own = [floor_of_control(found, metric) for found in (sets.baseline, sets.current)]
-    whole = np.fmax.reduce([*own, *(its[0] for its in changed_by)], initial=np.nan)
-    return np.asarray(np.fmax.reduce([np.full(1 + len(sweep.connections), whole), *changed_by]))
-
-
 def compare_metric(
-    sets: Sets, sweep: Sweep, metric: str, roles: Roles, twice: set[tuple[str, int]]
+    sets: Sets, sweep: Sweep, metric: str, drifting: set[str], twice: set[tuple[str, int]]
 ) -> list[dict[str, Any]]:
-    """Rows of one metric: of changed servers, then of those whose binary is the same."""
-
-    def obstacles_to(pairs: list[Pair], same_binary: bool) -> dict[Pair, list[str]]:
-        return {pair: obstacles_of(sweep, metric, pair, same_binary, twice) for pair in pairs}
-
-    floors = floors_of(sets, sweep, metric, obstacles_to(roles.drift, True))
+    """Rows of one metric: of changed servers, then of those that tell of drift alone."""
+    floor = max(
+        (floor_of_control(found, metric) for found in (sets.baseline, sets.current)),
+        key=np.nan_to_num,
+    )
+    # A control is its server once more.
+    every = [pair for pair in pairs_of(sweep) if not is_control(sweep.servers[pair[0]])]
     rows = []
-    for pairs, is_drift in ((roles.changed, False), (roles.same, True)):
-        obstacles = list(obstacles_to(pairs, is_drift).values())
+    for is_drift in (False, True):
+        pairs = [pair for pair in every if (sweep.servers[pair[0]] in drifting) == is_drift]
+        obstacles = [obstacles_of(sweep, metric, pair, is_drift, twice) for pair in pairs]
         if pairs:
-            rows += _family(sweep, metric, pairs, obstacles, floors, is_drift)
+            rows += _family(sweep, metric, pairs, obstacles, floor, is_drift)
     return rows
-
-
-def _hides_drift(obstacle: str) -> bool:
-    """Too few runs for a test still tell of drift."""
-    return bool(obstacle) and not obstacle.startswith("only ")
 
 
 def compare(sets: Sets) -> Comparison:
@@ -410,21 +297,20 @@ def compare(sets: Sets) -> Comparison:
     is_unchanged = not (facts["kind"] == "environment").any()
     same = servers_with_same_binary(sets)
     sweep = sweep_of(sets)
-    roles = roles_of(sweep, same, is_unchanged)
+    drifting = same if is_unchanged else set()
     twice = measured_twice(sets)
-    rows = [row for metric in FIGURES for row in compare_metric(sets, sweep, metric, roles, twice)]
+    rows = [
+        row for metric in FIGURES for row in compare_metric(sets, sweep, metric, drifting, twice)
+    ]
     binaries = [SAME if row["server"] in same else CHANGED for row in rows]
     table = pd.DataFrame(rows, columns=COLUMNS).assign(
         binary=binaries,
         machine_baseline=sets.baseline[0]["machine"],
         machine=sets.current[0]["machine"],
     )
-    drifting = [
-        sweep.servers[new] for new, _ in roles.drift if _is_known(table, sweep.servers[new])
-    ]
     notes = [
         *point_notes(table),
-        floor_note(table, drifting, is_unchanged),
+        *drift_notes(table, is_unchanged),
         *reason_notes(table),
         *change_notes(facts),
         *sets.notes,
@@ -433,34 +319,22 @@ def compare(sets: Sets) -> Comparison:
     return Comparison(table, facts, notes)
 
 
-def _is_known(table: pd.DataFrame, server: str) -> bool:
-    """Whether a server with the same binary tells of drift."""
-    its = table[table["server"] == server]
-    return its.empty or not its["reason"].str.contains(SAME_RUNS).all()
-
-
 # --- In words ---
 
 
-def floor_note(table: pd.DataFrame, drifting: list[str], is_unchanged: bool) -> str:
-    """What is known of the drift between the two runs; drifting: servers that it is known from."""
-    whole = table[table["connections"] == WHOLE_SWEEP].dropna(subset=["noise_floor_percent"])
-    floors = [
-        f"{FIGURES[str(metric)]} {percent:.3g} %"
-        for metric, percent in whole.groupby("metric")["noise_floor_percent"].max().items()
-    ]
-    floor = f"Noise floor: {', '.join(floors)}" if floors else "No noise floor is known"
+def drift_notes(table: pd.DataFrame, is_unchanged: bool) -> list[str]:
+    """What servers that have not changed say of all others."""
     if not is_unchanged:
-        return (
-            f"{floor} (of the sets' own controls). The environment changed: every server shows its effect, one whose"
-            " binary is the same shows it alone; drift of the machine between the two runs is in all of it."
-        )
-    if drifting:
-        return f"{floor}: by which {', '.join(drifting)}, the same binary in both sets, or a set's control differed."
-    return (
-        f"{floor}. Nothing was measured in both runs that is the same binary: drift of the machine between them would"
-        " pass for a difference. Measure both once more, in turns (docs/compare.md)."
-    )
+        return [
+            "The environment changed: every ratio shows its effect too; one of a server whose binary is the same shows"
+            " it alone."
+        ]
+    drifted = table[(table["verdict"] == DRIFT) & (table["connections"] == WHOLE_SWEEP)]
+    return [
+        f"{row['server']}, the same binary in both sets, differs from itself in {FIGURES[row['metric']]}: doubt the"
+        " other verdicts too."
+        for row in drifted.to_dict("records")
+    ]
 
 
 def change_notes(facts: pd.DataFrame) -> list[str]:
@@ -556,11 +430,11 @@ def read_sets(
     new = [
         record
         for record in new
-        if (not wanted.servers or record["server"] in [*wanted.servers, CEILING])
+        if (not wanted.servers or record["server"] in wanted.servers)
         and (not wanted.connections or record["connections"] in wanted.connections)
         and (not wanted.repeats or record["repeat"] <= wanted.repeats)
     ]
-    if not any(record["server"] != CEILING for record in new):
+    if not new:
         raise NoComparison(f"{current}: no records of the wanted servers and connections")
     return in_common(of_one_machine(old, new, other_machine))
 

@@ -1,12 +1,13 @@
 """Which server is faster, and can this sweep tell? Cells and their summary → a verdict for each pair of servers.
 
-Two servers are compared by the logarithms of their ratios, paired by block: the cells of one machine, number of
-connections and repeat, measured in one run of the workflow, which the machine's drift has met alike (Kalibera & Jones,
-"Rigorous benchmarking in reasonable time", ISMM 2013, for ratios and their intervals). The mean is tested by Student's
-t with n - 1 degrees of freedom.
+What is compared are ratios to the reference, which each cell has measured in turns with its server
+(docs/precision.md): what the machine did meanwhile is in none of them, so cells of different runs compare. Their
+logarithms are (Kalibera & Jones, "Rigorous benchmarking in reasonable time", ISMM 2013). A server's repeats at a number
+of connections are a sample; two servers are compared by Welch's t (Biometrika 34, 1947).
 
-Over the whole sweep the pairs of all numbers of connections are one sample. What truly differs between the numbers then
-counts as noise: intervals are wider, and verdicts fewer, than a model of each number would give. That is conservative.
+The numbers of connections are fixed, not a sample: over the whole sweep the differences at its points are averaged,
+each with the same weight, and their variances added, with degrees of freedom by Welch and Satterthwaite. What truly
+differs between the numbers is no noise.
 
 Of the many tests of one machine and metric, Holm's method keeps the chance of any false verdict below ALPHA (Holm, "A
 simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979): over all pairs for the whole sweep,
@@ -31,14 +32,16 @@ Booleans = npt.NDArray[np.bool_]
 Pair = tuple[int, int]
 
 ALPHA = 0.05
-# With fewer, the noise is hardly known.
-MIN_PAIRS = 3
+# Of each server at a point: with fewer, the noise is hardly known.
+MIN_REPEATS = 3
 POWER = 0.9
+TINY = np.finfo(float).tiny
 # Tables hold nine digits: logarithms that differ by less do not differ.
 ROUNDING = 1e-8
 
-THROUGHPUT, COST = "requests_per_second", "server_cpu_ns_per_request"
-BETTER_SIGN = {THROUGHPUT: 1, COST: -1}
+# Each as ratio to the reference; the first is what answers rest on.
+COST, THROUGHPUT = "cpu_ratio", "throughput_ratio"
+BETTER_SIGN = {COST: -1, THROUGHPUT: 1}
 
 FASTER, SLOWER, EQUAL = "faster", "slower", "no difference"
 DEPENDS, UNDECIDABLE = "depends on connections", "not decidable here"
@@ -48,13 +51,15 @@ VERDICT_OF_SIGN = {1: FASTER, -1: SLOWER, 0: EQUAL}
 WHOLE_SWEEP = "all"
 CLIENT_LIMITED = "wrk was the limit for both"
 LOWER_BOUND = "wrk was the limit, and throughput a lower bound, of"
-OTHER_RUNS = "measured in different runs"
+OTHER_YARDSTICK = "measured with another kernel, compiler, wrk or reference than most of the sweep"
+NO_NOISE = f"less than {MIN_REPEATS} repeats, or they do not vary: no noise to test against"
+NO_RATIO = "no ratio to the reference"
 BELOW_FLOOR = "smaller than the noise floor"
-CONTROL_DIFFERS = "the same binary twice: this sweep sees differences that are not there"
+CONTROL_DIFFERS = "the same server twice: what differs is the layout of its code, or is not there"
 
 OTHER_WORKLOAD = "a connection per request (another workload)"
 
-CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", "flags", "sweep"]
+CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", "flags", "yardstick"]
 CELL_COLUMNS += BETTER_SIGN
 SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter", "flags"]
 VERDICT_COLUMNS = ["machine", "metric", "server", "other", "connections", "pairs"]
@@ -66,23 +71,26 @@ class Sweep(NamedTuple):
     """One machine's cells as arrays.
 
     logarithms: of each metric in its own unit, [server, point, repeat]; NaN where no valid cell is.
-    runs: a number for each run of the workflow, [server, point, repeat]: the one that measured the cell.
+    has_valid: whether there are valid cells, [server, point].
+    other_yardstick: whether the only valid cells are left out for their yardstick, [server, point].
     starving, client_limited, connection_per_request: [server, point].
     """
 
     servers: list[str]
     connections: list[int]
     logarithms: dict[str, Floats]
-    runs: Integers
+    has_valid: Booleans
+    other_yardstick: Booleans
     starving: Booleans
     client_limited: Booleans
     connection_per_request: Booleans
 
 
 class Estimates(NamedTuple):
-    """Mean log-ratios of samples, arrays of one shape; NaN where a sample is too small or does not vary.
+    """Mean differences of logarithms, arrays [pair, level]; NaN where a sample is too small or does not vary.
 
-    pairs: observations; freedom: degrees of it, of Student's t.
+    A level is the whole sweep, or one of its points. pairs: repeats that both servers have; freedom: degrees of it, of
+    Student's t.
     """
 
     pairs: Integers
@@ -106,8 +114,9 @@ def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
     connections = sorted(int(count) for count in cells["connections"].unique())
     repeats = sorted(cells["repeat"].unique())
     valid = tables.counted_cells(cells)
+    comparable = tables.of_main_yardstick(valid)
     position = tuple(
-        pd.Index(names).get_indexer(pd.Index(valid[column]))
+        pd.Index(names).get_indexer(pd.Index(comparable[column]))
         for names, column in (
             (servers, "server"),
             (connections, "connections"),
@@ -117,15 +126,15 @@ def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
     logarithms = {}
     for metric in BETTER_SIGN:
         figures = np.full((len(servers), len(connections), len(repeats)), np.nan)
-        figures[position] = valid[metric].astype(float)
+        figures[position] = comparable[metric].astype(float)
         logarithms[metric] = np.log(figures, where=figures > 0, out=np.full_like(figures, np.nan))
-    runs = np.zeros((len(servers), len(connections), len(repeats)), int)
-    runs[position] = pd.factorize(valid["sweep"])[0]
+    has_valid = _points_of(valid, servers, connections)
     return Sweep(
         servers,
         connections,
         logarithms,
-        runs,
+        has_valid,
+        has_valid & ~_points_of(comparable, servers, connections),
         _points_of(summary[summary["limiter"] == "starving"], servers, connections),
         _points_of(summary[summary["limiter"] == "client-bound"], servers, connections),
         _points_of(
@@ -148,24 +157,38 @@ def has_control(servers: list[str], pair: Pair) -> bool:
     return any(is_control(servers[position]) for position in pair)
 
 
-def estimate(log_ratios: Floats) -> Estimates:
-    """Student's t of the mean against 0, two-sided, along the last axis; what is NaN is left out.
+def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimates:
+    """Two-sided tests of whether servers differ. logarithms: [server, point, repeat], NaN what is left out; usable:
+    [pair, point].
 
-    A sample of less than MIN_PAIRS, or one that does not vary, is not tested: it has no error and no p-value.
+    What has less than MIN_REPEATS, or does not vary, is not tested: it has no error and no p-value.
     """
-    present = np.isfinite(log_ratios)
-    pairs = present.sum(axis=-1)
-    total = np.where(present, log_ratios, 0).sum(axis=-1)
-    mean = np.where(pairs > 0, total / np.maximum(pairs, 1), np.nan)
-    squares = np.where(present, (log_ratios - mean[..., np.newaxis]) ** 2, 0).sum(axis=-1)
-    freedom = np.maximum(pairs - 1, 1).astype(float)
-    deviation = np.sqrt(squares / freedom)
-    error = deviation / np.sqrt(np.maximum(pairs, 1))
-    testable = (pairs >= MIN_PAIRS) & (deviation > ROUNDING)
-    standard_error = np.where(testable, error, np.nan)
-    return Estimates(
-        pairs, freedom, mean, standard_error, p_value_of(mean, standard_error, freedom)
-    )
+    repeats = np.isfinite(logarithms).sum(axis=-1)
+    counts = np.maximum(repeats, 1)
+    means = np.nansum(logarithms, axis=-1) / counts
+    freedoms = np.maximum(counts - 1, 1)
+    squares = np.nansum((logarithms - means[..., np.newaxis]) ** 2, axis=-1)
+    squared_errors = squares / freedoms / counts
+    first, second = np.array(pairs).T
+    points = usable.shape[1]
+    # Which points a level is made of: [pair, level, point].
+    levels = np.vstack([np.ones(points), np.eye(points)])
+    members = levels * usable[:, np.newaxis]
+    number = np.maximum(members.sum(axis=-1), 1)
+
+    def total(of_points: Floats) -> Floats:
+        return np.asarray(np.einsum("alp,ap->al", members, of_points))
+
+    mean = np.where(members.any(axis=-1), total(means[first] - means[second]) / number, np.nan)
+    added = total(squared_errors[first] + squared_errors[second])
+    error = np.sqrt(added) / number
+    few = np.minimum(repeats[first], repeats[second]) < MIN_REPEATS
+    error = np.where((error > ROUNDING) & (total(few) == 0), error, np.nan)
+    parts = squared_errors**2 / freedoms
+    freedom = added**2 / np.maximum(total(parts[first] + parts[second]), TINY)
+    freedom = np.maximum(freedom, 1)
+    observations = total(np.minimum(repeats[first], repeats[second])).astype(int)
+    return Estimates(observations, freedom, mean, error, p_value_of(mean, error, freedom))
 
 
 def p_value_of(mean: Floats, standard_error: Floats, freedom: Floats) -> Floats:
@@ -200,23 +223,39 @@ def smallest_detectable(freedom: Floats, standard_error: Floats, floor: Floats) 
     return np.asarray(standard_error * np.maximum(significant, above_floor))
 
 
-def _in_one_run(sweep: Sweep, pair: Pair) -> Booleans:
-    """Which cells of two servers the same run of the workflow measured: [point, repeat]."""
-    first, second = pair
-    return np.asarray(sweep.runs[first] == sweep.runs[second])
+def obstacles_of(sweep: Sweep, metric: str, pair: Pair, same_binary: bool) -> list[str]:
+    """Why a pair cannot be compared at each point; empty where it can.
+
+    Points with few repeats are left out of the sweep, unless there are no others.
+    """
+    points = range(len(sweep.connections))
+    for least in (MIN_REPEATS, 1):
+        found = [_obstacle(sweep, metric, pair, point, same_binary, least) for point in points]
+        if "" in found:
+            break
+    return found
 
 
-def _obstacle(sweep: Sweep, metric: str, pair: Pair, point: int) -> str:
-    """Why a pair cannot be compared at a point; empty if it can."""
-    first, second = (np.isfinite(sweep.logarithms[metric][server, point]) for server in pair)
-    if not (first & second).any():
-        without = [not first.any(), not second.any()]
-        absent = [sweep.servers[server] for server in itertools.compress(pair, without)]
-        return f"no valid cells of {' and '.join(absent)}" if absent else "no valid cells in common"
-    other = workload_obstacle(sweep, metric, pair, point, has_control(sweep.servers, pair))
-    if other:
-        return other
-    return "" if (first & second & _in_one_run(sweep, pair)[point]).any() else OTHER_RUNS
+def _obstacle(
+    sweep: Sweep, metric: str, pair: Pair, point: int, same_binary: bool, least: int
+) -> str:
+    for server in pair:
+        if sweep.other_yardstick[server, point]:
+            return f"{sweep.servers[server]} {OTHER_YARDSTICK}"
+    other = workload_obstacle(sweep, metric, pair, point, same_binary)
+    lacks = (_lack(sweep, metric, server, point, least) for server in pair)
+    return other or "; ".join(filter(None, lacks))
+
+
+def _lack(sweep: Sweep, metric: str, server: int, point: int, least: int) -> str:
+    repeats = int(np.isfinite(sweep.logarithms[metric][server, point]).sum())
+    if repeats >= least:
+        return ""
+    if repeats:
+        what = f"only {number_of(repeats, 'repeat')}"
+    else:
+        what = NO_RATIO if sweep.has_valid[server, point] else "no valid cells"
+    return f"{what} of {sweep.servers[server]}"
 
 
 def workload_obstacle(
@@ -234,31 +273,6 @@ def workload_obstacle(
     limited = metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair)
     # One binary measured twice shows the noise, whatever the limit is.
     return CLIENT_LIMITED if limited and not same_binary else ""
-
-
-def _paired(
-    sweep: Sweep, metric: str, pairs: list[Pair], obstacles: list[list[str]]
-) -> tuple[Floats, Integers]:
-    """Log-ratios paired by block, [pair, point, repeat], and how many of different runs are left out, [pair, point].
-
-    Both of points without an obstacle; elsewhere NaN and 0.
-    """
-    first, second = np.array(pairs).T
-    log_ratios = sweep.logarithms[metric][first] - sweep.logarithms[metric][second]
-    log_ratios[np.array(obstacles) != ""] = np.nan
-    apart = ~np.array([_in_one_run(sweep, pair) for pair in pairs])
-    left_out = (apart & np.isfinite(log_ratios)).sum(axis=-1)
-    log_ratios[apart] = np.nan
-    return log_ratios, left_out
-
-
-def _samples(log_ratios: Floats) -> Floats:
-    """[pair, point, repeat] → [pair, level, observation]: level 0 is the whole sweep, the others its points."""
-    number, points, repeats = log_ratios.shape
-    samples = np.full((number, 1 + points, points * repeats), np.nan)
-    samples[:, 0] = log_ratios.reshape(number, -1)
-    samples[:, 1:, :repeats] = log_ratios
-    return samples
 
 
 class Tests(NamedTuple):
@@ -333,15 +347,6 @@ def number_of(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _left_out_reason(number: int) -> str:
-    return f"{number_of(number, 'pair')} left out: {OTHER_RUNS}" if number else ""
-
-
-def _untested_reason(pairs: int, noun: str) -> str:
-    few = f"only {number_of(pairs, noun)}"
-    return few if pairs < MIN_PAIRS else f"the {noun}s do not vary: no noise to test against"
-
-
 def _limited_losers(
     sweep: Sweep,
     metric: str,
@@ -375,14 +380,12 @@ def _judge(
     decidable: bool,
     depends: str,
     limited_loser: str,
-    noun: str,
 ) -> tuple[str, str]:
     """Verdict and reason of one test, apart from what could not be compared."""
     if not decidable:
         return UNDECIDABLE, ""
-    pairs = int(tests.estimates.pairs[pair, level])
     if np.isnan(tests.estimates.p_value[pair, level]):
-        return UNDECIDABLE, _untested_reason(pairs, noun)
+        return UNDECIDABLE, NO_NOISE
     if depends:
         return DEPENDS, depends
     if limited_loser:
@@ -415,11 +418,10 @@ def judge(
     estimates: Estimates,
     floors: Floats,
     same_binary: Booleans,
-    noun: str,
 ) -> list[list[dict[str, Any]]]:
     """Verdicts of pairs, as [pair][level]: figures, `verdict` and `reason`. The pairs are one family of tests.
 
-    obstacles: [pair][point]; estimates and floors: [pair, level]; same_binary: [pair]; noun: of an observation.
+    obstacles: [pair][point]; estimates and floors: [pair, level]; same_binary: [pair].
     """
     usable = np.array(obstacles) == ""
     enough = [enough_points(its_points.sum(), len(its_points)) for its_points in usable]
@@ -442,7 +444,6 @@ def judge(
                 decidable[number, level],
                 "" if level else depends,
                 losers[level],
-                noun,
             )
             row = {"connections": count, "verdict": verdict}
             row |= {name: array[number, level] for name, array in figures.items()}
@@ -460,25 +461,23 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
     pairs = pairs_of(sweep.servers)
     if not pairs:
         return []
-    points = range(len(sweep.connections))
-    obstacles = [[_obstacle(sweep, metric, pair, point) for point in points] for pair in pairs]
-    log_ratios, left_out = _paired(sweep, metric, pairs, obstacles)
-    left_out = np.column_stack([left_out.sum(axis=1), left_out])
     control = np.array([has_control(sweep.servers, pair) for pair in pairs])
-    estimates = estimate(_samples(log_ratios))
+    obstacles = [
+        obstacles_of(sweep, metric, pair, same_binary)
+        for pair, same_binary in zip(pairs, control, strict=True)
+    ]
+    estimates = estimate(sweep.logarithms[metric], pairs, np.array(obstacles) == "")
     floor = float(np.fmax.reduce(np.abs(estimates.mean[control, 0]), initial=np.nan))
     # The control's own pair is what the floor is made of.
     floors = np.where(control, 0, np.nan_to_num(floor))[:, np.newaxis]
     floors = np.broadcast_to(floors, estimates.mean.shape)
-    judged = judge(sweep, metric, pairs, obstacles, estimates, floors, control, "pair")
+    judged = judge(sweep, metric, pairs, obstacles, estimates, floors, control)
     rows = []
     for number, (first, second) in enumerate(pairs):
         names = {"metric": metric, "server": sweep.servers[first], "other": sweep.servers[second]}
-        for level, row in enumerate(judged[number]):
+        for row in judged[number]:
             surprising = control[number] and row["verdict"] in DIFFERENCES
-            surprise = CONTROL_DIFFERS if surprising else ""
-            others = _left_out_reason(left_out[number, level])
-            reason = "; ".join(filter(None, (row["reason"], surprise, others)))
+            reason = "; ".join(filter(None, (row["reason"], CONTROL_DIFFERS if surprising else "")))
             floor_percent = 100 * np.expm1(floor)
             rows.append({**names, **row, "noise_floor_percent": floor_percent, "reason": reason})
     return rows
@@ -497,6 +496,10 @@ def verdict_table(cells: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         for metric in BETTER_SIGN:
             rows += [{"machine": machine, **row} for row in compare(sweep, metric)]
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
+
+
+def read_verdicts(path: str) -> pd.DataFrame:
+    return tables.read_table(path, VERDICT_COLUMNS, {"reason": "str"}).fillna({"reason": ""})
 
 
 def letter_groups(names: Sequence[str], told_apart: Iterable[frozenset[str]]) -> list[set[str]]:

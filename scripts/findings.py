@@ -12,12 +12,9 @@ import comparisons
 import pandas as pd
 from comparisons import COST, THROUGHPUT
 
-DOES_BEST = {
-    COST: ("needs", "need", "the least CPU time per request"),
-    THROUGHPUT: ("has", "have", "the highest throughput"),
-}
-MARGIN = {COST: "less", THROUGHPUT: "more"}
 FIGURE = {COST: "CPU time per request", THROUGHPUT: "throughput"}
+IS_BEHIND = {COST: "needs {:.1f} % more", THROUGHPUT: "serves {:.1f} % fewer requests"}
+ALIKE_PERCENT = 5.0  # servers that may differ by more are not called equal
 
 
 class Finding(NamedTuple):
@@ -25,9 +22,10 @@ class Finding(NamedTuple):
 
     leaders: those to which no unbeaten server was found superior, by their mean ratio to those behind. behind: the
     others of those that could be compared. runner_up: of those, the nearest to which `ahead`, a leader, was found
-    superior, with `ratio`, of ahead to runner_up, its 95 % interval, the p-value after Holm's correction, and what
-    else is to be said of it. left_out: servers that could be compared with none. depends: which of two leaders is
-    superior was found to depend on the number of connections.
+    superior, with `ratio`, of ahead to runner_up, its 95 % interval, and what else is to be said of it. left_out:
+    servers that could be compared with none. within_percent: by how much two leaders differ at most, by the 95 %
+    intervals of all their pairs; NaN if that is not known. depends: which of two leaders is superior was found to
+    depend on the number of connections.
     """
 
     metric: str
@@ -39,8 +37,8 @@ class Finding(NamedTuple):
     ratio: float = math.nan
     ratio_low: float = math.nan
     ratio_high: float = math.nan
-    p_adjusted: float = math.nan
     reason: str = ""
+    within_percent: float = math.nan
     depends: bool = False
 
 
@@ -84,8 +82,9 @@ def find(
     between = decided[decided["server"].isin(leaders) & decided["other"].isin(leaders)]
     depends = bool((between["verdict"] == comparisons.DEPENDS).any())
     closest = superior[superior["server"].isin(leaders) & superior["other"].isin(behind)]
+    within = within_percent(between, len(leaders))
     if closest.empty:
-        return Finding(metric, leaders, behind, left_out, depends=depends)
+        return Finding(metric, leaders, behind, left_out, within_percent=within, depends=depends)
     # The first leader's own margin, where it has one.
     first = min(leaders, key=lambda name: (name not in set(closest["server"]), leaders.index(name)))
     its = closest[closest["server"] == first]
@@ -104,63 +103,60 @@ def find(
         ratio=pair["ratio"],
         ratio_low=pair["ratio_low"],
         ratio_high=pair["ratio_high"],
-        p_adjusted=pair["p_adjusted"],
         reason="; ".join(remarks),
+        within_percent=within,
         depends=depends,
     )
+
+
+def within_percent(between: pd.DataFrame, leaders: int) -> float:
+    """By how much servers differ at most, of the rows of their pairs from either side; NaN if a pair has none."""
+    ends = between[["ratio_low", "ratio_high"]]
+    if len(ends) < leaders * (leaders - 1) or ends.empty or ends.isna().any(axis=None):
+        return math.nan
+    return 100 * max(abs(float(end) - 1) for end in ends.to_numpy().flat)
 
 
 def join(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def percent(finding: Finding) -> tuple[float, float, float]:
-    """By how much `ahead` is better than `runner_up`, with the interval's ends, the smaller first."""
-    sign = comparisons.BETTER_SIGN[finding.metric]
-    ends = sorted(100 * sign * (end - 1) for end in (finding.ratio_low, finding.ratio_high))
-    return 100 * sign * (finding.ratio - 1), ends[0], ends[1]
+def best_sentence(finding: Finding) -> str:
+    """Which server is best by one metric, or which share first place, and by how much the next is behind."""
+    figure, leaders = FIGURE[finding.metric], finding.leaders
+    if not leaders:
+        return f"This sweep cannot say which server is best by {figure}."
+    among = "Of the servers that can be compared, " if finding.left_out else ""
+    if len(leaders) == 1:
+        first = f"{leaders[0]} is first by {figure}."
+    else:
+        first = f"{join(leaders)} share first place by {figure}{_how_alike(finding)}."
+    return f"{among}{first} {_next_sentence(finding)}".strip()
 
 
-def margin_sentence(finding: Finding) -> str:
-    """By how much a leader is ahead of the nearest that is told from it; empty if none is."""
+def _how_alike(finding: Finding) -> str:
+    if finding.depends:
+        return "; which of them is ahead depends on the number of connections"
+    if math.isnan(finding.within_percent):
+        return "; they are not told apart"
+    most = f"{math.ceil(10 * finding.within_percent) / 10:g} %"
+    if finding.within_percent <= ALIKE_PERCENT:
+        return f": equal within {most}"
+    return f"; they are not told apart, and differ by {most} at most"
+
+
+def _next_sentence(finding: Finding) -> str:
+    """By how much the nearest that is told from a leader is behind it; empty if none is."""
     if not finding.runner_up:
         return ""
-    middle, low, high = percent(finding)
+    ends = (finding.ratio, finding.ratio_low, finding.ratio_high)
+    middle, *interval = (100 * abs(1 / end - 1) for end in ends)
+    than = f" than {finding.ahead}" if len(finding.leaders) > 1 else ""
     reason = f"; {finding.reason}" if finding.reason else ""
     return (
-        f"{finding.ahead} {DOES_BEST[finding.metric][0]} {middle:.1f} % {MARGIN[finding.metric]} than "
-        f"{finding.runner_up}, the nearest that is told from it (95 % interval of this pair {low:.1f} to {high:.1f} %; "
-        f"{p_value(finding.p_adjusted)} after correction for all comparisons{reason})."
+        f"The next, {finding.runner_up}, {IS_BEHIND[finding.metric].format(middle)}{than} "
+        f"(95 % interval {min(interval):.1f} to {max(interval):.1f} %{reason})."
     )
-
-
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-def best_sentence(finding: Finding) -> str:
-    """Which server is best by one metric; or that this sweep cannot tell, of which, or at all."""
-    one, several, what = DOES_BEST[finding.metric]
-    figure = FIGURE[finding.metric]
-    if not finding.leaders:
-        return f"This sweep cannot say which server is best by {figure}."
-    no_winner = (
-        "this sweep names no winner, and for some pairs it depends on the number of connections"
-        if finding.depends
-        else "this sweep names no winner"
-    )
-    if not finding.behind:
-        return f"By {figure}, between {join(finding.leaders)} {no_winner}."
-    if len(finding.leaders) == 1:
-        among = "Of the servers that can be compared, " if finding.left_out else ""
-        return f"{among}{finding.leaders[0]} {one} {what}."
-    if len(finding.leaders) > len(finding.behind):
-        are = "is" if len(finding.behind) == 1 else "are"
-        return (
-            f"By {figure} {join(finding.behind)} {are} behind; between the others "
-            f"({join(finding.leaders)}) {no_winner}."
-        )
-    return f"{join(finding.leaders)} {several} {what}; between these {no_winner}."
 
 
 def workload(cells: pd.DataFrame, samples: list[dict[str, Any]]) -> str:

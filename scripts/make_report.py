@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import comparisons
 import faults
 import files
 import findings
@@ -145,9 +146,8 @@ def best_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def cost_at(summary: pd.DataFrame, server: str, connections: int | None) -> float | None:
-    rows = summary[(summary["server"] == server) & (summary["connections"] == connections)][
-        COST
-    ].dropna()
+    point = summary[(summary["server"] == server) & (summary["connections"] == connections)]
+    rows = point["server_cpu_ns_per_request"].dropna()
     return float(rows.iloc[0]) if len(rows) else None
 
 
@@ -158,7 +158,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     all_machines = list(summary["machine"].unique())
     cells, summary, other_machines = tables.of_main_machine(cells, summary)
     machine = str(summary["machine"].iloc[0])
-    verdicts = plot_ranking.read_verdicts("results/verdicts.csv")
+    verdicts = comparisons.read_verdicts("results/verdicts.csv")
     verdicts = verdicts[verdicts["machine"] == machine]
     syscalls = tables.read_table("results/syscalls.csv", dtype={"reason": "str"})
     # Of another machine's servers nothing is on the page. (Which machine a count or profile is of, they do not say.)

@@ -29,8 +29,9 @@ SLICE_S_PER_CONNECTION = 1e-4
 # After a slice of many connections: until the delayed ACKs of the stopped side (40 ms) are through.
 PAUSE_S = 0.05
 LEAST_PAIRS = 3
-# Of a side's requests: what is answered after its slices, at most one on each connection each time.
-TAIL_SHARE = 0.02
+# Of a side's requests, at most: what is answered after its slices, one on each connection each time. So much nearer to
+# 1 is a ratio of throughputs, if the servers were not busy; if they were, their CPU time tells (serving_s).
+TAIL_SHARE = 0.15
 DRAIN_SHARE = 0.1  # of a slice, where there is no pause
 
 
@@ -91,23 +92,35 @@ def has_errors(errors_by_kind: list[dict[str, int]]) -> bool:
     )
 
 
+def serving_s(time_s: float, cpu_ns: int | None, cpus: int) -> float:
+    """In how many seconds a side has answered its requests.
+
+    A busy server works on after a slice, for what is under way then: as long as its CPU time exceeds the slices'.
+    """
+    return max(time_s, (cpu_ns or 0) / 1e9 / cpus)
+
+
 def figures_of(
     seconds: list[float],
     requests: list[float],
     cpu_ns: list[int | None],
+    cpus: int,
     is_sound: bool,
     is_counted: bool,
 ) -> dict[str, float | None]:
     """`cpu_ratio`, of CPU time per request, and `throughput_ratio`, of requests per second of a side's own slices:
     server / reference. None for what is not known, or would be of no requests; both if the phase is not `is_sound`, and
-    throughput if it is not known which requests are of the slices (`is_counted`)."""
+    throughput if it is not known which requests are of the slices (`is_counted`). `cpus`: of the servers."""
     figures: dict[str, float | None] = {"cpu_ratio": None, "throughput_ratio": None}
     if not is_sound or min(requests) <= 0:
         return figures
     if (server_ns := cpu_ns[SERVER]) and (reference_ns := cpu_ns[REFERENCE]):
         figures["cpu_ratio"] = (server_ns / requests[SERVER]) / (reference_ns / requests[REFERENCE])
     if is_counted and min(seconds) > 0:
-        rates = [done / time_s for done, time_s in zip(requests, seconds, strict=True)]
+        rates = [
+            done / serving_s(time_s, its_ns, cpus)
+            for done, time_s, its_ns in zip(requests, seconds, cpu_ns, strict=True)
+        ]
         figures["throughput_ratio"] = rates[SERVER] / rates[REFERENCE]
     return figures
 
@@ -138,6 +151,11 @@ def start_reference(run: runs.Run, arguments: argparse.Namespace) -> str:
     return load.url_of(target, told["port"])
 
 
+def time_between(readings: list[Any]) -> int | None:
+    """CPU time from the first to the last of readings, which may have come from afar."""
+    return machine.cpu_time_between(*(machine.CpuReading(*reading) for reading in readings))
+
+
 def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     """What both sides saw of the phase, as lists of server and reference."""
     server, load_side = run.sides.server, run.sides.load
@@ -151,23 +169,18 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     client, after = load_side.read_pair_idle(load_cpus), server.read_pair()
     results = load_side.finish_pair()
     gone = server.read_pair_cpu()
-    cpu_ns, requests, counted_by = [], [], []
+    cpu_ns, in_slices_ns, requests, counted_by = [], [], [], []
     for side, result in enumerate(results):
         size = result["response_bytes"] / result["requests"] if result["requests"] else None
         sent = [reading["bytes_sent"][side] for reading in (before, after)]
         readings = [before["cpu"][side], after["cpu"][side]]
+        in_slices_ns.append(time_between(readings))
         counted = requests_of(sent[0], sent[1], size)
         counted_by.append("wrk" if counted is None else "kernel")
         if counted is None:  # its connections come and go: all that it did for this load
             counted, readings = result["requests"], [unloaded[side], *readings, gone[side]]
         requests.append(counted)
-        cpu_ns.append(machine.cpu_time_between(*(machine.CpuReading(*it) for it in readings)))
-    in_slices_ns = [
-        machine.cpu_time_between(
-            machine.CpuReading(*before["cpu"][side]), machine.CpuReading(*after["cpu"][side])
-        )
-        for side in (SERVER, REFERENCE)
-    ]
+        cpu_ns.append(time_between(readings))
     known_ns = [time_ns for time_ns in in_slices_ns if time_ns is not None]
     own_ns = sum(known_ns) if len(known_ns) == len(in_slices_ns) else None
     slices = len(plan.order) // 2
@@ -183,6 +196,7 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
             seconds,
             requests,
             cpu_ns,
+            len(run.split.server),
             is_sound=not has_errors(errors)
             and connections[REFERENCE] == run.connections
             and all(is_drained),

@@ -121,10 +121,9 @@ def notes_of(table: pd.DataFrame, facts: pd.DataFrame) -> list[str]:
         "Grey band: noise floor, within which nothing is called a difference."
         if table["noise_floor_percent"].notna().any()
         else "No noise floor is known.",
-        "“Same binary” changed by drift of the machine between the two runs, if its environment is the same."
-        if (table["binary"] == "same").any()
-        else "No server is the same binary in both: drift between the two runs would pass for a difference.",
     ]
+    if (table["verdict"] == "drift").any():
+        notes.append("Drift: the same binary differs from itself; doubt the other verdicts too.")
     environment = facts[facts["kind"] == "environment"]
     if len(environment):
         notes.append("The environment changed: every ratio shows its effect too.")

@@ -202,7 +202,7 @@ def floor_note(verdicts: pd.DataFrame) -> str:
         for metric, name in NAMES.items()
     ]
     return (
-        "Grey band: noise floor, by which one binary measured twice differed from itself: "
+        "Grey band: noise floor, by which one server, measured twice, differed from itself: "
         f"{', '.join(differences)}."
     )
 
@@ -226,26 +226,33 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
             f"Throughput: {limited} of {len(throughput)} comparisons of two servers at one number of connections "
             "are left out, since wrk was the limit for both."
         )
-    if verdicts["reason"].str.contains(comparisons.OTHER_RUNS, regex=False).any():
+    if verdicts["reason"].str.contains(comparisons.OTHER_YARDSTICK, regex=False).any():
         notes.append(
-            "Cells of different runs of the workflow are not compared: "
-            "to compare them, delete results/cells and run again."
+            f"Cells that were {comparisons.OTHER_YARDSTICK} are in no comparison: delete their records to measure them"
+            " again."
         )
     if surprising.any():
-        notes.append("The control differs from itself by a verdict: doubt the others too.")
+        notes.append(
+            "The control differs from its server by a verdict, by its code's layout or by chance: "
+            "doubt differences as small."
+        )
     return notes
 
 
 def label_of(server: str, summary: pd.DataFrame) -> str:
     points = summary[summary["server"] == server]
     label = f"control: {base_of(server)} again" if is_control(server) else server
-    return label if points[COST].notna().any() else f"{label} ({tables.why_no_result(points)})"
+    return (
+        label
+        if points["requests_per_second"].notna().any()
+        else f"{label} ({tables.why_no_result(points)})"
+    )
 
 
 def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.DataFrame) -> None:
     """One machine's ranking, a panel a metric, whose rows the panels share."""
     names = [str(name) for name in summary["server"].unique()]
-    measured = set(summary.dropna(subset=[COST])["server"])
+    measured = set(summary.dropna(subset=["requests_per_second"])["server"])
     reference, servers = reference_of(names, summary), ordered(names, summary)
     for axes, metric in zip(panels, TITLES, strict=True):
         its_verdicts = verdicts[verdicts["metric"] == metric]
@@ -275,19 +282,13 @@ def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     plot_style.save(figure, paths)
 
 
-def read_verdicts(path: str) -> pd.DataFrame:
-    return tables.read_table(path, comparisons.VERDICT_COLUMNS, {"reason": "str"}).fillna(
-        {"reason": ""}
-    )
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verdicts", help="results/verdicts.csv")
     parser.add_argument("summary", help="results/summary.csv")
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
-    verdicts = read_verdicts(arguments.verdicts)
+    verdicts = comparisons.read_verdicts(arguments.verdicts)
     draw(
         verdicts,
         tables.read_summary(arguments.summary),

@@ -107,7 +107,7 @@ def main() -> int:
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     cells = tables.read_cell_table(arguments.cells)
-    verdicts = plot_ranking.read_verdicts(arguments.verdicts)
+    verdicts = comparisons.read_verdicts(arguments.verdicts)
     draw(cells, tables.read_summary(arguments.summary), verdicts, *arguments.output)
     return 0
 

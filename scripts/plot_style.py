@@ -103,6 +103,10 @@ def format_count(value: float, _position: float = 0) -> str:
     return f"{value:.4g}"
 
 
+def format_ratio(value: float, _position: float) -> str:
+    return f"{value:.3g}×"
+
+
 def format_microseconds(value: float, _position: float = 0) -> str:
     for divisor, unit in ((1e6, "s"), (1e3, "ms")):
         if value >= divisor:

@@ -36,7 +36,7 @@ class Figure(NamedTuple):
 FIGURES = {
     "throughput": Figure("requests_per_second", 1, "requests per second", ",.0f", False),
     "latency": Figure("latency_p99_us", 1, "99th percentile of latency, µs", ",.0f", True),
-    "cpu": Figure("server_cpu_ns_per_request", 1e-3, "CPU time per request, µs", ",.2f", True),
+    "cpu": Figure("cpu_ratio", 1, "CPU time per request / reference", ",.3f", True),
 }
 
 # matplotlib's markers, as Vega's shapes and as characters.
@@ -300,7 +300,7 @@ def _ranking_table(
     servers: list[str], reference: str, summary: pd.DataFrame, verdicts: pd.DataFrame
 ) -> pd.DataFrame:
     """A row a server, of one metric's verdicts: as in plots/ranking.png."""
-    measured = set(summary.dropna(subset=[COST])["server"])
+    measured = set(summary.dropna(subset=["requests_per_second"])["server"])
     letters = plot_ranking.letters_of([name for name in servers if not is_control(name)], verdicts)
     rows = []
     for server in servers:
@@ -424,7 +424,7 @@ def all_charts(
     if len(verdicts):
         charts["ranking_cpu"] = ranking(verdicts, summary, COST)
         charts["ranking_throughput"] = ranking(verdicts, summary, THROUGHPUT)
-    if compared[COST].notna().any():
+    if compared["requests_per_second"].notna().any():
         for name in FIGURES:
             charts[name] = over_connections(name, its_cells, compared)
         charts["limiters"] = limiters(compared)

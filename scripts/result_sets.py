@@ -16,7 +16,6 @@ import cell_rows
 import machine_facts
 import records
 from cell_rows import CELL_COLUMNS, SERVER_NAME
-from cells import CEILING
 from files import DamagedFile
 
 Record = dict[str, Any]
@@ -25,7 +24,8 @@ Record = dict[str, Any]
 RECORD_NAME = re.compile(r"c([1-9][0-9]{0,6})_r([1-9][0-9]{0,6})\.json")
 MACHINE_NAME = re.compile(r"[A-Za-z0-9]{1,40}")
 POSITIVE = ("requests", "duration_s", "requests_per_second")
-KEPT = [*CELL_COLUMNS, "facts", "asked", "binary_sha256", "server_cpus", "load_cpus"]
+KEPT = [*CELL_COLUMNS, "facts", "asked", "binary_sha256", "reference_sha256"]
+KEPT += ["server_cpus", "load_cpus"]
 LONGEST_TEXT = 400
 MOST_BYTES = 2**24
 NOTHING = "none"
@@ -67,8 +67,8 @@ def results_folder(path: str) -> Path:
 
 
 def record_paths(results: Path) -> Iterator[tuple[str, int, int, Path]]:
-    """Server, connections, repeat and path of each record, those of the ceiling too, in order."""
-    for folder in [*sorted((results / "cells").iterdir()), results / CEILING]:
+    """Server, connections, repeat and path of each record, in order."""
+    for folder in sorted((results / "cells").iterdir()):
         if not SERVER_NAME.fullmatch(folder.name) or not folder.is_dir():
             continue
         named = [(RECORD_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
@@ -91,7 +91,7 @@ def identity_of(path: str) -> str:
 
 def _fault(record: Record) -> str:
     """What a record of any table's may be, and one that is compared may not; empty if nothing."""
-    texts = [record.get(name) for name in ("binary_sha256", "started", "sweep")]
+    texts = [record.get(name) for name in ("binary_sha256", "reference_sha256", "started", "sweep")]
     is_positive = all((record.get(name) or 0) > 0 for name in POSITIVE)
     cpu_ns = record.get("server_cpu_ns_per_request")
     is_known = cpu_ns is not None or "cpu_time_unknown" in record["flags"]
@@ -99,7 +99,7 @@ def _fault(record: Record) -> str:
     checks = {
         "names no machine": MACHINE_NAME.fullmatch(str(record["machine"])),
         "has no valid status": record["status"] in cell_rows.STATUSES,
-        "has no valid binary_sha256, started or sweep": all(
+        "has no valid checksum, started or sweep": all(
             isinstance(text, str | None) for text in texts
         ),
         "does not say what was asked": isinstance(record.get("asked", {}), dict),
@@ -202,6 +202,8 @@ def facts_of(record: Record) -> Iterator[tuple[str, str]]:
     for side in ("server_cpus", "load_cpus"):
         if side in record:  # an unavailable server had none
             yield from flat(record[side], side)
+    if record.get("reference_sha256"):
+        yield "reference", printable(str(record["reference_sha256"])[:12])
     if record.get("workers") is not None:
         yield f"workers.{record['server']}", printable(record["workers"])
 

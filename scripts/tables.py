@@ -144,6 +144,12 @@ def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
     return valid[~disturbed | ~some_undisturbed]
 
 
+def of_main_yardstick(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that compare with each other: measured with the kernel, compiler, wrk and reference that most are."""
+    yardsticks = cells["yardstick"].fillna("")
+    return cells[yardsticks == yardsticks.value_counts().idxmax()] if len(cells) else cells
+
+
 def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, Any]:
     """One row of the summary, from the cells of one machine, server and number of connections.
 

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import comparisons
 import faults
 import files
+import findings
 import flags
 import pandas as pd
 import tables
@@ -124,17 +126,18 @@ def aligned(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def runs_of(cells: pd.DataFrame, summary: pd.DataFrame) -> int:
-    """How many runs of the workflow measured the cells that the table rests on."""
-    valid = cells[(cells["status"] == "ok") & (cells["machine"] == tables.main_machine(summary))]
-    return int(valid["sweep"].nunique())
+def answer_of(verdicts: pd.DataFrame, summary: pd.DataFrame) -> str:
+    """Who is first, of the machine that is shown, in a sentence for each metric; empty without verdicts."""
+    its = verdicts[verdicts["machine"] == tables.main_machine(summary)]
+    servers = [str(name) for name in summary["server"].unique() if not is_control(str(name))]
+    found = [findings.find(its, metric, servers) for metric in comparisons.BETTER_SIGN]
+    return "\n".join(findings.best_sentence(one) for one in found if len(its))
 
 
-def tabulate(summary: pd.DataFrame, runs: int = 1, ratios: Mapping[str, str] | None = None) -> str:
-    """The table as text and, below it, a line for each note.
-
-    `runs`: how many runs of the workflow it is of; `ratios`: of ratios_of.
-    """
+def tabulate(
+    summary: pd.DataFrame, ratios: Mapping[str, str] | None = None, answer: str = ""
+) -> str:
+    """The table as text and, below it, the answer and a line for each note. `ratios`: of ratios_of."""
     main = summary[summary["machine"] == tables.main_machine(summary)]
     compared = main[~main["server"].map(is_control).astype(bool)]
     empty = dict.fromkeys(COLUMNS, UNAVAILABLE)
@@ -154,29 +157,27 @@ def tabulate(summary: pd.DataFrame, runs: int = 1, ratios: Mapping[str, str] | N
     else:
         table = table.drop(columns=RATIO)
     lines = aligned(table)
-    if runs > 1:
-        notes.append(
-            f"Cells are of {runs} runs of the workflow, between which the machine may have changed: verdicts compare"
-            " only those of the same run. To measure all in one, delete results/cells and run again."
-        )
     if len(main) < len(summary):
         notes.append(
             f"{len(summary) - len(main)} points are of other machines than {main['machine'].iloc[0]} "
             "and are not in this table; they are never mixed."
         )
-    return "\n".join([*lines, "", *notes]) + "\n"
+    answers = [answer, ""] if answer else []
+    return "\n".join([*lines, "", *answers, *notes]) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", help="results/cells.csv")
     parser.add_argument("summary", help="results/summary.csv")
+    parser.add_argument("verdicts", help="results/verdicts.csv")
     parser.add_argument("output", help="the text to write")
     arguments = parser.parse_args()
     summary = tables.read_summary(arguments.summary)
     cells = tables.read_cell_table(arguments.cells)
     ratios = ratios_of(cells[cells["machine"] == tables.main_machine(summary)])
-    files.write_text(arguments.output, tabulate(summary, runs_of(cells, summary), ratios))
+    answer = answer_of(comparisons.read_verdicts(arguments.verdicts), summary)
+    files.write_text(arguments.output, tabulate(summary, ratios, answer))
     return 0
 
 

@@ -93,12 +93,13 @@ def result_set(
                         repeat,
                         server=server,
                         connections=count,
-                        server_cpu_ns_per_request=4000 * float(factor),
-                        requests_per_second=500 / float(factor),
+                        cpu_ratio=float(factor),
+                        throughput_ratio=1 / float(factor),
                         started=f"2026-01-01T{seed:02}:00:00.{repeat:03}+00:00",
                         sweep=f"2026-01-01T{seed:02}:00:00.000+00:00",
                         machine="m0123abcd",
                         binary_sha256=f"{server}{seed if server in changed else ''}",
+                        reference_sha256="0123abcd",
                         facts=FACTS,
                         asked=ASKED,
                         **changes,
@@ -188,35 +189,32 @@ def test_a_changed_server_that_got_slower_or_faster(
     assert f"{verdict}: {CHANGED}, CPU time" in "\n".join(it.notes)
 
 
-def test_what_the_same_binary_changed_by_is_drift_and_no_smaller_difference_is_a_verdict() -> None:
+def test_the_same_binary_that_differs_casts_doubt_on_all_others() -> None:
     old = result_set(1)
-    drifted = {CHANGED: 1.10, CONTROL: 1.12, OTHER: 1.05}
-    table = compared(old, result_set(2, drifted, [CHANGED])).table
-    assert row(table, CONTROL)["verdict"] == "drift"
-    it = row(table, CHANGED)
-    assert (it["verdict"], it["reason"]) == (EQUAL, comparisons.BELOW_FLOOR)
-    assert it["noise_floor_percent"] == pytest.approx(12, abs=1.5)
-    assert compare_results.status_of(table) == 0
-    table = compared(old, result_set(2, {**drifted, CHANGED: 1.3}, [CHANGED])).table
-    assert row(table, CHANGED)["verdict"] == SLOWER
+    it = compared(old, result_set(2, {CHANGED: 1.10, CONTROL: 1.12}, [CHANGED]))
+    assert row(it.table, CONTROL)["verdict"] == "drift"
+    assert row(it.table, CHANGED)["verdict"] == SLOWER
+    assert f"{CONTROL}, the same binary in both sets, differs from itself in CPU time" in "\n".join(
+        it.notes
+    )
+    assert compare_results.status_of(compared(old, result_set(2, {CONTROL: 1.12})).table) == 0
 
 
-def test_the_ceiling_tells_of_drift_where_every_server_has_changed() -> None:
-    old, new = (result_set(seed, {CHANGED: factor}, SERVERS) for seed, factor in ((1, 1), (2, 1.1)))
-    unknown = compared(old, new)
-    assert row(unknown.table, CHANGED)["verdict"] == SLOWER
-    assert "No noise floor is known" in "\n".join(unknown.notes)
-    ceilings = [
-        result_set(seed, {"ceiling": it}, servers=["ceiling"], repeats=2)
-        for seed, it in ((1, 1), (2, 1.15))
+def test_another_reference_is_another_environment() -> None:
+    new = [{**it, "reference_sha256": "4567cdef"} for it in result_set(2, {CONTROL: 1.2})]
+    it = compared(result_set(1), new)
+    assert it.facts.to_dict("records") == [
+        {
+            "kind": "environment",
+            "fact": "reference",
+            "baseline": "0123abcd",
+            "current": "4567cdef",
+        }
     ]
-    known = compared(old + ceilings[0], new + ceilings[1])
-    assert row(known.table, CHANGED)["verdict"] == EQUAL
-    assert "by which ceiling, the same binary" in "\n".join(known.notes)
-    assert "ceiling" not in set(known.table["server"])
+    assert row(it.table, CONTROL)["verdict"] == SLOWER
 
 
-def test_where_the_kernel_changed_the_same_binary_shows_the_kernel_and_is_no_floor() -> None:
+def test_where_the_kernel_changed_the_same_binary_shows_the_kernel() -> None:
     facts = facts_with(kernel__release="6.12.0", machine_id="m99")
     new = [
         {**it, "facts": facts, "machine": "m99"} for it in result_set(2, {CONTROL: 1.2, OTHER: 1.4})
@@ -255,7 +253,6 @@ def test_measurements_that_are_in_both_sets_are_not_compared_with_themselves() -
     it = compared(old, new)
     assert row(it.table, CONTROL)["verdict"] == UNDECIDABLE
     assert compare_results.SAME_RUNS in row(it.table, CONTROL)["reason"]
-    assert "Nothing was measured in both runs" in "\n".join(it.notes)
 
 
 STARVING = {"unserved_connections": 3}
@@ -272,7 +269,7 @@ CLIENT_BOUND = {
     [
         (STARVING, COST, "starving (another workload)"),
         (SHORT_CONNECTIONS, COST, comparisons.OTHER_WORKLOAD),
-        (INVALID, COST, "no valid run in the current set"),
+        (INVALID, COST, f"no valid cells of {CHANGED}"),
         (CLIENT_BOUND, THROUGHPUT, comparisons.LOWER_BOUND),
     ],
 )
@@ -298,7 +295,7 @@ def test_throughput_is_not_compared_where_wrk_was_the_limit_in_both() -> None:
 
 def test_two_repeats_decide_nothing_and_the_status_says_so() -> None:
     table = compared(result_set(1, repeats=2), result_set(2, {CHANGED: 2}, [CHANGED])).table
-    assert "only 2 counted runs" in row(table, CHANGED)["reason"]
+    assert row(table, CHANGED)["reason"] == comparisons.NO_NOISE
     assert compare_results.status_of(table) == compare_results.NOTHING_DECIDED
 
 
@@ -410,8 +407,9 @@ def test_long_facts_are_cut_to_where_they_differ() -> None:
 
 def write(folder: Path, found: list[dict[str, Any]]) -> Path:
     for it in found:
-        its_folder = "ceiling" if it["server"] == "ceiling" else f"cells/{it['server']}"
-        path = folder / "results" / its_folder / f"c{it['connections']}_r{it['repeat']}.json"
+        path = (
+            folder / "results/cells" / it["server"] / f"c{it['connections']}_r{it['repeat']}.json"
+        )
         records.write(str(path), {**it, "schema_version": records.SCHEMA_VERSION})
     return folder
 
@@ -527,7 +525,8 @@ def test_every_comparison_has_a_picture(case: str, tmp_path: Path) -> None:
         "drift": result_set(2, {CONTROL: 1.3}),
         "nothing comparable": [{**it, **INVALID} for it in result_set(2)],
     }[case]
-    it = compared(result_set(1), new)
+    control = f"{OTHER}_control"
+    it = compared(result_set(1), new + result_set(3, servers=[control, OTHER])[:12])
     plot_compare.draw(it.table, it.facts, str(tmp_path / "a.png"))
     assert (tmp_path / "a.png").stat().st_size > 5000
     notes = "\n".join(plot_compare.notes_of(it.table, it.facts))
@@ -539,7 +538,6 @@ servers: [server_epoll, server_poll, server_select]
 connections: [10, 100]
 repeats: 6
 control: null
-ceiling_repeats: 1
 """
 
 
@@ -547,7 +545,7 @@ def test_the_target_compares_without_measuring_and_its_status_is_for_ci(tmp_path
     checkout = copy_checkout(tmp_path / "checkout")
     write(checkout / "old", result_set(1))
     slow = result_set(2, {CHANGED: 1.3}, [CHANGED])
-    write(checkout / "new", slow + result_set(2, servers=["ceiling"], repeats=1))
+    write(checkout / "new", slow)
     shutil.rmtree(checkout / "old/results/cells/server_select")
     (checkout / "small.yaml").write_text(OVERLAY)
     options = ["--directory", "new", "--configfile", "small.yaml"]

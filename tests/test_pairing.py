@@ -38,10 +38,18 @@ def test_which_side_comes_first_is_random_but_the_same_each_time() -> None:
 
 def test_ratios_are_of_work_for_a_request_and_of_requests_in_a_sides_own_time() -> None:
     found = pairing.figures_of(
-        [1.0, 2.0], [100.0, 300.0], [1000, 2000], is_sound=True, is_counted=True
+        [1.0, 2.0], [100.0, 300.0], [1000, 2000], 1, is_sound=True, is_counted=True
     )
     assert found["cpu_ratio"] == pytest.approx((1000 / 100) / (2000 / 300))
     assert found["throughput_ratio"] == pytest.approx(100 / 150)
+
+
+def test_what_a_busy_server_answers_after_its_slices_takes_its_time() -> None:
+    """One is busy all the time, and has 0.2 s more to do after its slices; the other one rests."""
+    found = pairing.figures_of(
+        [1.0, 1.0], [120.0, 100.0], [1_200_000_000, 500_000_000], 1, is_sound=True, is_counted=True
+    )
+    assert found["throughput_ratio"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +63,7 @@ def test_ratios_are_of_work_for_a_request_and_of_requests_in_a_sides_own_time() 
     ],
 )
 def test_what_is_not_known_is_empty_and_flagged(changes: dict[str, Any], known: set[str]) -> None:
-    asked = {"seconds": [1.0, 1.0], "requests": [5.0, 5.0], "cpu_ns": [5, 5]}
+    asked = {"seconds": [1.0, 1.0], "requests": [5.0, 5.0], "cpu_ns": [5, 5], "cpus": 1}
     asked |= {"is_sound": True, "is_counted": True}
     found = pairing.figures_of(**{**asked, **changes})
     assert {name for name, ratio in found.items() if ratio is not None} == known
@@ -64,7 +72,7 @@ def test_what_is_not_known_is_empty_and_flagged(changes: dict[str, Any], known: 
 
 
 def test_throughput_is_not_told_where_answers_after_the_slices_may_count() -> None:
-    found = pairing.figures_of([1.0, 1.0], [5.0, 5.0], [5, 5], is_sound=True, is_counted=False)
+    found = pairing.figures_of([1.0, 1.0], [5.0, 5.0], [5, 5], 1, is_sound=True, is_counted=False)
     assert found == {"cpu_ratio": 1.0, "throughput_ratio": None}
 
 

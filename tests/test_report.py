@@ -454,10 +454,8 @@ def test_the_answer_names_a_winner_only_if_it_beats_all() -> None:
         verdict("a", "c", "faster", 0.8),
         verdict("b", "c", "no difference", 0.99),
     )
-    assert findings.best_sentence(finding) == "a needs the least CPU time per request."
-    assert findings.margin_sentence(finding) == (
-        "a needs 10.0 % less than b, the nearest that is told from it (95 % interval of this pair 8.2 to 11.8 %; "
-        "p = 0.01 after correction for all comparisons)."
+    assert findings.best_sentence(finding) == (
+        "a is first by CPU time per request. The next, b, needs 11.1 % more (95 % interval 8.9 to 13.4 %)."
     )
 
 
@@ -472,9 +470,23 @@ def test_the_answer_names_all_that_are_not_told_apart() -> None:
     )
     assert finding.leaders == ["a", "b"]
     assert findings.best_sentence(finding) == (
-        "a and b need the least CPU time per request; between these this sweep names no winner."
+        "a and b share first place by CPU time per request: equal within 3.1 %. "
+        "The next, c, needs 25.0 % more than a (95 % interval 22.5 to 27.6 %)."
     )
-    assert findings.margin_sentence(finding).startswith("a needs 20.0 % less than c,")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (0.99, ": equal within 3.1 %."),
+        (1.2, "; they are not told apart, and differ by 22.4 % at most."),
+    ],
+)
+def test_what_shares_first_place_is_equal_only_within_its_interval(ratio: float, said: str) -> None:
+    finding = finding_of(verdict("a", "b", "no difference", ratio))
+    assert findings.best_sentence(finding).endswith(
+        f"share first place by CPU time per request{said}"
+    )
 
 
 def test_the_answer_names_who_is_behind_where_few_are() -> None:
@@ -485,9 +497,9 @@ def test_the_answer_names_who_is_behind_where_few_are() -> None:
         metric=THROUGHPUT,
     )
     assert findings.best_sentence(finding) == (
-        "By throughput c is behind; between the others (a and b) this sweep names no winner."
+        "a and b share first place by throughput; they are not told apart. "
+        "The next, c, serves 20.0 % fewer requests than a (95 % interval 18.4 to 21.6 %)."
     )
-    assert "25.0 % more than c" in findings.margin_sentence(finding)
 
 
 def test_a_server_that_only_a_beaten_one_beats_is_not_behind() -> None:
@@ -502,7 +514,7 @@ def test_a_server_that_only_a_beaten_one_beats_is_not_behind() -> None:
 def test_a_margin_says_what_its_verdict_rests_on_and_whether_it_is_a_lower_bound() -> None:
     pair = verdict("a", "b", "faster", 1.3, THROUGHPUT) | {"reason": "2 of 4 points comparable"}
     finding = findings.find(pd.DataFrame([pair]), THROUGHPUT, ["a", "b"], {"a"})
-    told = findings.margin_sentence(finding)
+    told = findings.best_sentence(finding)
     assert "; 2 of 4 points comparable; a lower bound, since wrk was the limit of a" in told
 
 
@@ -533,10 +545,9 @@ def test_the_answer_says_when_there_is_none() -> None:
     )
     equal = finding_of(verdict("a", "b", "depends on connections", 0.9))
     assert findings.best_sentence(equal) == (
-        "By CPU time per request, between a and b this sweep names no winner, and for some pairs it depends on the "
-        "number of connections."
+        "a and b share first place by CPU time per request; which of them is ahead depends on the number of "
+        "connections."
     )
-    assert findings.margin_sentence(equal) == ""
 
 
 def test_self_time_is_of_the_innermost_function() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cell_rows
+import comparisons
 import files
 import merge_tables
 import numpy as np
@@ -260,9 +261,9 @@ def test_interval_of_a_mean_over_points_needs_two_values_at_each() -> None:
 def test_table_at_the_end_shows_ratios_where_there_are_some() -> None:
     cells = cells_with_ratios({10: [1.0, 1.1, 1.2]})
     summary = tables.summary_table(cells)
-    told = tabulate_results.tabulate(summary, 1, tabulate_results.ratios_of(cells))
+    told = tabulate_results.tabulate(summary, tabulate_results.ratios_of(cells))
     assert "1.10 (0.87–1.38)" in told and "in turns with it" in told
-    without = tabulate_results.tabulate(summary, 1, {})
+    without = tabulate_results.tabulate(summary, {})
     assert tabulate_results.RATIO not in without
 
 
@@ -307,26 +308,36 @@ def test_table_at_the_end_shows_each_server_at_its_best() -> None:
     assert any("unavailable" in note and "server_uring" in note for note in notes)
 
 
-def run_tabulate(folder: Path, cells: str, summary: str) -> subprocess.CompletedProcess[str]:
+def run_tabulate(
+    folder: Path, cells: str, summary: str, verdicts: pd.DataFrame | None = None
+) -> subprocess.CompletedProcess[str]:
     (folder / "cells.csv").write_text(cells)
     (folder / "summary.csv").write_text(summary)
+    verdicts = pd.DataFrame(columns=comparisons.VERDICT_COLUMNS) if verdicts is None else verdicts
+    tables.write_table(verdicts, str(folder / "verdicts.csv"))
     command = [sys.executable, str(ROOT / "scripts/tabulate_results.py")]
-    command += ["cells.csv", "summary.csv", "summary.txt"]
+    command += ["cells.csv", "summary.csv", "verdicts.csv", "summary.txt"]
     return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
 
 
-def test_table_at_the_end_says_if_its_cells_are_of_several_runs(tmp_path: Path) -> None:
-    later = {"sweep": "2026-01-02T00:00:00.000+00:00"}
-    uncounted = [
-        {**unavailable(3), **later},
-        record(4, status="invalid", flags=["errors"], **later),
+def test_table_at_the_end_has_the_answer(tmp_path: Path) -> None:
+    ratios = {"server_epoll": 1.0, "server_poll": 1.2}
+    rows = [
+        record(repeat, server=server, cpu_ratio=ratio + repeat / 1000, throughput_ratio=None)
+        for server, ratio in ratios.items()
+        for repeat in (1, 2, 3)
     ]
-    for others, said in (([*uncounted], False), ([*uncounted, record(5, **later)], True)):
-        cells = tables.cell_table([record(1), *others])
-        summary = tables.summary_table(cells).to_csv(index=False)
-        run = run_tabulate(tmp_path, cells.to_csv(index=False), summary)
-        assert run.returncode == 0, run.stderr
-        assert ("of 2 runs of the workflow" in (tmp_path / "summary.txt").read_text()) == said
+    cells = tables.cell_table(rows)
+    summary = tables.summary_table(cells)
+    verdicts = comparisons.verdict_table(cells, summary)
+    texts = (cells.to_csv(index=False), summary.to_csv(index=False))
+    run = run_tabulate(tmp_path, *texts, verdicts)
+    assert run.returncode == 0, run.stderr
+    said = (tmp_path / "summary.txt").read_text()
+    assert (
+        "server_epoll is first by CPU time per request. The next, server_poll, needs 20.0 %" in said
+    )
+    assert "cannot say which server is best by throughput" in said
 
 
 @pytest.mark.parametrize("text", ["", ",".join(tables.SUMMARY_COLUMNS) + "\n", "a,b\n1,2\n"])
