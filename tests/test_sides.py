@@ -635,7 +635,7 @@ def test_nothing_outlives_a_controller_that_is_killed(
     with subprocess.Popen([*script, *options], cwd=tmp_path) as controller:
 
         def wrk_runs() -> bool:
-            return any(command_of(pid).startswith(b"wrk\0") for pid in ssh.pids())
+            return any(command_of(pid).startswith(b"wrk\0-t\0") for pid in ssh.pids())
 
         try:
             assert eventually(wrk_runs, 120)
@@ -660,7 +660,7 @@ def test_side_that_is_lost_while_it_measures_is_one_line(
         def wrk_runs() -> bool:
             with contextlib.suppress(OSError):  # one ends while they are listed
                 return any(
-                    command_of(pid).startswith(b"wrk\0")
+                    command_of(pid).startswith(b"wrk\0-t\0")
                     for pid in supervisor.descendants_of(controller.pid)
                 )
             return False
