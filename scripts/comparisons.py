@@ -3,7 +3,9 @@
 What is compared are ratios to the reference, which each cell has measured in turns with its server
 (docs/precision.md): what the machine did meanwhile is in none of them, so cells of different runs compare. Their
 logarithms are (Kalibera & Jones, "Rigorous benchmarking in reasonable time", ISMM 2013). A server's repeats at a number
-of connections are a sample; two servers are compared by Welch's t (Biometrika 34, 1947).
+of connections are a sample of few, whose variance is hardly known. What servers share is: each variance is drawn to
+the one of all servers at that point, the further, the less they differ beyond chance (moderated t; Smyth, "Linear
+models and empirical Bayes methods", Stat. Appl. Genet. Mol. Biol. 3, 2004).
 
 The numbers of connections are fixed, not a sample: over the whole sweep the differences at its points are averaged,
 each with the same weight, and their variances added, with degrees of freedom by Welch and Satterthwaite. What truly
@@ -24,7 +26,7 @@ import pandas as pd
 import tables
 from cells import base_of, is_control
 from files import DamagedFile
-from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
+from scipy.special import nctdtrinc, ndtri, polygamma, psi, stdtr, stdtrit
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -163,15 +165,19 @@ def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimat
 
     What has less than MIN_REPEATS, or does not vary, is not tested: it has no error and no p-value.
     """
+    first, second = np.array(pairs).T
     repeats = np.isfinite(logarithms).sum(axis=-1)
     counts = np.maximum(repeats, 1)
     means = np.nansum(logarithms, axis=-1) / counts
-    freedoms = np.maximum(counts - 1, 1)
     squares = np.nansum((logarithms - means[..., np.newaxis]) ** 2, axis=-1)
-    squared_errors = squares / freedoms / counts
-    first, second = np.array(pairs).T
-    points = usable.shape[1]
+    compared = np.zeros(repeats.shape, bool)
+    for pair, points in zip(pairs, usable, strict=True):
+        compared[list(pair)] |= points
+    freedoms = np.where(compared, counts - 1, 0)
+    variances, worth = moderated(np.where(compared, squares, 0), freedoms)
+    squared_errors = variances / counts
     # Which points a level is made of: [pair, level, point].
+    points = usable.shape[1]
     levels = np.vstack([np.ones(points), np.eye(points)])
     members = levels * usable[:, np.newaxis]
     number = np.maximum(members.sum(axis=-1), 1)
@@ -180,15 +186,58 @@ def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimat
         return np.asarray(np.einsum("alp,ap->al", members, of_points))
 
     mean = np.where(members.any(axis=-1), total(means[first] - means[second]) / number, np.nan)
-    added = total(squared_errors[first] + squared_errors[second])
+    at_points = squared_errors[first] + squared_errors[second]
+    parts = squared_errors**2 / np.maximum(worth, 1)
+    # What both variances were drawn to is one estimate, not two.
+    most = np.maximum(freedoms.sum(axis=0), 1)
+    worth_at_points = np.clip(
+        at_points**2 / np.maximum(parts[first] + parts[second], TINY), 1, most
+    )
+    added = total(at_points)
     error = np.sqrt(added) / number
     few = np.minimum(repeats[first], repeats[second]) < MIN_REPEATS
     error = np.where((error > ROUNDING) & (total(few) == 0), error, np.nan)
-    parts = squared_errors**2 / freedoms
-    freedom = added**2 / np.maximum(total(parts[first] + parts[second]), TINY)
-    freedom = np.maximum(freedom, 1)
+    freedom = np.maximum(added**2 / np.maximum(total(at_points**2 / worth_at_points), TINY), 1)
     observations = total(np.minimum(repeats[first], repeats[second])).astype(int)
     return Estimates(observations, freedom, mean, error, p_value_of(mean, error, freedom))
+
+
+def moderated(squares: Floats, freedoms: Integers) -> tuple[Floats, Floats]:
+    """Sums of squares and their degrees of freedom, [server, point] → variances, and what those are worth.
+
+    0 degrees: no part of it. How many degrees the variance of all servers at a point counts as is found from how much
+    the logarithms of the variances differ at the points, beyond what chance makes of as many repeats (Smyth 2004).
+    """
+    together = freedoms.sum(axis=0)
+    common = squares.sum(axis=0) / np.maximum(together, 1)
+    is_known = (freedoms > 0) & (squares > ROUNDING**2)
+    half = np.where(is_known, freedoms / 2, 1)
+    # Each of mean log(true variance), if that is common to all servers of a point.
+    logs = (
+        np.log(np.where(is_known, squares / np.maximum(freedoms, 1), 1)) - psi(half) + np.log(half)
+    )
+    number = is_known.sum(axis=0)
+    middle = np.where(is_known, logs, 0).sum(axis=0) / np.maximum(number, 1)
+    spread = np.where(is_known, (logs - middle) ** 2, 0).sum()
+    by_chance = np.where(is_known, polygamma(1, half) * (1 - 1 / np.maximum(number, 1)), 0).sum()
+    # Of one point and server alone nothing is known.
+    excess = (spread - by_chance) / max((number[number > 0] - 1).sum(), 1)
+    prior = 2 * inverse_trigamma(excess) if excess > 0 else np.inf
+    weight = freedoms / (freedoms + prior) if np.isfinite(prior) else np.zeros(freedoms.shape)
+    own = squares / np.maximum(freedoms, 1)
+    return weight * own + (1 - weight) * common, np.minimum(freedoms + prior, together)
+
+
+def inverse_trigamma(value: float) -> float:
+    """x with trigamma(x) = value > 0, by Newton's method on 1 / trigamma, which is nearly linear (Smyth 2004)."""
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(polygamma(1, x))
+        step = trigamma * (1 - trigamma / value) / float(polygamma(2, x))
+        x += step
+        if abs(step) < 1e-8 * x:
+            break
+    return x
 
 
 def p_value_of(mean: Floats, standard_error: Floats, freedom: Floats) -> Floats:
