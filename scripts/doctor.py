@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each host lacks, and what would make its results noisy or wrong, with the commands that mend it (M14, M16).
 
-Changes nothing. Status 1 if no sweep should start: its results would be wrong, or there would be none.
+And how much its speed wanders, and which differences a sweep can then be expected to tell. Changes nothing. Status 1 if no sweep should start: its results would be wrong, or there would be none.
 """
 
 import argparse
@@ -157,8 +157,8 @@ def speed(found: preflight.Sides, arguments: argparse.Namespace) -> str:
     """How much the machine's speed wanders, and what the sweep can tell."""
     try:
         split = preflight.split_of(found, arguments.cpus)
-    except CpuFault as fault:
-        return f"The machine's speed was not measured: {fault}."
+    except (OSError, CpuFault) as fault:
+        return f"{resolution.NOT_MEASURED}: {fault}."
     with machine.exclusive_machine():
         return resolution.told(found, split, arguments.sweep, resolution.DOCTOR_S)
 

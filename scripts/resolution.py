@@ -31,6 +31,7 @@ PROCESSES_MANY = 0.035
 ALPHA = 0.05
 POWER = 0.9
 LEAST_REPEATS = 3
+NOT_MEASURED = "The machine's speed was not measured"
 
 
 class Sweep(NamedTuple):
@@ -182,8 +183,12 @@ def told(found: preflight.Sides, split: CpuSplit, sweep: Sweep | None, seconds: 
 
     The caller holds this machine alone.
     """
-    if busy := runs.lock_all(found):
-        return f"The machine's speed was not measured: another measurement has {busy}."
+    try:
+        busy = runs.lock_all(found)
+    except OSError as error:
+        return f"{NOT_MEASURED}: {error}."
+    if busy:
+        return f"{NOT_MEASURED}: another measurement has {busy}."
     sides = {"server": (found.server, split.server), "load": (found.load, split.load)}
     if split.shared:  # the two would meet each other
         del sides["load"]
