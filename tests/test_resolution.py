@@ -1,12 +1,14 @@
 """What a machine can resolve: from made-up windows of work to figures and words; and the loop on this machine."""
 
 import contextlib
+import itertools
 import math
 import os
 import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import comparisons
@@ -222,6 +224,14 @@ def test_loop_tells_each_window_of_the_time_that_it_ran() -> None:
     assert len(windows) == 0.5 / speed_loop.WINDOW_S
     assert all(window.work > 0 and window.cpu_ns > 0 for window in windows)
     assert sum(window.cpu_ns for window in windows) <= 0.5e9
+
+
+def test_what_spans_several_windows_is_shared_out_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of 25 ms each, in 10 of which they have the CPU."""
+    monkeypatch.setattr(time, "perf_counter_ns", itertools.count(0, 25_000_000).__next__)
+    monkeypatch.setattr(time, "thread_time_ns", itertools.count(0, 10_000_000).__next__)
+    windows = speed_loop.windows(0.2)
+    assert np.array(windows) == pytest.approx(np.array([(0.4, 4e6)] * 20))
 
 
 def test_loop_that_cannot_have_its_cpus_says_so_in_a_line() -> None:
