@@ -18,6 +18,7 @@ import pairing
 import preflight
 import progress
 import records
+import resolution
 import run_facts
 import runs
 import sides
@@ -172,10 +173,10 @@ def shorten_the_queue():
         workflow.scheduler.__class__ = Scheduler
 
 
-def meet_sides():
+def meet_sides(tells_speed=False):
     """Before anything is measured: what makes results noisy is told, what makes them wrong ends the run.
 
-    The facts of both sides.
+    tells_speed: whether to tell how much the machine's speed wanders, too. The facts of both sides.
     """
     try:
         CONNECTIONS.extend(preflight.share_connections(SIDES))
@@ -193,6 +194,9 @@ def meet_sides():
             if reasons := doctor.stopping(hosts):
                 sys.exit("\n".join(f"not measured: {reason}" for reason in reasons))
             print(console.wrapped(preflight.describe_cpus(found, split)), flush=True)
+            if tells_speed:
+                told = resolution.told(found, split, TOLD_BY, resolution.SWEEP_S)
+                print(console.wrapped(console.printable(told)), flush=True)
             return run_facts.read(found, str(ROOT), COMPILER, FLAGS)
     except (OSError, CpuFault, IsolationFault) as error:
         sys.exit(f"not measured: {error}")
@@ -225,7 +229,7 @@ def begin(jobs):
         for note in IGNORED:
             print(console.wrapped(console.printable(note)), file=sys.stderr)
         try:
-            facts = meet_sides()
+            facts = meet_sides(tells_speed="measure_cell" in jobs)
         except BaseException:
             end()  # Snakemake calls no onerror before the first job
             raise

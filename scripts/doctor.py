@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """What each host lacks, and what would make its results noisy or wrong, with the commands that mend it (M14, M16).
 
-Changes nothing. Status 1 if no sweep should start: its results would be wrong, or there would be none.
+And how much its speed wanders, and which differences a sweep can then be expected to tell. Changes nothing. Status 1
+if no sweep should start: its results would be wrong, or there would be none.
 """
 
 import argparse
+import json
 import re
 import sys
 import textwrap
@@ -12,9 +14,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import console
+import machine
 import network
 import preflight
+import resolution
 import runs
+from cpus import CpuFault
 from host_checks import Check
 from preflight_side import PreflightSide
 
@@ -149,6 +154,16 @@ def format_brief(hosts: Hosts) -> str:
     return "\n".join(lines)
 
 
+def speed(found: preflight.Sides, arguments: argparse.Namespace) -> str:
+    """How much the machine's speed wanders, and what the sweep can tell."""
+    try:
+        split = preflight.split_of(found, arguments.cpus)
+    except (OSError, CpuFault) as fault:
+        return f"{resolution.NOT_MEASURED}: {fault}."
+    with machine.exclusive_machine():
+        return resolution.told(found, split, arguments.sweep, resolution.DOCTOR_S)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -164,15 +179,22 @@ def main() -> int:
         default=network.Network(),
         help="where server and load run, as in the config, as JSON (default: here)",
     )
+    parser.add_argument("--cpus", type=json.loads, help="as in the config, as JSON (default: auto)")
+    parser.add_argument(
+        "--sweep",
+        type=resolution.from_json,
+        help="that is to tell servers apart, as JSON: how many servers, connections, repeats, paired_s",
+    )
     parser.add_argument("--brief", action="store_true", help="a line for each that is not ok")
     arguments = parser.parse_args()
     try:
         with runs.connected(arguments.network, PreflightSide, PreflightSide, LIFETIME_S) as found:
             hosts = gather(found, arguments.connections, arguments.compiler, arguments.host)
+            print(format_brief(hosts) if arguments.brief else format_full(hosts), flush=True)
+            print(f"\n{console.wrapped(console.printable(speed(found, arguments)))}")
     except OSError as error:
         print(f"doctor: {error}")  # it is the diagnosis: a workflow would hide it in a log
         return 1
-    print(format_brief(hosts) if arguments.brief else format_full(hosts))
     return 1 if stopping(hosts) else 0
 
 

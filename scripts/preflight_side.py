@@ -1,7 +1,9 @@
 """What a side is asked before a sweep alone: what it lacks, and whether the way between the sides is there."""
 
+import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +11,13 @@ from typing import Any
 import cpus
 import host_checks
 import interfaces
+import machine
+import processes
+import speed_loop
 from host_side import HostSide
 
 REACH_TIMEOUT_S = 3.0
+LOOP_OVERHEAD_S = 10.0  # of starting Python on a busy machine
 
 
 class PreflightSide(HostSide):
@@ -55,3 +61,22 @@ class PreflightSide(HostSide):
     def reach(self, address: str, port: int) -> None:
         """Connect; OSError if nobody is reached."""
         socket.create_connection((address, port), timeout=REACH_TIMEOUT_S).close()
+
+    def start_speed_loop(self, cpu_list: list[int], seconds: float) -> None:
+        loop = [sys.executable, "-B", os.path.abspath(speed_loop.__file__)]
+        loop += [machine.format_cpu_list(cpu_list), "--seconds", str(seconds)]
+        self._loop = self.run.enter_context(processes.running(loop))
+        self._loop_timeout_s = seconds + LOOP_OVERHEAD_S
+
+    def end_speed_loop(self) -> list[list[float]]:
+        """As speed_loop.windows. Raises OSError."""
+        try:
+            told, said = self._loop.communicate(timeout=self._loop_timeout_s)
+        except subprocess.TimeoutExpired:
+            raise OSError(f"no answer within {self._loop_timeout_s:g} s") from None
+        finally:
+            self.end_run()
+        if self._loop.returncode:
+            raise OSError(processes.describe_status(self._loop.returncode, said))
+        windows: list[list[float]] = json.loads(told)
+        return windows

@@ -700,9 +700,20 @@ def test_only_what_is_bad_and_makes_results_wrong_stops(
     for changes, status in (({}, 1), ({"stops": False}, 0), ({"status": "unknown"}, 0)):
         hosts = {"a machine": [check._replace(**changes) for check in CHECKS]}
         monkeypatch.setattr(doctor, "gather", lambda *_arguments, hosts=hosts: hosts)
+        monkeypatch.setattr(doctor, "speed", lambda *_arguments: "It wanders.")
         monkeypatch.setattr(sys, "argv", ["doctor.py", "--brief"])
         assert doctor.main() == status
-    assert capsys.readouterr().out.count("make doctor") == 3
+    assert capsys.readouterr().out.count("make doctor\n\nIt wanders.\n") == 3
+
+
+def test_cpus_that_are_not_there_leave_the_speed_unmeasured_and_the_status_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "gather", lambda *_arguments: {"a machine": CHECKS[:1]})
+    monkeypatch.setattr(sys, "argv", ["doctor.py", "--cpus", '{"server": "4095", "load": "0"}'])
+    assert doctor.main() == 0
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line.startswith("The machine's speed was not measured: cpus.server: CPU 4095 is not")
 
 
 def test_docs_have_each_check() -> None:
@@ -729,6 +740,7 @@ def test_snakemake_doctor_shows_all_and_writes_nothing_of_a_sweep(checkout: Path
     assert run.returncode == 0, run.stdout
     assert re.search(r"^ok +tcp_diag +the kernel answers$", run.stdout, re.MULTILINE)
     assert "1000 connections need 1064" in run.stdout  # config's most
+    assert "This sweep (5 repeats at 6 numbers of connections) will tell" in run.stdout
     assert "localrule" not in run.stdout and "rule doctor:" not in run.stdout
     made = {path.name for path in (checkout / "results").rglob("*") if path.is_file()}
     assert made == {"doctor.log"}
@@ -745,7 +757,8 @@ def test_make_doctor_shows_all_and_nothing_else(checkout: Path) -> None:
     # The first line is Snakemake's, of its profile.
     _, label, *_, last = run.stdout.splitlines()
     assert label == host_checks.label()
-    assert re.match(r"\d+ ok", last)
+    assert re.search(r"^\d+ ok", run.stdout, re.MULTILINE)
+    assert last.startswith("In 4 s the machine's speed wandered by ")
 
 
 SMALL = """\
@@ -801,13 +814,24 @@ def test_sweep_that_must_go_wrong_does_not_start(checkout: Path, small: list[str
     assert not (checkout / "results/cells").exists()
 
 
-def test_run_that_measures_nothing_is_not_examined(checkout: Path) -> None:
+WANDERED = "In 1.2 s the machine's speed wandered by "
+
+
+def test_run_that_measures_nothing_is_not_examined(checkout: Path, small: list[str]) -> None:
     run = run_snakemake(checkout, "results/bin/server_epoll")
     assert run.returncode == 0, run.stdout
     assert "make doctor" not in run.stdout
+    run = run_snakemake(checkout, *small, "--dry-run")
+    assert "measure_cell" in run.stdout and WANDERED not in run.stdout
 
 
 def test_sweep_begins_with_what_is_not_ok(checkout: Path, small: list[str]) -> None:
     run = run_snakemake(checkout, *small)
     assert run.returncode == 0, run.stdout
-    assert run.stdout.index("; why, and what helps: make doctor") < run.stdout.index(" to run, ")
+    told = ("; why, and what helps: make doctor", WANDERED, " to run, ")
+    places = [run.stdout.index(text) for text in told]
+    assert places == sorted(places)
+    assert "This sweep has one server: there is nothing to compare." in run.stdout
+    (checkout / "results/cells.csv").unlink()
+    run = run_snakemake(checkout, *small)  # nothing is measured
+    assert (checkout / "results/cells.csv").exists() and WANDERED not in run.stdout

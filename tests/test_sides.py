@@ -902,6 +902,9 @@ def test_doctor_looks_at_both_hosts_or_says_in_one_line_why_not(ssh: Ssh, tmp_pa
     seen = run()
     assert seen.stderr == ""
     assert f"server, load ({PLACE}): " in seen.stdout and "between the two sides" in seen.stdout
+    assert (
+        "on the server's CPUs and by " in seen.stdout
+    )  # by which the speed wandered on the load's
     ssh.script("ssh", "echo 'ssh: connect to host host port 22: Connection refused' >&2; exit 255")
     seen = run()
     assert (seen.returncode, seen.stderr) == (1, "")

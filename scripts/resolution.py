@@ -1,0 +1,214 @@
+"""How much a machine's speed wanders, and which differences a sweep on it can be expected to find.
+
+A cell's ratio to the reference varies between repeats by two things: what differs between fresh processes, and what the
+machine's speed changes between the neighbouring slices of its paired phase (docs/precision.md). The second is measured
+here, on the CPUs of both sides at the same time, by scripts/speed_loop.py; the first is taken from measurements.
+"""
+
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pairing
+import preflight
+import runs
+from cpus import CpuSplit
+from speed_loop import WINDOW_S, Window
+
+# Seconds of the loop. What wanders more slowly than that is not seen.
+DOCTOR_S = 4.0
+SWEEP_S = 1.2
+STEP_S = 0.1  # windows by which the wandering is told: longer ones vary hardly less
+# Standard deviation of a ratio between fresh pairs of processes, whatever the slices: measured with 1 s a side on 2
+# virtual CPUs of an AMD EPYC, Linux 6.18, were 0.5 to 2.1 % at 1 and 10 connections, and 3.2 to 3.4 % at 500 (1.6 to
+# 6.7 % at 100, 3.5 to 8.7 % at 1,000).
+PROCESSES_FEW = 0.02
+PROCESSES_MANY = 0.035
+# As the verdicts (scripts/comparisons.py, whose own function would bring SciPy into the process of Snakemake).
+ALPHA = 0.05
+POWER = 0.9
+LEAST_REPEATS = 3
+NOT_MEASURED = "The machine's speed was not measured"
+
+
+class Sweep(NamedTuple):
+    """What of a config decides how much its sweep can tell."""
+
+    servers: int
+    connections: list[int]
+    repeats: int
+    paired_s: float
+
+
+def from_json(text: str) -> Sweep:
+    """ValueError or TypeError if it is none."""
+    return Sweep(**json.loads(text))
+
+
+# --- Figures ---
+
+
+def wandering(windows: Sequence[Window]) -> float:
+    """Coefficient of variation of the work over STEP_S: what other processes take of the CPU is part of it."""
+    step = round(STEP_S / WINDOW_S)
+    steps = _sums([window.work for window in windows], step)[::step]
+    return statistics.pstdev(steps) / statistics.fmean(steps)
+
+
+def slice_noise(windows: Sequence[Window], slice_s: float, pause_s: float) -> float:
+    """Standard deviation of the ratio of two neighbouring slices' work per CPU time.
+
+    Where there is no pause, that is the Allan deviation × √2. Slices for which the windows are too few are taken as
+    long as fits.
+    """
+    width = max(1, min(round(slice_s / WINDOW_S), len(windows) // 4))
+    distance = min(width + round(pause_s / WINDOW_S), len(windows) // 2)
+    total = sum(window.work for window in windows)
+    rate = total / sum(window.cpu_ns for window in windows)
+    # Beyond what its CPU time would let expect: a slice without any has no ratio.
+    slices = _sums([window.work - rate * window.cpu_ns for window in windows], width)
+    changes = [after - before for before, after in zip(slices, slices[distance:], strict=False)]
+    expected = total / len(windows) * width
+    return math.sqrt(statistics.fmean(change**2 for change in changes)) / expected
+
+
+def _sums(figures: Sequence[float], width: int) -> list[float]:
+    """Of each `width` neighbours."""
+    totals = list(itertools.accumulate(figures, initial=0.0))
+    return [after - before for before, after in zip(totals, totals[width:], strict=False)]
+
+
+def noise_of_slices(windows: Sequence[Window], sweep: Sweep) -> list[float]:
+    """slice_noise() at each number of connections."""
+    plans = [pairing.plan_of(count, sweep.paired_s, "") for count in sweep.connections]
+    return [slice_noise(windows, plan.slice_s, plan.pause_s) for plan in plans]
+
+
+def deviations(noises: Sequence[float], sweep: Sweep) -> list[float]:
+    """Standard deviation of one repeat's ratio to the reference; both lists: at each number of connections."""
+    found = []
+    for count, noise in zip(sweep.connections, noises, strict=True):
+        pairs = len(pairing.plan_of(count, sweep.paired_s, "").order) / 2
+        processes = PROCESSES_FEW if count <= pairing.FEW_CONNECTIONS else PROCESSES_MANY
+        found.append(math.hypot(processes, noise / math.sqrt(pairs)))
+    return found
+
+
+def t_quantile(probability: float, freedom: float) -> float:
+    """Of Student's t, to 2 % from 4 degrees of freedom (Abramowitz & Stegun 26.7.5)."""
+    z = statistics.NormalDist().inv_cdf(probability)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms))
+
+
+def detectable(deviation: float, repeats: int, freedom: float, tests: int) -> float:
+    """The difference of two servers that is found with a chance of POWER, as a share: 0.02 is 2 %.
+
+    deviation: of one repeat's ratio; repeats: that each server has in all; freedom: of the deviation;
+    tests: among which Holm's method keeps the chance of a false verdict below ALPHA.
+    """
+    error = math.sqrt(2 / repeats) * deviation
+    found_from = t_quantile(1 - ALPHA / 2 / tests, freedom)
+    return math.expm1(error * (found_from + t_quantile(POWER, freedom)))
+
+
+def detectable_by(noises: Sequence[float], sweep: Sweep) -> tuple[float, list[float]]:
+    """Over all numbers of connections, and at each of them; `noises`: of noise_of_slices()."""
+    at_points = deviations(noises, sweep)
+    points = len(at_points)
+    pairs = math.comb(sweep.servers, 2)
+    freedom = (sweep.repeats - 1) * sweep.servers * points
+    overall = math.sqrt(statistics.fmean(deviation**2 for deviation in at_points))
+    return (
+        detectable(overall, sweep.repeats * points, freedom, pairs),
+        [detectable(one, sweep.repeats, freedom, pairs * points) for one in at_points],
+    )
+
+
+# --- Words ---
+
+
+def span(*shares: float) -> str:
+    """`about 4 %`, `3 to 5 %`; bounds where a share is below 1 %."""
+    low, high = (round(100 * share) for share in (min(shares), max(shares)))
+    if max(shares) < 0.01:
+        return "less than 1 %"
+    if min(shares) < 0.01:
+        return f"up to {high} %"
+    return f"about {high} %" if low == high else f"{low} to {high} %"
+
+
+def describe_speed(windows_of: dict[str, list[Window]], seconds: float) -> str:
+    told = []
+    for role, windows in windows_of.items():
+        share = wandering(windows)
+        by = "less than 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+        told.append(f"by {by} on the {role}'s CPUs")
+    return f"In {seconds:g} s the machine's speed wandered {' and '.join(told)}."
+
+
+def describe_sweep(windows: Sequence[Window], sweep: Sweep) -> str:
+    """What it can be expected to tell; `windows`: of the server's CPUs."""
+    if sweep.servers < 2:
+        return "This sweep has one server: there is nothing to compare."
+    if sweep.repeats < LEAST_REPEATS:
+        needed = f"that takes {LEAST_REPEATS} or more repeats (repeats: {sweep.repeats})"
+        return f"This sweep can tell no servers apart: {needed}."
+    if not sweep.paired_s:
+        return "This sweep has no paired phase (paired_s: 0): what it can tell is not known."
+    noises = noise_of_slices(windows, sweep)
+    overall, at_points = detectable_by(noises, sweep)
+    points = len(sweep.connections)
+    size = f"{sweep.repeats} repeats at {points} number{'s' * (points > 1)} of connections"
+    at_one = f" over all connections, {span(*at_points)} at one number of them" * (points > 1)
+    return (
+        f"From one slice to the next the work per CPU time changes by {span(*noises)}."
+        f" This sweep ({size}) will tell differences in CPU time per request of {span(overall)}{at_one}."
+    )
+
+
+# --- The machine ---
+
+
+def told(found: preflight.Sides, split: CpuSplit, sweep: Sweep | None, seconds: float) -> str:
+    """Run the loop on both sides' CPUs at the same time, and say what comes of it; a line for each fault.
+
+    The caller holds this machine alone.
+    """
+    try:
+        busy = runs.lock_all(found)
+    except OSError as error:
+        return f"{NOT_MEASURED}: {error}."
+    if busy:
+        return f"{NOT_MEASURED}: another measurement has {busy}."
+    sides = {"server": (found.server, split.server), "load": (found.load, split.load)}
+    if split.shared:  # the two would meet each other
+        del sides["load"]
+    faults: dict[str, str] = {}
+    windows_of: dict[str, list[Window]] = {}
+    for role, (side, cpus) in sides.items():
+        try:
+            side.start_speed_loop(cpus, seconds)
+        except OSError as error:
+            faults[role] = str(error)
+    for role in [role for role in sides if role not in faults]:
+        try:
+            windows_of[role] = [Window(*window) for window in sides[role][0].end_speed_loop()]
+        except OSError as error:
+            faults[role] = str(error)
+    lines = [
+        f"The speed of the {role}'s CPUs was not measured: {why}." for role, why in faults.items()
+    ]
+    if windows_of:
+        lines.append(describe_speed(windows_of, seconds))
+    if sweep and "server" in windows_of:
+        lines[-1] += " " + describe_sweep(windows_of["server"], sweep)
+    return "\n".join(lines)
