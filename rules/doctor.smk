@@ -1,7 +1,5 @@
 # What this host lacks, and what would make its results noisy or wrong. By hand: snakemake doctor.
-MOST_CONNECTIONS = max(
-    *config["connections"], *COST["connections"], config["profile"]["connections"]
-)
+MOST_CONNECTIONS = max(*config["connections"], config["profile"]["connections"])
 
 
 rule doctor:

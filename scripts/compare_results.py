@@ -178,9 +178,7 @@ def servers_with_same_binary(sets: Sets) -> set[str]:
 
 
 def _summary_of(cells: pd.DataFrame) -> pd.DataFrame:
-    of_ceiling = cells["server"] == CEILING
-    ceiling = tables.summary_table(cells[of_ceiling]) if of_ceiling.any() else None
-    return tables.summary_table(cells, ceiling)
+    return tables.summary_table(cells)
 
 
 def _as_one_machine(found: list[Record], prefix: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -91,7 +91,7 @@ def label_of(server: str, points: pd.DataFrame, column: str) -> str:
 
 
 def label_lines(axes: Axes, summary: pd.DataFrame, figure_of: Figure, servers: list[str]) -> None:
-    """Every server's name at the end of its line, the ceiling's too where it is drawn."""
+    """Every server's name at the end of its line, the reference's too where it is drawn."""
     ends = []
     for server in servers:
         points = summary[summary["server"] == server].sort_values("connections")
@@ -106,7 +106,7 @@ def label_lines(axes: Axes, summary: pd.DataFrame, figure_of: Figure, servers: l
                 plot_style.marker_of(server),
             )
         )
-    plot_style.label_ends(axes, ends + plot_style.ceiling_ends(axes))
+    plot_style.label_ends(axes, ends + plot_style.reference_ends(axes))
 
 
 def draw_lines(
@@ -114,7 +114,7 @@ def draw_lines(
 ) -> None:
     """All servers and the axis of their values; their labels come last, and the other axis is the caller's."""
     if figure_of.with_limits:
-        plot_style.draw_ceiling(axes, summary)
+        plot_style.draw_reference(axes, summary)
     for server in servers:
         color = plot_style.color_of(server)
         marker = plot_style.marker_of(server)
@@ -125,7 +125,7 @@ def draw_lines(
         )
     values = cells[figure_of.column] * figure_of.scale
     if figure_of.with_limits:
-        values = pd.concat([values, summary["ceiling_requests_per_second"]])
+        values = pd.concat([values, tables.reference_rates(summary)])
     if figure_of.logarithmic:
         plot_style.set_logarithmic(axes, values)
     else:
