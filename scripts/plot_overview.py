@@ -164,7 +164,7 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
     draw_lines(axes, figure_of, cells, summary, servers)
     plot_style.set_connections_axis(connections_axes, sorted(summary["connections"].unique()))
     notes = [f"{plot_style.interval_note(summary)} {POINTS_NOTE}"]
-    notes += plot_style.limiter_notes(summary) if figure_of.with_limits else []
+    notes += plot_style.throughput_notes(summary) if figure_of.with_limits else []
     notes += [plot_style.saturation_note(summary)] if figure_of.of_client else []
     notes += [*figure_of.notes, machine_note, *tables.failure_notes(summary)]
     plot_style.add_notes(figure, notes)

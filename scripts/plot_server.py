@@ -71,7 +71,7 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
         notes.append("Hollow: disturbed runs, which count only where there are no others.")
     if (summary["limiter"] == "client-bound").any():
         notes.append("≥: wrk was the limit, the server could do more.")
-    plot_style.add_notes(figure, [*notes, *plot_style.limiter_notes(summary), machine_note])
+    plot_style.add_notes(figure, [*notes, *plot_style.throughput_notes(summary), machine_note])
     plot_style.label_ends(axes, plot_style.reference_ends(axes))
     plot_style.save(figure, paths)
 

@@ -404,6 +404,13 @@ def limiter_notes(summary: pd.DataFrame) -> list[str]:
     return [note for name, note in LIMITER_NOTES.items() if (summary["limiter"] == name).any()]
 
 
+def throughput_notes(summary: pd.DataFrame) -> list[str]:
+    """What draw_reference's line is, where it drew one, and limiter_notes."""
+    drawn = summary[tables.REFERENCE_RATE].notna().any()
+    note = f"Dashed: {REFERENCE} (servers/{REFERENCE}.c), in the paired phases of the same cells."
+    return [*([note] if drawn else []), *limiter_notes(summary)]
+
+
 def interval_note(summary: pd.DataFrame) -> str:
     if summary["requests_per_second_low"].isna().all():
         return "One repeat: no intervals."

@@ -53,6 +53,7 @@ def test_reference_limiters_and_lower_bounds_are_drawn() -> None:
     plot_style.draw_limiters(strip, summary, ["server_epoll"])
     (line,) = axes.lines
     assert line.get_xydata() == pytest.approx(np.array([[10, 700], [100, 600]]))
+    assert "servers/reference.c" in plot_style.throughput_notes(summary)[0]
     assert [(text.get_text(), text.xy[0]) for text in axes.texts] == [("≥", 10)]
     assert [text.get_text() for text in strip.texts] == ["C", "!"]
 
