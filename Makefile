@@ -13,7 +13,7 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all faults report cost doctor lab lab-ssh lab-down setup setup-slurm setup-dev smoke restore test sanitize scale lint format lock clean distclean help
+.PHONY: all faults report doctor lab lab-ssh lab-down setup setup-slurm setup-dev smoke restore test sanitize scale lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
@@ -23,9 +23,6 @@ smoke: setup  ## the same pipeline on the tiny sweep of tests/smoke.yaml, in bui
 
 report: all  ## as all, and then Snakemake's own report on how everything was made, results/provenance.html
 	$(bin)/snakemake --report results/provenance.html
-
-cost: setup  ## CPU time per request on one CPU, as ratio to a loop that looks at nothing: results/cost.csv
-	$(bin)/snakemake -j1 results/cost.csv plots/cost.png
 
 doctor: setup  ## what this machine lacks, what makes its results noisy or wrong, and what mends it; changes nothing
 	@$(bin)/snakemake -j1 doctor --quiet all

@@ -14,7 +14,6 @@ report: "report/workflow.rst"
 include: "rules/common.smk"
 include: "rules/compile.smk"
 include: "rules/measure.smk"
-include: "rules/cost.smk"
 include: "rules/profile.smk"
 include: "rules/syscalls.smk"
 include: "rules/aggregate.smk"
@@ -36,9 +35,8 @@ rule all:
     default_target: True
     input:
         expand("results/bin/{server}", server=SERVERS),
-        "results/bin/ceiling",
-        [record_path(cell) for cell in [*CELLS, *CEILING_CELLS]],
-        "results/ceiling.csv",
+        REFERENCE_BINARY,
+        [record_path(cell) for cell in CELLS],
         "results/cells.csv",
         "results/summary.csv",
         "results/verdicts.csv",

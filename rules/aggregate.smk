@@ -17,20 +17,6 @@ rule tabulate_server:
         " --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
 
 
-use rule tabulate_server as tabulate_ceiling with:
-    input:
-        records=[record_path(cell) for cell in CEILING_CELLS],
-    output:
-        "results/ceiling/cells.csv",
-    log:
-        "results/logs/tabulate_ceiling.log",
-    params:
-        code=identity_of("tabulate_server"),
-        server=CEILING,
-        connections=sorted(config["connections"]),
-        repeats=min(config["repeats"], config["ceiling_repeats"]),
-
-
 rule merge_cells:
     input:
         tables=expand("results/cells/{server}.csv", server=MEASURED),
@@ -52,7 +38,6 @@ rule merge_cells:
 rule summarize_cells:
     input:
         cells="results/cells.csv",
-        ceiling="results/ceiling.csv",
     output:
         report(
             "results/summary.csv",
@@ -62,19 +47,6 @@ rule summarize_cells:
         ),
     log:
         "results/logs/summarize_cells.log",
-    params:
-        code=identity_of("summarize_cells"),
-    shell:
-        '{SHARED} python3 "$ROOT"/scripts/summarize_cells.py {input.cells:q} {output:q} --ceiling {input.ceiling:q} 2> {log:q}'
-
-
-rule summarize_ceiling:
-    input:
-        cells="results/ceiling/cells.csv",
-    output:
-        "results/ceiling.csv",
-    log:
-        "results/logs/summarize_ceiling.log",
     params:
         code=identity_of("summarize_cells"),
     shell:

@@ -25,16 +25,12 @@ environment.clean()
 import records
 import working_folder
 from cells import (
-    CEILING,
-    CEILING_RECORD,
-    COST_RECORD,
     RECORD,
+    REFERENCE,
     SWEEP_PATH,
     Cell,
     base_of,
     cells_of,
-    cost_record_path,
-    cost_sweep,
     measured_servers,
     order_of,
     record_path,
@@ -139,9 +135,7 @@ def server_source(server):
 
 
 def workers_of(wildcards):
-    """Processes: of the ceiling one for each of the server's CPUs, of *_multitask as many as config says."""
-    if wildcards.server == CEILING:
-        return "cpus"
+    """Processes: of *_multitask as many as config says."""
     return config["workers"] if base_of(wildcards.server).endswith("_multitask") else 1
 
 
@@ -155,34 +149,23 @@ def cell_of(wildcards):
 
 
 def priority_of(wildcards):
-    """Of a cell: earlier in the order is higher, and 0 is what is not in the sweep. All come before the benchmark of cost."""
-    position = POSITION.get(cell_of(wildcards))
-    return 0 if position is None else len(POSITION) + len(COST_POSITION) - position
-
-
-def cost_priority_of(wildcards):
-    return len(COST_POSITION) - COST_POSITION.get(cell_of(wildcards), len(COST_POSITION))
+    """Of a cell: earlier in the order is higher, and 0 is what is not in the sweep."""
+    return len(POSITION) - POSITION.get(cell_of(wildcards), len(POSITION))
 
 
 check_config()
 SERVERS = list(config["servers"])
 MEASURED = measured_servers(config)
-COST = cost_sweep(config)
-# Of the sweep and of the benchmark of cost.
-BUILT = list(dict.fromkeys([*SERVERS, *COST["servers"]]))
 EXTERNAL = {
     server: launched(config["external"][server], str(ROOT))
-    for server in BUILT
+    for server in SERVERS
     if server in config["external"]
 }
-COMPILED = [*(server for server in BUILT if server not in EXTERNAL), CEILING]
-REFERENCE = f"results/bin/{CEILING}"
+COMPILED = [*(server for server in SERVERS if server not in EXTERNAL), REFERENCE]
+REFERENCE_BINARY = [f"results/bin/{REFERENCE}"] if config["paired_s"] else []
 CELLS = cells_of(config)
-CEILING_CELLS = cells_of(config, CEILING)
 POSITION = order_of(config)
-COST_CELLS = [*cells_of(COST), *cells_of(COST, CEILING)]
-COST_POSITION = order_of(COST)
-BUILD_PRIORITY = len(POSITION) + len(COST_POSITION) + 1  # before all cells
+BUILD_PRIORITY = len(POSITION) + 1  # before all cells
 # As the cells' scripts take them.
 NETWORK = json.dumps(config["network"], sort_keys=True)
 CPUS = json.dumps(None if config["cpus"] == "auto" else config["cpus"], sort_keys=True)
@@ -205,6 +188,6 @@ except NoCompiler as error:
 
 
 wildcard_constraints:
-    server="|".join([*MEASURED, CEILING]),
+    server="|".join(MEASURED),
     connections="[0-9]+",
     repeat="[0-9]+",

@@ -11,7 +11,6 @@ BASELINE = config["baseline"] and os.path.join(os.getenv("PWD", ""), config["bas
 rule compare_results:
     input:
         cells="results/cells.csv",
-        ceiling="results/ceiling.csv",
     output:
         table=COMPARED["table"],
         facts=COMPARED["facts"],

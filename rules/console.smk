@@ -11,6 +11,7 @@ import console
 import doctor
 import failures
 import files
+import leftovers
 import machine
 import machine_facts
 import network
@@ -33,8 +34,6 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 TOOLS = {
     "measure_cell": ["wrk", "ss", "taskset", "setpriv"],
-    "measure_ceiling": ["wrk", "ss", "taskset", "setpriv"],
-    "measure_cost": ["wrk", "ss", "taskset", "setpriv"],
     "profile_server": ["wrk", "taskset", "setpriv"],
     "count_syscalls": ["wrk", "taskset", "setpriv"],
     "draw_flamegraph": ["flamegraph", "rsvg-convert"],
@@ -116,10 +115,6 @@ def check_tools(jobs):
         sys.exit(f"not installed: {', '.join(missing)}: see make setup")
 
 
-def seconds_of_cell(sweep):
-    return sweep["warmup_s"] + sweep["duration_s"] + progress.CELL_OVERHEAD_S
-
-
 def seconds_of_paired_phase():
     """Of a cell, on average over the numbers of connections."""
     if not config["paired_s"]:
@@ -130,20 +125,18 @@ def seconds_of_paired_phase():
 
 def announce(jobs):
     cells, profiles = jobs.get("measure_cell", 0), jobs.get("profile_server", 0)
-    ceilings, costs = jobs.get("measure_ceiling", 0), jobs.get("measure_cost", 0)
-    measured = cells + ceilings + costs
-    if not measured and not profiles:
+    if not cells and not profiles:
         return
-    cells_s = (cells + ceilings) * seconds_of_cell(config) + costs * seconds_of_cell(COST)
-    cells_s += cells * seconds_of_paired_phase()
+    cell_s = config["warmup_s"] + config["duration_s"] + progress.CELL_OVERHEAD_S
+    cell_s += seconds_of_paired_phase()
     profile_s = config["warmup_s"] + PROFILE["duration_s"] + progress.PROFILE_OVERHEAD_S
     other_s = profiles * profile_s
     other_s += sum(progress.JOBS_S.get(name, 0) * count for name, count in jobs.items())
-    progress.write_plan(measured, cells_s / max(measured, 1), other_s)
-    counted = [(cells, "cell", ""), (ceilings, "run", " of the ceiling")]
-    counted += [(costs, "run", " of the benchmark of cost"), (profiles, "profile", "")]
-    parts = [f"{progress.count_of(number, noun)}{rest}" for number, noun, rest in counted if number]
-    left = f", about {progress.format_duration(cells_s + other_s)}" if workflow.local_exec else ""
+    progress.write_plan(cells, cell_s, other_s)
+    counted = [(cells, "cell"), (profiles, "profile")]
+    parts = [progress.count_of(number, noun) for number, noun in counted if number]
+    left_s = cells * cell_s + other_s
+    left = f", about {progress.format_duration(left_s)}" if workflow.local_exec else ""
     print(console.wrapped(f"{progress.join(parts)} to run{left}"), file=sys.stderr, flush=True)
 
 
@@ -223,8 +216,18 @@ def check_baseline():
         sys.exit(f"baseline: {config['baseline']} is the folder of this result set itself")
 
 
+def tell_leftovers():
+    dag = workflow.dag
+    cells = [job for job in dag.jobs if job.rule.name == "measure_cell" and not dag.needrun(job)]
+    # As the user typed it: to this process --directory is the working directory.
+    folder = workflow.overwrite_workdir or ""
+    for line in leftovers.told((job.output[0] for job in cells), folder):
+        print(console.wrapped(line), file=sys.stderr)
+
+
 def begin(jobs):
     check_tools(jobs)
+    tell_leftovers()
     if MEASURING & jobs.keys() and workflow.local_exec:
         for note in IGNORED:
             print(console.wrapped(console.printable(note)), file=sys.stderr)
@@ -317,13 +320,6 @@ onerror:
 onsuccess:
     end()
     outputs_of_run = {str(path) for job in workflow.dag.jobs for path in job.output}
-    if "results/cost.txt" in outputs_of_run:
-        print(f"\n{console.fitted_table('results/cost.txt')}\n")
-        print(
-            console.wrapped(
-                "Table: results/cost.csv; docs/results.md explains it. Picture: plots/cost.png, if asked for."
-            )
-        )
     if COMPARED["text"] in outputs_of_run:
         print(f"\n{console.fitted_table(COMPARED['text'])}")
         print(

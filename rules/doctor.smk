@@ -1,9 +1,7 @@
 # What this host lacks, what would make its results noisy or wrong, and what it can resolve. By hand: snakemake doctor.
 import resolution
 
-MOST_CONNECTIONS = max(
-    *config["connections"], *COST["connections"], config["profile"]["connections"]
-)
+MOST_CONNECTIONS = max(*config["connections"], config["profile"]["connections"])
 # What decides which differences the sweep can tell.
 TOLD_BY = resolution.Sweep(
     len(SERVERS), config["connections"], config["repeats"], config["paired_s"]

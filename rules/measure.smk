@@ -4,7 +4,7 @@
 rule measure_cell:
     input:
         binary=lambda wildcards: f"results/bin/{base_of(wildcards.server)}",
-        reference=[REFERENCE] if config["paired_s"] else [],
+        reference=REFERENCE_BINARY,
     output:
         RECORD,
     log:
@@ -15,8 +15,8 @@ rule measure_cell:
         duration_s=config["duration_s"],
         warmup_s=config["warmup_s"],
         pairing=(
-            f"--reference {REFERENCE} --paired-s {config['paired_s']}"
-            if config["paired_s"]
+            f"--reference {REFERENCE_BINARY[0]} --paired-s {config['paired_s']}"
+            if REFERENCE_BINARY
             else ""
         ),
         host=config["host"],
@@ -24,30 +24,9 @@ rule measure_cell:
         cpus=CPUS,
         workers=workers_of,
         code=identity_of("measure_cell"),
-        options="",
     shell:
         '{LEASHED} python3 "$ROOT"/scripts/measure_cell.py {input.binary:q} {output:q}'
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"
         " --duration-s {params.duration_s} --warmup-s {params.warmup_s}"
         " --host {params.host:q} --network {params.network:q} --cpus {params.cpus:q}"
-        " --workers {params.workers} {params.pairing} {params.options} 2> {log:q}"
-
-
-# What the load generator itself can reach.
-use rule measure_cell as measure_ceiling with:
-    input:
-        binary=REFERENCE,
-    output:
-        CEILING_RECORD,
-    wildcard_constraints:
-        server=CEILING,
-    params:
-        duration_s=config["duration_s"],
-        warmup_s=config["warmup_s"],
-        pairing="",
-        host=config["host"],
-        network=NETWORK,
-        cpus=CPUS,
-        workers=workers_of,
-        code=identity_of("measure_cell"),
-        options="",
+        " --workers {params.workers} {params.pairing} 2> {log:q}"

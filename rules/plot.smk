@@ -5,7 +5,6 @@ OVERVIEWS = {"throughput": "throughput", "latency": "latency", "cpu": "CPU time 
 rule plot_server:
     input:
         cells="results/cells/{server}.csv",
-        ceiling="results/ceiling.csv",
     output:
         png="plots/{server}.png",
         svg=report(
@@ -22,7 +21,7 @@ rule plot_server:
     params:
         code=identity_of("plot_server"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/plot_server.py {input.cells:q} {input.ceiling:q} {output:q} 2> {log:q}'
+        '{SHARED} python3 "$ROOT"/scripts/plot_server.py {input.cells:q} {output:q} 2> {log:q}'
 
 
 rule plot_overview:

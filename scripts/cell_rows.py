@@ -53,6 +53,7 @@ CELL_COLUMNS = [
     "server_wait_share",
     "cpu_ratio",
     "throughput_ratio",
+    "reference_requests_per_second",
     "yardstick",
     "network",
     "reason",

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 # The control: a server measured once more under this name, the same binary, so that what differs is noise (M26).
 CONTROL_SUFFIX = "_control"
-# The load generator's yardstick, servers/ceiling.c, which is not one of the compared servers (M8).
-CEILING = "ceiling"
+# servers/reference.c, which each cell's server is compared with in the cell's paired phase; no server of a sweep.
+REFERENCE = "reference"
 
 
 class Cell(NamedTuple):
@@ -23,17 +23,10 @@ class Cell(NamedTuple):
 # What runs now: when it began (`started`), and its whole config (`config`).
 SWEEP_PATH = "results/sweep.json"
 RECORD = "results/cells/{server}/c{connections}_r{repeat}.json"
-CEILING_RECORD = "results/{server}/c{connections}_r{repeat}.json"
-COST_RECORD = "results/cost/{server}/c{connections}_r{repeat}.json"
 
 
 def record_path(cell: Cell) -> str:
-    pattern = CEILING_RECORD if cell.server == CEILING else RECORD
-    return pattern.format(**cell._asdict())
-
-
-def cost_record_path(cell: Cell) -> str:
-    return COST_RECORD.format(**cell._asdict())
+    return RECORD.format(**cell._asdict())
 
 
 def is_control(server: str) -> bool:
@@ -56,42 +49,28 @@ def measured_servers(config: Mapping[str, Any]) -> list[str]:
 def cells_of(
     config: Mapping[str, Any], server: str | None = None, repeat: int | None = None
 ) -> list[Cell]:
-    """The cells of a sweep, of one server or one repeat if named; those of the ceiling only if it is named."""
-    repeats = config["repeats"]
-    if server == CEILING:
-        repeats = min(repeats, config["ceiling_repeats"])
+    """The cells of a sweep, of one server or one repeat if named."""
     return [
         Cell(name, connections, number)
-        for number in ([repeat] if repeat else range(1, repeats + 1))
-        if number <= repeats
+        for number in ([repeat] if repeat else range(1, config["repeats"] + 1))
         for name in ([server] if server else measured_servers(config))
         for connections in config["connections"]
     ]
 
 
-def cost_sweep(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The benchmark of cost as a sweep of its own, in each of whose blocks the ceiling is: its baseline. No control."""
-    cost = config["cost"]
-    return {**config, **cost, "ceiling_repeats": cost["repeats"], "control": None}
-
-
 def order_of(config: Mapping[str, Any]) -> dict[Cell, int]:
-    """Position of each cell and run of the ceiling, from 0: repeat by repeat, each shuffled by the seed (M17)."""
+    """Position of each cell, from 0: repeat by repeat, each shuffled by the seed (M17)."""
     import random  # noqa: PLC0415  here, since a cell's script needs only the rest of this file
 
     order: list[Cell] = []
     for repeat in range(1, config["repeats"] + 1):
         # Sorted, so that only the seed and what is measured decide, not how config.yaml lists it.
-        block = sorted(cells_of(config, repeat=repeat) + cells_of(config, CEILING, repeat))
+        block = sorted(cells_of(config, repeat=repeat))
         random.Random(f"{config['seed']}/{repeat}").shuffle(block)
         order += block
     return {cell: position for position, cell in enumerate(order)}
 
 
 def positions_of(config: Mapping[str, Any]) -> dict[str, int]:
-    """Path of each record → its position in the order of its sweep, from 0."""
-    order, cost_order = order_of(config), order_of(cost_sweep(config))
-    return {
-        **{record_path(cell): position for cell, position in order.items()},
-        **{cost_record_path(cell): position for cell, position in cost_order.items()},
-    }
+    """Path of each record → its position in the order of the sweep, from 0."""
+    return {record_path(cell): position for cell, position in order_of(config).items()}

@@ -10,14 +10,22 @@ from typing import Any
 
 import network
 import yaml
-from cells import CEILING, CONTROL_SUFFIX
+from cells import CONTROL_SUFFIX, REFERENCE
 from external import description_faults
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 from machine import SPARE_DESCRIPTORS, format_cpu_list, parse_cpu_list
 
-# Other pictures in plots/, and the control, are named like that.
-RESERVED = re.compile(f"overview.*|ranking|syscalls|cost|compare|.*_flamegraph|.*{CONTROL_SUFFIX}")
+# Other pictures in plots/, the control and the reference are named like that.
+RESERVED = re.compile(
+    f"overview.*|ranking|syscalls|compare|.*_flamegraph|.*{CONTROL_SUFFIX}|{REFERENCE}"
+)
+# Keys of earlier versions: what has taken their place.
+REPLACED = {
+    "ceiling_repeats": "the paired phase of each cell measures the reference (paired_s)",
+    "cost": "each cell has a ratio to the reference (cpu_ratio in results/summary.csv); nginx, h2o and lighttpd:"
+    " demo/yardsticks.yaml",
+}
 
 
 # JSON takes 5.0 for an integer and YAML knows .nan; neither makes a number of cells or of seconds.
@@ -53,7 +61,9 @@ def _describe(error: ValidationError) -> Iterator[str]:
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
         for key in error.instance:
-            if key not in known:
+            if key in REPLACED and not error.absolute_path:
+                yield f"{key}: is no key any more, delete it: {REPLACED[key]}"
+            elif key not in known:
                 name = _where([*error.absolute_path, key])
                 yield f"{name}: unknown key{_suggest(key, known)}, allowed: {', '.join(known)}"
     elif error.validator == "required":
@@ -155,22 +165,18 @@ def sweep_faults(
     """What a well-formed config asks for and this checkout or machine does not have, one line each."""
     ours = {path.stem for path in servers_folder.glob("*.c")}
     faults = list(_external_faults(config["external"], ours, servers_folder.parent))
-    known = sorted((ours | set(config["external"])) - {CEILING})
+    known = sorted((ours | set(config["external"])) - {REFERENCE})
     named = [(f"servers[{i}]", name) for i, name in enumerate(config["servers"])]
-    named += [(f"cost.servers[{i}]", name) for i, name in enumerate(config["cost"]["servers"])]
     for where, name in [*named, ("control", config["control"])]:
-        if name not in [*known, None]:
+        if RESERVED.fullmatch(name or ""):
+            faults.append(f"{where}: found {name!r}, but other results are named like that")
+        elif name not in [*known, None]:
             faults.append(
                 f"{where}: there is no servers/{name}.c and no external.{name}{_suggest(name, known)}, "
                 f"allowed: {', '.join(known)}"
             )
-        elif RESERVED.fullmatch(name or ""):
-            faults.append(f"{where}: found {name!r}, but other results are named like that")
     most = open_files_limit - SPARE_DESCRIPTORS
     counts = [(f"connections[{i}]", count) for i, count in enumerate(config["connections"])]
-    counts += [
-        (f"cost.connections[{i}]", count) for i, count in enumerate(config["cost"]["connections"])
-    ]
     for where, count in [*counts, ("profile.connections", config["profile"]["connections"])]:
         if count > most:
             faults.append(

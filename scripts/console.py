@@ -20,14 +20,13 @@ LESS_IMPORTANT = {
         "CPU / reference",
     ],
     "results/compare.txt": ["p (Holm)", "binary", "95 % interval", "detectable"],
-    "results/cost.txt": ["pairs", "CPU ns/request", "95 % interval", "status"],
 }
 # The hues of the pictures. A cell of a table is two spaces away from the one before; the first, a name, has no colour.
 CELL = r"(?<=  )(?:{})(?=  |$)"
 COLORS = {
     31: CELL.format("slower|starving|failed|invalid|no valid run|[1-9][0-9,]* of [0-9,]+"),
     32: CELL.format("server|faster"),
-    33: CELL.format("wrk|≥ [0-9,]+|other_workload"),
+    33: CELL.format("wrk|≥ [0-9,]+"),
     35: CELL.format("shared CPUs"),
     36: CELL.format("round trip"),
     90: CELL.format("disturbance|disturbed|unavailable|drift|not decidable here"),

@@ -80,18 +80,18 @@ def _cpus_of(cores: Collection[Core]) -> list[int]:
     return sorted(cpu for core in cores for cpu in core.cpus)
 
 
-def split(topology: Topology, node: int | None = None, server_cpus: int | None = None) -> CpuSplit:
+def split(topology: Topology, node: int | None = None) -> CpuSplit:
     """CPUs for both sides on one machine: whole cores of one node, the larger half for the server.
 
     Of 4 cores or more, CPU 0's stays idle for the rest of the system; of 2 or 3 the load has it.
-    `node`: of the network card, if it tells. `server_cpus`: at most so many for the server, the others stay idle.
+    `node`: of the network card, if it tells.
     """
     pool = _pool(topology, node)
     if len(pool) >= 4 and pool[0].has_cpu_0:
         pool = pool[1:]
     half = len(pool) // 2
     load, server = (pool[:half], pool[half:]) if half else (pool, pool)
-    return CpuSplit(_cpus_of(load), _cpus_of(server)[:server_cpus], shared=half == 0)
+    return CpuSplit(_cpus_of(load), _cpus_of(server), shared=half == 0)
 
 
 def whole(topology: Topology, node: int | None = None) -> list[int]:
@@ -138,7 +138,6 @@ def given(
 
 def given_split(
     setting: Mapping[str, str | int],
-    server_cpus: int | None = None,
     root: str = "/",
     usable: Callable[[Collection[int]], set[int]] = usable_cpus,
 ) -> CpuSplit:
@@ -152,7 +151,7 @@ def given_split(
             raise CpuFault(
                 f"cpus: the server's CPU {ours} and the load's CPU {theirs} are of one core: give it to one of them"
             )
-    return CpuSplit(load, server[:server_cpus])
+    return CpuSplit(load, server)
 
 
 def workers_for(workers: str, split: CpuSplit) -> int:

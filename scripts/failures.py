@@ -11,14 +11,10 @@ import flags
 import records
 from cells import base_of
 
+CELL = "cell"
 # Rule → what it asks of a server, as a noun; in the order in which they are told.
-CELLS = {
-    "measure_cell": "cell",
-    "measure_ceiling": "cell",
-    "measure_cost": "cost cell",
-}
 ASKED = {
-    **CELLS,
+    "measure_cell": CELL,
     "profile_server": "profile",
     "count_syscalls": "count of system calls",
     "compile_server": "binary",
@@ -36,27 +32,26 @@ class Failure(NamedTuple):
 def find(jobs: Iterable[Any], external: Collection[str]) -> list[Failure]:
     """What servers could not do of these jobs of Snakemake, as far as their outputs are there.
 
-    An external server that is not installed fails in the sweep, where it was asked for; in the benchmark of cost such
-    ones are defaults. What the machine refuses to a server of ours is no failure. That cells are invalid is one where
-    the server has no other.
+    An external server that is not installed fails: it was asked for. What the machine refuses to a server of ours is no
+    failure. That cells are invalid is one where the server has no other.
     """
     found = []
-    statuses: dict[tuple[str, str], list[tuple[Any, str]]] = {}
+    statuses: dict[str, list[tuple[Any, str]]] = {}
     for job in jobs:
         rule = job.rule.name
-        if rule in CELLS:
+        if rule == "measure_cell":
             status = records.status_of(job.output[0])
-            statuses.setdefault((rule, str(job.wildcards.server)), []).append((job, status))
+            statuses.setdefault(str(job.wildcards.server), []).append((job, status))
         elif rule in ASKED and (reason := _reason_of(rule, job.output[-1])):
             found.append(Failure(job, str(job.wildcards.server), ASKED[rule], reason))
-    for (rule, server), its in statuses.items():
+    for server, its in statuses.items():
         failed = {"failed"}
-        if rule != "measure_cost" and base_of(server) in external:
+        if base_of(server) in external:
             failed.add("unavailable")
         if not {"ok", ""} & {status for _, status in its}:
             failed.add("invalid")
         found += [
-            Failure(job, server, ASKED[rule], _reason_in_record(job.output[0]))
+            Failure(job, server, CELL, _reason_in_record(job.output[0]))
             for job, status in its
             if status in failed
         ]
@@ -103,7 +98,7 @@ def lines_of(failures: Iterable[Failure], jobs: Iterable[Any]) -> list[str]:
     for server, its in sorted(by_server.items()):
         counts = Counter(failure.what for failure in its)
         parts = [
-            f"{counts[what]} of {asked[server, what]} {what}s" if what in CELLS.values() else what
+            f"{counts[what]} of {asked[server, what]} {what}s" if what == CELL else what
             for what in dict.fromkeys(ASKED.values())
             if what in counts
         ]

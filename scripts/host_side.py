@@ -43,13 +43,11 @@ class HostSide:
 
         return machine_facts.read_boot() or f"{machine_facts.UNKNOWN} of {os.uname().nodename}"
 
-    def split_cpus(
-        self, setting: dict[str, Any] | None, interface: str | None, server_cpus: int | None
-    ) -> cpus.CpuSplit:
+    def split_cpus(self, setting: dict[str, Any] | None, interface: str | None) -> cpus.CpuSplit:
         """CPUs for both sides on this machine: as the config says, or chosen, near an interface's card."""
         if setting:
-            return cpus.given_split(setting, server_cpus)
-        return cpus.split(cpus.read_topology(), node_of(interface), server_cpus)
+            return cpus.given_split(setting)
+        return cpus.split(cpus.read_topology(), node_of(interface))
 
     def whole_cpus(
         self, side: str, setting: dict[str, Any] | None, interface: str | None

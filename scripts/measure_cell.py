@@ -335,7 +335,7 @@ def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         "asked": {
             **{
                 name: getattr(arguments, name)
-                for name in ("duration_s", "warmup_s", "paired_s", "host", "server_cpus", "cpus")
+                for name in ("duration_s", "warmup_s", "paired_s", "host", "cpus")
             },
             "network": arguments.network._asdict(),
         },

@@ -21,6 +21,7 @@ import server_process
 import sides
 
 SERVER, REFERENCE = 0, 1
+FIGURES = ("cpu_ratio", "throughput_ratio", "reference_requests_per_second")
 # docs/precision.md says where these come from, and what is not shown of them.
 FEW_CONNECTIONS = 10
 SLICE_FEW_S = 0.02
@@ -109,19 +110,22 @@ def figures_of(
     is_counted: bool,
 ) -> dict[str, float | None]:
     """`cpu_ratio`, of CPU time per request, and `throughput_ratio`, of requests per second of a side's own slices:
-    server / reference. None for what is not known, or would be of no requests; both if the phase is not `is_sound`, and
-    throughput if it is not known which requests are of the slices (`is_counted`). `cpus`: of the servers."""
-    figures: dict[str, float | None] = {"cpu_ratio": None, "throughput_ratio": None}
+    server / reference; and the reference's requests per second. None for what is not known, or would be of no requests:
+    all if the phase is not `is_sound`, `throughput_ratio` if it is not known which requests are of the slices
+    (`is_counted`). `cpus`: of the servers."""
+    figures: dict[str, float | None] = dict.fromkeys(FIGURES)
     if not is_sound or min(requests) <= 0:
         return figures
     if (server_ns := cpu_ns[SERVER]) and (reference_ns := cpu_ns[REFERENCE]):
         figures["cpu_ratio"] = (server_ns / requests[SERVER]) / (reference_ns / requests[REFERENCE])
-    if is_counted and min(seconds) > 0:
+    if min(seconds) > 0:
         rates = [
             done / serving_s(time_s, its_ns, cpus)
             for done, time_s, its_ns in zip(requests, seconds, cpu_ns, strict=True)
         ]
-        figures["throughput_ratio"] = rates[SERVER] / rates[REFERENCE]
+        figures["reference_requests_per_second"] = rates[REFERENCE]
+        if is_counted:
+            figures["throughput_ratio"] = rates[SERVER] / rates[REFERENCE]
     return figures
 
 
@@ -199,6 +203,7 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
             len(run.split.server),
             is_sound=not has_errors(errors)
             and connections[REFERENCE] == run.connections
+            and counted_by[REFERENCE] == "kernel"
             and all(is_drained),
             is_counted=is_counted,
         ),
@@ -236,5 +241,5 @@ def measure(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
             raise ReferenceFault(f"in the paired phase, of the reference: {its}") from None
         raise
     run.sides.server.stop_reference()
-    figures = {name: seen.pop(name) for name in ("cpu_ratio", "throughput_ratio")}
+    figures = {name: seen.pop(name) for name in FIGURES}
     return {**figures, "paired": {**plan._asdict(), **seen}}

@@ -92,7 +92,7 @@ def label_of(server: str, points: pd.DataFrame, column: str) -> str:
 
 
 def label_lines(axes: Axes, summary: pd.DataFrame, figure_of: Figure, servers: list[str]) -> None:
-    """Every server's name at the end of its line, the ceiling's too where it is drawn."""
+    """Every server's name at the end of its line, the reference's too where it is drawn."""
     ends = []
     for server in servers:
         points = summary[summary["server"] == server].sort_values("connections")
@@ -107,7 +107,7 @@ def label_lines(axes: Axes, summary: pd.DataFrame, figure_of: Figure, servers: l
                 plot_style.marker_of(server),
             )
         )
-    plot_style.label_ends(axes, ends + plot_style.ceiling_ends(axes))
+    plot_style.label_ends(axes, ends + plot_style.reference_ends(axes))
 
 
 def draw_lines(
@@ -115,7 +115,7 @@ def draw_lines(
 ) -> None:
     """All servers and the axis of their values; their labels come last, and the other axis is the caller's."""
     if figure_of.with_limits:
-        plot_style.draw_ceiling(axes, summary)
+        plot_style.draw_reference(axes, summary)
     for server in servers:
         color = plot_style.color_of(server)
         marker = plot_style.marker_of(server)
@@ -126,7 +126,7 @@ def draw_lines(
         )
     values = cells[figure_of.column] * figure_of.scale
     if figure_of.with_limits:
-        values = pd.concat([values, summary["ceiling_requests_per_second"]])
+        values = pd.concat([values, tables.reference_rates(summary)])
     if figure_of.logarithmic:
         plot_style.set_logarithmic(axes, values)
     else:
@@ -165,7 +165,7 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
     draw_lines(axes, figure_of, cells, summary, servers)
     plot_style.set_connections_axis(connections_axes, sorted(summary["connections"].unique()))
     notes = [f"{plot_style.interval_note(summary)} {POINTS_NOTE}"]
-    notes += plot_style.limiter_notes(summary) if figure_of.with_limits else []
+    notes += plot_style.throughput_notes(summary) if figure_of.with_limits else []
     notes += [plot_style.saturation_note(summary)] if figure_of.of_client else []
     notes += [*figure_of.notes, machine_note, *tables.failure_notes(summary)]
     plot_style.add_notes(figure, notes)

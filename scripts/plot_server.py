@@ -35,13 +35,13 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     column = "requests_per_second"
     plot_style.draw_interval(axes, summary, column, 1, color)
     plot_style.draw_points(axes, cells, column, 1, color, plot_style.marker_of(server), 22)
-    plot_style.draw_ceiling(axes, summary)
+    plot_style.draw_reference(axes, summary)
     mark_limits(axes, summary)
     plot_style.draw_limiters(limits, summary, [server])
     limits.set_yticks([0], ["limited by"])
     plot_style.limiter_legend(limits, summary)
     plot_style.set_connections_axis(limits, list(summary["connections"]))
-    highest = pd.concat([cells[column], summary["ceiling_requests_per_second"]])
+    highest = pd.concat([cells[column], summary[tables.REFERENCE_RATE]])
     plot_style.start_at_zero(axes, highest)
     axes.yaxis.set_major_formatter(plot_style.format_count)
     axes.set_ylabel("requests per second")
@@ -71,20 +71,18 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
         notes.append("Hollow: disturbed runs, which count only where there are no others.")
     if (summary["limiter"] == "client-bound").any():
         notes.append("≥: wrk was the limit, the server could do more.")
-    plot_style.add_notes(figure, [*notes, *plot_style.limiter_notes(summary), machine_note])
-    plot_style.label_ends(axes, plot_style.ceiling_ends(axes))
+    plot_style.add_notes(figure, [*notes, *plot_style.throughput_notes(summary), machine_note])
+    plot_style.label_ends(axes, plot_style.reference_ends(axes))
     plot_style.save(figure, paths)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", help="the server's rows of cells.csv")
-    parser.add_argument("ceiling", help="results/ceiling.csv")
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     cells = tables.read_cell_table(arguments.cells)
-    ceiling = tables.read_summary(arguments.ceiling)
-    draw(cells, tables.summary_table(cells, ceiling), *arguments.output)
+    draw(cells, tables.summary_table(cells), *arguments.output)
     return 0
 
 

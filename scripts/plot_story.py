@@ -65,7 +65,7 @@ def notes_of(summary: pd.DataFrame, verdicts: pd.DataFrame, machine_note: str) -
     """What a reader must know, a line each."""
     return [
         f"{plot_style.interval_note(summary)} {plot_overview.POINTS_NOTE}",
-        *plot_style.limiter_notes(summary),
+        *plot_style.throughput_notes(summary),
         plot_style.saturation_note(summary),
         *plot_ranking.notes_of(verdicts),
         *tables.failure_notes(summary),

@@ -12,6 +12,8 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import tables
+from cells import REFERENCE
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -70,9 +72,8 @@ COLORS = {
 }
 OTHER_COLORS = ["#999933", "#cc6677", "#000000"]
 MARKERS = "osD^vP*X<>"
-CEILING_COLOR = "#555555"
-CEILING_DASHES = (0, (4, 2))
-CEILING_LABEL = "wrk's ceiling"
+REFERENCE_COLOR = "#555555"
+REFERENCE_DASHES = (0, (4, 2))
 # What limits a point: its colour, and a letter for those who do not see it.
 LIMITERS = {
     "server-bound": ("#228833", "S"),
@@ -295,29 +296,27 @@ def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, scale: float, 
     )
 
 
-def draw_ceiling(axes: Axes, summary: pd.DataFrame) -> None:
-    """What wrk itself can reach, over the number of connections."""
-    column = "ceiling_requests_per_second"
-    ceiling = summary.dropna(subset=[column]).drop_duplicates("connections")
-    ceiling = ceiling.sort_values("connections")
-    if ceiling.empty:
+def draw_reference(axes: Axes, summary: pd.DataFrame) -> None:
+    """Throughput of the reference in the paired phases, over the number of connections."""
+    rates = tables.reference_rates(summary)
+    if rates.empty:
         return
     axes.plot(
-        ceiling["connections"],
-        ceiling[column],
-        color=CEILING_COLOR,
-        linestyle=CEILING_DASHES,
+        rates.index,
+        rates,
+        color=REFERENCE_COLOR,
+        linestyle=REFERENCE_DASHES,
         linewidth=1.1,
         zorder=1,
-        label=CEILING_LABEL,
+        label=REFERENCE,
     )
 
 
-def ceiling_ends(axes: Axes) -> list[End]:
-    """The end of draw_ceiling's line, if it drew one, for label_ends."""
-    lines = [line for line in axes.get_lines() if line.get_label() == CEILING_LABEL]
+def reference_ends(axes: Axes) -> list[End]:
+    """The end of draw_reference's line, if it drew one, for label_ends."""
+    lines = [line for line in axes.get_lines() if line.get_label() == REFERENCE]
     ends = [np.asarray(line.get_xydata())[-1] for line in lines]
-    return [End(x, y, CEILING_LABEL, CEILING_COLOR, "") for x, y in ends]
+    return [End(x, y, REFERENCE, REFERENCE_COLOR, "") for x, y in ends]
 
 
 def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None:
@@ -396,7 +395,7 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> No
 
 LIMITER_NOTES = {
     "server-bound": "server-bound: the server had no CPU left; wrk may have had none either.",
-    "client-bound": "client-bound: wrk had no CPU left, or was within 10 % of its ceiling; the server had some.",
+    "client-bound": "client-bound: wrk had no CPU left, the server had some.",
     "latency-bound": "latency-bound: neither was busy, both waited for the other's packets.",
     "shared-cpus": "shared-cpus: server and wrk took turns on the same CPUs.",
     "disturbed": "disturbed: something else on the machine had the CPUs.",
@@ -407,6 +406,13 @@ LIMITER_NOTES = {
 def limiter_notes(summary: pd.DataFrame) -> list[str]:
     """A line for each limiter that occurs and does not speak for itself."""
     return [note for name, note in LIMITER_NOTES.items() if (summary["limiter"] == name).any()]
+
+
+def throughput_notes(summary: pd.DataFrame) -> list[str]:
+    """What draw_reference's line is, where it drew one, and limiter_notes."""
+    drawn = summary[tables.REFERENCE_RATE].notna().any()
+    note = f"Dashed: {REFERENCE} (servers/{REFERENCE}.c), in the paired phases of the same cells."
+    return [*([note] if drawn else []), *limiter_notes(summary)]
 
 
 def interval_note(summary: pd.DataFrame) -> str:

@@ -78,7 +78,7 @@ def share_connections(net: network.Network) -> Iterator[Process]:
 
 def split_of(found: Sides, setting: dict[str, Any] | None) -> CpuSplit:
     """Which CPUs each side will have. Raises CpuFault."""
-    return runs.split_of(found, argparse.Namespace(cpus=setting, server_cpus=None))
+    return runs.split_of(found, argparse.Namespace(cpus=setting))
 
 
 def describe_cpus(found: Sides, split: CpuSplit) -> str:

@@ -9,7 +9,8 @@ import pandas as pd
 import plot_ranking
 import plot_style
 import plot_syscalls
-from cells import base_of, is_control
+import tables
+from cells import REFERENCE, base_of, is_control
 from comparisons import COST, THROUGHPUT
 
 # Set by the page: names of the servers that the reader has hidden.
@@ -181,12 +182,12 @@ def _means(figure: Figure, summary: pd.DataFrame, servers: list[str]) -> list[An
 
 
 def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> Spec:
-    """One figure of all servers over the number of connections: single runs, means, intervals, wrk's ceiling."""
+    """One figure of all servers over the number of connections: single runs, means, intervals, the reference."""
     figure = FIGURES[name]
     servers = [str(server) for server in summary["server"].unique()]
     values = pd.concat([summary[figure.column], cells[figure.column]]) * figure.factor
     if name == "throughput":
-        values = pd.concat([values, summary["ceiling_requests_per_second"]])
+        values = pd.concat([values, tables.reference_rates(summary)])
     scale = _value_scale(figure, values)
     axis = alt.Axis(format="~s" if name == "throughput" else ",~r", tickCount=8)
     title = f"{figure.title} (logarithmic)" if figure.logarithmic else figure.title
@@ -199,20 +200,19 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
         y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
         layers.append(layer.encode(x=x, y=y, color=color))
     if name == "throughput":
-        layers.insert(0, _ceiling(summary, x, scale, title))
+        layers.insert(0, _reference(summary, x, scale, title))
     chart = alt.layer(*layers).add_params(HIDDEN).properties(height=HEIGHT_PX)
     told = f"{figure.title} of each server over the number of connections"
     return _spec(chart, f"{told}; the same figures are in the tables below.")
 
 
-def _ceiling(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) -> Any:
-    column = "ceiling_requests_per_second"
-    ceiling = summary.dropna(subset=[column]).drop_duplicates("connections")
-    ceiling = ceiling.assign(
-        x=ceiling["connections"], value=ceiling[column], label=plot_style.CEILING_LABEL
+def _reference(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) -> Any:
+    rates = tables.reference_rates(summary)
+    line = pd.DataFrame(
+        {"x": rates.index, "connections": rates.index, "value": rates.values, "label": REFERENCE}
     )
     return (
-        _chart(ceiling[["x", "connections", "value", "label"]])
+        _chart(line)
         .mark_line(
             strokeDash=[6, 4], color=GREY, point=alt.OverlayMarkDef(shape="stroke", color=GREY)
         )

@@ -106,7 +106,6 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
         help="where the sides run, as in the config, as JSON (default: here, over loopback)",
     )
     parser.add_argument("--cpus", type=json.loads, help="as in the config, as JSON (default: auto)")
-    parser.add_argument("--server-cpus", type=int, help="at most so many (default: half of all)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
     parser.add_argument(
         "--start-timeout-s",
@@ -202,11 +201,10 @@ def split_of(found: Sides[Any, Any], arguments: argparse.Namespace) -> cpus.CpuS
     setting = None if setting == "auto" else setting
     if not found.apart:
         interface = None if net.is_loopback else net.interface
-        split = found.server.split_cpus(setting, interface, arguments.server_cpus)
-        return cpus.CpuSplit(*split)
+        return cpus.CpuSplit(*found.server.split_cpus(setting, interface))
     server = found.server.whole_cpus("server", setting, net.interface)
     load_cpus = found.load.whole_cpus("load", setting, net.load_interface or net.interface)
-    return cpus.CpuSplit(load_cpus, server[: arguments.server_cpus])
+    return cpus.CpuSplit(load_cpus, server)
 
 
 def binary_at(found: Sides[Any, LoadSide], path: str) -> str:

@@ -24,7 +24,6 @@ from files import DamagedFile
 from flags import invalidating, is_saturated, is_server_saturated
 from scipy.special import stdtrit
 
-CEILING_TOLERANCE = 0.1
 MOST_SHOWN_REPEATS = 20
 LONGEST_REASON = 300  # in a note
 
@@ -32,7 +31,9 @@ POINT = ["machine", "server", "connections"]
 
 # Summarized as the geometric mean over repeats with an interval.
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
-RATIOS = ["cpu_ratio", "throughput_ratio"]  # to the reference; not of all cells can they be known
+# Of the paired phase; not of all cells can they be known.
+RATIOS = ["cpu_ratio", "throughput_ratio"]
+REFERENCE_RATE = "reference_requests_per_second"
 
 
 def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -103,6 +104,11 @@ def interval_factor_95(values: "pd.Series[float]") -> float:
     return float(np.exp(stdtrit(n - 1, 0.975) * deviation / math.sqrt(n)))
 
 
+def geometric_mean(values: "pd.Series[float]") -> float:
+    """Of those that are known; NaN if none is."""
+    return float(np.exp(np.log(values.dropna().astype(float)).mean()))
+
+
 def _with_interval(name: str, middle: float, values: "pd.Series[float]") -> dict[str, float]:
     factor = interval_factor_95(values)
     return {name: middle, f"{name}_low": middle / factor, f"{name}_high": middle * factor}
@@ -150,10 +156,10 @@ def of_main_yardstick(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[yardsticks == yardsticks.value_counts().idxmax()] if len(cells) else cells
 
 
-def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, Any]:
+def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     """One row of the summary, from the cells of one machine, server and number of connections.
 
-    All but valid cells are only counted. `ceiling`: the ceiling's row for the same machine and connections, or nothing.
+    All but valid cells are only counted.
     """
     valid = counted_cells(cells)
     row: dict[str, Any] = {
@@ -177,7 +183,7 @@ def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, 
         if name in RATIOS:
             values = values.dropna()
         if not values.empty:
-            row |= _with_interval(name, math.exp(np.log(values).mean()), values)
+            row |= _with_interval(name, geometric_mean(values), values)
     row["latency_max_us"] = valid["latency_max_us"].max()
     if not counted.empty:
         cost = counted["server_cpu_ns_per_request"]
@@ -191,21 +197,12 @@ def _summarize_point(cells: pd.DataFrame, ceiling: dict[str, Any]) -> dict[str, 
     row["server_memory_peak_kib"] = valid["server_memory_peak_kib"].max()
     row["disturbed_share"] = has_flag(cells[cells["status"] == "ok"], "disturbed").mean()
     row["cpus_shared"] = has_flag(valid, "shared_cpus").any()
-    row["limiter"] = limiter_of(row, ceiling)
-    row["ceiling_requests_per_second"] = ceiling.get("requests_per_second", math.nan)
-    row["at_ceiling"] = is_at_ceiling(row, ceiling)
+    row["limiter"] = limiter_of(row)
+    row[REFERENCE_RATE] = geometric_mean(valid[REFERENCE_RATE])
     return row
 
 
-def is_at_ceiling(point: dict[str, Any], ceiling: dict[str, Any]) -> bool:
-    """Whether a point's throughput is that of the load generator, though the server was not busy (M8)."""
-    if not ceiling or is_server_saturated(point):
-        return False
-    least = (1 - CEILING_TOLERANCE) * ceiling["requests_per_second"]
-    return bool(point["requests_per_second"] >= least)
-
-
-def limiter_of(point: dict[str, Any], ceiling: dict[str, Any]) -> str:
+def limiter_of(point: dict[str, Any]) -> str:
     """What kept a point's throughput from being higher (M7), from its medians over valid repeats.
 
     A server without CPU left comes before a client without: its throughput is the most that it can do in any case.
@@ -216,7 +213,7 @@ def limiter_of(point: dict[str, Any], ceiling: dict[str, Any]) -> str:
         return "shared-cpus"
     if is_server_saturated(point):
         return "server-bound"
-    if is_saturated(point["client_cpu_share"]) or is_at_ceiling(point, ceiling):
+    if is_saturated(point["client_cpu_share"]):
         return "client-bound"
     return "disturbed" if point["disturbed_share"] == 1 else "latency-bound"
 
@@ -226,33 +223,24 @@ SUMMARY_COLUMNS += [f"repeats_{status}" for status in STATUSES]
 for _name in ("requests_per_second", *AVERAGED, "server_cpu_ns_per_request", *RATIOS):
     SUMMARY_COLUMNS += [_name, f"{_name}_low", f"{_name}_high"]
 SUMMARY_COLUMNS += ["latency_max_us", "server_cpu_share", "server_busiest_thread_share"]
-SUMMARY_COLUMNS += [
-    "client_cpu_share",
-    "disturbed_share",
-    "limiter",
-    "ceiling_requests_per_second",
-    "at_ceiling",
-]
+SUMMARY_COLUMNS += ["client_cpu_share", "disturbed_share", "limiter", REFERENCE_RATE]
 SUMMARY_COLUMNS += ["unserved_connections", "fairness_jain", "worker_fairness_jain"]
 SUMMARY_COLUMNS += ["server_memory_peak_kib", "flags", "reason"]
 
 
-def summary_table(cells: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> pd.DataFrame:
-    """A row for each machine, server and number of connections, in the order in which they come (M36).
-
-    `ceiling`: the summary of the ceiling, if there is one.
-    """
-    ceilings: dict[Any, Any] = {}
-    if ceiling is not None:
-        # Only where the load generator was busy: with few connections round trips are the limit, not the generator.
-        busy = ceiling[ceiling["client_cpu_share"].map(is_saturated)].to_dict("records")
-        ceilings = {(row["machine"], row["connections"]): row for row in busy}
-    rows = []
-    for point, point_cells in cells.groupby(POINT, sort=False, dropna=False):
-        identity = dict(zip(POINT, point, strict=True))
-        its_ceiling = ceilings.get((identity["machine"], identity["connections"]), {})
-        rows.append({**identity, **_summarize_point(point_cells, its_ceiling)})
+def summary_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """A row for each machine, server and number of connections, in the order in which they come (M36)."""
+    rows = [
+        {**dict(zip(POINT, point, strict=True)), **_summarize_point(point_cells)}
+        for point, point_cells in cells.groupby(POINT, sort=False, dropna=False)
+    ]
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def reference_rates(summary: pd.DataFrame) -> "pd.Series[float]":
+    """Requests per second of the reference by the number of connections: geometric mean over all servers' rows."""
+    known = summary.dropna(subset=[REFERENCE_RATE])
+    return known.groupby("connections")[REFERENCE_RATE].agg(geometric_mean)
 
 
 def why_no_result(points: pd.DataFrame) -> str:

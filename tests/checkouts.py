@@ -76,9 +76,7 @@ def jobs_to_run(checkout: Path, *arguments: str) -> set[tuple[str, ...]]:
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
-    """Those of a sweep, and of its ceiling."""
-    paths = [*folder.glob("results/cells/*/*.json"), *folder.glob("results/ceiling/*.json")]
-    return [json.loads(path.read_text()) for path in paths]
+    return [json.loads(path.read_text()) for path in folder.glob("results/cells/*/*.json")]
 
 
 def assert_measured_in_order(records: list[dict[str, Any]]) -> None:

@@ -33,7 +33,6 @@ duration_s: 0.6
 warmup_s: 0.1
 paired_s: 0
 disturbed_retries: 0
-ceiling_repeats: 1
 control: null
 profile: {duration_s: 0.5, connections: 2}
 """

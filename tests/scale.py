@@ -29,7 +29,7 @@ import made_up_cell
 import records
 from cells import order_of, record_path
 
-# 9 names with the control, and one run of the ceiling a number: 110, 506, 1,001 and 10,010 cells.
+# 9 names with the control: 99, 495, 990 and 9,999 cells.
 REPEATS = [1, 5, 10, 101]
 CONNECTIONS = [1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000]
 BOUND_S = 60  # of the sweep of 10,000 cells
@@ -37,10 +37,8 @@ PROFILE = {"connections": 100, "duration_s": 0.5, "frequency_hz": 499}
 COMMON = {"warmup_s": 0, "paired_s": 0, "disturbed_retries": 0, "profile": PROFILE}
 TABLES = [
     "tabulate_server",
-    "tabulate_ceiling",
     "merge_cells",
     "summarize_cells",
-    "summarize_ceiling",
     "compare_servers",
     "tabulate_results",
 ]

@@ -1,13 +1,12 @@
 """Which cells a sweep has, in which order, and where their records are."""
 
-from cells import CEILING, Cell, base_of, cells_of, measured_servers, order_of, record_path
+from cells import Cell, base_of, cells_of, measured_servers, order_of, record_path
 
 CONFIG = {
     "servers": ["a", "b", "c"],
     "control": None,
     "connections": [1, 10, 100],
     "repeats": 4,
-    "ceiling_repeats": 2,
     "seed": 1,
 }
 
@@ -20,7 +19,7 @@ def test_a_sweep_has_every_combination_once() -> None:
 
 def test_repeats_are_blocks() -> None:
     order = sorted(order_of(CONFIG).items(), key=lambda item: item[1])
-    assert [position for _, position in order] == list(range(36 + 6))
+    assert [position for _, position in order] == list(range(36))
     assert [cell.repeat for cell, _ in order] == sorted(cell.repeat for cell, _ in order)
 
 
@@ -49,12 +48,3 @@ def test_control_is_measured_like_any_other_server_under_a_name_of_its_own() -> 
     assert len(cells_of(config)) == 48
     assert base_of("b_control") == base_of("b") == "b"
     assert measured_servers({**CONFIG, "control": "not_measured"}) == ["a", "b", "c"]
-
-
-def test_ceiling_is_measured_within_the_blocks_and_is_no_cell_of_the_sweep() -> None:
-    ceiling = cells_of(CONFIG, CEILING)
-    assert [cell.repeat for cell in ceiling] == [1, 1, 1, 2, 2, 2]
-    assert set(ceiling) < set(order_of(CONFIG))
-    assert not set(ceiling) & set(cells_of(CONFIG))
-    assert len(cells_of({**CONFIG, "repeats": 1}, CEILING)) == 3
-    assert record_path(ceiling[0]) == "results/ceiling/c1_r1.json"

@@ -59,22 +59,16 @@ WRONG = {
         ["compile.compiler", "'gcc; true'"],
     ),
     "unknown control": ("control: server_pol", ["control", "server_pol", "'server_poll'"]),
-    "the ceiling as a server": ("servers: [ceiling]", ["servers[0]", "ceiling.c", "allowed:"]),
-    "no repeats of the ceiling": ("ceiling_repeats: 0", ["ceiling_repeats", "found 0"]),
+    "the reference as a server": ("servers: [reference]", ["servers[0]", "'reference'", "named"]),
+    "repeats of the ceiling, which is no more": (
+        "ceiling_repeats: 1",
+        ["ceiling_repeats", "no key any more", "paired_s"],
+    ),
+    "the benchmark of cost, which is no more": (
+        "cost: {servers: [nginx]}",
+        ["cost:", "no key any more", "cpu_ratio", "demo/yardsticks.yaml"],
+    ),
     "many retries": ("disturbed_retries: 99", ["disturbed_retries", "99", "0 to 20"]),
-    "unknown server of the benchmark of cost": (
-        "cost: {servers: [server_uting]}",
-        ["cost.servers[0]", "server_uting", "'server_uring'"],
-    ),
-    "more connections of the benchmark of cost than files may be open": (
-        "cost: {connections: [100000000]}",
-        ["cost.connections[0]", "100000000", "ulimit -Hn"],
-    ),
-    "misspelt key of the benchmark of cost": (
-        "cost: {repeat: 3}",
-        ["cost.repeat", "unknown key", "'repeats'"],
-    ),
-    "no repeats of the benchmark of cost": ("cost: {repeats: 0}", ["cost.repeats", "found 0"]),
     "CPUs in words": ("cpus: all of them", ["cpus", "'all of them'", "0-3,8"]),
     "CPUs that are no list": (
         "cpus: {server: 0-, load: 1}",
@@ -176,7 +170,6 @@ def test_key_that_is_there_twice_is_named_with_its_lines(tmp_path: Path) -> None
 def test_names_may_have_hyphens(tmp_path: Path) -> None:
     (tmp_path / "my-server.c").touch()
     config = {**DEFAULT, "servers": ["my-server"], "control": "my-server"}
-    config["cost"] = {**DEFAULT["cost"], "servers": ["my-server"]}
     assert schema_faults(config, SCHEMA) == []
     assert sweep_faults({**config, "external": {}}, tmp_path, open_files_limit=20000) == []
 
@@ -190,6 +183,11 @@ def test_default_config_is_right_and_states_every_key() -> None:
     assert schema_faults(DEFAULT, SCHEMA) == []
     assert sweep_faults(DEFAULT, ROOT / "servers", open_files_limit=20000) == []
     assert set(DEFAULT) == set(SCHEMA["properties"])
+
+
+@pytest.mark.parametrize("overlay", sorted(ROOT.glob("demo/*.yaml")), ids=lambda path: path.stem)
+def test_overlay_that_the_docs_name_is_right(overlay: Path, tmp_path: Path) -> None:
+    assert faults_of(overlay.read_text(), tmp_path) == []
 
 
 def test_defaults_of_schema_are_those_of_the_file() -> None:
@@ -207,15 +205,17 @@ def test_defaults_of_schema_are_those_of_the_file() -> None:
 
 
 def test_names_of_other_plots_are_reserved(tmp_path: Path) -> None:
-    names = ["overview_cpu", "server_flamegraph", "ranking", "syscalls", "cost", "server_control"]
+    names = [
+        "overview_cpu",
+        "server_flamegraph",
+        "ranking",
+        "syscalls",
+        "reference",
+        "server_control",
+    ]
     for name in names:
         (tmp_path / f"{name}.c").touch()
-    config = {
-        **DEFAULT,
-        "servers": names,
-        "control": None,
-        "cost": {"servers": [], "connections": []},
-    }
+    config = {**DEFAULT, "servers": names, "control": None}
     assert len(sweep_faults(config, tmp_path, open_files_limit=20000)) == len(names)
 
 

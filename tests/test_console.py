@@ -19,15 +19,6 @@ from test_tables import failed, record, unavailable
 
 SHOW = ["-c", "import sys, console; print(console.fitted_table(sys.argv[1]))"]
 TABLES = sorted(console.LESS_IMPORTANT)
-COST = """\
-server                  connections  CPU ns/request  ratio  95 % interval  pairs    status
-----------------------  -----------  --------------  -----  -------------  -----  --------
-server_uring_multitask           64           3,020  0.973    0.940–1.002     15        ok
-ceiling                          64           3,103  1.000              -     15        ok
-server                           64           9,103      -              -      0  starving
-
-CPU time per request on one CPU.
-"""
 COMPARE = """\
 server         binary      figure  current/baseline  95 % interval  p (Holm)  detectable        verdict
 ------------  -------  ----------  ----------------  -------------  --------  ----------  -------------
@@ -63,7 +54,6 @@ def folder(tmp_path: Path) -> Path:
     ratios = tabulate_results.ratios_of(tables.cell_table(RECORDS))
     table = tabulate_results.tabulate(summary, ratios=ratios)
     (tmp_path / "results/summary.txt").write_text(table)
-    (tmp_path / "results/cost.txt").write_text(COST)
     (tmp_path / "results/compare.txt").write_text(COMPARE)
     return tmp_path
 
@@ -106,7 +96,6 @@ def test_server_and_result_are_kept_in_the_narrowest_terminal(path: str, folder:
     names = cells_of(show(folder, 10, path))[0]
     assert names in (
         ["server", "requests/s", "unserved"],
-        ["server", "connections", "ratio"],
         ["server", "figure", "current/baseline", "verdict"],
     )
 

@@ -106,16 +106,6 @@ def test_sibling_of_cpu_0_is_as_busy_as_cpu_0(tmp_path: Path) -> None:
     assert cpus.split(topology) == CpuSplit([1, 5], [2, 3, 6, 7])
 
 
-@pytest.mark.parametrize(
-    ("most", "server"), [(1, [2]), (2, [2, 3]), (None, [2, 3, 6, 7]), (9, [2, 3, 6, 7])]
-)
-def test_server_can_be_held_to_some_of_its_cpus(
-    most: int | None, server: list[int], tmp_path: Path
-) -> None:
-    topology = topology_of(make_machine(tmp_path, FOUR_PAIRS))
-    assert cpus.split(topology, server_cpus=most) == CpuSplit([1, 5], server)
-
-
 def test_slow_cores_of_a_hybrid_cpu_are_left_out_where_two_others_are(tmp_path: Path) -> None:
     root = make_machine(tmp_path, [[0, 1], [2, 3], [4], [5], [6], [7]], slow="4-7")
     assert cpus.split(topology_of(root)) == CpuSplit([0, 1], [2, 3])

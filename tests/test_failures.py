@@ -133,14 +133,14 @@ def job(rule: str, server: str, output: Path) -> Any:
     )
 
 
-def cell(folder: Path, server: str, number: int, status: str, rule: str = "measure_cell") -> Any:
-    path = folder / f"{rule}_{server}_{number}.json"
+def cell(folder: Path, server: str, number: int, status: str) -> Any:
+    path = folder / f"{server}_{number}.json"
     if status:
         record = {"schema_version": 3, "server": server, "connections": 1, "repeat": number}
         record |= {"status": status, "flags": ["errors", "disturbed"], "machine": "m"}
         record |= {"reason": f"{status} {number}"} if status in ("failed", "unavailable") else {}
         records.write(str(path), record)
-    return job(rule, server, path)
+    return job("measure_cell", server, path)
 
 
 def test_failures_are_found_and_told_a_line_each(tmp_path: Path) -> None:
@@ -158,8 +158,6 @@ def test_failures_are_found_and_told_a_line_each(tmp_path: Path) -> None:
         for server, statuses in cells.items()
         for number, status in enumerate(statuses)
     ]
-    jobs.append(cell(tmp_path, "nginx", 0, "unavailable", "measure_cost"))
-    jobs.append(cell(tmp_path, "h2o", 0, "failed", "measure_cost"))
     for name, status in (("flaky", "failed"), ("good", "ok"), ("begun", "")):
         profile = tmp_path / f"{name}.profile.json"
         if status:
@@ -170,10 +168,9 @@ def test_failures_are_found_and_told_a_line_each(tmp_path: Path) -> None:
     jobs.append(job("count_syscalls", "flaky", count))
     failed_build.write(str(tmp_path / "typo"), "no ;")
     jobs += [job("compile_server", "typo", tmp_path / "typo"), job("merge_cells", "", tmp_path)]
-    found = failures.find(jobs, external={"nginx", "h2o"})
+    found = failures.find(jobs, external={"nginx"})
     assert failures.lines_of(found, jobs) == [
         "flaky failed (1 of 3 cells, profile, count of system calls): failed 1",
-        "h2o failed (1 of 1 cost cells): failed 0",
         "nginx failed (2 of 2 cells): unavailable 0 (other reasons: 1, see results/logs)",
         "nginx_control failed (1 of 1 cells): unavailable 0",
         "typo failed (binary): no ;",

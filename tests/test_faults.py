@@ -48,7 +48,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sweep(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_snakemake(checkout, *TABLES, *arguments, "--configfile", "tiny.yaml")
+    return run_snakemake(checkout, CELLS, *arguments, "--configfile", "tiny.yaml")
 
 
 def in_own_mounts(checkout: Path, *commands: str) -> subprocess.CompletedProcess[str]:
@@ -69,7 +69,6 @@ def script(name: str, *arguments: str) -> str:
 
 
 CELL = ("results/bin/server_epoll", "full/r.json", "--duration-s", "0.1", "--warmup-s", "0")
-TABLES = (CELLS, "results/ceiling.csv")
 WRITERS = {
     "record": script("measure_cell.py", *CELL),
     "table": script(
@@ -81,7 +80,7 @@ WRITERS = {
         "--repeats",
         "2",
     ),
-    "picture": script("plot_server.py", *TABLES, "full/p.png", "full/p.svg"),
+    "picture": script("plot_server.py", CELLS, "full/p.png", "full/p.svg"),
 }
 
 

@@ -154,7 +154,6 @@ def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
         workers="1",
         network=network.Network(),
         cpus=None,
-        server_cpus=None,
         start_timeout_s=60.0,
         reference=None,
     )

@@ -31,24 +31,29 @@ from matplotlib.text import Text
 from test_tables import SHORT_CONNECTIONS, failed, record, unavailable
 
 
-def with_ceiling() -> "pd.DataFrame":
+def with_limits() -> "pd.DataFrame":
     """A summary of a server that wrk limits at 10 connections, and that leaves some unserved at 100."""
     rows = [
-        record(client_cpu_share=0.99, server_cpu_share=0.5, server_busiest_thread_share=0.5),
+        record(
+            client_cpu_share=0.99,
+            server_cpu_share=0.5,
+            server_busiest_thread_share=0.5,
+            reference_requests_per_second=700.0,
+        ),
         record(connections=100, unserved_connections=9),
     ]
-    ceiling = tables.summary_table(tables.cell_table([{**rows[0], "server": "ceiling"}]))
-    return tables.summary_table(tables.cell_table(rows), ceiling)
+    return tables.summary_table(tables.cell_table(rows))
 
 
-def test_ceiling_limiters_and_lower_bounds_are_drawn() -> None:
-    summary = with_ceiling()
+def test_reference_limiters_and_lower_bounds_are_drawn() -> None:
+    summary = with_limits()
     _, axes, strip = plot_style.new_figure_with_strip(5, 4, rows=1)
-    plot_style.draw_ceiling(axes, summary)
+    plot_style.draw_reference(axes, summary)
     plot_server.mark_limits(axes, summary)
     plot_style.draw_limiters(strip, summary, ["server_epoll"])
     (line,) = axes.lines
-    assert list(line.get_xydata()[0]) == [10, 500]
+    assert line.get_xydata() == pytest.approx(np.array([[10, 700], [100, 600]]))
+    assert "servers/reference.c" in plot_style.throughput_notes(summary)[0]
     assert [(text.get_text(), text.xy[0]) for text in axes.texts] == [("≥", 10)]
     assert [text.get_text() for text in strip.texts] == ["C", "!"]
 
@@ -108,7 +113,7 @@ SWEEPS = {
     "two machines": [record(), record(connections=100), record(machine="another")],
 }
 SCRIPTS = {
-    "server": ["plot_server.py", "cells.csv", "summary.csv"],
+    "server": ["plot_server.py", "cells.csv"],
     **{figure: ["plot_overview.py", figure, "cells.csv", "summary.csv"] for figure in FIGURES},
     "ranking": ["plot_ranking.py", "verdicts.csv", "summary.csv"],
     "story": ["plot_story.py", "cells.csv", "summary.csv", "verdicts.csv"],
@@ -359,13 +364,12 @@ def test_known_servers_are_told_apart_by_colour_or_marker() -> None:
 # What `snakemake --report` shows of a sweep
 
 
-TABLES = ["cells", "summary", "verdicts", "syscalls", "cost"]
+TABLES = ["cells", "summary", "verdicts", "syscalls"]
 REPORTED = [
     "overview",
     *(f"overview_{figure}" for figure in FIGURES),
     "ranking",
     "syscalls",
-    "cost",
 ]
 REPORTED += ["server_epoll", "server_epoll_flamegraph"]
 CONFIG = "servers: [server_epoll]\ncontrol: null\nconnections: [2]\nrepeats: 1\n"
@@ -383,7 +387,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     for table in TABLES:
         (folder / f"results/{table}.csv").touch()
     arguments = ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
-    report = ["--report", str(folder / "report.html"), "all", "plots/cost.png"]
+    report = ["--report", str(folder / "report.html")]
     run = run_snakemake(ROOT, *report, *arguments)
     assert run.returncode == 0, run.stdout
     return (folder / "report.html").read_text()

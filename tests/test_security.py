@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT / "tests/servers"))
 
 from harness import COMPILE, LINK, OPTIMIZED, SERVERS, SOURCES, ask, running
 
-NAMES = [*SERVERS, "ceiling"]
+NAMES = [*SERVERS, "reference"]
 NOBODY = pwd.getpwnam("nobody")
 UNPRIVILEGED = ["setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}"]
 UNPRIVILEGED += ["--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
@@ -184,7 +184,6 @@ def hostile_configs() -> Iterator[dict[str, Any]]:
         for name in (text, f"server_epoll{text}"):
             yield {"servers": [name]}
             yield {"control": name}
-            yield {"cost": {"servers": [name]}}
             yield {"compile": {"compiler": f"gcc{text}"}}
             yield {"cpus": {"server": f"0{text}", "load": "1"}}
             yield {"isolate": {"governor": name}}
@@ -194,7 +193,7 @@ def hostile_configs() -> Iterator[dict[str, Any]]:
             yield {"external": {name: {"command": "true"}}}
             yield {"external": {"mine": {"command": "true", "files": {name: ""}}}}
             yield {"external": {"mine": {"command": "true", "package": f"a{text}"}}}
-        for key in ("repeats", "seed", "duration_s", "warmup_s", "workers", "ceiling_repeats"):
+        for key in ("repeats", "seed", "duration_s", "warmup_s", "workers"):
             yield {key: text}
         yield {"connections": [text]}
         yield {"profile": {"frequency_hz": text}}
@@ -212,14 +211,8 @@ def test_hostile_config_is_refused(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize("host", [*TOUCH, "localhost", "::1\n", "", "--host"])
 def test_host_is_an_address(host: str) -> None:
     network = Network()._asdict()
-    cost = {**SHIPPED["cost"], "servers": ["server_epoll"]}
     for interface in ("loopback", "eth0"):
-        config = {
-            **SHIPPED,
-            "cost": cost,
-            "host": host,
-            "network": {**network, "interface": interface},
-        }
+        config = {**SHIPPED, "host": host, "network": {**network, "interface": interface}}
         assert any(line.startswith("host: ") for line in sweep_faults(config, SOURCES, 1 << 20))
 
 

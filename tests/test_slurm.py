@@ -32,7 +32,7 @@ class Swept(NamedTuple):
 
 
 def records_of(checkout: Path) -> list[dict[str, Any]]:
-    paths = [*checkout.glob("results/cells/*/*.json"), *checkout.glob("results/ceiling/*.json")]
+    paths = checkout.glob("results/cells/*/*.json")
     records = [json.loads(path.read_text()) for path in paths]
     return sorted(records, key=lambda record: float(record["position"]))
 
@@ -112,7 +112,6 @@ def test_job_is_a_block_of_one_repeat_on_one_node(swept: Swept) -> None:
         assert {record["server"] for record in block} == {
             "server_poll",
             "server_poll_control",
-            "ceiling",
         }
         assert len({record["machine"] for record in block}) == 1
         assert len({record["facts"]["system"]["node"] for record in block}) == 1

@@ -18,14 +18,12 @@ control: null
 connections: [1, 2]
 repeats: 1
 disturbed_retries: 0
-ceiling_repeats: 1
 duration_s: 0.2
 warmup_s: 0
 paired_s: 0.1
 seed: 1
 workers: auto
 host: "::1"
-cost: {servers: [server_epoll]}
 profile: {connections: 2, duration_s: 0.5, frequency_hz: 499}
 compile: {compiler: ./compiler, flags: [-O1, -g]}
 """
@@ -71,14 +69,6 @@ def drawn(*servers: str) -> Jobs:
     """What follows from another summary, and these servers' pictures."""
     own = {("plot_server", name) for name in servers}
     return own | (MERGED - {("merge_cells",)}) | OVERVIEWS
-
-
-def ceiling(*connections: int) -> Jobs:
-    """What follows from new runs of the ceiling, beside summaries."""
-    return {("measure_ceiling", "ceiling", str(count), "1") for count in connections} | {
-        ("tabulate_ceiling",),
-        ("summarize_ceiling",),
-    }
 
 
 def everything_of(*servers: str) -> Jobs:
@@ -138,7 +128,7 @@ def remove(name: str) -> Callable[[Path], None]:
 
 
 ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
-ALL_CEILING: Jobs = {("compile_server", "ceiling")} | ceiling(1, 2)
+REFERENCE: Jobs = {("compile_server", "reference")}
 CODE = "\nint added(void);\nint added(void) { return 1; }\n"
 
 NO_REASON: dict[str, Callable[[Path], object]] = {
@@ -153,14 +143,8 @@ NO_REASON: dict[str, Callable[[Path], object]] = {
     "workers, of which these servers have one": replace(
         "config.yaml", "workers: auto", "workers: 3"
     ),
-    "the benchmark of cost": replace(
-        "config.yaml", "cost: {servers: [server_epoll]}", "cost: {servers: [server_poll]}"
-    ),
     "how often disturbed cells are measured again": replace(
         "config.yaml", "disturbed_retries: 0", "disturbed_retries: 5"
-    ),
-    "more repeats of the ceiling than of the sweep": replace(
-        "config.yaml", "ceiling_repeats: 1", "ceiling_repeats: 3"
     ),
     "what is looked at before a sweep": append("scripts/host_checks.py", "# changed\n"),
     "a line of progress": append("scripts/progress.py", "# changed\n"),
@@ -169,7 +153,7 @@ NO_REASON: dict[str, Callable[[Path], object]] = {
 EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "one more connection count": (
         replace("config.yaml", "[1, 2]", "[1, 2, 3]"),
-        cells(*SERVERS, connections=(3,)) | ceiling(3) | summaries(*SERVERS),
+        cells(*SERVERS, connections=(3,)) | summaries(*SERVERS),
     ),
     "one more repeat": (
         replace("config.yaml", "repeats: 1", "repeats: 2"),
@@ -190,13 +174,10 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         | MERGED
         | OVERVIEWS,
     ),
-    "code of the ceiling": (
-        append("servers/ceiling.c", CODE),
-        ALL_CEILING | ALL_CELLS,
-    ),
+    "code of the reference": (append("servers/reference.c", CODE), REFERENCE | ALL_CELLS),
     "duration": (
         replace("config.yaml", "duration_s: 0.2", "duration_s: 0.3"),
-        ALL_CELLS | ceiling(1, 2),
+        ALL_CELLS,
     ),
     "no paired phase": (replace("config.yaml", "paired_s: 0.1", "paired_s: 0"), ALL_CELLS),
     "profile's duration": (
@@ -206,28 +187,28 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "code of a server": (append("servers/server_epoll.c", CODE), everything_of("server_epoll")),
     "code of a header that all share": (
         append("servers/common/http.h", CODE),
-        everything_of(*SERVERS) | ALL_CEILING,
+        everything_of(*SERVERS) | REFERENCE,
     ),
     "code of a header that one includes": (
         append("servers/common/epoll_loop.h", CODE),
         everything_of("server_epoll"),
     ),
-    "compiler flags": (replace("config.yaml", "-O1", "-O2"), everything_of(*SERVERS) | ALL_CEILING),
+    "compiler flags": (replace("config.yaml", "-O1", "-O2"), everything_of(*SERVERS) | REFERENCE),
     "compiler version": (
         replace("compiler_version", "1.0", "1.1"),
-        everything_of(*SERVERS) | ALL_CEILING,
+        everything_of(*SERVERS) | REFERENCE,
     ),
     "how cells are measured": (
         append("scripts/measure_cell.py", "# changed\n"),
-        ALL_CELLS | ceiling(1, 2),
+        ALL_CELLS,
     ),
     "how runs are made": (
         append("scripts/server_side.py", "# changed\n"),
-        ALL_CELLS | ceiling(1, 2) | profiles(*SERVERS) | counts(*SERVERS),
+        ALL_CELLS | profiles(*SERVERS) | counts(*SERVERS),
     ),
     "where the load runs": (
         replace("config.yaml", "seed: 1", "seed: 1\nnetwork: {server: 'ssh:x', load: 'ssh:x'}"),
-        ALL_CELLS | ceiling(1, 2) | profiles(*SERVERS) | counts(*SERVERS),
+        ALL_CELLS | profiles(*SERVERS) | counts(*SERVERS),
     ),
     "how verdicts are found": (append("scripts/comparisons.py", "# changed\n"), COMPARED),
     "how system calls are counted": (
@@ -256,7 +237,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "how tables are made": (
         append("scripts/tables.py", "# changed\n"),
-        drawn(*SERVERS) | {("summarize_ceiling",), ("plot_syscalls",)},
+        drawn(*SERVERS) | {("plot_syscalls",)},
     ),
     "a deleted table": (
         remove("results/cells.csv"),
@@ -368,13 +349,10 @@ def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
     assert {job[0] for job in jobs} == {
         "compile_server",
         "measure_cell",
-        "measure_ceiling",
-        "summarize_ceiling",
         "tabulate_server",
-        "tabulate_ceiling",
         "plot_server",
     }
-    assert {job[1] for job in jobs if len(job) > 1} == {"server_epoll", "ceiling"}
+    assert {job[1] for job in jobs} == {"server_epoll", "reference"}
 
 
 def test_flamegraph_of_one_server_needs_no_cell(checkout: Path) -> None:

@@ -28,7 +28,7 @@ from scipy import stats
 
 def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
     return {
-        "schema_version": 4,
+        "schema_version": 5,
         "server": "server_epoll",
         "connections": 10,
         "repeat": repeat,
@@ -74,6 +74,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "server_wait_share": 0.001,
         "cpu_ratio": 1.1,
         "throughput_ratio": 0.95,
+        "reference_requests_per_second": 600.0,
         "paired": {"seconds": [0.5, 0.5]},
         "cpus_shared": False,
         "leftover_connections": 0,
@@ -533,7 +534,6 @@ POINT = {
     "server_busiest_thread_share": math.nan,
     "disturbed_share": 0.8,
     "cpus_shared": False,
-    "requests_per_second": 100.0,
 }
 
 
@@ -548,37 +548,27 @@ POINT = {
         ({"client_cpu_share": 0.95, "server_cpu_share": 0.95}, "server-bound"),
         ({"cpus_shared": True}, "shared-cpus"),
         ({"cpus_shared": True, "client_cpu_share": 0.4}, "latency-bound"),
-        ({"requests_per_second": 180.0}, "client-bound"),
-        ({"requests_per_second": 179.0}, "latency-bound"),
-        ({"requests_per_second": 180.0, "server_cpu_share": 0.99}, "server-bound"),
         ({"unserved_connections": 1, "client_cpu_share": 0.99}, "starving"),
     ],
 )
 def test_limiter(changes: dict[str, Any], limiter: str) -> None:
-    ceiling = {"requests_per_second": 200.0}
-    assert tables.limiter_of({**POINT, **changes}, ceiling) == limiter
+    assert tables.limiter_of({**POINT, **changes}) == limiter
 
 
-def test_a_busy_server_is_not_at_the_load_generators_ceiling() -> None:
-    point = {**POINT, "requests_per_second": 190.0}
-    assert tables.is_at_ceiling(point, {"requests_per_second": 200.0})
-    assert not tables.is_at_ceiling(
-        {**point, "server_cpu_share": 0.95}, {"requests_per_second": 200.0}
-    )
-    assert not tables.is_at_ceiling(point, {})
+def test_rate_of_the_reference_is_a_geometric_mean_of_counted_cells_and_then_of_servers() -> None:
+    def rows(server: str, *rates: float | None) -> list[dict[str, Any]]:
+        return [
+            record(n, server=server, reference_requests_per_second=rate)
+            for n, rate in enumerate(rates, 1)
+        ]
 
-
-def test_summary_has_the_ceiling_of_the_same_point_if_the_load_generator_was_busy_there() -> None:
-    counts = (10, 100, 1000)
-    rows = [record(connections=count, server_busiest_thread_share=0.5) for count in counts]
-    ceilings = [
-        {**rows[0], "server": "ceiling", "client_cpu_share": 0.99},
-        {**rows[1], "server": "ceiling", "client_cpu_share": 0.9},
-    ]
-    ceiling = tables.summary_table(tables.cell_table(ceilings))
-    summary = tables.summary_table(tables.cell_table(rows), ceiling)
-    assert list(summary["ceiling_requests_per_second"].fillna(0)) == [500, 0, 0]
-    assert list(summary["at_ceiling"]) == [True, False, False]
+    invalid = record(3, status="invalid", flags=["errors"], reference_requests_per_second=1.0)
+    cells = [*rows("server_epoll", 100.0, 400.0), invalid, *rows("server_poll", 800.0, None)]
+    cells += [record(server="server", connections=100, reference_requests_per_second=None)]
+    summary = tables.summary_table(tables.cell_table(cells))
+    assert list(summary["reference_requests_per_second"].fillna(0)) == pytest.approx([200, 800, 0])
+    rates = tables.reference_rates(summary)
+    assert list(rates.index) == [10] and list(rates) == pytest.approx([400])
 
 
 def test_one_disturbed_repeat_does_not_hide_what_limited_the_others() -> None:
@@ -651,7 +641,7 @@ def test_damaged_record_is_set_aside_and_said(damage: Callable[[str], str], tmp_
     assert records.read_all([str(second)]) == [record()]
 
 
-@pytest.mark.parametrize("version", [0, 1, 5, None, "3", [3]])
+@pytest.mark.parametrize("version", [0, 1, 6, None, "3", [3]])
 def test_record_of_another_version_stays_and_is_named(version: object, tmp_path: Path) -> None:
     (path,) = write_records(tmp_path, 1)
     Path(path).write_text(json.dumps({**record(), "schema_version": version}))

@@ -1,7 +1,8 @@
-/* Not one of the compared servers: what the load generator reaches against a server that does next to nothing.
+/* Not one of the compared servers, but what each of them is compared with, in the paired phase of its cell.
  *
- * An epoll loop in each worker that takes whatever arrives for one request and never looks at it. A server whose
- * throughput comes near to this one's was held up by the load generator, not by itself. */
+ * An epoll loop in each worker that takes whatever arrives for one request and never looks at it. So its CPU time per
+ * request is little more than that of receiving and sending, one system call each. A server can still need less: with
+ * fewer system calls (io_uring), or with edge-triggered epoll. */
 #include "common/connection.h"
 #include "common/workers.h"
 
