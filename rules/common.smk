@@ -30,6 +30,7 @@ from cells import (
     SWEEP_PATH,
     Cell,
     base_of,
+    is_control,
     cells_of,
     measured_servers,
     order_of,
@@ -131,7 +132,12 @@ def check_config():
 
 
 def server_source(server):
-    return str(ROOT / "servers" / f"{server}.c")
+    return str(ROOT / "servers" / f"{base_of(server)}.c")
+
+
+def binary_of(server):
+    """Which of results/bin a server runs: a control of ours has one of its own."""
+    return server if server in COMPILED else base_of(server)
 
 
 def workers_of(wildcards):
@@ -161,7 +167,7 @@ EXTERNAL = {
     for server in SERVERS
     if server in config["external"]
 }
-COMPILED = [*(server for server in SERVERS if server not in EXTERNAL), REFERENCE]
+COMPILED = [*(server for server in MEASURED if base_of(server) not in EXTERNAL), REFERENCE]
 REFERENCE_BINARY = [f"results/bin/{REFERENCE}"] if config["paired_s"] else []
 CELLS = cells_of(config)
 POSITION = order_of(config)

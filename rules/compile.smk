@@ -1,4 +1,6 @@
 FLAGS = [*LANGUAGE_FLAGS, *config["compile"]["flags"]]
+# The control is its server with its functions in another order: what a layout does by itself is noise, too.
+LAYOUT_FLAGS = ["-ffunction-sections", "-Wl,--sort-section=name"]
 
 
 # A server that does not compile costs only itself: in place of its binary is a script that says why. How that one is
@@ -15,7 +17,11 @@ rule compile_server:
     priority: BUILD_PRIORITY
     params:
         compiler=COMPILER,
-        flags=FLAGS,
+        flags=lambda wildcards: [
+            *FLAGS,
+            *(LAYOUT_FLAGS if is_control(wildcards.server) else []),
+        ],
+        source=lambda wildcards: base_of(wildcards.server),
         timeless=TIMELESS_FLAGS,
         libraries=lambda wildcards: [
             *LIBRARIES,
@@ -31,7 +37,7 @@ rule compile_server:
     shell:
         '{SHARED} python3 "$ROOT"/scripts/failed_build.py --reason={params.bad_link:q} {output:q} {params.compiler:q} {params.flags:q}'
         ' {params.timeless:q} -ffile-prefix-map="$ROOT/servers"=./servers'
-        ' -ffile-prefix-map="$PWD"=. "$ROOT"/servers/{wildcards.server}.c -o {output:q} {params.libraries:q} 2> {log:q}'
+        ' -ffile-prefix-map="$PWD"=. "$ROOT"/servers/{params.source}.c -o {output:q} {params.libraries:q} 2> {log:q}'
 
 
 # The binary of a server that is not ours is a script that starts it. What is installed is part of what it is made of.

@@ -3,7 +3,7 @@
 # No retries: a server that fails in some of its runs must not pass for one that never does.
 rule measure_cell:
     input:
-        binary=lambda wildcards: f"results/bin/{base_of(wildcards.server)}",
+        binary=lambda wildcards: f"results/bin/{binary_of(wildcards.server)}",
         reference=REFERENCE_BINARY,
     output:
         RECORD,

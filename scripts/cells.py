@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# The control: a server measured once more under this name, the same binary, so that what differs is noise (M26).
+# The control: a server measured once more under this name, so that what differs is noise (M26), or the layout of code.
 CONTROL_SUFFIX = "_control"
 # servers/reference.c, which each cell's server is compared with in the cell's paired phase; no server of a sweep.
 REFERENCE = "reference"
@@ -34,7 +34,7 @@ def is_control(server: str) -> bool:
 
 
 def base_of(server: str) -> str:
-    """The server whose binary is measured under this name: itself, if it is not the control."""
+    """The server that is measured under this name: itself, if it is not the control."""
     return server.removesuffix(CONTROL_SUFFIX)
 
 
