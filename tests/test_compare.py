@@ -124,41 +124,6 @@ def row(
     return table[wanted].iloc[0]
 
 
-def logarithms(found: list[dict[str, Any]], server: str, count: int) -> "np.ndarray[Any, Any]":
-    its = [it for it in found if (it["server"], it["connections"]) == (server, count)]
-    return np.log([it[COST] for it in its])
-
-
-# The statistics
-
-
-def test_a_point_is_compared_by_welchs_t_as_scipy_does_it() -> None:
-    old, new = result_set(1), result_set(2, {CHANGED: 1.02}, [CHANGED], repeats=4)
-    it = row(compared(old, new).table, CHANGED, connections=10)
-    expected = stats.ttest_ind(
-        logarithms(new, CHANGED, 10), logarithms(old, CHANGED, 10), equal_var=False
-    )
-    interval = expected.confidence_interval(0.95)
-    assert it["p_value"] == pytest.approx(expected.pvalue)
-    assert (it["ratio_low"], it["ratio_high"]) == pytest.approx(
-        (np.exp(interval.low), np.exp(interval.high))
-    )
-    assert (it["runs_baseline"], it["runs_current"]) == (6, 4)
-
-
-def test_over_the_sweep_points_count_alike_and_their_variances_are_added() -> None:
-    old, new = result_set(1, noise=0.05), result_set(2, {CHANGED: 1.02}, [CHANGED], noise=0.02)
-    sides = [[logarithms(found, CHANGED, count) for count in (10, 100)] for found in (new, old)]
-    variances = np.array([[stats.sem(it) ** 2 for it in side] for side in sides])
-    mean = np.mean([new.mean() - old.mean() for new, old in zip(*sides, strict=True)])
-    error = np.sqrt(variances.sum()) / 2
-    freedom = variances.sum() ** 2 / (variances**2 / 5).sum()
-    it = row(compared(old, new).table, CHANGED)
-    assert it["ratio"] == pytest.approx(np.exp(mean))
-    assert it["p_value"] == pytest.approx(2 * stats.t.sf(abs(mean) / error, freedom))
-    assert it["ratio_high"] == pytest.approx(np.exp(mean + stats.t.isf(0.025, freedom) * error))
-
-
 def test_equal_servers_that_were_compiled_anew_raise_a_false_alarm_in_few_comparisons() -> None:
     alarms = sum(
         compare_results.status_of(

@@ -21,6 +21,7 @@ from checkouts import ROOT
 from comparisons import COST, THROUGHPUT
 from files import DamagedFile
 from scipy import stats
+from scipy.special import polygamma
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -216,31 +217,64 @@ def logarithms_of(cells: pd.DataFrame, server: str, connections: int) -> Any:
     return np.log(cells.loc[its, COST].to_numpy())
 
 
-def test_a_point_is_compared_by_welchs_t_as_scipy_does_it() -> None:
-    cells = sweep(np.random.default_rng(2), servers=list(PAIR), lost=0)
+def alike(seed: int) -> pd.DataFrame:
+    """Two servers that vary exactly alike, at each point otherwise."""
+    cells = sweep(np.random.default_rng(seed), servers=list(PAIR), lost=0)
+    first, second = (cells["server"] == name for name in PAIR)
+    cells.loc[second, COST] = 1.01 * cells.loc[first, COST].to_numpy()
+    return cells
+
+
+def test_where_servers_vary_alike_a_point_is_compared_by_students_t_as_scipy_does_it() -> None:
+    cells = alike(2)
     one, other = (logarithms_of(cells, name, 50) for name in PAIR)
-    expected = stats.ttest_ind(one, other, equal_var=False)
+    expected = stats.ttest_ind(one, other)
     interval = expected.confidence_interval(0.95)
     it = row(verdicts_of(cells), *PAIR, connections=50)
     assert it["pairs"] == REPEATS
-    assert it["ratio"] == pytest.approx(np.exp(one.mean() - other.mean()))
+    assert it["ratio"] == pytest.approx(1 / 1.01)
     assert it["p_value"] == pytest.approx(expected.pvalue)
     assert it["ratio_low"] == pytest.approx(np.exp(interval.low))
     assert it["ratio_high"] == pytest.approx(np.exp(interval.high))
 
 
 def test_over_the_sweep_points_count_alike_and_their_variances_are_added() -> None:
-    cells = sweep(np.random.default_rng(2), servers=list(PAIR), lost=0)
-    sides = [[logarithms_of(cells, name, count) for count in COUNTS] for name in PAIR]
-    variances = np.array([[stats.sem(sample) ** 2 for sample in side] for side in sides])
-    mean = np.mean([one.mean() - other.mean() for one, other in zip(*sides, strict=True)])
+    cells = alike(3)
+    variances = np.array(
+        [2 * stats.sem(logarithms_of(cells, BASE, count)) ** 2 for count in COUNTS]
+    )
     error = np.sqrt(variances.sum()) / len(COUNTS)
-    freedom = variances.sum() ** 2 / (variances**2 / (REPEATS - 1)).sum()
+    freedom = variances.sum() ** 2 / (variances**2 / (2 * (REPEATS - 1))).sum()
+    mean = -np.log(1.01)
     it = row(verdicts_of(cells), *PAIR)
     assert it["pairs"] == len(COUNTS) * REPEATS
     assert it["ratio"] == pytest.approx(np.exp(mean))
     assert it["p_value"] == pytest.approx(2 * stats.t.sf(abs(mean) / error, freedom))
     assert it["ratio_high"] == pytest.approx(np.exp(mean + stats.t.isf(0.025, freedom) * error))
+
+
+@pytest.mark.parametrize("prior", [4.0, 8.0, np.inf])
+def test_variances_are_drawn_together_as_far_as_they_are_alike(prior: float) -> None:
+    """Of 4,000 servers whose true variances are drawn as the method takes them to be."""
+    random = np.random.default_rng(4)
+    true = np.ones(4000) if np.isinf(prior) else prior / random.chisquare(prior, 4000)
+    freedoms = np.full((4000, 1), REPEATS - 1)
+    squares = true[:, np.newaxis] * random.chisquare(REPEATS - 1, (4000, 1))
+    variances, worth = comparisons.moderated(squares, freedoms)
+    found = worth[0, 0] - freedoms[0, 0]
+    if np.isinf(prior):
+        assert found > 100
+        assert variances == pytest.approx(squares.sum() / freedoms.sum(), rel=0.2)
+    else:
+        assert found == pytest.approx(prior, rel=0.15)
+        weight = freedoms / (freedoms + found)
+        common = squares.sum() / freedoms.sum()
+        assert variances == pytest.approx(weight * squares / freedoms + (1 - weight) * common)
+
+
+def test_trigamma_is_inverted() -> None:
+    for x in (1e-3, 0.5, 3.0, 1e4):
+        assert comparisons.inverse_trigamma(float(polygamma(1, x))) == pytest.approx(x, rel=1e-6)
 
 
 def test_smallest_detectable_difference_has_its_power_by_the_noncentral_t() -> None:
@@ -459,7 +493,8 @@ def test_a_cell_measured_again_compares_as_long_as_its_yardstick_is_the_same() -
     assert not any(hint in note for note in plot_ranking.notes_of(together))
 
 
-WHAT_THE_FAMILY_CHANGES = ["p_adjusted", "smallest_detectable_percent"]
+WHAT_THE_FAMILY_CHANGES = ["p_value", "p_adjusted", "smallest_detectable_percent"]
+WHAT_THE_FAMILY_CHANGES += ["ratio_low", "ratio_high"]  # by what their variances are drawn to
 
 
 def test_repeats_with_another_yardstick_are_left_out() -> None:

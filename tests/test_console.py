@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import comparisons
 import console
+import pandas as pd
 import progress
 import pytest
 import tables
@@ -173,7 +175,9 @@ def test_file_is_plain_text_wherever_it_is_made(folder: Path) -> None:
     tables.write_table(cells, str(folder / "cells.csv"))
     tables.write_table(tables.summary_table(cells), str(folder / "summary.csv"))
     command = [sys.executable, str(ROOT / "scripts/tabulate_results.py")]
-    run_in_terminal([*command, "cells.csv", "summary.csv", "out.txt"], folder, 60)
+    verdicts = pd.DataFrame(columns=comparisons.VERDICT_COLUMNS)
+    tables.write_table(verdicts, str(folder / "verdicts.csv"))
+    run_in_terminal([*command, "cells.csv", "summary.csv", "verdicts.csv", "out.txt"], folder, 60)
     assert (folder / "out.txt").read_text() == (folder / "results/summary.txt").read_text()
     assert "\033" not in (folder / "out.txt").read_text()
 

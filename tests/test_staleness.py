@@ -41,7 +41,8 @@ LARGE = "\nchar padding[1 << 21] = {1};\n"
 Jobs = set[tuple[str, ...]]
 OVERVIEWS: Jobs = {("plot_overview", figure) for figure in ("throughput", "latency", "cpu")}
 REPORT: Jobs = {("make_report",)}
-COMPARED: Jobs = {("compare_servers",), ("plot_ranking",), ("plot_story",)} | REPORT
+COMPARED: Jobs = {("compare_servers",), ("plot_ranking",), ("plot_story",), ("tabulate_results",)}
+COMPARED |= REPORT
 MERGED: Jobs = {("merge_cells",), ("summarize_cells",), ("tabulate_results",)}
 MERGED |= COMPARED
 COUNTED: Jobs = {("merge_syscalls",), ("plot_syscalls",)} | REPORT
@@ -170,7 +171,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "a control": (
         replace("config.yaml", "control: null", "control: server_poll"),
         cells("server_poll_control")
-        | {("tabulate_server", "server_poll_control")}
+        | {("compile_server", "server_poll_control"), ("tabulate_server", "server_poll_control")}
         | MERGED
         | OVERVIEWS,
     ),
