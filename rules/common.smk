@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 import resource
 import shlex
 import sys
@@ -23,6 +24,7 @@ IGNORED = list(environment.notes(os.environ))
 environment.clean()
 
 import records
+import revisions
 import working_folder
 from cells import (
     RECORD,
@@ -30,6 +32,7 @@ from cells import (
     SWEEP_PATH,
     Cell,
     base_of,
+    file_of,
     is_control,
     cells_of,
     measured_servers,
@@ -132,7 +135,9 @@ def check_config():
 
 
 def server_source(server):
-    return str(ROOT / "servers" / f"{base_of(server)}.c")
+    """As seen from here, or from the working directory."""
+    folder = OLD_SOURCES.get(server, ROOT / "servers")
+    return os.path.join(folder, f"{file_of(server)}.c")
 
 
 def binary_of(server):
@@ -142,7 +147,7 @@ def binary_of(server):
 
 def workers_of(wildcards):
     """Processes: of *_multitask as many as config says."""
-    return config["workers"] if base_of(wildcards.server).endswith("_multitask") else 1
+    return config["workers"] if file_of(wildcards.server).endswith("_multitask") else 1
 
 
 def all_cores(wildcards):
@@ -168,6 +173,19 @@ EXTERNAL = {
     if server in config["external"]
 }
 COMPILED = [*(server for server in MEASURED if base_of(server) not in EXTERNAL), REFERENCE]
+# Of servers of other revisions: where their sources are, and what to say of them.
+OLD_SOURCES, REVISION_NOTES = {}, []
+if workflow.is_main_process:  # nodes of a cluster do not compile
+    try:
+        for server in [name for name in COMPILED if "@" in name]:
+            commit, OLD_SOURCES[server] = revisions.find(server, str(ROOT))
+            REVISION_NOTES.append(f"{server} is of commit {commit[:12]}")
+    except revisions.NoRevision as fault:
+        sys.exit(f"servers: {fault}")
+    if REVISION_NOTES and revisions.is_dirty(ROOT):
+        REVISION_NOTES.append(
+            "servers/ has changes that are not committed: they are in the servers named without @"
+        )
 REFERENCE_BINARY = [f"results/bin/{REFERENCE}"] if config["paired_s"] else []
 CELLS = cells_of(config)
 POSITION = order_of(config)
@@ -194,6 +212,6 @@ except NoCompiler as error:
 
 
 wildcard_constraints:
-    server="|".join(MEASURED),
+    server="|".join(map(re.escape, MEASURED)),
     connections="[0-9]+",
     repeat="[0-9]+",

@@ -13,7 +13,7 @@ rule compile_server:
     log:
         "results/logs/compile_{server}.log",
     wildcard_constraints:
-        server="|".join(COMPILED),
+        server="|".join(map(re.escape, COMPILED)),
     priority: BUILD_PRIORITY
     params:
         compiler=COMPILER,
@@ -21,7 +21,9 @@ rule compile_server:
             *FLAGS,
             *(LAYOUT_FLAGS if is_control(wildcards.server) else []),
         ],
-        source=lambda wildcards: base_of(wildcards.server),
+        # Of other revisions by content: a commit that changes nothing else makes nothing stale.
+        folder=lambda wildcards: OLD_SOURCES.get(wildcards.server, '"$ROOT"/servers'),
+        name=lambda wildcards: file_of(wildcards.server),
         timeless=TIMELESS_FLAGS,
         libraries=lambda wildcards: [
             *LIBRARIES,
@@ -36,8 +38,8 @@ rule compile_server:
         identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
     shell:
         '{SHARED} python3 "$ROOT"/scripts/failed_build.py --reason={params.bad_link:q} {output:q} {params.compiler:q} {params.flags:q}'
-        ' {params.timeless:q} -ffile-prefix-map="$ROOT/servers"=./servers'
-        ' -ffile-prefix-map="$PWD"=. "$ROOT"/servers/{params.source}.c -o {output:q} {params.libraries:q} 2> {log:q}'
+        ' {params.timeless:q} -ffile-prefix-map="$PWD"=. -ffile-prefix-map={params.folder}=./servers'
+        " {params.folder}/{params.name}.c -o {output:q} {params.libraries:q} 2> {log:q}"
 
 
 # The binary of a server that is not ours is a script that starts it. What is installed is part of what it is made of.

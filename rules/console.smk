@@ -229,7 +229,7 @@ def begin(jobs):
     check_tools(jobs)
     tell_leftovers()
     if MEASURING & jobs.keys() and workflow.local_exec:
-        for note in IGNORED:
+        for note in [*IGNORED, *REVISION_NOTES]:
             print(console.wrapped(console.printable(note)), file=sys.stderr)
         try:
             facts = meet_sides(tells_speed="measure_cell" in jobs)

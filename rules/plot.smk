@@ -17,7 +17,7 @@ rule plot_server:
     log:
         "results/logs/plot_{server}.log",
     wildcard_constraints:
-        server="|".join(MEASURED),
+        server="|".join(map(re.escape, MEASURED)),
     params:
         code=identity_of("plot_server"),
     shell:

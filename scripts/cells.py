@@ -38,6 +38,11 @@ def base_of(server: str) -> str:
     return server.removesuffix(CONTROL_SUFFIX)
 
 
+def file_of(server: str) -> str:
+    """NAME of the servers/NAME.c that it is built from, whatever its revision."""
+    return base_of(server).partition("@")[0]
+
+
 def measured_servers(config: Mapping[str, Any]) -> list[str]:
     """The compared servers, and the control, if its server is one of them."""
     servers = list(config["servers"])

@@ -34,8 +34,8 @@ Booleans = npt.NDArray[np.bool_]
 Pair = tuple[int, int]
 
 ALPHA = 0.05
-# Of each server at a point: with fewer, the noise is hardly known.
-MIN_REPEATS = 3
+# Of each server at a point. What the others vary by there makes up for few.
+MIN_REPEATS = 2
 POWER = 0.9
 TINY = np.finfo(float).tiny
 # Tables hold nine digits: logarithms that differ by less do not differ.

@@ -170,6 +170,9 @@ def sweep_faults(
     for where, name in [*named, ("control", config["control"])]:
         if RESERVED.fullmatch(name or ""):
             faults.append(f"{where}: found {name!r}, but other results are named like that")
+        elif "@" in (name or ""):  # whether that revision has it, git says
+            if name.partition("@")[0] in config["external"]:
+                faults.append(f"{where}: found {name!r}, but an external server has no revisions")
         elif name not in [*known, None]:
             faults.append(
                 f"{where}: there is no servers/{name}.c and no external.{name}{_suggest(name, known)}, "

@@ -30,7 +30,7 @@ PROCESSES_MANY = 0.035
 # As the verdicts (scripts/comparisons.py, whose own function would bring SciPy into the process of Snakemake).
 ALPHA = 0.05
 POWER = 0.9
-LEAST_REPEATS = 3
+LEAST_REPEATS = 2
 NOT_MEASURED = "The machine's speed was not measured"
 
 

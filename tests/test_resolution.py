@@ -148,7 +148,7 @@ def test_sweep_is_told_what_it_can_tell() -> None:
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"repeats": 2}, "can tell no servers apart: that takes 3 or more repeats (repeats: 2)."),
+        ({"repeats": 1}, "can tell no servers apart: that takes 2 or more repeats (repeats: 1)."),
         ({"servers": 1}, "one server: there is nothing to compare."),
         ({"paired_s": 0}, "no paired phase (paired_s: 0): what it can tell is not known."),
     ],

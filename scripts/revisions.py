@@ -1,0 +1,89 @@
+"""Servers of other revisions: server_epoll@v1.2 is built from servers/ as that commit of the checkout has it."""
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+
+import environment
+
+FOLDER = (
+    "results/source"  # results/source/TREE/servers, once for all commits with the same servers/
+)
+
+
+class NoRevision(Exception):
+    """A server that cannot be had; the text is one line for the user."""
+
+
+def split(server: str) -> tuple[str, str]:
+    """Its name and its revision, which is empty for the one that lies here."""
+    name, _, revision = server.partition("@")
+    return name, revision
+
+
+def _git(checkout: str, *arguments: str) -> bytes | None:
+    """What git says; None if it does not know. Raises NoRevision if it cannot be asked."""
+    # A repository above the checkout is not its own.
+    above = {"GIT_CEILING_DIRECTORIES": os.path.dirname(os.path.realpath(checkout))}
+    try:
+        run = subprocess.run(
+            ["git", "-C", checkout, *arguments],
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env={**environment.cleaned(os.environ), **above},
+        )
+    except OSError as error:
+        raise NoRevision(f"git cannot be run ({error.strerror})") from None
+    return run.stdout if run.returncode == 0 else None
+
+
+def _object(checkout: str, name: str) -> str:
+    return (_git(checkout, "rev-parse", "--verify", "--quiet", name) or b"").decode().strip()
+
+
+def find(server: str, checkout: str) -> tuple[str, str]:
+    """The commit that a server's revision names, and the folder in the working directory where its servers/ is now.
+
+    Raises NoRevision. The checkout's own files are neither read nor changed.
+    """
+    name, revision = split(server)
+    if _git(checkout, "rev-parse", "--git-dir") is None:
+        raise NoRevision(f"{server}: {checkout} is no git repository, so it has no revisions")
+    commit = _object(checkout, f"{revision}^{{commit}}")
+    if not commit:
+        raise NoRevision(f"{server}: git knows no revision {revision!r} here")
+    if not _object(checkout, f"{commit}:servers/{name}.c"):
+        raise NoRevision(f"{server}: there is no servers/{name}.c in revision {revision!r}")
+    tree = _object(checkout, f"{commit}:servers")
+    folder = os.path.join(FOLDER, tree, "servers")
+    if not os.path.isdir(folder):
+        _extract(_git(checkout, "archive", "--format=tar", commit, "servers") or b"", tree)
+    return commit, folder
+
+
+def _extract(archive: bytes, tree: str) -> None:
+    os.makedirs(FOLDER, exist_ok=True)
+    temporary = tempfile.mkdtemp(dir=FOLDER)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            for member in tar:
+                if content := tar.extractfile(member):  # a file
+                    path = os.path.join(temporary, member.name)
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                    with open(path, "wb") as file:
+                        shutil.copyfileobj(content, file)
+        os.chmod(temporary, 0o755)
+        os.rename(temporary, os.path.join(FOLDER, tree))
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not os.path.isdir(os.path.join(FOLDER, tree)):  # else another run was quicker
+            raise
+
+
+def is_dirty(checkout: str) -> bool:
+    """Whether servers/ differs from the last commit."""
+    return bool(_git(checkout, "status", "--porcelain", "--", "servers"))
