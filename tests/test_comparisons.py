@@ -287,16 +287,19 @@ def test_smallest_detectable_difference_has_its_power_by_the_noncentral_t() -> N
 
 @pytest.mark.parametrize("floor", [0.0, 0.2])
 def test_smallest_detectable_difference_has_its_power_by_simulation(floor: float) -> None:
-    repeats, deviation, trials = 10, 0.1, 20_000
+    repeats, deviation, points = 10, 0.1, 100
     freedom = np.array([2.0 * (repeats - 1)])
     error = np.array([deviation * math.sqrt(2 / repeats)])
     difference = comparisons.smallest_detectable(freedom, error, np.array(floor))
-    samples = np.random.default_rng(3).normal(0, deviation, (2, trials, repeats))
-    samples[0] += difference
-    estimates = comparisons.estimate(samples, [(0, 1)], np.ones((1, trials), bool))
-    p_values, means = estimates.p_value[0, 1:], estimates.mean[0, 1:]
-    found = (p_values <= comparisons.ALPHA) & (means > floor)
-    assert found.mean() == pytest.approx(comparisons.POWER, abs=0.01)
+    random = np.random.default_rng(3)
+    found = []
+    for _ in range(200):
+        samples = random.normal(0, deviation, (2, points, repeats))
+        samples[0] += difference
+        estimates = comparisons.estimate(samples, [(0, 1)], np.ones((1, points), bool))
+        is_significant = estimates.p_value[0, 1:] <= comparisons.ALPHA
+        found.append(is_significant & (estimates.mean[0, 1:] > floor))
+    assert np.mean(found) == pytest.approx(comparisons.POWER, abs=0.01)
 
 
 # What is compared with what
