@@ -61,7 +61,12 @@ def find(server: str, checkout: str) -> tuple[str, str]:
     tree = _object(checkout, f"{commit}:servers")
     folder = os.path.join(FOLDER, tree, "servers")
     if not os.path.isdir(folder):
-        _extract(_git(checkout, "archive", "--format=tar", commit, "servers") or b"", tree)
+        archive = _git(checkout, "archive", "--format=tar", commit, "servers") or b""
+        try:
+            _extract(archive, tree)
+        except OSError as error:
+            why = f"cannot be written to {FOLDER} ({error.strerror})"
+            raise NoRevision(f"{server}: its sources {why}") from None
     return commit, folder
 
 
@@ -86,4 +91,4 @@ def _extract(archive: bytes, tree: str) -> None:
 
 def is_dirty(checkout: str) -> bool:
     """Whether servers/ differs from the last commit."""
-    return bool(_git(checkout, "status", "--porcelain", "--", "servers"))
+    return bool(_git(checkout, "--no-optional-locks", "status", "--porcelain", "--", "servers"))

@@ -83,6 +83,15 @@ def test_what_is_no_server_of_a_revision_is_one_line(server: str, checkout: Path
     assert "Traceback" not in ended.stdout
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").touch()
+    with pytest.raises(revisions.NoRevision, match="cannot be written to results/source"):
+        revisions.find("server_epoll@HEAD", str(checkout))
+
+
 def test_without_a_repository_there_are_no_revisions(tmp_path: Path) -> None:
     (tmp_path / "servers").mkdir()
     with pytest.raises(revisions.NoRevision, match="is no git repository"):
