@@ -59,7 +59,7 @@ setup-dev:
 # Two processes a CPU, since tests also wait; a file's tests stay together, for what they share. Then those that
 # measure, which have the machine to themselves.
 test: lint  ## every check and test
-	$(bin)/pytest -m 'not alone' --numprocesses $$((2 * $$(nproc))) --dist loadfile
+	$(bin)/pytest -m 'not alone' --numprocesses $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder
 	$(bin)/pytest -m alone
 
 # `make test` has the same with 100,000 inputs. A longer run: make sanitize RUNS=10000000

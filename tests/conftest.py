@@ -11,6 +11,15 @@ from checkouts import copy_checkout
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+# Files whose tests take longest. They come first, so that no process is left alone with one at the end.
+LONGEST = ["staleness", "external", "plots", "faults", "lab", "comparisons", "report", "slurm"]
+LONGEST += ["compare", "setup", "scale", "server_sanitized"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
