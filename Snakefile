@@ -34,7 +34,7 @@ PICTURES += [f"{server}{part}" for server in SERVERS for part in ("", "_flamegra
 rule all:
     default_target: True
     input:
-        expand("results/bin/{server}", server=SERVERS),
+        expand("results/bin/{server}", server=dict.fromkeys(map(binary_of, MEASURED))),
         REFERENCE_BINARY,
         [record_path(cell) for cell in CELLS],
         "results/cells.csv",

@@ -15,15 +15,16 @@ rule compile_server:
     wildcard_constraints:
         server="|".join(map(re.escape, COMPILED)),
     priority: BUILD_PRIORITY
+    # Where the source is: a resource, since of that Snakemake makes no reason to compile again.
+    resources:
+        folder=lambda wildcards: os.path.dirname(server_source(wildcards.server)),
+        source=lambda wildcards: server_source(wildcards.server),
     params:
         compiler=COMPILER,
         flags=lambda wildcards: [
             *FLAGS,
             *(LAYOUT_FLAGS if is_control(wildcards.server) else []),
         ],
-        # Of other revisions by content: a commit that changes nothing else makes nothing stale.
-        folder=lambda wildcards: OLD_SOURCES.get(wildcards.server, '"$ROOT"/servers'),
-        name=lambda wildcards: file_of(wildcards.server),
         timeless=TIMELESS_FLAGS,
         libraries=lambda wildcards: [
             *LIBRARIES,
@@ -38,8 +39,8 @@ rule compile_server:
         identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
     shell:
         '{SHARED} python3 "$ROOT"/scripts/failed_build.py --reason={params.bad_link:q} {output:q} {params.compiler:q} {params.flags:q}'
-        ' {params.timeless:q} -ffile-prefix-map="$PWD"=. -ffile-prefix-map={params.folder}=./servers'
-        " {params.folder}/{params.name}.c -o {output:q} {params.libraries:q} 2> {log:q}"
+        ' {params.timeless:q} -ffile-prefix-map="$PWD"=. -ffile-prefix-map={resources.folder:q}=./servers'
+        " {resources.source:q} -o {output:q} {params.libraries:q} 2> {log:q}"
 
 
 # The binary of a server that is not ours is a script that starts it. What is installed is part of what it is made of.

@@ -228,8 +228,10 @@ def tell_leftovers():
 def begin(jobs):
     check_tools(jobs)
     tell_leftovers()
+    for note in REVISION_NOTES:
+        print(console.wrapped(note), file=sys.stderr)
     if MEASURING & jobs.keys() and workflow.local_exec:
-        for note in [*IGNORED, *REVISION_NOTES]:
+        for note in IGNORED:
             print(console.wrapped(console.printable(note)), file=sys.stderr)
         try:
             facts = meet_sides(tells_speed="measure_cell" in jobs)
@@ -238,6 +240,7 @@ def begin(jobs):
             raise
         write_or_exit(machine_facts.write_facts, machine_facts.PATH, facts)
     sweep = {"started": records.format_utc(time.time()), "config": config}
+    sweep |= {"revisions": REVISION_NOTES}
     if not workflow.local_exec:
         remove_stale_records()
         sweep |= machine_facts.read_source(str(ROOT), COMPILER, FLAGS)

@@ -68,7 +68,9 @@ NAMES = {"server", "other"}
 TEXTS = {"machine", "status", "flags", "started", "sweep", "network", "yardstick"}
 TEXTS |= {"limiter", "metric", "verdict", "reason", "kind", "name"}
 TEXTS |= {"binary", "machine_baseline", "fact", "baseline", "current"}
-SERVER_NAME = re.compile("[a-z][a-z0-9_-]*(@[A-Za-z0-9._~^-]+)?")  # as in config.schema.yaml
+SERVER_NAME = re.compile(
+    "[a-z][a-z0-9_-]*(@[A-Za-z0-9][A-Za-z0-9._~^-]*)?"
+)  # as in config.schema.yaml
 LONGEST_TEXT = 4000
 LARGEST_NUMBER = 1e18  # more than any figure, less than what 64 bits hold
 

@@ -167,9 +167,9 @@ def servers_with_same_binary(sets: Sets) -> set[str]:
 def _as_one_machine(found: list[Record], prefix: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cells and their summary, with a prefix to the servers' names.
 
-    Whatever has changed between the sets is told as a fact: their yardsticks count as one.
+    Whatever has changed between the sets is told as a fact: what is their main yardstick counts as one.
     """
-    cells = tables.cell_table(found).assign(machine="", yardstick="")
+    cells = tables.of_main_yardstick(tables.cell_table(found)).assign(machine="", yardstick="")
     summary = tables.summary_table(cells)
     return tuple(table.assign(server=prefix + table["server"]) for table in (cells, summary))  # type: ignore[return-value]
 

@@ -57,7 +57,7 @@ OTHER_YARDSTICK = "measured with another kernel, compiler, wrk or reference than
 NO_NOISE = f"less than {MIN_REPEATS} repeats, or they do not vary: no noise to test against"
 NO_RATIO = "no ratio to the reference"
 BELOW_FLOOR = "smaller than the noise floor"
-CONTROL_DIFFERS = "the same server twice: what differs is the layout of its code, or is not there"
+CONTROL_DIFFERS = "the same server twice: the layout of its code differs, or nothing"
 
 OTHER_WORKLOAD = "a connection per request (another workload)"
 
@@ -320,7 +320,7 @@ def workload_obstacle(
     if len(short) == 1:
         return f"{short[0]}: {OTHER_WORKLOAD}"
     limited = metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair)
-    # One binary measured twice shows the noise, whatever the limit is.
+    # A server measured twice shows the noise, whatever the limit is.
     return CLIENT_LIMITED if limited and not same_binary else ""
 
 

@@ -133,7 +133,8 @@ def draw_lines(
         plot_style.start_at_zero(axes, values)
     axes.yaxis.set_major_formatter(figure_of.formatter)
     if values.isna().all():
-        plot_style.say_nothing_drawn(axes)
+        has_run = summary["requests_per_second"].notna().any()
+        plot_style.say_nothing_drawn(axes, "not known" if has_run else "no valid run")
     axes.set_ylabel(figure_of.unit)
     axes.set_title(figure_of.title)
 

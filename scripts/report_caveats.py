@@ -71,9 +71,7 @@ def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) 
         said.append("One server: there is nothing to compare it with.")
     else:
         if cells["repeat"].max() == 1:
-            said.append(
-                "One repeat: points have no intervals, and verdicts rest on the numbers of connections alone."
-            )
+            said.append("One repeat: there are no intervals and no verdicts.")
         said.append(
             plot_ranking.floor_note(verdicts).replace("Grey band: noise floor", "Noise floor")
         )

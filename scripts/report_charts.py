@@ -425,7 +425,7 @@ def all_charts(
         charts["ranking_cpu"] = ranking(verdicts, summary, COST)
         charts["ranking_throughput"] = ranking(verdicts, summary, THROUGHPUT)
     if compared["requests_per_second"].notna().any():
-        for name in FIGURES:
+        for name in [name for name in FIGURES if compared[FIGURES[name].column].notna().any()]:
             charts[name] = over_connections(name, its_cells, compared)
         charts["limiters"] = limiters(compared)
     if compared["fairness_jain"].notna().any():

@@ -129,7 +129,7 @@ def detectable_by(noises: Sequence[float], sweep: Sweep) -> tuple[float, list[fl
     overall = math.sqrt(statistics.fmean(deviation**2 for deviation in at_points))
     return (
         detectable(overall, sweep.repeats * points, freedom, pairs),
-        [detectable(one, sweep.repeats, freedom, pairs * points) for one in at_points],
+        [detectable(one, sweep.repeats, freedom / points, pairs * points) for one in at_points],
     )
 
 

@@ -61,7 +61,9 @@ def find(server: str, checkout: str) -> tuple[str, str]:
     tree = _object(checkout, f"{commit}:servers")
     folder = os.path.join(FOLDER, tree, "servers")
     if not os.path.isdir(folder):
-        archive = _git(checkout, "archive", "--format=tar", commit, "servers") or b""
+        archive = _git(checkout, "archive", "--format=tar", commit, "servers")
+        if archive is None:
+            raise NoRevision(f"{server}: git archive {commit[:12]} servers fails")
         try:
             _extract(archive, tree)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -150,10 +151,21 @@ def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
     return valid[~disturbed | ~some_undisturbed]
 
 
+def has_main_yardstick(cells: pd.DataFrame) -> "pd.Series[bool]":
+    """Which cells compare with each other: of each machine those measured with the kernel, compiler, wrk and reference
+    that most of its cells with a ratio are."""
+    yardsticks, machines = (cells[name].fillna("").to_numpy() for name in ("yardstick", "machine"))
+    is_known = cells[RATIOS].notna().any(axis=1).to_numpy()
+    found = np.zeros(len(cells), bool)
+    for machine in dict.fromkeys(machines):
+        its = machines == machine
+        counts = Counter(yardsticks[its & is_known])
+        found |= its & (yardsticks == counts.most_common(1)[0][0]) if counts else its
+    return pd.Series(found, cells.index, dtype=bool)
+
+
 def of_main_yardstick(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that compare with each other: measured with the kernel, compiler, wrk and reference that most are."""
-    yardsticks = cells["yardstick"].fillna("")
-    return cells[yardsticks == yardsticks.value_counts().idxmax()] if len(cells) else cells
+    return cells[has_main_yardstick(cells)]
 
 
 def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
@@ -230,6 +242,8 @@ SUMMARY_COLUMNS += ["server_memory_peak_kib", "flags", "reason"]
 
 def summary_table(cells: pd.DataFrame) -> pd.DataFrame:
     """A row for each machine, server and number of connections, in the order in which they come (M36)."""
+    compare = has_main_yardstick(cells)
+    cells = cells.assign(**{name: cells[name].where(compare) for name in RATIOS})
     rows = [
         {**dict(zip(POINT, point, strict=True)), **_summarize_point(point_cells)}
         for point, point_cells in cells.groupby(POINT, sort=False, dropna=False)

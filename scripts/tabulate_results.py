@@ -78,7 +78,7 @@ def ratios_of(cells: pd.DataFrame) -> dict[str, str]:
     """Server → CPU time per request as ratio to the reference's, over all points, as text; without unknown ones."""
     found = {}
     points = cells["connections"].nunique()
-    served = tables.counted_cells(cells)
+    served = tables.of_main_yardstick(tables.counted_cells(cells))
     served = served[served["unserved_connections"].fillna(0) == 0].dropna(subset=["cpu_ratio"])
     for server, its in served.groupby("server"):
         if its["connections"].nunique() < points:  # means over other points are of other things
@@ -126,12 +126,21 @@ def aligned(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def answer_of(verdicts: pd.DataFrame, summary: pd.DataFrame) -> str:
-    """Who is first, of the machine that is shown, in a sentence for each metric; empty without verdicts."""
+def answer_of(verdicts: pd.DataFrame, summary: pd.DataFrame, cells: pd.DataFrame) -> str:
+    """Who is first, of the machine that is shown, in a sentence for each metric; empty without verdicts. And how many
+    of its cells these do not rest on."""
     its = verdicts[verdicts["machine"] == tables.main_machine(summary)]
     servers = [str(name) for name in summary["server"].unique() if not is_control(str(name))]
-    found = [findings.find(its, metric, servers) for metric in comparisons.BETTER_SIGN]
-    return "\n".join(findings.best_sentence(one) for one in found if len(its))
+    limited = set(summary[summary["limiter"] == "client-bound"]["server"])
+    found = [findings.find(its, metric, servers, limited) for metric in comparisons.BETTER_SIGN]
+    said = [findings.best_sentence(one) for one in found if len(its)]
+    left_out = len(cells) - len(tables.of_main_yardstick(cells))
+    if left_out:
+        said.append(
+            f"{left_out} of {len(cells)} cells were {comparisons.OTHER_YARDSTICK}, and are in no verdict: delete their"
+            " records to measure them again."
+        )
+    return "\n".join(said)
 
 
 def tabulate(
@@ -175,8 +184,9 @@ def main() -> int:
     arguments = parser.parse_args()
     summary = tables.read_summary(arguments.summary)
     cells = tables.read_cell_table(arguments.cells)
-    ratios = ratios_of(cells[cells["machine"] == tables.main_machine(summary)])
-    answer = answer_of(comparisons.read_verdicts(arguments.verdicts), summary)
+    cells = cells[cells["machine"] == tables.main_machine(summary)]
+    ratios = ratios_of(cells)
+    answer = answer_of(comparisons.read_verdicts(arguments.verdicts), summary, cells)
     files.write_text(arguments.output, tabulate(summary, ratios, answer))
     return 0
 

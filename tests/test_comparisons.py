@@ -22,6 +22,7 @@ from comparisons import COST, THROUGHPUT
 from files import DamagedFile
 from scipy import stats
 from scipy.special import polygamma
+from test_tables import record
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -517,6 +518,22 @@ def test_a_point_with_few_repeats_is_left_out_of_the_sweep() -> None:
     assert (whole["verdict"], whole["pairs"]) == (comparisons.SLOWER, 25)
     assert whole["reason"] == f"5 of 6 points comparable; only 1 repeat of {BASE} at 10"
     assert row(verdicts, *PAIR, connections=10)["verdict"] == comparisons.UNDECIDABLE
+
+
+def test_cells_without_ratios_are_in_no_majority() -> None:
+    """As records of earlier versions, of six servers, beside two that were measured again."""
+    cells = quiet(dict.fromkeys(SERVERS[:6], 1) | DEARER)
+    old = ~cells["server"].isin(PAIR)
+    cells.loc[old, [COST, THROUGHPUT]] = np.nan
+    verdicts = verdicts_of(cells.assign(yardstick=cells["yardstick"].mask(old, OTHER)))
+    assert row(verdicts, *PAIR)["verdict"] == comparisons.SLOWER
+
+
+def test_the_summary_has_ratios_of_one_yardstick_alone() -> None:
+    rows = [record(repeat, cpu_ratio=1.0, reference_sha256="a" * 64) for repeat in (1, 2, 3)]
+    rows += [record(4, cpu_ratio=5.0, reference_sha256="b" * 64)]
+    (point,) = tables.summary_table(tables.cell_table(rows)).to_dict("records")
+    assert point["cpu_ratio"] == pytest.approx(1)
 
 
 def test_cells_must_say_what_they_were_measured_with(tmp_path: Path) -> None:

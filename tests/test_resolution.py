@@ -95,14 +95,15 @@ def test_smallest_difference_is_what_the_verdicts_would_call_so(sweep: Sweep) ->
     overall, at_points = resolution.detectable_by(noises, sweep)
     errors = np.array(resolution.deviations(noises, sweep)) * math.sqrt(2 / sweep.repeats)
     pairs, points = math.comb(sweep.servers, 2), len(errors)
-    for found, error in (
-        ([overall], np.sqrt([np.mean(errors**2) / points])),
-        (at_points, errors),
+    for found, error, pooled in (
+        ([overall], np.sqrt([np.mean(errors**2) / points]), points),
+        (at_points, errors, 1),
     ):
         errors_of_tests = np.tile(error, (pairs, 1))
-        freedom = np.full_like(errors_of_tests, (sweep.repeats - 1) * sweep.servers * points)
+        freedom = np.full_like(errors_of_tests, (sweep.repeats - 1) * sweep.servers * pooled)
         exact = comparisons.smallest_detectable(freedom, errors_of_tests, np.zeros_like(freedom))
-        assert found == pytest.approx(np.expm1(exact[0]), rel=0.05)
+        few = freedom.min() < 10  # which the approximation of the noncentral t is rougher for
+        assert found == pytest.approx(np.expm1(exact[0]), rel=0.1 if few else 0.05)
 
 
 def test_constants_are_those_of_the_verdicts() -> None:
@@ -138,7 +139,7 @@ def test_sweep_is_told_what_it_can_tell() -> None:
     assert resolution.describe_sweep(steady(), SWEEP) == (
         "From one slice to the next the work per CPU time changes by less than 1 %."
         " This sweep (5 repeats at 6 numbers of connections) will tell differences in CPU time per request"
-        " of about 4 % over all connections, 6 to 12 % at one number of them."
+        " of about 4 % over all connections, 7 to 13 % at one number of them."
     )
     assert resolution.describe_sweep(steady(), ALONE).endswith(
         "(3 repeats at 1 number of connections) will tell differences in CPU time per request of about 7 %."

@@ -64,11 +64,28 @@ def test_a_revision_is_known_by_its_content(
     git(checkout, "reset", "--quiet", "--hard", "HEAD~1")
 
 
+def test_a_commit_that_changes_another_server_makes_nothing_stale(checkout: Path) -> None:
+    server = "server_epoll@HEAD"
+    assert run(checkout, server, f"results/bin/{server}").returncode == 0
+    with (checkout / "servers/server_poll.c").open("a") as file:
+        file.write("int added;\n")
+    commit(checkout)
+    planned = run(checkout, server, f"results/bin/{server}", "--dry-run")
+    assert "compile_server" not in planned.stdout, planned.stdout
+    with (checkout / "servers/server_epoll.c").open("a") as file:
+        file.write("int added;\n")
+    commit(checkout)
+    planned = run(checkout, server, f"results/bin/{server}", "--dry-run")
+    assert "compile_server" in planned.stdout, planned.stdout
+    git(checkout, "reset", "--quiet", "--hard", "HEAD~2")
+
+
 REFUSED = {
     "server_epoll@nowhere": "git knows no revision 'nowhere' here",
     "server_mine@HEAD~1": "there is no servers/server_mine.c in revision 'HEAD~1'",
     "server_epoll@": "found 'server_epoll@', allowed: the name of a file",
     "server_epoll@--all": "found 'server_epoll@--all', allowed: the name of a file",
+    "server_epoll@^HEAD": "found 'server_epoll@^HEAD', allowed: the name of a file",
     "server_epoll@a/b": "found 'server_epoll@a/b', allowed: the name of a file",
     "nginx@HEAD": "an external server has no revisions",
 }
