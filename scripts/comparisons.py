@@ -189,7 +189,8 @@ def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimat
     at_points = squared_errors[first] + squared_errors[second]
     parts = squared_errors**2 / np.maximum(worth, 1)
     # What both variances were drawn to is one estimate, not two.
-    most = np.maximum(freedoms.sum(axis=0), 1)
+    most = np.minimum(worth[first] + freedoms[second], freedoms.sum(axis=0))
+    most = np.maximum(most, 1)
     worth_at_points = np.clip(
         at_points**2 / np.maximum(parts[first] + parts[second], TINY), 1, most
     )
