@@ -136,7 +136,7 @@ class Cluster:
                 variables = path.read_bytes().split(b"\0")
                 is_job = (
                     f"SLURM_JOB_ID={job}".encode() in variables
-                    or f"[{job}." in path.with_name("cmdline").read_text()
+                    or f"[{job}." in path.with_name("cmdline").read_text(errors="replace")
                 )
                 if wanted in variables and (job is None or is_job):
                     found.append(int(path.parent.name))

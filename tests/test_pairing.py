@@ -255,7 +255,9 @@ def wait_for_rest(folder: Path) -> dict[str, int]:
         found: dict[str, int] = {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                name, state = (process / "stat").read_text().partition("(")[2].split(") ")[:2]
+                name, state = (
+                    (process / "stat").read_text(errors="replace").partition("(")[2].split(") ")[:2]
+                )
                 is_ours = str(folder) in os.readlink(process / "cwd")
             except OSError:  # it has ended
                 continue

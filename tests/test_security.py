@@ -88,7 +88,7 @@ def sockets_of(pid: int) -> set[tuple[str, Any]]:
                 fields = line.split()
                 if f"socket:[{fields[9]}]" in inodes:
                     found.add((table, address_of(fields[1])))
-    for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+    for line in Path(f"/proc/{pid}/net/unix").read_text(errors="replace").splitlines()[1:]:
         fields = line.split()
         if (
             f"socket:[{fields[6]}]" in inodes and len(fields) > 7
