@@ -168,7 +168,8 @@ def sweep_faults(
     known = sorted((ours | set(config["external"])) - {REFERENCE})
     named = [(f"servers[{i}]", name) for i, name in enumerate(config["servers"])]
     for where, name in [*named, ("control", config["control"])]:
-        if RESERVED.fullmatch((name or "").partition("@")[0]):
+        # A tag may be named like a control, too.
+        if any(map(RESERVED.fullmatch, [name or "", (name or "").partition("@")[0]])):
             faults.append(f"{where}: found {name!r}, but other results are named like that")
         elif "@" in (name or ""):  # whether that revision has it, git says
             if name.partition("@")[0] in config["external"]:

@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 
 import environment
+import machine_facts
 
 FOLDER = (
     "results/source"  # results/source/TREE/servers, once for all commits with the same servers/
@@ -51,10 +52,12 @@ def find(server: str, checkout: str) -> tuple[str, str]:
     Raises NoRevision. The checkout's own files are neither read nor changed.
     """
     name, revision = split(server)
-    if _git(checkout, "rev-parse", "--git-dir") is None:
-        raise NoRevision(f"{server}: {checkout} is no git repository, so it has no revisions")
     commit = _object(checkout, f"{revision}^{{commit}}")
     if not commit:
+        command = machine_facts.build_tools(checkout, "")["git"]
+        said = machine_facts.finish(machine_facts.start(command, os.path.realpath(checkout)))
+        if reason := machine_facts.parse_git_status(said)["reason"]:
+            raise NoRevision(f"{server}: {checkout} has no revisions: {reason}")
         raise NoRevision(f"{server}: git knows no revision {revision!r} here")
     if not _object(checkout, f"{commit}:servers/{name}.c"):
         raise NoRevision(f"{server}: there is no servers/{name}.c in revision {revision!r}")

@@ -34,6 +34,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     header.write_text(text)
     (found / "servers/server_mine.c").write_text((found / "servers/server_epoll.c").read_text())
     commit(found)
+    for tag in ("old_control", "old_flamegraph"):
+        git(found, "tag", tag, "HEAD~1")
     return found
 
 
@@ -88,6 +90,8 @@ REFUSED = {
     "server_epoll@^HEAD": "found 'server_epoll@^HEAD', allowed: the name of a file",
     "server_epoll@a/b": "found 'server_epoll@a/b', allowed: the name of a file",
     "nginx@HEAD": "an external server has no revisions",
+    "server_epoll@old_control": "other results are named like that",
+    "server_epoll@old_flamegraph": "other results are named like that",
 }
 
 
@@ -111,5 +115,13 @@ def test_a_folder_that_cannot_be_written_is_one_line(
 
 def test_without_a_repository_there_are_no_revisions(tmp_path: Path) -> None:
     (tmp_path / "servers").mkdir()
-    with pytest.raises(revisions.NoRevision, match="is no git repository"):
+    with pytest.raises(revisions.NoRevision, match="has no revisions: no git repository"):
         revisions.find("server_epoll@HEAD", str(tmp_path))
+
+
+def test_a_repository_of_another_user_is_not_said_to_be_none(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(revisions.NoRevision, match=r"another user's \(git's safe.directory\)"):
+        revisions.find("server_epoll@HEAD", str(checkout))
