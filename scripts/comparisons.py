@@ -11,9 +11,10 @@ The numbers of connections are fixed, not a sample: over the whole sweep the dif
 each with the same weight, and their variances added, with degrees of freedom by Welch and Satterthwaite. What truly
 differs between the numbers is no noise.
 
-Of the many tests of one machine and metric, Holm's method keeps the chance of any false verdict below ALPHA (Holm, "A
-simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979): over all pairs for the whole sweep,
-and over all pairs and points for the points. "Depends on connections" is made of verdicts at points, and no test.
+Of the many tests of one machine and metric, Holm's method is to keep the chance of any false verdict below ALPHA (Holm,
+"A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979): over all pairs for the whole
+sweep, and over all pairs and points for the points; docs/precision.md says how far it does. "Depends on connections" is
+made of verdicts at points, and no test.
 """
 
 import itertools
@@ -292,7 +293,7 @@ def _obstacle(
     for server in pair:
         if sweep.other_yardstick[server, point]:
             return f"{sweep.servers[server]} {OTHER_YARDSTICK}"
-    other = workload_obstacle(sweep, metric, pair, point, same_binary)
+    other = _workload_obstacle(sweep, metric, pair, point, same_binary)
     lacks = (_lack(sweep, metric, server, point, least) for server in pair)
     return other or "; ".join(filter(None, lacks))
 
@@ -308,9 +309,7 @@ def _lack(sweep: Sweep, metric: str, server: int, point: int, least: int) -> str
     return f"{what} of {sweep.servers[server]}"
 
 
-def workload_obstacle(
-    sweep: Sweep, metric: str, pair: Pair, point: int, same_binary: bool = False
-) -> str:
+def _workload_obstacle(sweep: Sweep, metric: str, pair: Pair, point: int, same_binary: bool) -> str:
     """Why what a pair did at a point does not show which of the two is better; empty if it does."""
     starving = [sweep.servers[server] for server in pair if sweep.starving[server, point]]
     if starving:
