@@ -13,7 +13,7 @@ shell_files := .ci/run $(wildcard scripts/*.sh)
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all faults report doctor lab lab-ssh lab-down setup setup-slurm setup-dev smoke restore test sanitize scale lint format lock clean distclean help
+.PHONY: all faults report doctor lab lab-ssh lab-down setup setup-slurm setup-dev smoke test sanitize scale lint format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
@@ -43,9 +43,6 @@ lab-ssh:  ## the same with the load reached by ssh, in build/lab_ssh
 
 lab-down:  ## take down what a lab that was killed has left
 	$(lab) down
-
-restore:  ## as root: put back the machine's settings that a killed run with `isolate` in its config has left
-	@python3 scripts/isolate.py restore
 
 setup:  ## install what is missing: system packages, then .venv
 	@scripts/setup.sh

@@ -25,9 +25,7 @@ import runs
 import sides
 import start_failures
 from cpus import CpuFault
-from isolate import IsolationFault
 from preflight_side import PreflightSide
-from quiet import Quiet
 from snakemake.dag import DAG
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -41,10 +39,7 @@ TOOLS = {
 MEASURING = TOOLS.keys() - {"draw_flamegraph"}
 # To other hosts, open as long as the workflow runs.
 CONNECTIONS = []
-# Machines with settings of config["isolate"].
-QUIET = []
 NEXT_JOBS = 100  # among which the scheduler chooses; more than run side by side
-LIFETIME_S = 900  # of looking at both sides; taking swap off may need minutes of it
 SIDES = network.Network(**config["network"])
 PAGE = "results/report.html"
 CHATTER = {LogEvent.JOB_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS}
@@ -173,15 +168,12 @@ def meet_sides(tells_speed=False):
     """
     try:
         CONNECTIONS.extend(preflight.share_connections(SIDES))
-        # Nothing is tried or set in the middle of another checkout's cell.
+        # Nothing is tried in the middle of another checkout's cell.
         with (
             machine.exclusive_machine(),
-            runs.connected(SIDES, PreflightSide, PreflightSide, LIFETIME_S) as found,
+            runs.connected(SIDES, PreflightSide, PreflightSide, doctor.LIFETIME_S) as found,
         ):
             split = preflight.split_of(found, json.loads(CPUS))
-            QUIET.append(Quiet(found, split, config["isolate"]))
-            for note in QUIET[0].notes:
-                print(console.wrapped(note), flush=True)
             hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER, config["host"])
             print(doctor.format_brief(hosts), flush=True)
             if reasons := doctor.stopping(hosts):
@@ -191,7 +183,7 @@ def meet_sides(tells_speed=False):
                 told = resolution.told(found, split, TOLD_BY, resolution.SWEEP_S)
                 print(console.wrapped(console.printable(told)), flush=True)
             return run_facts.read(found, str(ROOT), COMPILER, FLAGS)
-    except (OSError, CpuFault, IsolationFault) as error:
+    except (OSError, CpuFault) as error:
         sys.exit(f"not measured: {error}")
 
 
@@ -251,12 +243,6 @@ def begin(jobs):
 
 def end():
     """Nothing that was begun for the sweep outlives it."""
-    for quiet in QUIET:
-        try:
-            for line in quiet.end():
-                print(line)
-        except (OSError, IsolationFault) as fault:
-            print(f"isolate: {fault}", file=sys.stderr)
     if workflow.is_main_process:
         start_failures.end()
     for connection in CONNECTIONS:

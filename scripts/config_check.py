@@ -25,6 +25,8 @@ REPLACED = {
     "ceiling_repeats": "the paired phase of each cell measures the reference (paired_s)",
     "cost": "each cell has a ratio to the reference (cpu_ratio in results/summary.csv); nginx, h2o and lighttpd:"
     " demo/yardsticks.yaml",
+    "isolate": "before a sweep run `sudo pipx run pyperf system tune` (what it sets, and what it does not:"
+    " docs/doctor.md)",
 }
 
 

@@ -40,6 +40,8 @@ COSTLY_MITIGATIONS = re.compile(
     r"|(?<!Enhanced / Automatic )(?<!Enhanced )\bIBRS\b|STIBP: (?:forced|always-on)|SW loop"
 )
 SAMPLE_S = 0.1
+# It sets governors and Intel's turbo, and more: not turbo of other drivers, huge pages, swap, SMT (pyperf 2.11).
+TUNE = "(or sudo pipx run pyperf system tune: docs/doctor.md)"
 
 
 class Check(NamedTuple):
@@ -459,7 +461,7 @@ def governor(host: Host) -> Finding:
         raise Unread(f"/{pattern}: {found}")
     if found == "performance":
         return Finding("ok", found)
-    return Finding("warn", found, write_file("performance", f"/{pattern}"))
+    return Finding("warn", found, f"{write_file('performance', f'/{pattern}')} {TUNE}")
 
 
 @check(
@@ -475,11 +477,10 @@ def turbo(host: Host) -> Finding:
         off = next(text for text, meaning in meanings.items() if meaning == "off")
         if state is None:
             raise Unread(f"/{path}: not understood")
-        return (
-            Finding("warn", state, write_file(off, f"/{path}"))
-            if state == "on"
-            else Finding("ok", state)
-        )
+        if state != "on":
+            return Finding("ok", state)
+        mend = write_file(off, f"/{path}")
+        return Finding("warn", state, f"{mend} {TUNE}" if "intel_pstate" in path else mend)
     host.read_of_cpus("cpufreq/boost")
     raise Unread("turbo: not told")
 

@@ -40,7 +40,6 @@ START_TIMEOUT_S = 30.0  # also of a host that lets in and then says nothing
 STOP_TIMEOUT_S = 5.0
 LONGEST_ANSWER = 1 << 26  # of stacks and histograms, megabytes
 LIFETIME_S = 900
-NO_LIMIT_S = 0
 READY = '{"ready": true}\n'  # of agent.py
 # What comes of an answer of the wrong type, wherever it is first used.
 WRONG_TYPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

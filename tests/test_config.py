@@ -68,6 +68,15 @@ WRONG = {
         "cost: {servers: [nginx]}",
         ["cost:", "no key any more", "cpu_ratio", "demo/yardsticks.yaml"],
     ),
+    "settings of the machine, which another tool makes": (
+        "isolate: {governor: performance}",
+        ["isolate:", "no key any more", "sudo pipx run pyperf system tune", "docs/doctor.md"],
+    ),
+    "settings of the machine as they were by default": (
+        "isolate: {governor: null, turbo: null, transparent_huge_pages: null, swap: null,"
+        " irq_affinity: null}",
+        ["isolate:", "no key any more", "sudo pipx run pyperf system tune", "docs/doctor.md"],
+    ),
     "many retries": ("disturbed_retries: 99", ["disturbed_retries", "99", "0 to 20"]),
     "CPUs in words": ("cpus: all of them", ["cpus", "'all of them'", "0-3,8"]),
     "CPUs that are no list": (
@@ -82,21 +91,6 @@ WRONG = {
     "CPUs for both sides": (
         "cpus: {server: 1-3, load: '0,2-3'}",
         ["cpus", "CPU 2-3", "one of them"],
-    ),
-    "a path as governor": ("isolate: {governor: a/b}", ["isolate.governor", "'a/b'", "null"]),
-    "turbo in percent": ("isolate: {turbo: 80}", ["isolate.turbo", "80", "on, off or null"]),
-    "swap that is on": ("isolate: {swap: on}", ["isolate.swap", "True", "off or null"]),
-    "huge pages in words": (
-        "isolate: {transparent_huge_pages: sometimes}",
-        ["isolate.transparent_huge_pages", "'sometimes'", "madvise"],
-    ),
-    "interrupts to a place": (
-        "isolate: {irq_affinity: 0-1}",
-        ["isolate.irq_affinity", "'0-1'", "away"],
-    ),
-    "misspelt key of isolate": (
-        "isolate: {governer: performance}",
-        ["isolate.governer", "unknown key", "'governor'"],
     ),
     "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
 }

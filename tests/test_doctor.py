@@ -511,6 +511,24 @@ def test_missing_tool_stops_only_what_cannot_do_without(name: str, root: Path) -
     assert look(root, {}, unclear)[name].status == "unknown"
 
 
+def test_pyperf_is_named_for_what_it_sets_and_for_nothing_else(root: Path) -> None:
+    noisy: dict[str, str | None] = {
+        f"{CPUS}/cpufreq/policy1/scaling_governor": "powersave",
+        f"{CPUS}/cpufreq/boost": "1",
+        f"{CPUS}/smt/active": "1",
+        "proc/meminfo": "SwapTotal: 4096 kB\nSwapFree: 0 kB\n",
+        "sys/kernel/mm/transparent_hugepage/enabled": "[always] madvise never",
+    }
+    intel: dict[str, str | None] = {
+        f"{CPUS}/cpufreq/boost": None,
+        f"{CPUS}/intel_pstate/no_turbo": "0",
+    }
+    for changes, named in ((noisy, {"governor"}), (noisy | intel, {"governor", "turbo"})):
+        found = look(root, changes)
+        assert {found[name].status for name in ("turbo", "smt", "swap", "huge_pages")} == {"warn"}
+        assert {name for name, it in found.items() if "pyperf system tune" in it.mend} == named
+
+
 def test_missing_tool_of_another_host_names_its_package(root: Path) -> None:
     lacking = IDEAL_SEEN._replace(tools={"wrk": None})
     found = look(root, {}, lacking, roles=("load",))

@@ -186,7 +186,6 @@ def hostile_configs() -> Iterator[dict[str, Any]]:
             yield {"control": name}
             yield {"compile": {"compiler": f"gcc{text}"}}
             yield {"cpus": {"server": f"0{text}", "load": "1"}}
-            yield {"isolate": {"governor": name}}
             yield {"network": {"interface": f"eth0/{text}"}}
             yield {"network": {"server": f"ssh:{text}"}}
             yield {"network": {"load": f"netns:a{text}"}}
