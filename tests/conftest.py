@@ -26,5 +26,6 @@ def checkout(tmp_path: Path) -> Path:
     return copy_checkout(tmp_path / "checkout")
 
 
-# A shell that starts the tests in the background has it ignored, and so would all that they start.
+# A shell that starts the tests in the background, or nohup, has one ignored, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
