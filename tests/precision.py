@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""What paired ratios are worth on this machine: the tables of docs/precision.md. None of it is in `make test`.
+
+precision.py noise CELLS_CSV...     spread of each figure between repeats
+precision.py alarms FOLDER          equal servers under several names: how often does a sweep tell two apart?
+precision.py power FOLDER           servers that cost a little more: how often does a sweep find it?
+precision.py bias FOLDER            do short slices give the ratio that long ones give?
+"""
+
+import argparse
+import contextlib
+import itertools
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
+from scipy import stats
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import comparisons
+import measure_cell
+import pairing
+import runs
+
+EQUAL = [f"server_same_{letter}" for letter in "abcdefgh"]
+# Nanoseconds that are spent before each answer, of which one takes 6 to 10 µs of CPU time.
+SPIN_NS = {"server_spins_160": 160, "server_spins_240": 240, "server_spins_400": 400}
+LONG_SLICE_S = 1.0
+COMMON = {"control": None, "duration_s": 0.2, "warmup_s": 0.1}
+
+
+def noise(options: argparse.Namespace) -> None:
+    """Standard deviation of logarithms between repeats of a server, in percent, by number of connections."""
+    cells = pd.concat([pd.read_csv(path) for path in options.tables])
+    cells = cells[cells["status"] == "ok"]
+    table = {}
+    for name in ("cpu_ratio", "throughput_ratio", "cpu_us_per_request", "requests_per_second"):
+        logarithms = np.log(cells[name].astype(float))
+        of_repeats = logarithms.groupby([cells["server"], cells["connections"]])
+        table[name] = 100 * np.sqrt(of_repeats.var().groupby("connections").mean())
+        far = (logarithms - of_repeats.transform("median")).abs()
+        table[f"{name}, by median"] = 148.26 * far.groupby(cells["connections"]).median()
+    print(pd.DataFrame(table).T.round(1).to_string())
+
+
+def checkout_in(folder: str) -> Path:
+    checkout = Path(folder).resolve()
+    if not (checkout / "Snakefile").exists():
+        copy_checkout(checkout)
+    return checkout
+
+
+def sweeps(
+    checkout: Path, number: int, servers: list[str], **changes: Any
+) -> Iterator[pd.DataFrame]:
+    """The verdicts on CPU time of so many new sweeps of some servers."""
+    overlay = checkout / "precision.yaml"
+    overlay.write_text(yaml.safe_dump({"servers": servers, **COMMON, **changes}))
+    for index in range(number):
+        folder = f"build/{servers[0]}_{index}"
+        command = [*SNAKEMAKE, "-j1", "results/verdicts.csv", "--quiet", "all"]
+        command += ["--directory", folder, "--configfile", str(overlay)]
+        subprocess.run(
+            [*command, "--config", f"seed={index}"], check=True, cwd=checkout, env=environment()
+        )
+        verdicts = pd.read_csv(checkout / folder / "results/verdicts.csv")
+        yield verdicts[verdicts["metric"] == comparisons.COST]
+
+
+def alarms(options: argparse.Namespace) -> None:
+    checkout = checkout_in(options.folder)
+    for name in EQUAL:
+        (checkout / f"servers/{name}.c").write_text('#include "server_epoll.c"\n')
+    for verdicts in sweeps(checkout, options.sweeps, EQUAL, connections=options.connections):
+        false = verdicts[verdicts["verdict"].isin(comparisons.DIFFERENCES)]
+        print(f"{len(verdicts)} comparisons, {len(false)} false verdicts", flush=True)
+        print(false.to_string() if len(false) else "", flush=True)
+
+
+def power(options: argparse.Namespace) -> None:
+    """Each server that spins against server_epoll: its ratio, and the verdict over the sweep and at points."""
+    checkout = checkout_in(options.folder)
+    source = (ROOT / "tests/faulty/server_spins.c").read_text()
+    for name, spin_ns in SPIN_NS.items():
+        (checkout / f"servers/{name}.c").write_text(f"#define SPIN_NS {spin_ns}\n{source}")
+    for verdicts in sweeps(checkout, options.sweeps, ["server_epoll", *SPIN_NS]):
+        for name in SPIN_NS:
+            pair = verdicts[(verdicts["server"] == "server_epoll") & (verdicts["other"] == name)]
+            whole = pair["connections"] == comparisons.WHOLE_SWEEP
+            row = pair[whole].iloc[0]
+            found = int((pair.loc[~whole, "verdict"] == comparisons.FASTER).sum())
+            print(
+                f"{name}: {100 / row['ratio'] - 100:+.1f} % CPU time: {row['verdict']}"
+                f" (p = {row['p_value']:.2g}, adjusted {row['p_adjusted']:.2g}; smallest detectable"
+                f" {row['smallest_detectable_percent']:.1f} %), found at {found} of {(~whole).sum()} points",
+                flush=True,
+            )
+
+
+def plan_of_long_slices(_connections: int, load_s: float, seed: str) -> pairing.Plan:
+    """A B B A B A A B …: each pair of slices is followed by its reverse."""
+    first = [pairing.SERVER, pairing.REFERENCE]
+    random.Random(seed).shuffle(first)
+    turns = max(1, math.ceil(load_s / LONG_SLICE_S / 2))
+    return pairing.Plan(LONG_SLICE_S, pairing.PAUSE_S, [*first, *first[::-1]] * turns)
+
+
+def ratio(checkout: Path, server: str, connections: int, load_s: float) -> float:
+    """cpu_ratio of a fresh pair of processes."""
+    binaries = checkout / "results/bin"
+    command = [str(binaries / server), "none", "--connections", str(connections)]
+    command += ["--reference", str(binaries / "reference"), "--paired-s", str(load_s)]
+    with contextlib.redirect_stdout(sys.stderr):
+        sys.argv = ["measure_cell", *command]
+        arguments = measure_cell.parse_arguments()
+    arguments.repeat = random.randrange(10**9)  # its slices' order is made of it
+    with (
+        runs.exclusive_sides(arguments, measure_cell.ServerSide) as sides,
+        runs.started(sides, arguments, watch_closed=True) as run,
+    ):
+        found = pairing.measure(run, arguments)["cpu_ratio"]
+        sides.server.stop_server()
+    return float("nan") if found is None else float(found)
+
+
+def bias(options: argparse.Namespace) -> None:
+    """Ratio by short slices / by slices of LONG_SLICE_S, with 95 % intervals of Student's t over fresh pairs."""
+    checkout = checkout_in(options.folder)
+    names = [f"results/bin/{name}" for name in [*options.servers, "reference"]]
+    subprocess.run(
+        [*SNAKEMAKE, "-j1", *names, "--quiet", "all"], check=True, cwd=checkout, env=environment()
+    )
+    short, long = pairing.plan_of, plan_of_long_slices
+    points = list(itertools.product(options.servers, options.connections))
+    found: dict[Any, list[float]] = {}
+    for _ in range(options.blocks):
+        random.shuffle(points)
+        for point in points:
+            for plan, times, load_s in (
+                (short, options.short_runs, options.short_s),
+                (long, 1, options.long_s),
+            ):
+                pairing.plan_of = plan
+                for _ in range(times):
+                    figure = math.log(ratio(checkout, *point, load_s))
+                    found.setdefault((*point, plan is short), []).append(figure)
+    for point in itertools.product(options.servers, options.connections):
+        samples = [np.array(found[*point, is_short]) for is_short in (True, False)]
+        difference = samples[0].mean() - samples[1].mean()
+        interval = stats.ttest_ind(*samples, equal_var=False).confidence_interval()
+        half = (interval.high - interval.low) / 2
+        spread = [f"{100 * sample.std(ddof=1):.1f} % of {len(sample)}" for sample in samples]
+        ratios = [f"{np.exp(sample.mean()):.3f}" for sample in samples]
+        print(
+            f"{point}: {' and '.join(ratios)}, difference {100 * difference:+.1f} ± {100 * half:.1f} %; sd {spread}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    of_tables = commands.add_parser("noise")
+    of_tables.add_argument("tables", nargs="+", metavar="CELLS_CSV")
+    of_tables.set_defaults(run=noise)
+    for run in (alarms, power, bias):
+        command = commands.add_parser(run.__name__)
+        command.add_argument("folder", help="a copy of this checkout, made if it is not there")
+        command.set_defaults(run=run)
+        if run is not bias:
+            command.add_argument("--sweeps", type=int, default=2)
+        if run is not power:
+            command.add_argument("--connections", type=int, nargs="+", default=[1, 64, 512])
+    command.add_argument(
+        "--servers",
+        nargs="+",
+        default=["server_thread", "server_poll", "server_epoll", "server_uring"],
+    )
+    command.add_argument("--blocks", type=int, default=4)
+    command.add_argument("--short-runs", type=int, default=3, help="of a block")
+    command.add_argument("--short-s", type=float, default=0.3)
+    command.add_argument("--long-s", type=float, default=6, help="on each side")
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
