@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the ranking of one machine's servers: ratios to a reference server, and which servers are not told apart."""
+"""Draw the ranking of one machine's servers: ratios to one of them, the anchor, and which are not told apart."""
 
 import argparse
 import math
@@ -26,7 +26,7 @@ BAND_COLOR = "#e2e2e2"
 
 
 class Row(NamedTuple):
-    """One server in one panel: its ratio to the reference and its interval, NaN where there is none; a remark."""
+    """One server in one panel: its ratio to the anchor, and its interval, NaN where there is none; a remark."""
 
     ratio: float
     low: float
@@ -42,7 +42,7 @@ def served_points(summary: pd.DataFrame) -> pd.DataFrame:
     return summary[summary["limiter"] != "starving"].dropna(subset=[COST])
 
 
-def reference_of(servers: list[str], summary: pd.DataFrame) -> str:
+def anchor_of(servers: list[str], summary: pd.DataFrame) -> str:
     """The control's base; without a control the first server of those that can be compared at most points."""
     bases = [base_of(name) for name in servers if is_control(name) and base_of(name) in servers]
     points = served_points(summary)["server"].value_counts().to_dict()
@@ -60,11 +60,11 @@ def ordered(servers: list[str], summary: pd.DataFrame) -> list[str]:
     return sorted(servers, key=key)
 
 
-def row_of(server: str, reference: str, verdicts: pd.DataFrame) -> Row:
+def row_of(server: str, anchor: str, verdicts: pd.DataFrame) -> Row:
     """From one metric's verdicts."""
-    if server == reference:
+    if server == anchor:
         return Row(1, math.nan, math.nan, "")
-    names = [server, reference]
+    names = [server, anchor]
     pair = verdicts[verdicts["server"].isin(names) & verdicts["other"].isin(names)]
     points = pair[pair["connections"] != comparisons.WHOLE_SWEEP]
     usable = int((points["pairs"] > 0).sum())
@@ -72,7 +72,7 @@ def row_of(server: str, reference: str, verdicts: pd.DataFrame) -> Row:
         return NOTHING
     whole = pair[pair["connections"] == comparisons.WHOLE_SWEEP].iloc[0]
     ratio, low, high = (float(whole[name]) for name in ("ratio", "ratio_low", "ratio_high"))
-    if whole["server"] == reference:
+    if whole["server"] == anchor:
         ratio, low, high = 1 / ratio, 1 / high, 1 / low
     remarks = [f"{usable} of {len(points)} points"] if usable < len(points) else []
     if whole["verdict"] in REMARKS and comparisons.enough_points(usable, len(points)):
@@ -162,7 +162,7 @@ def floor_percent(verdicts: pd.DataFrame) -> float:
 
 
 def draw_panel(
-    axes: Axes, metric: str, rows: dict[str, Row], reference: str, verdicts: pd.DataFrame
+    axes: Axes, metric: str, rows: dict[str, Row], anchor: str, verdicts: pd.DataFrame
 ) -> None:
     """One metric and its verdicts: a row a server from the top down, with its letters and remark at the right."""
     floor = 1 + floor_percent(verdicts) / 100
@@ -173,7 +173,7 @@ def draw_panel(
         draw_row(axes, height, row, server)
     set_ratio_axis(axes, list(rows.values()), floor)
     axes.set_title(TITLES[metric])
-    axes.set_xlabel(f"ratio to {reference}, logarithmic ({DIRECTIONS[metric]})")
+    axes.set_xlabel(f"ratio to {anchor}, logarithmic ({DIRECTIONS[metric]})")
     axes.tick_params(axis="y", length=0)
     letters = letters_of([server for server in rows if not is_control(server)], verdicts)
     labels = [f"{letters.get(server, '')}  {row.remark}" for server, row in rows.items()]
@@ -253,14 +253,14 @@ def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.Data
     """One machine's ranking, a panel a metric, whose rows the panels share."""
     names = [str(name) for name in summary["server"].unique()]
     measured = set(summary.dropna(subset=["requests_per_second"])["server"])
-    reference, servers = reference_of(names, summary), ordered(names, summary)
+    anchor, servers = anchor_of(names, summary), ordered(names, summary)
     for axes, metric in zip(panels, TITLES, strict=True):
         its_verdicts = verdicts[verdicts["metric"] == metric]
         rows = {
-            name: row_of(name, reference, its_verdicts) if name in measured else NOTHING
+            name: row_of(name, anchor, its_verdicts) if name in measured else NOTHING
             for name in servers
         }
-        draw_panel(axes, metric, rows, reference, its_verdicts)
+        draw_panel(axes, metric, rows, anchor, its_verdicts)
     panels[0].set_yticks(range(len(servers)), [label_of(name, summary) for name in servers])
     panels[0].set_ylim(len(servers) - 0.5, -0.5)
 

@@ -297,7 +297,7 @@ def fairness(summary: pd.DataFrame) -> Spec:
 
 
 def _ranking_table(
-    servers: list[str], reference: str, summary: pd.DataFrame, verdicts: pd.DataFrame
+    servers: list[str], anchor: str, summary: pd.DataFrame, verdicts: pd.DataFrame
 ) -> pd.DataFrame:
     """A row a server, of one metric's verdicts: as in plots/ranking.png."""
     measured = set(summary.dropna(subset=["requests_per_second"])["server"])
@@ -305,7 +305,7 @@ def _ranking_table(
     rows = []
     for server in servers:
         known = server in measured
-        row = plot_ranking.row_of(server, reference, verdicts) if known else plot_ranking.NOTHING
+        row = plot_ranking.row_of(server, anchor, verdicts) if known else plot_ranking.NOTHING
         label = plot_ranking.label_of(server, summary)
         label += f"\n({row.remark})" if row.remark else ""
         its = {"server": server, "label": label, "letters": letters.get(server, "")}
@@ -316,10 +316,10 @@ def _ranking_table(
 def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
     """Ratios to one server with intervals, on the noise floor's band."""
     names = [str(name) for name in summary["server"].unique()]
-    reference = plot_ranking.reference_of(names, summary)
+    anchor = plot_ranking.anchor_of(names, summary)
     servers = plot_ranking.ordered(names, summary)
     its = verdicts[verdicts["metric"] == metric]
-    table = _ranking_table(servers, reference, summary, its)
+    table = _ranking_table(servers, anchor, summary, its)
     floor = 1 + plot_ranking.floor_percent(its) / 100
     ratios = [plot_ranking.Row(*row) for row in table[ROW_COLUMNS].itertuples(index=False)]
     domain = list(plot_ranking.ratio_limits(ratios, floor))
@@ -327,7 +327,7 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
     axis = alt.Axis(format=".2~f", tickCount=6, labelOverlap="greedy", titleAnchor="end")
 
     def across(field: str) -> alt.X:
-        title = f"ratio to {reference} ({plot_ranking.DIRECTIONS[metric]})"
+        title = f"ratio to {anchor} ({plot_ranking.DIRECTIONS[metric]})"
         return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 
     # A remark on a line of its own.
@@ -337,7 +337,7 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
     rows = _chart(table)
     tooltip = [
         alt.Tooltip("label:N", title="server"),
-        alt.Tooltip("ratio:Q", title=f"ratio to {reference}", format=".3f"),
+        alt.Tooltip("ratio:Q", title=f"ratio to {anchor}", format=".3f"),
         alt.Tooltip("low:Q", title="95 % interval from", format=".3f"),
         alt.Tooltip("high:Q", title="to", format=".3f"),
         alt.Tooltip("letters:N", title="shared letters: not told apart"),
@@ -371,7 +371,7 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
         )
     title = plot_ranking.TITLES[metric]
     chart = alt.layer(*layers).properties(height=RANKING_ROW_PX * len(table), title=title)
-    return _spec(chart, f"{title} of each server as ratio to {reference}, with 95 % intervals.")
+    return _spec(chart, f"{title} of each server as ratio to {anchor}, with 95 % intervals.")
 
 
 def system_calls(syscalls: pd.DataFrame) -> Spec:

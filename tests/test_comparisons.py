@@ -758,9 +758,9 @@ def test_ranking_is_by_cost_with_the_control_beside_its_base() -> None:
     summary.loc[starving, COST] = 1
     servers = plot_ranking.ordered(list(FOUR), summary)
     assert servers == ["server_uring", BASE, CONTROL, "server_thread", "server"]
-    assert plot_ranking.reference_of(list(FOUR), summary) == BASE
+    assert plot_ranking.anchor_of(list(FOUR), summary) == BASE
     without = [server for server in FOUR if server != CONTROL]
-    assert plot_ranking.reference_of(without, summary) == "server_thread"
+    assert plot_ranking.anchor_of(without, summary) == "server_thread"
     its_verdicts = verdicts[verdicts["metric"] == COST]
     ratios = {name: plot_ranking.row_of(name, BASE, its_verdicts) for name in FOUR}
     assert ratios[BASE].ratio == 1
