@@ -226,7 +226,8 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
             sides.server.end_watching()  # of so many, the telling would be a load of its own
         warmup = warm_up(run, arguments)
         is_paired = arguments.reference is not None and arguments.paired_s > 0
-        paired = pairing.measure(run, arguments) if is_paired else {}
+        done = warmup["warmup_requests"] if arguments.warmup_s > 0 else None
+        paired = pairing.measure(run, arguments, done) if is_paired else {}
         # What the server still does for connections that are gone must not be on the timed run's account.
         left = sides.server.wait_until_closed()
         # One to check, and one by which wrk sees whether anybody is there.

@@ -27,8 +27,11 @@ FEW_CONNECTIONS = 10
 SLICE_FEW_S = 0.02
 SLICE_S = 0.05
 SLICE_S_PER_CONNECTION = 1e-4
-# After a slice of many connections: until the delayed ACKs of the stopped side (40 ms) are through.
-PAUSE_S = 0.05
+# After a slice, until what is under way has been answered: so many times what all connections take once, but no longer
+# than MOST_PAUSE_S. A CPU that rests for tens of ms wakes up with caches, and often a clock, of its own.
+ROUNDS_OF_PAUSE = 1.5
+MOST_PAUSE_S = 0.05
+ROUND_S_PER_CONNECTION = 1e-5  # where it was not measured
 LEAST_PAIRS = 3
 # Of a side's requests, at most: what is answered after its slices, one on each connection each time. So much nearer to
 # 1 is a ratio of throughputs, if the servers were not busy; if they were, their CPU time tells (serving_s).
@@ -50,8 +53,13 @@ class Plan(NamedTuple):
         return len(self.order) * (self.slice_s + self.pause_s)
 
 
-def plan_of(connections: int, load_s: float, seed: str) -> Plan:
-    """Slices that give each side `load_s` seconds of load; which of a pair comes first is random, from `seed`."""
+def plan_of(connections: int, load_s: float, seed: str, round_s: float | None = None) -> Plan:
+    """Slices that give each side `load_s` seconds of load; which of a pair comes first is random, from `seed`.
+
+    `round_s`: in which the server answers each connection once, as measured.
+    """
+    if round_s is None:
+        round_s = ROUND_S_PER_CONNECTION * connections
     few = connections <= FEW_CONNECTIONS
     slice_s = SLICE_FEW_S if few else max(SLICE_S, SLICE_S_PER_CONNECTION * connections)
     pairs = max(LEAST_PAIRS, math.ceil(load_s / slice_s - 1e-9))
@@ -60,7 +68,8 @@ def plan_of(connections: int, load_s: float, seed: str) -> Plan:
     for _ in range(pairs):
         first = chosen.randrange(2)
         order += [first, 1 - first]
-    return Plan(slice_s, 0.0 if few else PAUSE_S, order)
+    pause_s = min(ROUNDS_OF_PAUSE * round_s, MOST_PAUSE_S)
+    return Plan(slice_s, 0.0 if pause_s <= DRAIN_SHARE * slice_s else pause_s, order)
 
 
 def requests_of(
@@ -221,13 +230,16 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     }
 
 
-def measure(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a record that tell of the paired phase.
+def measure(
+    run: runs.Run, arguments: argparse.Namespace, warmup_requests: int | None = None
+) -> dict[str, Any]:
+    """The fields of a record that tell of the paired phase. `warmup_requests`: in arguments.warmup_s.
 
     Raises ReferenceFault if that side fails; RunError or LoadError if the server's does.
     """
     seed = f"{arguments.server}/{run.connections}/{arguments.repeat}"
-    plan = plan_of(run.connections, arguments.paired_s, seed)
+    round_s = run.connections * arguments.warmup_s / warmup_requests if warmup_requests else None
+    plan = plan_of(run.connections, arguments.paired_s, seed, round_s)
     url = start_reference(run, arguments)
     try:
         seen = _loaded(run, [run.url, url], plan)

@@ -78,9 +78,17 @@ def test_throughput_is_not_told_where_answers_after_the_slices_may_count() -> No
     assert found["cpu_ratio"] == 1 and found["reference_requests_per_second"] == 5
 
 
+def test_a_pause_is_long_enough_for_what_is_under_way_and_no_longer() -> None:
+    assert pairing.plan_of(10, 0.5, "").pause_s == 0
+    assert pairing.plan_of(64, 0.5, "", round_s=0.001).pause_s == 0
+    assert pairing.plan_of(64, 0.5, "", round_s=0.02).pause_s == pytest.approx(0.03)
+    assert pairing.plan_of(1000, 0.5, "", round_s=0.5).pause_s == pairing.MOST_PAUSE_S
+    assert 0 < pairing.plan_of(1000, 0.5, "").pause_s < pairing.MOST_PAUSE_S
+
+
 def test_a_server_that_still_works_in_the_others_slices_has_no_ratio() -> None:
-    for connections, longest_s in ((10, 2e-4), (500, 1e-4)):
-        plan = pairing.plan_of(connections, 0.5, "")
+    for connections, round_s, longest_s in ((10, None, 2e-4), (500, 1.0, 1e-4)):
+        plan = pairing.plan_of(connections, 0.5, "", round_s)
         for factor, is_drained in ((0.9, True), (1.1, False)):
             cost_ns = int(factor * longest_s * 1e9 * 1000)
             assert pairing.is_drained_in_time(plan, connections, 1000, cost_ns) == is_drained
@@ -112,6 +120,10 @@ def test_a_disturbed_phase_disturbs_its_cell() -> None:
     )
     assert not flags.is_disturbed({**still, "paired": still})
     assert flags.is_disturbed({**still, "paired": {**still, "steal_share": 0.5}})
+    # Both sides lose alike.
+    some = {**still, "steal_share": 0.03}
+    assert flags.is_disturbed({**some, "paired": still})
+    assert not flags.is_disturbed({**still, "paired": some})
 
 
 # --- Real ones ---
