@@ -43,7 +43,12 @@ def noise(options: argparse.Namespace) -> None:
     cells = pd.concat([pd.read_csv(path) for path in options.tables])
     cells = cells[cells["status"] == "ok"]
     table = {}
-    for name in ("cpu_ratio", "throughput_ratio", "cpu_us_per_request", "requests_per_second"):
+    for name in (
+        "cpu_ratio",
+        "throughput_ratio",
+        "server_cpu_ns_per_request",
+        "requests_per_second",
+    ):
         logarithms = np.log(cells[name].astype(float))
         of_repeats = logarithms.groupby([cells["server"], cells["connections"]])
         table[name] = 100 * np.sqrt(of_repeats.var().groupby("connections").mean())
