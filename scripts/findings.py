@@ -85,11 +85,12 @@ def find(
     within = within_percent(between, len(leaders))
     if closest.empty:
         return Finding(metric, leaders, behind, left_out, within_percent=within, depends=depends)
-    # The first leader's own margin, where it has one.
-    first = min(leaders, key=lambda name: (name not in set(closest["server"]), leaders.index(name)))
-    its = closest[closest["server"] == first]
-    nearest = its.assign(distance=its["ratio"].map(math.log).abs()).nsmallest(1, "distance")
-    (pair,) = nearest.to_dict("records")
+    # Who is next may be told from some of the leaders alone. Its margin is the first leader's own, where that has one.
+    by_distance = closest.iloc[closest["ratio"].map(math.log).abs().argsort()]
+    runner_up = by_distance["other"].iloc[0]
+    its = by_distance[by_distance["other"] == runner_up].to_dict("records")
+    pair = min(its, key=lambda row: leaders.index(row["server"]))
+    first = pair["server"]
     remarks = [pair["reason"]] if pair["reason"] else []
     if metric == THROUGHPUT and first in client_bound:
         remarks.append(f"a lower bound, since wrk was the limit of {first} at some points")

@@ -502,6 +502,19 @@ def test_the_answer_names_who_is_behind_where_few_are() -> None:
     )
 
 
+def test_the_next_may_be_told_from_some_of_the_leaders_alone() -> None:
+    finding = finding_of(
+        verdict("a", "b", "no difference", 1.0),
+        verdict("a", "c", "depends on connections", 0.97),
+        verdict("b", "c", "faster", 0.95),
+        verdict("a", "d", "faster", 0.7),
+        verdict("b", "d", "faster", 0.8),
+        verdict("c", "d", "faster", 0.84),
+    )
+    assert finding.leaders == ["a", "b"] and finding.behind == ["c", "d"]
+    assert "The next, c, needs 5.3 % more than b" in findings.best_sentence(finding)
+
+
 def test_a_server_that_only_a_beaten_one_beats_is_not_behind() -> None:
     finding = finding_of(
         verdict("a", "b", "faster", 0.9),
