@@ -86,7 +86,7 @@ def find(
     if closest.empty:
         return Finding(metric, leaders, behind, left_out, within_percent=within, depends=depends)
     # Who is next may be told from some of the leaders alone. Its margin is the first leader's own, where that has one.
-    by_distance = closest.iloc[closest["ratio"].map(math.log).abs().argsort()]
+    by_distance = closest.iloc[closest["ratio"].map(math.log).abs().argsort(kind="stable")]
     runner_up = by_distance["other"].iloc[0]
     its = by_distance[by_distance["other"] == runner_up].to_dict("records")
     pair = min(its, key=lambda row: leaders.index(row["server"]))

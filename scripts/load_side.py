@@ -101,10 +101,12 @@ class LoadSide(HostSide):
                 url, connections=connections, threads=threads, duration_s=duration_s
             )
             self.pair.append(self._load.enter_context(wrk))
-        time.sleep(BEGIN_S + BEGIN_S_PER_CONNECTION * connections * len(urls))
-        for each in self.pair:
-            each.stop()
-        time.sleep(SETTLE_S)
+            time.sleep(BEGIN_S + BEGIN_S_PER_CONNECTION * connections)
+            self._rest(self.pair[-1], SETTLE_S)
+
+    def _rest(self, wrk: load.Wrk, seconds: float) -> None:
+        wrk.stop()
+        time.sleep(seconds)
 
     def alternate(self, order: list[int], slice_s: float, pause_s: float) -> list[float]:
         """Let one of them run at a time, as `order` says; for how many seconds each ran."""

@@ -323,7 +323,7 @@ def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     facts = run_facts.of_sweep(sides)
     sweep, config = sweep_here()
     if arguments.disturbed_retries is None:
-        arguments.disturbed_retries = config.get("disturbed_retries", 2)
+        arguments.disturbed_retries = config.get("disturbed_retries", 1)
     record: dict[str, Any] = {
         "schema_version": records.SCHEMA_VERSION,
         "server": arguments.server,
@@ -371,7 +371,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--disturbed-retries",
         type=int,
-        help="attempts after disturbed ones (as in the sweep, or 2)",
+        help="attempts after disturbed ones (as in the sweep, or 1)",
     )
     parser.add_argument(
         "--reference", help="the compiled server to pair it with (default: no paired phase)"

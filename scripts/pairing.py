@@ -84,11 +84,16 @@ def requests_of(
     return (sum(after.values()) - sum(before.values())) / response_bytes
 
 
-def is_drained_in_time(plan: Plan, connections: int, requests: float, cpu_ns: int | None) -> bool:
-    """Whether a side has answered what is under way before the other's slice; true if its cost is not known."""
+def is_drained_in_time(
+    plan: Plan, connections: int, requests: float, time_s: float, cpu_ns: int | None, cpus: int
+) -> bool:
+    """Whether a side has answered what is under way before the other's slice; true if its cost is not known.
+
+    `time_s`: of its slices. Servers of several processes work at the same time.
+    """
     if not cpu_ns or requests <= 0:
         return True
-    drain_s = connections * cpu_ns / 1e9 / requests
+    drain_s = connections * min(cpu_ns / 1e9, serving_s(time_s, cpu_ns, cpus)) / requests
     return drain_s <= max(plan.pause_s, DRAIN_SHARE * plan.slice_s)
 
 
@@ -198,8 +203,8 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     own_ns = sum(known_ns) if len(known_ns) == len(in_slices_ns) else None
     slices = len(plan.order) // 2
     is_drained = [
-        is_drained_in_time(plan, run.connections, done, time_ns)
-        for done, time_ns in zip(requests, cpu_ns, strict=True)
+        is_drained_in_time(plan, run.connections, done, time_s, time_ns, len(run.split.server))
+        for done, time_s, time_ns in zip(requests, seconds, cpu_ns, strict=True)
     ]
     is_counted = "wrk" not in counted_by and run.connections * slices <= TAIL_SHARE * min(requests)
     errors = [result["errors_by_kind"] for result in results]
@@ -238,7 +243,9 @@ def measure(
     Raises ReferenceFault if that side fails; RunError or LoadError if the server's does.
     """
     seed = f"{arguments.server}/{run.connections}/{arguments.repeat}"
-    round_s = run.connections * arguments.warmup_s / warmup_requests if warmup_requests else None
+    round_s = None
+    if warmup_requests is not None:
+        round_s = run.connections * arguments.warmup_s / max(warmup_requests, 1)
     plan = plan_of(run.connections, arguments.paired_s, seed, round_s)
     url = start_reference(run, arguments)
     try:

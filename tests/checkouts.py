@@ -54,8 +54,8 @@ def _be_snakemake(arguments: list[str], env: dict[str, str], output: str) -> Non
     os.environ.clear()
     os.environ.update(env)
     os.chdir(env["PWD"])
-    here = str(Path(__file__).parent)
-    sys.path[:] = ["", *(folder for folder in sys.path if folder not in ("", here))]
+    ours = ("", str(ROOT / "scripts"), str(Path(__file__).parent))
+    sys.path[:] = ["", *(folder for folder in sys.path if folder not in ours)]
     sys.argv = ["snakemake", *arguments]
     from snakemake.cli import main  # noqa: PLC0415  only in that process
 
@@ -77,11 +77,13 @@ def run_snakemake(
         words = ["-j1", *arguments]
         process = IMPORTED.Process(target=_be_snakemake, args=(words, env, output.name))
         process.start()
-        process.join(timeout_s)
-        if process.exitcode is None:
+        try:
+            process.join(timeout_s)
+            if process.exitcode is None:
+                raise subprocess.TimeoutExpired(words, timeout_s, Path(output.name).read_bytes())
+        finally:
             process.kill()
             process.join()
-            raise subprocess.TimeoutExpired(words, timeout_s, Path(output.name).read_bytes())
         return subprocess.CompletedProcess(words, process.exitcode, Path(output.name).read_text())
 
 

@@ -111,12 +111,14 @@ def power(options: argparse.Namespace) -> None:
             )
 
 
-def plan_of_long_slices(_connections: int, load_s: float, seed: str) -> pairing.Plan:
+def plan_of_long_slices(
+    _connections: int, load_s: float, seed: str, _round_s: float | None = None
+) -> pairing.Plan:
     """A B B A B A A B …: each pair of slices is followed by its reverse."""
     first = [pairing.SERVER, pairing.REFERENCE]
     random.Random(seed).shuffle(first)
     turns = max(1, math.ceil(load_s / LONG_SLICE_S / 2))
-    return pairing.Plan(LONG_SLICE_S, pairing.PAUSE_S, [*first, *first[::-1]] * turns)
+    return pairing.Plan(LONG_SLICE_S, pairing.MOST_PAUSE_S, [*first, *first[::-1]] * turns)
 
 
 def ratio(checkout: Path, server: str, connections: int, load_s: float) -> float:
@@ -132,7 +134,8 @@ def ratio(checkout: Path, server: str, connections: int, load_s: float) -> float
         runs.exclusive_sides(arguments, measure_cell.ServerSide) as sides,
         runs.started(sides, arguments, watch_closed=True) as run,
     ):
-        found = pairing.measure(run, arguments)["cpu_ratio"]
+        done = measure_cell.warm_up(run, arguments)["warmup_requests"]
+        found = pairing.measure(run, arguments, done)["cpu_ratio"]
         sides.server.stop_server()
     return float("nan") if found is None else float(found)
 

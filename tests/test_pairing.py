@@ -91,7 +91,13 @@ def test_a_server_that_still_works_in_the_others_slices_has_no_ratio() -> None:
         plan = pairing.plan_of(connections, 0.5, "", round_s)
         for factor, is_drained in ((0.9, True), (1.1, False)):
             cost_ns = int(factor * longest_s * 1e9 * 1000)
-            assert pairing.is_drained_in_time(plan, connections, 1000, cost_ns) == is_drained
+            found = pairing.is_drained_in_time(plan, connections, 1000, 1.0, cost_ns, 1)
+            assert found == is_drained
+    # Of four CPUs that were busy for 0.4 s each: a round of all connections takes 3 ms, not 12 ms.
+    plan = pairing.plan_of(500, 0.4, "", round_s=0.003)
+    for cpus, is_drained in ((4, True), (1, False)):
+        found = pairing.is_drained_in_time(plan, 500, 66_667, 0.4, 1_600_000_000, cpus)
+        assert found == is_drained
 
 
 def test_a_late_answer_is_no_error_of_the_paired_phase_and_all_others_are() -> None:
