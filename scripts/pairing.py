@@ -28,7 +28,7 @@ SLICE_FEW_S = 0.02
 SLICE_S = 0.05
 SLICE_S_PER_CONNECTION = 1e-4
 # After a slice, until what is under way has been answered: so many times what all connections take once, but no longer
-# than MOST_PAUSE_S. A CPU that rests for tens of ms wakes up with caches, and often a clock, of its own.
+# than MOST_PAUSE_S. Ratios of slices with longer pauses vary more (docs/precision.md).
 ROUNDS_OF_PAUSE = 1.5
 MOST_PAUSE_S = 0.05
 ROUND_S_PER_CONNECTION = 1e-5  # where it was not measured
