@@ -12,7 +12,9 @@ from host_side import HostSide
 
 # Of a load that is about to rest: until it has its connections, and all of them have been answered.
 BEGIN_S, BEGIN_S_PER_CONNECTION = 0.03, 2e-4
-SETTLE_S = 0.05  # after the last slice: until the server has answered what was under way
+# Until the server has answered what was under way, at the least.
+SETTLE_S = 0.05  # of its first requests
+BLOCK_SETTLE_S = 0.01
 
 
 class LoadSide(HostSide):
@@ -120,7 +122,7 @@ class LoadSide(HostSide):
             wrk.stop()
             seconds[side] += time.monotonic() - started_s
             time.sleep(pause_s)
-        time.sleep(max(0.0, SETTLE_S - pause_s))
+        time.sleep(max(0.0, BLOCK_SETTLE_S - pause_s))
         for wrk in self.pair:
             wrk.check_stopped()
         return seconds

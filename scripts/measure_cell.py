@@ -40,7 +40,6 @@ AllSides = runs.Sides[ServerSide, LoadSide]
 SNAPSHOT_LEAD_S = 0.1
 # How far to look for the answer with which a server ends a connection; nginx's 1,000th takes 0.1 s.
 MOST_PROBED, PROBE_TIMEOUT_S = 20_000, 3.0
-MOST_UNSTOPPED = 2  # attempts that wrk spoilt
 
 
 def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -53,6 +52,13 @@ def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         "warmup_requests": result["requests"],
         "warmup_wrong_responses": result["wrong_responses"],
     }
+
+
+def round_s_of(seen: dict[str, Any], arguments: argparse.Namespace) -> float | None:
+    """In which the warm-up answered each connection once; None if there was none."""
+    if arguments.warmup_s == 0:
+        return None
+    return float(arguments.connections * arguments.warmup_s / max(seen["warmup_requests"], 1))
 
 
 def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -191,18 +197,21 @@ def counts_of_timed_run(
 
 
 def counts_of_short_connections(
-    told: Counts, connections: int, earlier_requests: list[int], accepted: int
+    told: Counts, connections: int, warmup_requests: int | None, accepted: int
 ) -> dict[str, int | None]:
     """As counts_of_timed_run, for a connection per request; `accepted`: in the timed load, by the kernel.
 
-    Each load before the timed one is taken off by wrk's count, and one for each connection, on which a request was
-    under way when wrk stopped; so the server's counts are right to `connections` for each such load.
+    The warm-up, if there was one, is taken off by wrk's count, and one for each connection, on which a request was
+    under way when wrk stopped; so the server's counts are right to `connections`.
     """
     counts = {**UNKNOWN_COUNTS, "kernel_connections": accepted}
     if told:
-        loads = len(earlier_requests)
-        other = 2 * server_process.VERIFY_REQUESTS + sum(earlier_requests) + connections * loads
-        counts["server_accepted"] = total_of(told, "accepted") - other - loads
+        other = 2 * server_process.VERIFY_REQUESTS
+        if warmup_requests is not None:
+            other += warmup_requests + connections
+        counts["server_accepted"] = (
+            total_of(told, "accepted") - other - (warmup_requests is not None)
+        )
         counts["server_requests"] = total_of(told, "requests") - other
     return counts
 
@@ -219,21 +228,17 @@ def reopened_connections(seen: dict[str, Any], connections: int) -> int | None:
 
 
 def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One attempt: a record's fields from the run on. Raises one of runs.FAULTS, or Unavailable."""
+    """The timed run once: a record's fields from there on. Raises one of runs.FAULTS, or Unavailable."""
     with runs.started(sides, arguments, watch_closed=True) as run:
         short = run.connection_per_request
         if short:
             sides.server.end_watching()  # of so many, the telling would be a load of its own
         warmup = warm_up(run, arguments)
-        is_paired = arguments.reference is not None and arguments.paired_s > 0
-        done = warmup["warmup_requests"] if arguments.warmup_s > 0 else None
-        paired = pairing.measure(run, arguments, done) if is_paired else {}
         # What the server still does for connections that are gone must not be on the timed run's account.
         left = sides.server.wait_until_closed()
         # One to check, and one by which wrk sees whether anybody is there.
         loads = 1 + arguments.connections
-        expected = 1 + loads * ((arguments.warmup_s > 0) + is_paired)
-        warmup_closed = sides.server.take_closed(expected)
+        warmup_closed = sides.server.take_closed(1 + loads * (arguments.warmup_s > 0))
         started_s = time.time()
         accepted = sides.server.accepted_connections()
         seen = timed_load(run, arguments)
@@ -248,9 +253,8 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         limit = run.requests_until_close(MOST_PROBED, PROBE_TIMEOUT_S) if is_probed else None
         told = sides.server.stop_server()
         if short:
-            earlier = [warmup["warmup_requests"]] if arguments.warmup_s > 0 else []
-            earlier += [paired["paired"]["wrk_requests"][pairing.SERVER]] if is_paired else []
-            counts = counts_of_short_connections(told, arguments.connections, earlier, accepted)
+            warmed = warmup["warmup_requests"] if arguments.warmup_s > 0 else None
+            counts = counts_of_short_connections(told, arguments.connections, warmed, accepted)
         else:
             timed_closed = sides.server.take_closed(loads + 1 + is_probed)
             counts = counts_of_timed_run(run, told, warmup_closed, timed_closed, is_probed)
@@ -258,7 +262,7 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         counts |= {"server_accepted": None, "server_requests": None}
     seen |= counts
     reopened = None if short else reopened_connections(seen, arguments.connections)
-    seen = {
+    return {
         "started": records.format_utc(started_s),
         "connections": arguments.connections,
         "server_cpus": run.split.server,
@@ -269,7 +273,6 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         **seen,
         **fairness_of(seen, arguments.connections, short or bool(reopened)),
         **warmup,
-        **paired,
         "leftover_connections": left,
         "server_counts": told,
         "worker_fairness_jain": worker_fairness_jain(told),
@@ -279,30 +282,25 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         "reopened_connections": reopened,
         "requests_per_connection": limit,
     }
+
+
+def judged(seen: dict[str, Any]) -> dict[str, Any]:
+    """With status and flags."""
     raised = flags.flags_of(seen)
     status = "invalid" if any(flag.invalidates for flag in raised) else "ok"
-    return {"status": status, "flags": [flag.name for flag in raised], **seen}
+    return {**seen, "status": status, "flags": [flag.name for flag in raised]}
 
 
 def measure_undisturbed(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The first attempt that nothing disturbed, or the last, with those before it (M28).
-
-    What decides is is_worth_repeating alone, which sees nothing of the result:
-    measuring until it looks good is impossible.
-    """
-    earlier: list[dict[str, Any]] = []
-    unstopped = 0
-    while True:
-        try:
-            attempt = measure(sides, arguments)
-        except load.Unstopped:
-            unstopped += 1
-            if unstopped > MOST_UNSTOPPED:
-                raise
-            continue
-        if not flags.is_worth_repeating(attempt) or len(earlier) == arguments.disturbed_retries:
-            return {**attempt, "attempts": len(earlier) + 1, "earlier_attempts": earlier}
-        earlier.append(attempt)
+    """The timed run, with the attempts before it, and the paired phase."""
+    *earlier, seen = runs.undisturbed(
+        lambda: measure(sides, arguments), flags.is_worth_repeating, arguments.disturbed_retries
+    )
+    paired = {}
+    if arguments.reference is not None and arguments.paired_s > 0:
+        paired = pairing.measure(sides, arguments, round_s_of(seen, arguments))
+    attempts = {"attempts": len(earlier) + 1, "earlier_attempts": [*map(judged, earlier)]}
+    return judged({**seen, **paired, **attempts})
 
 
 def sha256_of(path: str) -> str:

@@ -1,19 +1,23 @@
 """The paired phase of a cell: its server and a reference, loaded in turns, so that both meet the same machine.
 
 A machine's speed wanders over seconds. What two servers did in slices a few ms apart it changes in the same way, and
-their ratio not at all (Bulej et al.: Duet Benchmarking, ICPE 2020). Both servers are alive all the time, each with a
-load of its own, of which one at most runs. Only the side of the load knows of slices; CPU times and bytes are read
-before and after all of them, while neither load runs.
+their ratio not at all (Bulej et al.: Duet Benchmarking, ICPE 2020). Both servers are alive at the same time, each with
+a load of its own, of which one at most runs. Only the side of the load knows of slices; CPU times and bytes are read
+between blocks of some slices, while neither load runs. A block that something has hit is an outlier: the ratio of a
+cell is the median of its blocks'.
 """
 
 import argparse
 import math
 import os
 import random
+import statistics
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import disturbance
 import failed_build
+import flags
 import load
 import machine
 import runs
@@ -32,6 +36,8 @@ SLICE_S_PER_CONNECTION = 1e-4
 ROUNDS_OF_PAUSE = 1.5
 MOST_PAUSE_S = 0.05
 ROUND_S_PER_CONNECTION = 1e-5  # where it was not measured
+# Of a block: seconds of load on each side, and pairs of slices at least.
+BLOCK_S = 0.15
 LEAST_PAIRS = 3
 # Of a side's requests, at most: what is answered after its slices, one on each connection each time. So much nearer to
 # 1 is a ratio of throughputs, if the servers were not busy; if they were, their CPU time tells (serving_s).
@@ -46,30 +52,42 @@ class ReferenceFault(OSError):
 class Plan(NamedTuple):
     slice_s: float
     pause_s: float  # after each slice
-    order: list[int]  # whose slice: SERVER or REFERENCE; each pair has one of both
+    blocks: list[list[int]]  # whose slice: SERVER or REFERENCE; each pair has one of both
+
+    @property
+    def slices(self) -> int:
+        """Of each side."""
+        return sum(map(len, self.blocks)) // 2
 
     @property
     def longest_s(self) -> float:
-        return len(self.order) * (self.slice_s + self.pause_s)
+        return 2 * self.slices * (self.slice_s + self.pause_s)
 
 
 def plan_of(connections: int, load_s: float, seed: str, round_s: float | None = None) -> Plan:
-    """Slices that give each side `load_s` seconds of load; which of a pair comes first is random, from `seed`.
+    """Slices that give each side `load_s` seconds of load, or some more.
 
-    `round_s`: in which the server answers each connection once, as measured.
+    Which of a pair comes first is random, from `seed`. `round_s`: in which the server answers each
+    connection once, as measured.
     """
     if round_s is None:
         round_s = ROUND_S_PER_CONNECTION * connections
     few = connections <= FEW_CONNECTIONS
     slice_s = SLICE_FEW_S if few else max(SLICE_S, SLICE_S_PER_CONNECTION * connections)
-    pairs = max(LEAST_PAIRS, math.ceil(load_s / slice_s - 1e-9))
+    pairs = max(LEAST_PAIRS, round(BLOCK_S / slice_s))
+    blocks = max(1, math.ceil(load_s / slice_s / pairs - 1e-9))
     chosen = random.Random(seed)
-    order: list[int] = []
-    for _ in range(pairs):
-        first = chosen.randrange(2)
-        order += [first, 1 - first]
     pause_s = min(ROUNDS_OF_PAUSE * round_s, MOST_PAUSE_S)
-    return Plan(slice_s, 0.0 if pause_s <= DRAIN_SHARE * slice_s else pause_s, order)
+    return Plan(
+        slice_s,
+        0.0 if pause_s <= DRAIN_SHARE * slice_s else pause_s,
+        [_block(pairs, chosen) for _ in range(blocks)],
+    )
+
+
+def _block(pairs: int, chosen: random.Random) -> list[int]:
+    firsts = [chosen.randrange(2) for _ in range(pairs)]
+    return [side for first in firsts for side in (first, 1 - first)]
 
 
 def requests_of(
@@ -115,9 +133,17 @@ def serving_s(time_s: float, cpu_ns: int | None, cpus: int) -> float:
     return max(time_s, (cpu_ns or 0) / 1e9 / cpus)
 
 
+class Work(NamedTuple):
+    """What server and reference did in some slices; None where it is not known."""
+
+    seconds: list[float]
+    requests: list[float | None]
+    cpu_ns: list[int | None]
+
+
 def figures_of(
     seconds: list[float],
-    requests: list[float],
+    requests: list[float | None],
     cpu_ns: list[int | None],
     cpus: int,
     is_sound: bool,
@@ -128,19 +154,32 @@ def figures_of(
     all if the phase is not `is_sound`, `throughput_ratio` if it is not known which requests are of the slices
     (`is_counted`). `cpus`: of the servers."""
     figures: dict[str, float | None] = dict.fromkeys(FIGURES)
-    if not is_sound or min(requests) <= 0:
+    answered = [counted for counted in requests if counted]
+    if not is_sound or len(answered) < len(requests):
         return figures
     if (server_ns := cpu_ns[SERVER]) and (reference_ns := cpu_ns[REFERENCE]):
-        figures["cpu_ratio"] = (server_ns / requests[SERVER]) / (reference_ns / requests[REFERENCE])
+        figures["cpu_ratio"] = (server_ns / answered[SERVER]) / (reference_ns / answered[REFERENCE])
     if min(seconds) > 0:
         rates = [
             done / serving_s(time_s, its_ns, cpus)
-            for done, time_s, its_ns in zip(requests, seconds, cpu_ns, strict=True)
+            for done, time_s, its_ns in zip(answered, seconds, cpu_ns, strict=True)
         ]
         figures["reference_requests_per_second"] = rates[REFERENCE]
         if is_counted:
             figures["throughput_ratio"] = rates[SERVER] / rates[REFERENCE]
     return figures
+
+
+def figures_of_blocks(
+    blocks: list[Work], cpus: int, *, is_sound: bool, is_counted: bool
+) -> dict[str, float | None]:
+    """The median over blocks of each of their figures; None if it is not known of one."""
+    found = [figures_of(*block, cpus, is_sound, is_counted) for block in blocks]
+    of_blocks = {name: [figures[name] for figures in found] for name in FIGURES}
+    return {
+        name: None if None in its else statistics.median(its)  # type: ignore[type-var]
+        for name, its in of_blocks.items()
+    }
 
 
 def start_reference(run: runs.Run, arguments: argparse.Namespace) -> str:
@@ -169,96 +208,131 @@ def start_reference(run: runs.Run, arguments: argparse.Namespace) -> str:
     return load.url_of(target, told["port"])
 
 
-def time_between(readings: list[Any]) -> int | None:
+def time_between(readings: Iterable[Any]) -> int | None:
     """CPU time from the first to the last of readings, which may have come from afar."""
     return machine.cpu_time_between(*(machine.CpuReading(*reading) for reading in readings))
 
 
-def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
-    """What both sides saw of the phase, as lists of server and reference."""
+def _work(
+    readings: list[dict[str, Any]], seconds: list[list[float]], sizes: list[float | None]
+) -> Work:
+    """From the first to the last of readings; `seconds`: of the blocks between them; `sizes`: of a response."""
+    sent = zip(readings[0]["bytes_sent"], readings[-1]["bytes_sent"], sizes, strict=True)
+    cpu = zip(*(reading["cpu"] for reading in readings), strict=True)
+    return Work(
+        [sum(of_side) for of_side in zip(*seconds, strict=True)],
+        [requests_of(*of_side) for of_side in sent],
+        [time_between(of_side) for of_side in cpu],
+    )
+
+
+def _seen_in(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
+    """Load both sides in turns: what was read of them, and what both loads tell in the end."""
     server, load_side = run.sides.server, run.sides.load
     load_cpus = [] if run.split.shared else run.split.load
     unloaded = server.read_pair_cpu()
     load_side.start_pair(
         urls, connections=run.connections, threads=run.threads, duration_s=plan.longest_s
     )
-    before, idle = server.read_pair(), load_side.read_pair_idle(load_cpus)
-    seconds = load_side.alternate(plan.order, plan.slice_s, plan.pause_s)
-    client, after = load_side.read_pair_idle(load_cpus), server.read_pair()
-    results = load_side.finish_pair()
-    gone = server.read_pair_cpu()
-    cpu_ns, in_slices_ns, requests, counted_by = [], [], [], []
-    for side, result in enumerate(results):
-        size = result["response_bytes"] / result["requests"] if result["requests"] else None
-        sent = [reading["bytes_sent"][side] for reading in (before, after)]
-        readings = [before["cpu"][side], after["cpu"][side]]
-        in_slices_ns.append(time_between(readings))
-        counted = requests_of(sent[0], sent[1], size)
-        counted_by.append("wrk" if counted is None else "kernel")
-        if counted is None:  # its connections come and go: all that it did for this load
-            counted, readings = result["requests"], [unloaded[side], *readings, gone[side]]
-        requests.append(counted)
-        cpu_ns.append(time_between(readings))
-    known_ns = [time_ns for time_ns in in_slices_ns if time_ns is not None]
-    own_ns = sum(known_ns) if len(known_ns) == len(in_slices_ns) else None
-    slices = len(plan.order) // 2
-    is_drained = [
-        is_drained_in_time(plan, run.connections, done, time_s, time_ns, len(run.split.server))
-        for done, time_s, time_ns in zip(requests, seconds, cpu_ns, strict=True)
-    ]
-    is_counted = "wrk" not in counted_by and run.connections * slices <= TAIL_SHARE * min(requests)
-    errors = [result["errors_by_kind"] for result in results]
-    connections = [len(after["bytes_sent"][side]) for side in (SERVER, REFERENCE)]
+    readings, idle = [server.read_pair()], load_side.read_pair_idle(load_cpus)
+    seconds = []
+    for block in plan.blocks:
+        seconds.append(load_side.alternate(block, plan.slice_s, plan.pause_s))
+        readings.append(server.read_pair())
+    client = load_side.read_pair_idle(load_cpus)
     return {
-        **figures_of(
-            seconds,
-            requests,
-            cpu_ns,
-            len(run.split.server),
-            is_sound=not has_errors(errors)
-            and connections[REFERENCE] == run.connections
-            and counted_by[REFERENCE] == "kernel"
-            and all(is_drained),
-            is_counted=is_counted,
-        ),
+        "readings": readings,
         "seconds": seconds,
-        "requests": requests,
-        "cpu_ns": cpu_ns,
+        "client": (idle, client),
+        "results": load_side.finish_pair(),
+        "ends": (unloaded, server.read_pair_cpu()),
+    }
+
+
+def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
+    """The fields that tell of the phase; those of `paired` as lists of server and reference."""
+    seen = _seen_in(run, urls, plan)
+    readings, seconds, results = seen["readings"], seen["seconds"], seen["results"]
+    sizes = [its["requests"] and its["response_bytes"] / its["requests"] for its in results]
+    whole = _work(readings, seconds, sizes)
+    known_ns = [time_ns for time_ns in whole.cpu_ns if time_ns is not None]
+    own_ns = sum(known_ns) if len(known_ns) == len(urls) else None
+    counted_by = ["wrk" if counted is None else "kernel" for counted in whole.requests]
+    for side in (SERVER, REFERENCE):
+        if counted_by[side] == "wrk":  # its connections come and go: all that it did for this load
+            cpu = [reading["cpu"][side] for reading in readings]
+            whole.requests[side] = results[side]["requests"]
+            whole.cpu_ns[side] = time_between([seen["ends"][0][side], *cpu, seen["ends"][1][side]])
+    blocks = [
+        _work(readings[at : at + 2], seconds[at : at + 1], sizes) for at in range(len(seconds))
+    ]
+    requests = [counted or 0.0 for counted in whole.requests]
+    is_drained = [
+        is_drained_in_time(plan, run.connections, *of_side, len(run.split.server))
+        for of_side in zip(requests, whole.seconds, whole.cpu_ns, strict=True)
+    ]
+    errors = [result["errors_by_kind"] for result in results]
+    connections = [len(sent) for sent in readings[-1]["bytes_sent"]]
+    figures = figures_of_blocks(
+        [whole] if any(None in block.requests for block in blocks) else blocks,
+        len(run.split.server),
+        is_sound=not has_errors(errors)
+        and connections[REFERENCE] == run.connections
+        and counted_by[REFERENCE] == "kernel"
+        and all(is_drained),
+        is_counted="wrk" not in counted_by
+        and run.connections * plan.slices <= TAIL_SHARE * min(requests),
+    )
+    paired = {
+        **plan._asdict(),
+        **whole._asdict(),
+        "blocks": [
+            {"order": order, **block._asdict()}
+            for order, block in zip(plan.blocks, blocks, strict=True)
+        ],
         "counted_by": counted_by,
         "wrk_requests": [result["requests"] for result in results],  # of all its life
         "connections": connections,
         "errors_by_kind": errors,
         **disturbance.between(
-            disturbance.readings(before, after, own_ns),
-            disturbance.readings(idle, client),
+            disturbance.readings(readings[0], readings[-1], own_ns),
+            disturbance.readings(*seen["client"]),
         ),
     }
+    return {**figures, "paired": paired}
+
+
+def _once(found: runs.Sides[Any, Any], arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+    """The phase, of a fresh server and a fresh reference."""
+    with runs.started(found, arguments) as run:
+        url = start_reference(run, arguments)
+        try:
+            return _loaded(run, [run.url, url], plan)
+        except sides.SideLost:
+            raise
+        except (load.LoadError, OSError, server_process.RunError):
+            # If one of the two has ended, that explains it.
+            found.server.check_running(runs.ENDING_S)
+            try:
+                found.server.check_reference()
+            except server_process.RunError as its:
+                raise ReferenceFault(f"in the paired phase, of the reference: {its}") from None
+            raise
 
 
 def measure(
-    run: runs.Run, arguments: argparse.Namespace, warmup_requests: int | None = None
+    found: runs.Sides[Any, Any], arguments: argparse.Namespace, round_s: float | None = None
 ) -> dict[str, Any]:
-    """The fields of a record that tell of the paired phase. `warmup_requests`: in arguments.warmup_s.
+    """The fields of a record that tell of the paired phase. `round_s`: as plan_of.
 
     Raises ReferenceFault if that side fails; RunError or LoadError if the server's does.
     """
-    seed = f"{arguments.server}/{run.connections}/{arguments.repeat}"
-    round_s = None
-    if warmup_requests is not None:
-        round_s = run.connections * arguments.warmup_s / max(warmup_requests, 1)
-    plan = plan_of(run.connections, arguments.paired_s, seed, round_s)
-    url = start_reference(run, arguments)
-    try:
-        seen = _loaded(run, [run.url, url], plan)
-    except sides.SideLost:
-        raise
-    except (load.LoadError, OSError, server_process.RunError):
-        run.sides.server.check_running(runs.ENDING_S)  # if the server has ended, that explains it
-        try:
-            run.sides.server.check_reference()
-        except server_process.RunError as its:
-            raise ReferenceFault(f"in the paired phase, of the reference: {its}") from None
-        raise
-    run.sides.server.stop_reference()
-    figures = {name: seen.pop(name) for name in FIGURES}
-    return {**figures, "paired": {**plan._asdict(), **seen}}
+    seed = f"{arguments.server}/{arguments.connections}/{arguments.repeat}"
+    plan = plan_of(arguments.connections, arguments.paired_s, seed, round_s)
+    *earlier, seen = runs.undisturbed(
+        lambda: _once(found, arguments, plan),
+        lambda seen: flags.is_disturbed(seen["paired"]),
+        arguments.disturbed_retries,
+    )
+    seen["paired"]["earlier_attempts"] = earlier
+    return seen

@@ -11,12 +11,13 @@ from typing import Any
 
 import console
 import files
+import flags
 
 PLAN = "results/.progress/plan.json"
 LOG = "results/.progress/log"
 
 CELL_OVERHEAD_S = 0.15  # starting, checking and stopping a server and wrk
-PAIR_OVERHEAD_S = 0.6  # starting and stopping the reference and two wrks, and asking the kernel
+PAIR_OVERHEAD_S = 0.4  # starting and stopping two servers and two wrks, and asking the kernel
 PROFILE_OVERHEAD_S = 1.5  # perf's end, and folding
 # Jobs that do not measure, in seconds each.
 JOBS_S = {
@@ -100,10 +101,12 @@ def describe(record: dict[str, Any]) -> list[str]:
     if "connections_reopened" in record["flags"]:
         limit = record["requests_per_connection"]
         parts.append(f"connections end after {count_of(limit, 'request') if limit else 'a while'}")
-    if "disturbed" in record["flags"]:
+    if flags.is_disturbed({**record, "paired": None}):
         parts.append(f"disturbed in each of {record['attempts']} attempts")
     elif record["attempts"] > 1:
         parts.append(f"attempt {record['attempts']}: disturbed before")
+    if flags.is_disturbed(record.get("paired") or {}):
+        parts.append("disturbed in the paired phase")
     if record["status"] != "ok":
         parts.append(f"{record['status']}: {', '.join(record['flags'])}")
     return parts

@@ -90,7 +90,7 @@ def deviations(noises: Sequence[float], sweep: Sweep) -> list[float]:
     """Standard deviation of one repeat's ratio to the reference; both lists: at each number of connections."""
     found = []
     for count, noise in zip(sweep.connections, noises, strict=True):
-        pairs = len(pairing.plan_of(count, sweep.paired_s, "").order) / 2
+        pairs = pairing.plan_of(count, sweep.paired_s, "").slices
         processes = PROCESSES_FEW if count <= pairing.FEW_CONNECTIONS else PROCESSES_MANY
         found.append(math.hypot(processes, noise / math.sqrt(pairs)))
     return found

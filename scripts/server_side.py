@@ -147,6 +147,3 @@ class ServerSide(HostSide):
 
     def check_reference(self) -> None:
         self.reference.check_running()
-
-    def stop_reference(self) -> None:
-        self.reference.end_run()

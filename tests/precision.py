@@ -2,6 +2,7 @@
 """What paired ratios are worth on this machine: the tables of docs/precision.md. None of it is in `make test`.
 
 precision.py noise CELLS_CSV...     spread of each figure between repeats
+precision.py simulate CELLS_CSV...  sweeps whose noise is drawn from that of these: false verdicts, and what is found
 precision.py alarms FOLDER          equal servers under several names: how often does a sweep tell two apart?
 precision.py power FOLDER           servers that cost a little more: how often does a sweep find it?
 precision.py bias FOLDER            do short slices give the ratio that long ones give?
@@ -30,6 +31,8 @@ import comparisons
 import measure_cell
 import pairing
 import runs
+import tables
+from cells import is_control
 
 EQUAL = [f"server_same_{letter}" for letter in "abcdefgh"]
 # Nanoseconds that are spent before each answer, of which one takes 6 to 10 µs of CPU time.
@@ -38,10 +41,14 @@ LONG_SLICE_S = 1.0
 COMMON = {"control": None, "duration_s": 0.2, "warmup_s": 0.1}
 
 
+def valid_cells(paths: list[str]) -> pd.DataFrame:
+    cells = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    return cells[cells["status"] == "ok"]
+
+
 def noise(options: argparse.Namespace) -> None:
     """Standard deviation of logarithms between repeats of a server, in percent, by number of connections."""
-    cells = pd.concat([pd.read_csv(path) for path in options.tables])
-    cells = cells[cells["status"] == "ok"]
+    cells = valid_cells(options.tables)
     table = {}
     for name in (
         "cpu_ratio",
@@ -55,6 +62,41 @@ def noise(options: argparse.Namespace) -> None:
         far = (logarithms - of_repeats.transform("median")).abs()
         table[f"{name}, by median"] = 148.26 * far.groupby(cells["connections"]).median()
     print(pd.DataFrame(table).T.round(1).to_string())
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """Servers that are equal, but for one; what each cell has besides is drawn from all residuals of its point."""
+    cells = valid_cells(options.tables).dropna(subset="cpu_ratio")
+    cells = cells[~cells["server"].map(is_control)]
+    by_server = [cells["server"], cells["connections"]]
+    logarithms = np.log(cells["cpu_ratio"])
+    of_repeats = logarithms.groupby(by_server)
+    residuals = logarithms - of_repeats.transform("mean")
+    residuals *= np.sqrt(of_repeats.transform("size") / (of_repeats.transform("size") - 1))
+    generator = np.random.default_rng(1)
+    costly = cells["server"] == cells["server"].iloc[0]
+    for percent in (0, 2, 3, 5):
+        false, found = {True: 0, False: 0}, {True: 0.0, False: 0.0}
+        for _ in range(options.sweeps):
+            drawn = residuals.groupby(cells["connections"]).transform(
+                lambda its: generator.choice(its, len(its))
+            )
+            made = cells.assign(cpu_ratio=np.exp(drawn) * np.where(costly, 1 + percent / 100, 1))
+            verdicts = comparisons.verdict_table(made, tables.summary_table(made))
+            verdicts = verdicts[verdicts["metric"] == comparisons.COST]
+            told = verdicts["verdict"].isin(comparisons.DIFFERENCES)
+            of_it = (verdicts[["server", "other"]] == cells["server"].iloc[0]).any(axis=1)
+            whole = verdicts["connections"] == comparisons.WHOLE_SWEEP
+            for is_whole in found:
+                its = whole == is_whole
+                false[is_whole] += told[its & ~of_it].any()
+                found[is_whole] += told[its & of_it].mean()
+        print(
+            f"{percent} %: found over the sweep {100 * found[True] / options.sweeps:.1f} %, at a point"
+            f" {100 * found[False] / options.sweeps:.1f} %; sweeps with a false verdict over the sweep"
+            f" {100 * false[True] / options.sweeps:.1f} %, at a point {100 * false[False] / options.sweeps:.1f} %",
+            flush=True,
+        )
 
 
 def checkout_in(folder: str) -> Path:
@@ -118,7 +160,8 @@ def plan_of_long_slices(
     first = [pairing.SERVER, pairing.REFERENCE]
     random.Random(seed).shuffle(first)
     turns = max(1, math.ceil(load_s / LONG_SLICE_S / 2))
-    return pairing.Plan(LONG_SLICE_S, pairing.MOST_PAUSE_S, [*first, *first[::-1]] * turns)
+    block = [*first, *first[::-1]] * turns
+    return pairing.Plan(LONG_SLICE_S, pairing.MOST_PAUSE_S, [block])
 
 
 def ratio(checkout: Path, server: str, connections: int, load_s: float) -> float:
@@ -130,13 +173,11 @@ def ratio(checkout: Path, server: str, connections: int, load_s: float) -> float
         sys.argv = ["measure_cell", *command]
         arguments = measure_cell.parse_arguments()
     arguments.repeat = random.randrange(10**9)  # its slices' order is made of it
-    with (
-        runs.exclusive_sides(arguments, measure_cell.ServerSide) as sides,
-        runs.started(sides, arguments, watch_closed=True) as run,
-    ):
-        done = measure_cell.warm_up(run, arguments)["warmup_requests"]
-        found = pairing.measure(run, arguments, done)["cpu_ratio"]
-        sides.server.stop_server()
+    arguments.disturbed_retries = 0
+    with runs.exclusive_sides(arguments, measure_cell.ServerSide) as sides:
+        with runs.started(sides, arguments) as run:
+            round_s = measure_cell.round_s_of(measure_cell.warm_up(run, arguments), arguments)
+        found = pairing.measure(sides, arguments, round_s)["cpu_ratio"]
     return float("nan") if found is None else float(found)
 
 
@@ -178,9 +219,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
-    of_tables = commands.add_parser("noise")
-    of_tables.add_argument("tables", nargs="+", metavar="CELLS_CSV")
-    of_tables.set_defaults(run=noise)
+    for run in (noise, simulate):
+        command = commands.add_parser(run.__name__)
+        command.add_argument("tables", nargs="+", metavar="CELLS_CSV")
+        command.set_defaults(run=run)
+    command.add_argument("--sweeps", type=int, default=400)
     for run in (alarms, power, bias):
         command = commands.add_parser(run.__name__)
         command.add_argument("folder", help="a copy of this checkout, made if it is not there")

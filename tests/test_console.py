@@ -231,6 +231,16 @@ def test_what_is_wrong_with_a_cell_is_colored(planned: Path) -> None:
     assert "\033" not in tell(planned, 200, RECORDS[0], NO_COLOR="1")
 
 
+def test_line_of_a_cell_says_which_of_its_phases_was_disturbed(planned: Path) -> None:
+    stolen = {"steal_share": 0.5}
+    for changes, said in (
+        ({**stolen, "attempts": 2}, "disturbed in each of 2 attempts"),
+        ({"attempts": 2}, "attempt 2: disturbed before"),
+        ({"attempts": 1, "paired": stolen}, "disturbed in the paired phase"),
+    ):
+        assert said in plain(tell(planned, 200, {**RECORDS[1], **changes}))
+
+
 def test_time_left_is_by_the_pace_so_far_once_there_is_one() -> None:
     plan = {"cells": 100, "cell_s": 3.0, "other_s": 20.0, "started_s": 1000.0}
     assert progress.seconds_left(plan, 4, 1040, 1040) == pytest.approx(96 * 3 + 20)

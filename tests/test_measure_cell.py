@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cpus
 import failed_build
 import flags
+import load
 import measure_cell
 import network
 import processes
@@ -373,30 +374,29 @@ def test_foreign_loop_makes_a_cell_disturbed_and_every_attempt_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("disturbed", "kept"), [([False], 0), ([True, False], 1), ([True, True, False], 2)]
+    ("spoilt", "attempts"),
+    [([False], 1), ([True, False], 2), ([True, True, False], 3), ([True, True, True, False], 3)],
 )
 def test_what_is_measured_again_depends_on_disturbance_alone(
-    disturbed: list[bool], kept: int, monkeypatch: pytest.MonkeyPatch
+    spoilt: list[bool], attempts: int
 ) -> None:
-    attempts = iter(disturbed)
-    gates = ("steal_share", "cpu_pressure_share", "client_wait_share", "server_wait_share")
+    shares = iter(0.5 if disturbed else 0.0 for disturbed in spoilt)
+    # Nothing of the result is there to look at.
+    found = runs.undisturbed(lambda: {"steal_share": next(shares)}, flags.is_disturbed, retries=2)
+    assert [flags.is_disturbed(attempt) for attempt in found] == spoilt[:attempts]
 
-    def attempt(_: object, __: argparse.Namespace) -> dict[str, Any]:
-        # Nothing of the result is there to look at.
-        return {
-            **dict.fromkeys(gates),
-            "wall_clock_step_share": 0.0,
-            "foreign_cpu_share": 0.5 if next(attempts) else 0.0,
-        }
 
-    monkeypatch.setattr(measure_cell, "measure", attempt)
-    record = measure_cell.measure_undisturbed(
-        cast("Any", None), argparse.Namespace(disturbed_retries=2)
-    )
-    assert record["attempts"] == kept + 1
-    assert len(record["earlier_attempts"]) == kept
-    assert not flags.is_disturbed(record)
-    assert all(flags.is_disturbed(earlier) for earlier in record["earlier_attempts"])
+def test_a_wrk_that_did_not_end_costs_no_attempt_but_does_not_go_on_for_ever() -> None:
+    tries = iter([False, False, True])
+
+    def attempt() -> dict[str, Any]:
+        if not next(tries, False):
+            raise load.Unstopped("wrk went on")
+        return {"steal_share": 0.5}
+
+    assert len(runs.undisturbed(attempt, flags.is_disturbed, retries=0)) == 1
+    with pytest.raises(load.Unstopped):
+        runs.undisturbed(attempt, flags.is_disturbed, retries=0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

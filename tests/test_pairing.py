@@ -1,5 +1,6 @@
 """The paired phase: its slices, what its counts give, and a real one whose answer is known."""
 
+import itertools
 import json
 import os
 import shutil
@@ -22,15 +23,18 @@ NO_ERRORS = dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0)
 @pytest.mark.parametrize("connections", [1, 10, 11, 64, 500, 1000, 5000])
 def test_each_pair_of_slices_has_one_of_both_sides_and_each_side_its_load(connections: int) -> None:
     plan = pairing.plan_of(connections, 0.5, "seed")
-    pairs = list(zip(plan.order[::2], plan.order[1::2], strict=True))
-    assert all(set(pair) == {SERVER, REFERENCE} for pair in pairs)
-    assert len(pairs) * plan.slice_s >= 0.5 - 1e-9
+    for block in plan.blocks:
+        pairs = list(zip(block[::2], block[1::2], strict=True))
+        assert all(set(pair) == {SERVER, REFERENCE} for pair in pairs)
+        assert len(pairs) >= pairing.LEAST_PAIRS
+    assert plan.slices * plan.slice_s >= 0.5 - 1e-9
     assert plan.slice_s >= 10 * connections * 10e-6  # several rounds of all connections
 
 
 def test_which_side_comes_first_is_random_but_the_same_each_time() -> None:
-    orders = [pairing.plan_of(1, 1.0, f"seed {number}").order for number in range(20)]
-    assert orders[0] == pairing.plan_of(1, 1.0, "seed 0").order
+    plans = [pairing.plan_of(1, 1.0, f"seed {number}") for number in range(20)]
+    orders = [list(itertools.chain(*plan.blocks)) for plan in plans]
+    assert plans[0] == pairing.plan_of(1, 1.0, "seed 0")
     assert len(set(map(tuple, orders))) == 20
     first = [order[place] for order in orders for place in range(0, len(order), 2)]
     assert 0.4 < first.count(SERVER) / len(first) < 0.6
@@ -105,6 +109,18 @@ def test_a_late_answer_is_no_error_of_the_paired_phase_and_all_others_are() -> N
     assert not pairing.has_errors([{**NO_ERRORS, "timeout": 9}, NO_ERRORS])
     for kind in NO_ERRORS.keys() - {"timeout"}:
         assert pairing.has_errors([NO_ERRORS, {**NO_ERRORS, kind: 1}])
+
+
+def test_a_cells_ratio_is_the_median_of_its_blocks_or_not_known() -> None:
+    def ratio(*requests: float | None) -> float | None:
+        blocks = [pairing.Work([1.0, 1.0], [done, 100.0], [10, 10]) for done in requests]
+        found = pairing.figures_of_blocks(blocks, 1, is_sound=True, is_counted=True)
+        assert (found["cpu_ratio"] is None) == (found["throughput_ratio"] is None)
+        return found["cpu_ratio"]
+
+    assert ratio(100.0, 80.0, 5.0) == pytest.approx(100 / 80)  # something has hit the last
+    assert ratio(100.0, None, 5.0) is None
+    assert ratio(100.0, 0.0, 100.0) is None
 
 
 def test_requests_are_counted_by_the_kernel_on_connections_that_stay() -> None:
@@ -186,6 +202,8 @@ def test_needless_work_shows_in_the_ratio_and_the_counts_leave_the_phase_out(
     paired = record["paired"]
     assert paired["counted_by"] == ["kernel", "kernel"]
     assert paired["connections"] == [int(connections)] * 2
+    assert len(paired["blocks"]) == 4
+    assert sum(block["requests"][0] for block in paired["blocks"]) == paired["requests"][0] > 0
     assert record["status"] == "ok" and "unpaired" not in record["flags"]
     assert record["kernel_connections"] == record["server_accepted"] == 1 + int(connections)
     assert record["kernel_responses"] == record["server_requests"]

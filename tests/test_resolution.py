@@ -80,8 +80,8 @@ def test_slices_longer_than_what_was_measured_are_taken_as_long_as_fits() -> Non
 def test_deviation_of_a_ratio_is_that_of_processes_and_of_its_slices() -> None:
     few, many = resolution.deviations([0, 0], Sweep(8, [10, 50], 5, 0.3))
     assert (few, many) == (resolution.PROCESSES_FEW, resolution.PROCESSES_MANY)
-    (noisy,) = resolution.deviations([0.04], ALONE)  # 15 pairs of slices
-    assert noisy == pytest.approx(math.sqrt(resolution.PROCESSES_FEW**2 + 0.04**2 / 15))
+    (noisy,) = resolution.deviations([0.04], ALONE)  # 16 pairs of slices
+    assert noisy == pytest.approx(math.sqrt(resolution.PROCESSES_FEW**2 + 0.04**2 / 16))
 
 
 @pytest.mark.parametrize(
