@@ -156,16 +156,15 @@ def power(options: argparse.Namespace) -> None:
 def plan_of_long_slices(
     _connections: int, load_s: float, seed: str, _round_s: float | None = None
 ) -> pairing.Plan:
-    """A B B A B A A B …: each pair of slices is followed by its reverse."""
-    first = [pairing.SERVER, pairing.REFERENCE]
-    random.Random(seed).shuffle(first)
-    turns = max(1, math.ceil(load_s / LONG_SLICE_S / 2))
-    block = [*first, *first[::-1]] * turns
-    return pairing.Plan(LONG_SLICE_S, pairing.MOST_PAUSE_S, [block])
+    """Blocks of A B B A, or B A A B."""
+    chosen = random.Random(seed)
+    firsts = [chosen.randrange(2) for _ in range(math.ceil(load_s / LONG_SLICE_S / 2))]
+    blocks = [[first, 1 - first, 1 - first, first] for first in firsts]
+    return pairing.Plan(LONG_SLICE_S, pairing.MOST_PAUSE_S, blocks)
 
 
-def ratio(checkout: Path, server: str, connections: int, load_s: float) -> float:
-    """cpu_ratio of a fresh pair of processes."""
+def logarithms(checkout: Path, server: str, connections: int, load_s: float) -> list[float]:
+    """Of cpu_ratio of each block, of a fresh pair of processes."""
     binaries = checkout / "results/bin"
     command = [str(binaries / server), "none", "--connections", str(connections)]
     command += ["--reference", str(binaries / "reference"), "--paired-s", str(load_s)]
@@ -177,40 +176,52 @@ def ratio(checkout: Path, server: str, connections: int, load_s: float) -> float
     with runs.exclusive_sides(arguments, measure_cell.ServerSide) as sides:
         with runs.started(sides, arguments) as run:
             round_s = measure_cell.round_s_of(measure_cell.warm_up(run, arguments), arguments)
-        found = pairing.measure(sides, arguments, round_s)["cpu_ratio"]
-    return float("nan") if found is None else float(found)
+        seen = pairing.measure(sides, arguments, round_s)
+    if seen["cpu_ratio"] is None:
+        return []
+    return [
+        math.log(block["cpu_ns"][0] / block["requests"][0])
+        - math.log(block["cpu_ns"][1] / block["requests"][1])
+        for block in seen["paired"]["blocks"]
+    ]
+
+
+def difference_of_medians(one: Any, other: Any, axis: int = -1) -> Any:
+    return np.median(one, axis=axis) - np.median(other, axis=axis)
 
 
 def bias(options: argparse.Namespace) -> None:
-    """Ratio by short slices / by slices of LONG_SLICE_S, with 95 % intervals of Student's t over fresh pairs."""
+    """Medians of blocks: short slices / A B B A in slices of LONG_SLICE_S, with 95 % bootstrap intervals."""
     checkout = checkout_in(options.folder)
     names = [f"results/bin/{name}" for name in [*options.servers, "reference"]]
     subprocess.run(
         [*SNAKEMAKE, "-j1", *names, "--quiet", "all"], check=True, cwd=checkout, env=environment()
     )
-    short, long = pairing.plan_of, plan_of_long_slices
+    plans = {
+        "short": (pairing.plan_of, options.short_s),
+        "long": (plan_of_long_slices, options.long_s),
+    }
     points = list(itertools.product(options.servers, options.connections))
-    found: dict[Any, list[float]] = {}
-    for _ in range(options.blocks):
+    found: dict[Any, dict[str, list[float]]] = {
+        point: {"short": [], "long": []} for point in points
+    }
+    for _ in range(options.rounds):
         random.shuffle(points)
         for point in points:
-            for plan, times, load_s in (
-                (short, options.short_runs, options.short_s),
-                (long, 1, options.long_s),
-            ):
+            for kind, (plan, load_s) in plans.items():
                 pairing.plan_of = plan
-                for _ in range(times):
-                    figure = math.log(ratio(checkout, *point, load_s))
-                    found.setdefault((*point, plan is short), []).append(figure)
-    for point in itertools.product(options.servers, options.connections):
-        samples = [np.array(found[*point, is_short]) for is_short in (True, False)]
-        difference = samples[0].mean() - samples[1].mean()
-        interval = stats.ttest_ind(*samples, equal_var=False).confidence_interval()
-        half = (interval.high - interval.low) / 2
+                found[point][kind] += logarithms(checkout, *point, load_s)
+    for point, of_kinds in found.items():
+        samples = [np.array(of_kinds[kind]) for kind in plans]
+        low, high = stats.bootstrap(
+            samples, difference_of_medians, method="percentile"
+        ).confidence_interval
         spread = [f"{100 * sample.std(ddof=1):.1f} % of {len(sample)}" for sample in samples]
-        ratios = [f"{np.exp(sample.mean()):.3f}" for sample in samples]
+        ratios = [f"{np.exp(np.median(sample)):.3f}" for sample in samples]
         print(
-            f"{point}: {' and '.join(ratios)}, difference {100 * difference:+.1f} ± {100 * half:.1f} %; sd {spread}"
+            f"{point}: {' and '.join(ratios)}, difference {100 * difference_of_medians(*samples):+.1f} %"
+            f" ({100 * low:+.1f} to {100 * high:+.1f}); sd of a block {spread}",
+            flush=True,
         )
 
 
@@ -237,10 +248,9 @@ def main() -> None:
         nargs="+",
         default=["server_thread", "server_poll", "server_epoll", "server_uring"],
     )
-    command.add_argument("--blocks", type=int, default=4)
-    command.add_argument("--short-runs", type=int, default=3, help="of a block")
-    command.add_argument("--short-s", type=float, default=0.3)
-    command.add_argument("--long-s", type=float, default=6, help="on each side")
+    command.add_argument("--rounds", type=int, default=2)
+    command.add_argument("--short-s", type=float, default=1.5, help="on each side, in a round")
+    command.add_argument("--long-s", type=float, default=16, help="the same, of long slices")
     options = parser.parse_args()
     options.run(options)
 

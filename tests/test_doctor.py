@@ -758,7 +758,7 @@ def test_snakemake_doctor_shows_all_and_writes_nothing_of_a_sweep(checkout: Path
     assert run.returncode == 0, run.stdout
     assert re.search(r"^ok +tcp_diag +the kernel answers$", run.stdout, re.MULTILINE)
     assert "1000 connections need 1064" in run.stdout  # config's most
-    assert "This sweep (4 repeats at 6 numbers of connections) will tell" in run.stdout
+    assert "This sweep (3 repeats at 6 numbers of connections) will tell" in run.stdout
     assert "localrule" not in run.stdout and "rule doctor:" not in run.stdout
     made = {path.name for path in (checkout / "results").rglob("*") if path.is_file()}
     assert made == {"doctor.log"}
