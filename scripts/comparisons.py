@@ -207,31 +207,60 @@ def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimat
 def moderated(squares: Floats, freedoms: Integers) -> tuple[Floats, Floats]:
     """Sums of squares and their degrees of freedom, [server, point] → variances, and what those are worth.
 
-    0 degrees: no part of it. How many degrees the variance of all servers at a point counts as is found from how much
-    the logarithms of the variances differ at the points, beyond what chance makes of as many repeats (Smyth 2004).
+    0 degrees: no part of it. A variance is drawn to that of all servers at its point, times how much more or less this
+    server varies at all points. How many degrees that counts as is found from how much the logarithms of the variances
+    differ still, beyond what chance makes of as many repeats (Smyth 2004).
     """
     together = freedoms.sum(axis=0)
-    common = squares.sum(axis=0) / np.maximum(together, 1)
     is_known = (freedoms > 0) & (squares > ROUNDING**2)
     half = np.where(is_known, freedoms / 2, 1)
-    # Each of mean log(true variance), if that is common to all servers of a point.
-    logs = (
-        np.log(np.where(is_known, squares / np.maximum(freedoms, 1), 1)) - psi(half) + np.log(half)
-    )
+    own = squares / np.maximum(freedoms, 1)
+    # Each of mean log(true variance).
+    logs = np.log(np.where(is_known, own, 1)) - psi(half) + np.log(half)
     number = is_known.sum(axis=0)
     middle = np.where(is_known, logs, 0).sum(axis=0) / np.maximum(number, 1)
-    spread = np.where(is_known, (logs - middle) ** 2, 0).sum()
-    by_chance = np.where(is_known, polygamma(1, half) * (1 - 1 / np.maximum(number, 1)), 0).sum()
+    rest = np.where(is_known, logs - middle, 0)
+    by_chance = np.where(is_known, polygamma(1, half), 0)
+    noisiness, doubt = noisiness_of_servers(rest, by_chance, is_known)
+    factors = np.exp(noisiness)[:, np.newaxis]
+    common = factors * (squares / factors).sum(axis=0) / np.maximum(together, 1)
+    rest = np.where(is_known, rest - noisiness[:, np.newaxis], 0)
     # Of one point and server alone nothing is known.
-    excess = (spread - by_chance) / max((number[number > 0] - 1).sum(), 1)
-    prior = 2 * inverse_trigamma(excess) if excess > 0 else np.inf
-    weight = freedoms / (freedoms + prior) if np.isfinite(prior) else np.zeros(freedoms.shape)
-    own = squares / np.maximum(freedoms, 1)
+    degrees = max((number[number > 0] - 1).sum(), 1)
+    left = max(degrees - np.count_nonzero(noisiness), 1)
+    expected = (by_chance * (1 - 1 / np.maximum(number, 1))).sum() / degrees
+    excess = max(0.0, (rest**2).sum() / left - expected)
+    prior = np.array([2 * inverse_trigamma(excess + its) for its in doubt])[:, np.newaxis]
+    weight = freedoms / (freedoms + prior)
     return weight * own + (1 - weight) * common, np.minimum(freedoms + prior, together)
 
 
+def noisiness_of_servers(
+    rest: Floats, by_chance: Floats, is_known: Booleans
+) -> tuple[Floats, Floats]:
+    """Of the logarithms of variances, [server, point], what each server has more than others at all points; the
+    variance of that.
+
+    rest: to the mean of all servers at a point; by_chance: its variance if all servers vary alike. Drawn to 0 as far as
+    servers differ by no more than chance makes of it.
+    """
+    points = np.maximum(is_known.sum(axis=1), 1)
+    mean, variance = rest.sum(axis=1) / points, by_chance.sum(axis=1) / points**2
+    measured = is_known.any(axis=1)
+    several = max(measured.sum() - 1, 1)
+    excess = (mean**2).sum() / several - variance[measured].sum() / max(measured.sum(), 1)
+    if (
+        excess <= 0 or is_known.any(axis=0).sum() < 2
+    ):  # of one point: is it the server's, or chance?
+        return np.zeros(len(rest)), np.zeros(len(rest))
+    weight = np.where(measured, excess / (excess + variance), 0)
+    return weight * mean, weight * variance
+
+
 def inverse_trigamma(value: float) -> float:
-    """x with trigamma(x) = value > 0, by Newton's method on 1 / trigamma, which is nearly linear (Smyth 2004)."""
+    """x with trigamma(x) = value, by Newton's method on 1 / trigamma, which is nearly linear (Smyth 2004)."""
+    if value <= TINY:
+        return float(np.inf)
     x = 0.5 + 1 / value
     for _ in range(50):
         trigamma = float(polygamma(1, x))

@@ -11,9 +11,9 @@ import server_process
 from host_side import HostSide
 
 # Of a load that is about to rest: until it has its connections, and all of them have been answered.
-BEGIN_S, BEGIN_S_PER_CONNECTION = 0.03, 2e-4
+BEGIN_S, BEGIN_S_PER_CONNECTION = 0.03, 1e-4
 # Until the server has answered what was under way, at the least.
-SETTLE_S = 0.05  # of its first requests
+SETTLE_S = 0.02  # of its first requests
 BLOCK_SETTLE_S = 0.01
 
 

@@ -273,6 +273,15 @@ def test_variances_are_drawn_together_as_far_as_they_are_alike(prior: float) -> 
         assert variances == pytest.approx(weight * squares / freedoms + (1 - weight) * common)
 
 
+def test_a_server_that_varies_more_at_all_points_does_not_blur_the_others() -> None:
+    true = np.ones((8, 6))
+    true[3] = 16
+    squares = true * np.random.default_rng(8).chisquare(2, true.shape)
+    variances, _ = comparisons.moderated(squares, np.full(true.shape, 2))
+    assert np.delete(variances, 3, axis=0).mean() == pytest.approx(1, rel=0.3)
+    assert variances[3].mean() > 8
+
+
 def test_trigamma_is_inverted() -> None:
     for x in (1e-3, 0.5, 3.0, 1e4):
         assert comparisons.inverse_trigamma(float(polygamma(1, x))) == pytest.approx(x, rel=1e-6)
