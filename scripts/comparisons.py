@@ -249,9 +249,8 @@ def noisiness_of_servers(
     measured = is_known.any(axis=1)
     several = max(measured.sum() - 1, 1)
     excess = (mean**2).sum() / several - variance[measured].sum() / max(measured.sum(), 1)
-    if (
-        excess <= 0 or is_known.any(axis=0).sum() < 2
-    ):  # of one point: is it the server's, or chance?
+    # Of one point alone nobody knows whether it is the server's, or chance.
+    if excess <= 0 or is_known.any(axis=0).sum() < 2:
         return np.zeros(len(rest)), np.zeros(len(rest))
     weight = np.where(measured, excess / (excess + variance), 0)
     return weight * mean, weight * variance
