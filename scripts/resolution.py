@@ -22,10 +22,10 @@ from speed_loop import WINDOW_S, Window
 DOCTOR_S = 4.0
 SWEEP_S = 1.2
 STEP_S = 0.1  # windows by which the wandering is told: longer ones vary hardly less
-# Standard deviation of a ratio between fresh pairs of processes. An upper bound: that of whole cells with 0.4 s a side,
-# which was 2.3 and 3.4 % at 1 and 10 connections, and 4.5 to 6.6 % at more, on a noisy machine (docs/precision.md).
-PROCESSES_FEW = 0.025
-PROCESSES_MANY = 0.05
+# Standard deviation of a ratio between fresh pairs of processes, beyond the noise of their slices: what that left of the
+# noise of whole cells, a server with a thread for each connection apart (docs/precision.md).
+PROCESSES_FEW = 0.01
+PROCESSES_MANY = 0.02
 # As the verdicts (scripts/comparisons.py, whose own function would bring SciPy into the process of Snakemake).
 ALPHA = 0.05
 POWER = 0.9

@@ -35,8 +35,9 @@ import tables
 from cells import is_control
 
 EQUAL = [f"server_same_{letter}" for letter in "abcdefgh"]
-# Nanoseconds that are spent before each answer, of which one takes 6 to 10 µs of CPU time.
-SPIN_NS = {"server_spins_160": 160, "server_spins_240": 240, "server_spins_400": 400}
+# Nanoseconds that are spent before each answer: about 2, 3 and 5 % where an answer takes 6 µs of CPU time, and with one
+# connection, where it takes 20, a third of that.
+SPIN_NS = {"server_spins_140": 140, "server_spins_210": 210, "server_spins_350": 350}
 LONG_SLICE_S = 1.0
 COMMON = {"control": None, "duration_s": 0.2, "warmup_s": 0.1}
 
