@@ -38,7 +38,7 @@ MOST_PAUSE_S = 0.05
 ROUND_S_PER_CONNECTION = 1e-5  # where it was not measured
 # Of a block: seconds of load on each side, and pairs of slices at least.
 BLOCK_S = 0.15
-LEAST_PAIRS = 3
+LEAST_PAIRS = 2
 # Of a side's requests, at most: what is answered after its slices, one on each connection each time. So much nearer to
 # 1 is a ratio of throughputs, if the servers were not busy; if they were, their CPU time tells (serving_s).
 TAIL_SHARE = 0.15
