@@ -83,7 +83,8 @@ def _network_of(record: dict[str, Any]) -> str:
 
 
 def yardstick_of(record: dict[str, Any]) -> str:
-    """What two cells must share for their ratios to compare, as a short name: kernel, wrk, compiler and reference."""
+    """What two cells must share for their ratios to compare, as a short name: kernel, wrk, compiler, reference, and how
+    it was measured, for which the version of the schema stands."""
     facts = record.get("facts") or {}
     kernel, tools, build = (
         its if isinstance(its := facts.get(name), dict) else {}
@@ -91,7 +92,7 @@ def yardstick_of(record: dict[str, Any]) -> str:
     )
     shared = [kernel.get("release"), kernel.get("version"), tools.get("wrk")]
     shared += [build.get("compiler"), build.get("compiler_version")]
-    text = repr([*shared, record.get("reference_sha256")])
+    text = repr([*shared, record.get("reference_sha256"), record.get("schema_version")])
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import files
 from files import DamagedFile
 
-# 3: a checksum. 4: the paired phase. 5: the reference's requests per second. Of 1 nothing can be read any more.
-SCHEMA_VERSION = 5
-READABLE = (2, 3, 4, 5)
+# 3: a checksum. 4: the paired phase. 5: the reference's requests per second. 6: the paired phase is of
+# processes of its own, in blocks. Of 1 nothing can be read any more.
+SCHEMA_VERSION = 6
+READABLE = (2, 3, 4, 5, 6)
 CHECKED_SINCE = 3
 REQUIRED = {"server", "connections", "repeat", "status", "flags", "machine"}
 # Begins the last line of a record. No proof against forgers, who can compute it too.

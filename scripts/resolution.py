@@ -22,8 +22,8 @@ from speed_loop import WINDOW_S, Window
 DOCTOR_S = 4.0
 SWEEP_S = 1.2
 STEP_S = 0.1  # windows by which the wandering is told: longer ones vary hardly less
-# Standard deviation of a ratio between fresh pairs of processes, beyond the noise of their slices: what that left of the
-# noise of whole cells, a server with a thread for each connection apart (docs/precision.md).
+# Standard deviation of a ratio between fresh pairs of processes, beyond the noise of their slices: what was left of
+# whole cells' noise, but for a server with a thread for each connection (docs/precision.md).
 PROCESSES_FEW = 0.01
 PROCESSES_MANY = 0.02
 # As the verdicts (scripts/comparisons.py, whose own function would bring SciPy into the process of Snakemake).
