@@ -19,7 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 TITLES = {COST: "CPU time per request", THROUGHPUT: "Throughput"}
-NAMES = {COST: "CPU time per request", THROUGHPUT: "throughput"}  # within a sentence
 DIRECTIONS = {COST: "← better", THROUGHPUT: "better →"}
 REMARKS = {comparisons.DEPENDS: "depends", comparisons.UNDECIDABLE: "not decidable"}
 BAND_COLOR = "#e2e2e2"
@@ -206,7 +205,7 @@ def floor_note(verdicts: pd.DataFrame) -> str:
         return "No control: noise floor not measured."
     differences = [
         f"{name} {control_difference(verdicts[verdicts['metric'] == metric])}"
-        for metric, name in NAMES.items()
+        for metric, name in comparisons.NAMES.items()
     ]
     return (
         "Grey band: noise floor, by which one server, measured twice, differed from itself: "
