@@ -11,7 +11,6 @@ import faults
 import pandas as pd
 import plot_style
 import tables
-from cells import is_control
 from matplotlib.axes import Axes
 
 
@@ -59,10 +58,6 @@ POINTS_NOTE = (
     "Points: single runs; hollow, dotted line: connections were left unserved; "
     "hollow alone: invalid or disturbed."
 )
-
-
-def without_control(table: pd.DataFrame) -> pd.DataFrame:
-    return table[~table["server"].map(is_control).astype(bool)]
 
 
 def label_of(server: str, points: pd.DataFrame, column: str) -> str:
@@ -132,7 +127,7 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
     cells, repeats_note = tables.shown_singly(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
-    cells, summary = without_control(cells), without_control(summary)
+    cells, summary = tables.without_control(cells), tables.without_control(summary)
     servers = [str(name) for name in summary["server"].unique()]
     if figure_of.with_limits:
         height = 5.2 + 0.25 * len(servers)

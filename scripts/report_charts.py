@@ -419,9 +419,7 @@ def all_charts(
     cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, syscalls: pd.DataFrame
 ) -> dict[str, Spec]:
     """Name of the place in the page → specification; a chart with nothing to show is left out."""
-    no_control = ~summary["server"].map(is_control).astype(bool)
-    compared = summary[no_control]
-    its_cells = cells[~cells["server"].map(is_control).astype(bool)]
+    compared, its_cells = tables.without_control(summary), tables.without_control(cells)
     charts: dict[str, Spec] = {}
     if len(verdicts):
         charts["ranking_cpu"] = ranking(verdicts, summary, COST)
