@@ -45,7 +45,7 @@ from machine import LOCK_PATH
 from modules import ROOT_VARIABLE, identity_of
 from network import is_remote
 from processes import LEASH
-from perf_record import obstacle_here
+from perf_permission import obstacle_of
 from profile_server import obstacle_met
 from working_folder import FolderInUse
 from toolchain import (

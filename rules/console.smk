@@ -132,7 +132,7 @@ def announce(jobs):
     parts = [progress.count_of(number, noun) for number, noun in counted if number]
     left_s = cells * cell_s + other_s
     left = f", about {progress.format_duration(left_s)}" if workflow.local_exec else ""
-    print(console.wrapped(f"{progress.join(parts)} to run{left}"), file=sys.stderr, flush=True)
+    print(console.wrapped(f"{' and '.join(parts)} to run{left}"), file=sys.stderr, flush=True)
 
 
 def lift_rate_limit():

@@ -204,11 +204,6 @@ def pairs_of(sweep: Sweep) -> list[Pair]:
     ]
 
 
-def runs_of(sweep: Sweep, metric: str, position: int) -> "comparisons.Integers":
-    """Valid repeats at each point."""
-    return np.asarray(np.isfinite(sweep.logarithms[metric][position]).sum(axis=-1))
-
-
 def obstacles_of(
     sweep: Sweep, metric: str, pair: Pair, same_binary: bool, twice: set[tuple[str, int]]
 ) -> list[str]:
@@ -218,19 +213,6 @@ def obstacles_of(
         SAME_RUNS if (sweep.servers[pair[0]], count) in twice else its
         for count, its in zip(sweep.connections, found, strict=True)
     ]
-
-
-def floor_of_control(found: list[Record], metric: str) -> float:
-    """By what a set's own control differed from its server, as a log-ratio; NaN if it has none."""
-    measured = {record["server"] for record in found}
-    bases = {base_of(name) for name in measured if is_control(name)}
-    its = [record for record in found if base_of(record["server"]) in bases]
-    if not its:
-        return np.nan
-    cells = tables.cell_table(its).assign(machine="")
-    verdicts = comparisons.verdict_table(cells, tables.summary_table(cells))
-    percents = verdicts.loc[verdicts["metric"] == metric, "noise_floor_percent"]
-    return float(np.log1p(percents.max() / 100)) if len(percents) else np.nan
 
 
 # --- Verdicts ---
@@ -250,9 +232,9 @@ def _family(
     floors = np.full(estimates.mean.shape, np.nan_to_num(floor))
     same = np.full(len(pairs), is_drift)
     judged = comparisons.judge(sweep, metric, pairs, obstacles, estimates, floors, same)
+    runs = np.isfinite(sweep.logarithms[metric]).sum(axis=-1)
     rows = []
     for (new_at, old_at), levels in zip(pairs, judged, strict=True):
-        new_runs, old_runs = (runs_of(sweep, metric, position) for position in (new_at, old_at))
         for level, row in enumerate(levels):
             points = slice(None) if level == 0 else slice(level - 1, level)
             is_different = row["verdict"] in comparisons.DIFFERENCES
@@ -262,8 +244,8 @@ def _family(
                     **row,
                     "metric": metric,
                     "server": sweep.servers[new_at],
-                    "runs_current": int(new_runs[points].sum()),
-                    "runs_baseline": int(old_runs[points].sum()),
+                    "runs_current": int(runs[new_at, points].sum()),
+                    "runs_baseline": int(runs[old_at, points].sum()),
                     "verdict": DRIFT if is_drift and is_different else row["verdict"],
                     "noise_floor_percent": 100 * np.expm1(floor),
                     "reason": reason,
@@ -273,13 +255,10 @@ def _family(
 
 
 def compare_metric(
-    sets: Sets, sweep: Sweep, metric: str, drifting: set[str], twice: set[tuple[str, int]]
+    sweep: Sweep, metric: str, drifting: set[str], twice: set[tuple[str, int]]
 ) -> list[dict[str, Any]]:
     """Rows of one metric: of changed servers, then of those that tell of drift alone."""
-    floor = max(
-        (floor_of_control(found, metric) for found in (sets.baseline, sets.current)),
-        key=np.nan_to_num,
-    )
+    floor = comparisons.noise_floor(sweep, metric)
     # A control is its server once more.
     every = [pair for pair in pairs_of(sweep) if not is_control(sweep.servers[pair[0]])]
     rows = []
@@ -299,9 +278,7 @@ def compare(sets: Sets) -> Comparison:
     sweep = sweep_of(sets)
     drifting = same if is_unchanged else set()
     twice = measured_twice(sets)
-    rows = [
-        row for metric in FIGURES for row in compare_metric(sets, sweep, metric, drifting, twice)
-    ]
+    rows = [row for metric in FIGURES for row in compare_metric(sweep, metric, drifting, twice)]
     binaries = [SAME if row["server"] in same else CHANGED for row in rows]
     table = pd.DataFrame(rows, columns=COLUMNS).assign(
         binary=binaries,

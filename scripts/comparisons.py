@@ -45,6 +45,7 @@ ROUNDING = 1e-8
 # Each as ratio to the reference; the first is what answers rest on.
 COST, THROUGHPUT = "cpu_ratio", "throughput_ratio"
 BETTER_SIGN = {COST: -1, THROUGHPUT: 1}
+NAMES = {COST: "CPU time per request", THROUGHPUT: "throughput"}  # within a sentence
 
 FASTER, SLOWER, EQUAL = "faster", "slower", "no difference"
 DEPENDS, UNDECIDABLE = "depends on connections", "not decidable here"
@@ -161,8 +162,8 @@ def has_control(servers: list[str], pair: Pair) -> bool:
 
 
 def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimates:
-    """Two-sided tests of whether servers differ. logarithms: [server, point, repeat], NaN what is left out; usable:
-    [pair, point].
+    """Two-sided tests, by Student's t, of whether servers differ. logarithms: [server, point, repeat], NaN what is
+    left out; usable: [pair, point].
 
     What has less than MIN_REPEATS, or does not vary, is not tested: it has no error and no p-value.
     """
@@ -201,7 +202,8 @@ def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimat
     error = np.where((error > ROUNDING) & (total(few) == 0), error, np.nan)
     freedom = np.maximum(added**2 / np.maximum(total(at_points**2 / worth_at_points), TINY), 1)
     observations = total(np.minimum(repeats[first], repeats[second])).astype(int)
-    return Estimates(observations, freedom, mean, error, p_value_of(mean, error, freedom))
+    p_value = np.asarray(2 * stdtr(freedom, -np.abs(mean) / error))
+    return Estimates(observations, freedom, mean, error, p_value)
 
 
 def moderated(squares: Floats, freedoms: Integers) -> tuple[Floats, Floats]:
@@ -270,11 +272,6 @@ def inverse_trigamma(value: float) -> float:
     return x
 
 
-def p_value_of(mean: Floats, standard_error: Floats, freedom: Floats) -> Floats:
-    """Of Student's t against 0, two-sided."""
-    return np.asarray(2 * stdtr(freedom, -np.abs(mean) / standard_error))
-
-
 def holm(p_values: Floats) -> Floats:
     """p-values of one family, of any shape → adjusted ones; NaN is no member of the family, and stays (Holm 1979)."""
     flat = p_values.ravel()
@@ -331,7 +328,7 @@ def _lack(sweep: Sweep, metric: str, server: int, point: int, least: int) -> str
     if repeats >= least:
         return ""
     if repeats:
-        what = f"only {number_of(repeats, 'repeat')}"
+        what = f"only {repeats} repeat{'' if repeats == 1 else 's'}"
     else:
         what = NO_RATIO if sweep.has_valid[server, point] else "no valid cells"
     return f"{what} of {sweep.servers[server]}"
@@ -418,10 +415,6 @@ def _depends_reason(connections: list[int], signs: Sequence[int]) -> str:
             return ""
         parts.append(f"{VERDICT_OF_SIGN[sign]} at {_joined(counts)}")
     return "; ".join(parts)
-
-
-def number_of(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _limited_losers(
@@ -530,6 +523,16 @@ def judge(
     return judged
 
 
+def noise_floor(sweep: Sweep, metric: str) -> float:
+    """By what controls differ from their servers over the whole sweep, at most, as log-ratio; NaN if none is known."""
+    pairs = [pair for pair in pairs_of(sweep.servers) if has_control(sweep.servers, pair)]
+    if not pairs:
+        return np.nan
+    usable = np.array([obstacles_of(sweep, metric, pair, True) for pair in pairs]) == ""
+    estimates = estimate(sweep.logarithms[metric], pairs, usable)
+    return float(np.fmax.reduce(np.abs(estimates.mean[:, 0])))
+
+
 def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
     """Verdicts of one machine and metric, a row for each pair of servers and level; none for less than two servers.
 
@@ -544,7 +547,7 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
         for pair, same_binary in zip(pairs, control, strict=True)
     ]
     estimates = estimate(sweep.logarithms[metric], pairs, np.array(obstacles) == "")
-    floor = float(np.fmax.reduce(np.abs(estimates.mean[control, 0]), initial=np.nan))
+    floor = noise_floor(sweep, metric)
     # The control's own pair is what the floor is made of.
     floors = np.where(control, 0, np.nan_to_num(floor))[:, np.newaxis]
     floors = np.broadcast_to(floors, estimates.mean.shape)

@@ -51,11 +51,6 @@ def read_waits_s(threads: Sequence[str]) -> dict[str, float]:
     return waits_s
 
 
-def longest_wait_s(before: dict[str, float], after: dict[str, float]) -> float | None:
-    """Of any thread in the time between; None if none tells."""
-    return max((wait - before.get(thread, 0.0) for thread, wait in after.items()), default=None)
-
-
 class Reading(NamedTuple):
     """What grows with time where server or client runs, at one moment; as a list it goes from one host to another."""
 
@@ -122,8 +117,9 @@ def between(
             pressures.append((after.pressure_s - before.pressure_s) / elapsed_s)
 
     def waited(before: Reading, after: Reading) -> float | None:
-        longest_s = longest_wait_s(before.waits_s, after.waits_s)
-        return None if longest_s is None else longest_s / (after.at_s - before.at_s)
+        """The longest of any thread; None if none tells."""
+        waits_s = [wait - before.waits_s.get(thread, 0.0) for thread, wait in after.waits_s.items()]
+        return max(waits_s) / (after.at_s - before.at_s) if waits_s else None
 
     return {
         "steal_share": stolen_s / available_s,

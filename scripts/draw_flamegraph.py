@@ -12,13 +12,7 @@ from xml.sax.saxutils import escape
 
 import faults
 import files
-
-TITLES = {
-    "not_permitted": "not permitted",
-    "unavailable": "not available",
-    "invalid": "not published",
-    "failed": "failed",
-}
+from perf_permission import TITLES
 
 
 def title_of(facts: dict[str, Any]) -> str:

@@ -12,7 +12,6 @@ import comparisons
 import pandas as pd
 from comparisons import COST, THROUGHPUT
 
-FIGURE = {COST: "CPU time per request", THROUGHPUT: "throughput"}
 IS_BEHIND = {COST: "needs {:.1f} % more", THROUGHPUT: "serves {:.1f} % fewer requests"}
 ALIKE_PERCENT = 5.0  # servers that may differ by more are not called equal
 
@@ -83,8 +82,9 @@ def find(
     depends = bool((between["verdict"] == comparisons.DEPENDS).any())
     closest = superior[superior["server"].isin(leaders) & superior["other"].isin(behind)]
     within = within_percent(between, len(leaders))
+    found = Finding(metric, leaders, behind, left_out, within_percent=within, depends=depends)
     if closest.empty:
-        return Finding(metric, leaders, behind, left_out, within_percent=within, depends=depends)
+        return found
     # Who is next may be told from some of the leaders alone. Its margin is the first leader's own, where that has one.
     by_distance = closest.iloc[closest["ratio"].map(math.log).abs().argsort(kind="stable")]
     runner_up = by_distance["other"].iloc[0]
@@ -94,19 +94,13 @@ def find(
     remarks = [pair["reason"]] if pair["reason"] else []
     if metric == THROUGHPUT and first in client_bound:
         remarks.append(f"a lower bound, since wrk was the limit of {first} at some points")
-    return Finding(
-        metric,
-        leaders,
-        behind,
-        left_out,
-        first,
+    return found._replace(
+        ahead=first,
         runner_up=pair["other"],
         ratio=pair["ratio"],
         ratio_low=pair["ratio_low"],
         ratio_high=pair["ratio_high"],
         reason="; ".join(remarks),
-        within_percent=within,
-        depends=depends,
     )
 
 
@@ -124,7 +118,7 @@ def join(names: list[str]) -> str:
 
 def best_sentence(finding: Finding) -> str:
     """Which server is best by one metric, or which share first place, and by how much the next is behind."""
-    figure, leaders = FIGURE[finding.metric], finding.leaders
+    figure, leaders = comparisons.NAMES[finding.metric], finding.leaders
     if not leaders:
         return f"This sweep cannot say which server is best by {figure}."
     among = "Of the servers that can be compared, " if finding.left_out else ""
@@ -169,14 +163,9 @@ def workload(cells: pd.DataFrame, samples: list[dict[str, Any]]) -> str:
     seconds = samples[0]["asked"]["duration_s"]
     times = f"{repeats} runs of {seconds:g} s each" if repeats > 1 else f"one run of {seconds:g} s"
     return (
-        f"HTTP/1.1 {network_of(samples)}, {several} connection{plural} kept open, one request for 13 bytes at a time"
-        f" on each, {times}{placement(samples)}."
+        f"HTTP/1.1 {cells['network'].iloc[0]}, {several} connection{plural} kept open, one request for 13 bytes"
+        f" at a time on each, {times}{placement(samples)}."
     )
-
-
-def network_of(samples: list[dict[str, Any]]) -> str:
-    """`over loopback`, as all records before there was a choice, or over which interface."""
-    return str(samples[0]["facts"].get("network_label", "over loopback"))
 
 
 def placement(samples: list[dict[str, Any]]) -> str:

@@ -209,11 +209,6 @@ TOOLS = {
 }
 
 
-def tools_of(roles: Collection[str], compiler: str) -> dict[str, Tool]:
-    tools = {compiler: COMPILER, **TOOLS}
-    return {name: tool for name, tool in tools.items() if set(roles) & set(tool.roles)}
-
-
 def examine_tool(name: str, tool: Tool, host: Host) -> Check:
     version = host.seen.tools.get(name, machine_facts.UNKNOWN)
     if version is None:
@@ -803,7 +798,8 @@ def checks(
     `root`: where /proc and /sys are, "/" or a copy; `path`: where tools are looked for (PATH);
     `seen`: what no file tells, if it is not to be asked of this host.
     """
-    tools = tools_of(roles, compiler)
+    known = {compiler: COMPILER, **TOOLS}
+    tools = {name: tool for name, tool in known.items() if set(roles) & set(tool.roles)}
     seen = seen or see(root, roles, tools, path or os.environ.get("PATH", os.defpath), address)
     host = Host(root, roles, connections, address, seen)
     return [

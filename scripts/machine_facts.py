@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import environment
+import faults
 import files
 import machine
 
@@ -659,14 +660,10 @@ def main() -> int:
     facts = read_facts(CHECKOUT, arguments.compiler, arguments.flags)
     if arguments.output is None:
         print(format_facts(facts), end="")
-        return 0
-    try:
+    else:
         write_facts(arguments.output, facts)
-    except OSError as error:
-        print(f"machine_facts: cannot write {arguments.output}: {error.strerror}", file=sys.stderr)
-        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults.told(main))

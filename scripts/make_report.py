@@ -28,7 +28,7 @@ import report_charts
 import report_profiles
 import tables
 import vl_convert
-from cells import Cell, is_control, record_path
+from cells import Cell, record_path
 from comparisons import COST, THROUGHPUT
 from itables.utils import read_package_file
 from markupsafe import Markup
@@ -83,25 +83,14 @@ def facts_of(cells: pd.DataFrame, machine: str) -> tuple[dict[str, Any], list[di
     first = cells[cells["machine"] == machine].sort_values(
         "status", key=lambda status: status != "ok", kind="stable"
     )
-    found = []
-    for row in first.drop_duplicates("server").to_dict("records"):
-        found.append(
-            records.read(
-                record_path(Cell(str(row["server"]), int(row["connections"]), int(row["repeat"])))
-            )
-        )
+    named = first.drop_duplicates("server")[[*Cell._fields]].itertuples(index=False)
+    found = [records.read(record_path(Cell(*cell))) for cell in named]
     return found[0]["facts"], found
 
 
 def shown_command(command: list[str]) -> str:
     """A command with paths from results/ or scripts/ on, wherever this checkout is."""
-    words = []
-    for word in command:
-        for part in ("/results/bin/", "/scripts/"):
-            if word.startswith("/") and part in word:
-                word = word[word.index(part) + 1 :]  # noqa: PLW2901
-        words.append(word)
-    return " ".join(words)
+    return " ".join(re.sub("^/(.*/)?(?=results/bin/|scripts/)", "", word) for word in command)
 
 
 def flat_facts(facts: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
@@ -163,7 +152,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     syscalls = tables.read_table("results/syscalls.csv", dtype={"reason": "str"})
     # Of another machine's servers nothing is on the page. (Which machine a count or profile is of, they do not say.)
     syscalls = syscalls[syscalls["server"].isin(summary["server"])]
-    compared = summary[~summary["server"].map(is_control).astype(bool)]
+    compared = tables.without_control(summary)
     servers = [str(name) for name in compared["server"].unique()]
     facts, samples = facts_of(cells, machine)
     profiles = [
@@ -297,17 +286,13 @@ def render(data: dict[str, Any]) -> str:
     return environment.get_template("page.html").render(
         **data,
         policy=content_security_policy(script, data["profiles"]),
-        vega=vega_bundle(),
+        # Vega, Vega-Lite and Vega-Embed, which set window.vegaEmbed. Its stubs take a snippet for required.
+        vega=vl_convert.javascript_bundle(),  # type: ignore[call-arg]
         datatables=read_package_file("html/dt_bundle.js"),
         datatables_style=Markup(read_package_file("html/dt_bundle.css")),
         style=Markup((PAGE / "page.css").read_text()),
         script=Markup(script),
     )
-
-
-def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, which sets window.vegaEmbed."""
-    return vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stubs take a snippet for required
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """What this user may not let perf see, and the command that mends it; why there is no profile or count."""
 
 import os
+from collections.abc import Callable
 
 TRACEFS = "/sys/kernel/tracing"
 CAP_SYS_ADMIN, CAP_SYSLOG, CAP_PERFMON = 21, 34, 38
@@ -15,6 +16,24 @@ class PerfObstacle(Exception):
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+# What a picture says of a status, before the reason.
+TITLES = {
+    "not_permitted": "not permitted",
+    "unavailable": "not available",
+    "invalid": "not published",
+    "failed": "failed",
+}
+
+
+def obstacle_of(check: Callable[[], object]) -> str:
+    """Why a check raises PerfObstacle; empty if it does not."""
+    try:
+        check()
+    except PerfObstacle as obstacle:
+        return str(obstacle)
+    return ""
 
 
 def permission_obstacle(capabilities: int, paranoid: int, kptr_restrict: int) -> str | None:

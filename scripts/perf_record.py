@@ -48,22 +48,15 @@ def stackcollapse_script() -> str:
     return str(script)
 
 
-def check_permission() -> None:
+def check_here() -> str:
+    """stackcollapse_script(), if this machine lets us profile. Raises PerfObstacle."""
+    script = stackcollapse_script()
     obstacle = permission_obstacle(
         _capabilities(), _sysctl("kernel.perf_event_paranoid"), _sysctl("kernel.kptr_restrict")
     )
     if obstacle:
         raise PerfObstacle("not_permitted", obstacle)
-
-
-def obstacle_here() -> str:
-    """What keeps this machine from profiling; empty if nothing does."""
-    try:
-        stackcollapse_script()
-        check_permission()
-    except PerfObstacle as obstacle:
-        return str(obstacle)
-    return ""
+    return script
 
 
 def scope_of(
@@ -168,8 +161,7 @@ class ProfiledSide(ServerSide):
 
     def check_profiling(self) -> None:
         """Raises PerfObstacle if this machine does not let us."""
-        self._script = stackcollapse_script()
-        check_permission()
+        self._script = check_here()
 
     def start_perf(self, frequency_hz: int) -> list[str]:
         """Start perf, which takes about a second and samples nothing yet; its command."""

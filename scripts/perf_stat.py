@@ -55,33 +55,10 @@ def check_permission() -> None:
         raise PerfObstacle("not_permitted", "; ".join(filter(None, obstacles)))
 
 
-def obstacle_here() -> str:
-    """What keeps this machine from counting; empty if nothing does."""
-    try:
-        check_permission()
-    except PerfObstacle as obstacle:
-        return str(obstacle)
-    return ""
-
-
 def try_perf(event: str) -> "subprocess.CompletedProcess[str]":
     """Let perf count an event of a process of its own."""
     command = ["perf", "stat", "-x,", "-e", event, "true"]
     return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-
-
-def events_here() -> list[str]:
-    """What to count on this machine. Raises PerfObstacle if perf knows of no system calls here."""
-    if not os.path.isdir(f"{TRACEFS}/events"):
-        tried = try_perf(ALL_CALLS)  # which mounts it
-        if tried.returncode != 0:
-            raise PerfObstacle("unavailable", f"perf stat failed: {refusal(tried.stderr)}")
-    known = [
-        name
-        for name in SYSTEM_CALLS
-        if os.path.isdir(f"{TRACEFS}/events/syscalls/sys_enter_{name}")
-    ]
-    return [*SOFTWARE_EVENTS.values(), ALL_CALLS, *(f"{CALL_PREFIX}{name}" for name in known)]
 
 
 @contextlib.contextmanager
@@ -127,20 +104,23 @@ def parse_counts(output: str, events: Sequence[str]) -> dict[str, int]:
     return {event: int(counts[event]) for event in events}
 
 
-def finish(perf: Process, events: Sequence[str]) -> dict[str, int]:
-    """End perf and read its counts."""
-    perf.send_signal(signal.SIGINT)
-    return parse_counts(perf.communicate(timeout=PERF_TIMEOUT_S)[1], events)
-
-
 class CountedSide(ServerSide):
     """A server, and perf that counts what it does."""
 
     _perf: Process
 
     def events(self) -> list[str]:
-        """What to count on this machine. Raises PerfObstacle if it does not let us, or knows of no system calls."""
-        return events_here()
+        """What to count on this machine. Raises PerfObstacle if perf knows of no system calls here."""
+        if not os.path.isdir(f"{TRACEFS}/events"):
+            tried = try_perf(ALL_CALLS)  # which mounts it
+            if tried.returncode != 0:
+                raise PerfObstacle("unavailable", f"perf stat failed: {refusal(tried.stderr)}")
+        known = [
+            name
+            for name in SYSTEM_CALLS
+            if os.path.isdir(f"{TRACEFS}/events/syscalls/sys_enter_{name}")
+        ]
+        return [*SOFTWARE_EVENTS.values(), ALL_CALLS, *(f"{CALL_PREFIX}{name}" for name in known)]
 
     def check_counting(self) -> None:
         """Raises PerfObstacle."""
@@ -151,5 +131,6 @@ class CountedSide(ServerSide):
         self._perf = self.run.enter_context(counting(self.server.pids, events))
 
     def finish_counting(self) -> dict[str, int]:
-        """The count of each event."""
-        return finish(self._perf, self._events)
+        """End perf; the count of each event."""
+        self._perf.send_signal(signal.SIGINT)
+        return parse_counts(self._perf.communicate(timeout=PERF_TIMEOUT_S)[1], self._events)

@@ -8,15 +8,15 @@ from typing import Any
 
 import faults
 import pandas as pd
+import plot_ranking
 import plot_style
+import result_sets
 import tables
-from comparisons import COST, DEPENDS, EQUAL, FASTER, SLOWER, THROUGHPUT, UNDECIDABLE, WHOLE_SWEEP
+from comparisons import DEPENDS, EQUAL, FASTER, SLOWER, UNDECIDABLE, WHOLE_SWEEP
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from plot_ranking import TITLES, Row
 
-TITLES = {COST: "CPU time per request", THROUGHPUT: "Throughput"}
-DIRECTIONS = {COST: "← better", THROUGHPUT: "better →"}
 # Told apart by the mark too, and by the word at the right.
 STYLES = {
     SLOWER: ("#bb4455", "X"),
@@ -27,90 +27,41 @@ STYLES = {
     UNDECIDABLE: ("#777777", "o"),
 }
 WORDS = {UNDECIDABLE: "not decidable"}
-BAND_COLOR = "#e2e2e2"
 FACTS = ["kind", "fact", "baseline", "current"]
 MOST_FACTS = 8
 WIDEST = 40  # characters of a fact's value
 
 
-def draw_row(axes: Axes, height: int, whole: dict[Any, Any], points: pd.DataFrame) -> None:
-    """One server: the ratio over the sweep and its interval; above it, pale, those at its points."""
-    color, marker = STYLES[whole["verdict"]]
+def row_of(its: dict[Any, Any]) -> Row:
+    """Of the table, with what to say at the right."""
+    ratio = its["ratio"]
+    word = WORDS.get(its["verdict"], its["verdict"])
+    remark = f"{ratio:.3f}  {word}" if math.isfinite(ratio) else ""
+    return Row(ratio, its["ratio_low"], its["ratio_high"], remark)
+
+
+def draw_points(axes: Axes, height: int, points: pd.DataFrame) -> None:
+    """One server's ratios at its numbers of connections: small and pale, above the one over the sweep."""
     for verdict, its in points.dropna(subset=["ratio"]).groupby("verdict"):
-        its_color, its_marker = STYLES[str(verdict)]
+        color, marker = STYLES[str(verdict)]
         heights = [height - 0.27] * len(its)
         axes.scatter(
-            its["ratio"], heights, s=11, marker=its_marker, color=its_color, alpha=0.6, linewidths=0
+            its["ratio"], heights, s=11, marker=marker, color=color, alpha=0.6, linewidths=0
         )
-    if not math.isfinite(whole["ratio"]):
-        text = axes.text(0.5, height, "no comparable point", transform=axes.get_yaxis_transform())
-        text.set(ha="center", va="center", fontsize=plot_style.SMALL, color=plot_style.GREY)
-        text.set_backgroundcolor("white")
-        return
-    axes.plot([whole["ratio_low"], whole["ratio_high"]], [height] * 2, color=color, linewidth=1.6)
-    axes.scatter(
-        whole["ratio"],
-        height,
-        s=34,
-        marker=marker,
-        facecolors="white" if whole["verdict"] == UNDECIDABLE else color,
-        edgecolors=color,
-        linewidths=1.2,
-        zorder=3,
-    )
 
 
-def remark_of(whole: dict[Any, Any]) -> str:
-    word = WORDS.get(whole["verdict"], whole["verdict"])
-    return f"{whole['ratio']:.3f}  {word}" if math.isfinite(whole["ratio"]) else ""
-
-
-def set_ratio_axis(axes: Axes, rows: pd.DataFrame, floor: float) -> None:
-    """Logarithmic, around 1, all ratios and the floor; intervals far wider run out of it."""
-    ends = pd.concat([rows["ratio"], rows["ratio_low"], rows["ratio_high"]]).dropna()
-    ratios = rows["ratio"].dropna()
-    reach = max([1.25, *ratios, *(1 / ratios)]) ** 1.5
-    low = min([1 / floor, 0.98, *ends.clip(lower=1 / reach)])
-    high = max([floor, 1.02, *ends.clip(upper=reach)])
-    margin = (high / low) ** 0.06
-    axes.set_xscale("log")
-    axes.set_xlim(low / margin, high * margin)
-    near = high / low < 4
-    axes.xaxis.set_major_locator(
-        MaxNLocator(5, steps=[1, 2, 5, 10]) if near else LogLocator(subs=(1, 2, 5))
-    )
-    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.4g}×")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def draw_panel(axes: Axes, metric: str, rows: pd.DataFrame, servers: list[str]) -> None:
+def draw_panel(axes: Axes, metric: str, table: pd.DataFrame, servers: list[str]) -> None:
     """One metric: a row a server from the top down, with its ratio and verdict at the right."""
-    is_whole = rows["connections"] == WHOLE_SWEEP
-    floor = 1 + float(rows.loc[is_whole, "noise_floor_percent"].max()) / 100
-    floor = floor if math.isfinite(floor) else 1.0
-    axes.axvspan(1 / floor, floor, color=BAND_COLOR, linewidth=0, zorder=0)
-    axes.axvline(1, color=plot_style.GREY, linewidth=0.8, zorder=1)
-    remarks = []
-    for height, server in enumerate(servers):
-        its = rows["server"] == server
-        whole = rows[its & is_whole].to_dict("records")[0]
-        draw_row(axes, height, whole, rows[its & ~is_whole])
-        remarks.append(remark_of(whole))
-    set_ratio_axis(axes, rows, floor)
-    axes.set_title(TITLES[metric])
-    axes.set_xlabel(f"ratio to the baseline, logarithmic ({DIRECTIONS[metric]})")
-    axes.tick_params(axis="y", length=0)
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(range(len(servers)), remarks)
-    right.tick_params(length=0)
-    right.spines["right"].set_visible(False)
-
-
-def shown(text: str) -> str:
-    """Nothing of a set's facts is taken for mathematics."""
-    text = text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
-    return text.replace("$", r"\$")
+    is_whole = table["connections"] == WHOLE_SWEEP
+    whole = table[is_whole].set_index("server").loc[servers].to_dict("records")
+    floor = 1 + plot_ranking.floor_percent(table[is_whole]) / 100
+    rows = [row_of(its) for its in table.to_dict("records")]
+    remarks = [row_of(its).remark for its in whole]
+    plot_ranking.set_up_panel(axes, metric, rows, floor, "the baseline", remarks)
+    for height, (server, its) in enumerate(zip(servers, whole, strict=True)):
+        draw_points(axes, height, table[(table["server"] == server) & ~is_whole])
+        is_hollow = its["verdict"] == UNDECIDABLE
+        plot_ranking.draw_row(axes, height, row_of(its), *STYLES[its["verdict"]], is_hollow)
 
 
 def notes_of(table: pd.DataFrame, facts: pd.DataFrame) -> list[str]:
@@ -129,9 +80,8 @@ def notes_of(table: pd.DataFrame, facts: pd.DataFrame) -> list[str]:
         notes.append("The environment changed: every ratio shows its effect too.")
     changed = pd.concat([environment, facts[facts["kind"] != "environment"]])
     for row in changed.head(MOST_FACTS).to_dict("records"):
-        notes.append(
-            f"Changed: {shown(row['fact'])}: {shown(row['baseline'])} → {shown(row['current'])}"
-        )
+        old, new = result_sets.shortened(row["baseline"], row["current"], WIDEST)
+        notes.append(f"Changed: {row['fact']}: {old} → {new}")
     if len(changed) > MOST_FACTS:
         notes.append(f"{len(changed) - MOST_FACTS} more facts changed: results/compare_facts.csv.")
     return notes

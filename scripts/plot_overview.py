@@ -11,61 +11,45 @@ import faults
 import pandas as pd
 import plot_style
 import tables
-from cells import is_control
 from matplotlib.axes import Axes
 
 
 class Figure(NamedTuple):
     column: str
-    scale: float
     title: str
     unit: str
     formatter: Callable[[float, float], str]
-    logarithmic: bool
-    with_limits: bool
-    of_client: bool  # by the client's clock
-    notes: list[str]
+    note: str = ""
+    logarithmic: bool = True
+    with_limits: bool = False
+    of_client: bool = False  # by the client's clock
 
 
 FIGURES = {
     "throughput": Figure(
         column="requests_per_second",
-        scale=1,
         title="Throughput",
         unit="requests per second",
         formatter=plot_style.format_count,
         logarithmic=False,
         with_limits=True,
-        of_client=False,
-        notes=[],
     ),
     "latency": Figure(
         column="latency_p99_us",
-        scale=1,
         title="Latency",
         unit="99th percentile (logarithmic)",
         formatter=plot_style.format_microseconds,
-        logarithmic=True,
-        with_limits=False,
         of_client=True,
-        notes=[
-            "A closed loop: each connection waits for its answer before it asks again, so this is no response "
-            "time of users who come whether or not the server is ready. Unserved connections are not in it.",
-        ],
+        note="A closed loop: each connection waits for its answer before it asks again, so this is no response "
+        "time of users who come whether or not the server is ready. Unserved connections are not in it.",
     ),
     "cpu": Figure(
         column="cpu_ratio",
-        scale=1,
         title="CPU time per request / the reference's",
         unit="ratio (logarithmic)",
         formatter=plot_style.format_ratio,
-        logarithmic=True,
-        with_limits=False,
-        of_client=False,
-        notes=[
-            "Lower is better. The reference is a loop that only receives and sends, measured in turns with them. "
-            "It also tells servers apart where wrk is the limit of throughput."
-        ],
+        note="Lower is better. The reference is a loop that only receives and sends, measured in turns with them. "
+        "It also tells servers apart where wrk is the limit of throughput.",
     ),
 }
 
@@ -74,10 +58,6 @@ POINTS_NOTE = (
     "Points: single runs; hollow, dotted line: connections were left unserved; "
     "hollow alone: invalid or disturbed."
 )
-
-
-def without_control(table: pd.DataFrame) -> pd.DataFrame:
-    return table[~table["server"].map(is_control).astype(bool)]
 
 
 def label_of(server: str, points: pd.DataFrame, column: str) -> str:
@@ -101,7 +81,7 @@ def label_lines(axes: Axes, summary: pd.DataFrame, figure_of: Figure, servers: l
         ends.append(
             plot_style.End(
                 math.nan if last is None else last["connections"],
-                math.nan if last is None else last[figure_of.column] * figure_of.scale,
+                math.nan if last is None else last[figure_of.column],
                 label_of(server, points, figure_of.column),
                 plot_style.color_of(server),
                 plot_style.marker_of(server),
@@ -120,11 +100,9 @@ def draw_lines(
         color = plot_style.color_of(server)
         marker = plot_style.marker_of(server)
         points, its_cells = summary[summary["server"] == server], cells[cells["server"] == server]
-        plot_style.draw_interval(axes, points, figure_of.column, figure_of.scale, color)
-        plot_style.draw_points(
-            axes, its_cells, figure_of.column, figure_of.scale, color, marker, 12
-        )
-    values = cells[figure_of.column] * figure_of.scale
+        plot_style.draw_interval(axes, points, figure_of.column, color)
+        plot_style.draw_points(axes, its_cells, figure_of.column, color, marker, 12)
+    values = cells[figure_of.column]
     if figure_of.with_limits:
         values = pd.concat([values, tables.reference_rates(summary)])
     if figure_of.logarithmic:
@@ -149,7 +127,7 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
     cells, repeats_note = tables.shown_singly(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
-    cells, summary = without_control(cells), without_control(summary)
+    cells, summary = tables.without_control(cells), tables.without_control(summary)
     servers = [str(name) for name in summary["server"].unique()]
     if figure_of.with_limits:
         height = 5.2 + 0.25 * len(servers)
@@ -161,14 +139,14 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
         connections_axes = limits
     else:
         height = max(5.2, 2 + 0.2 * len(servers))
-        figure, axes = plot_style.new_figure(plot_style.WIDTH_INCHES, height)
-        connections_axes = axes
+        figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, height)
+        connections_axes = axes = figure.add_subplot()
     draw_lines(axes, figure_of, cells, summary, servers)
     plot_style.set_connections_axis(connections_axes, sorted(summary["connections"].unique()))
     notes = [f"{plot_style.interval_note(summary)} {POINTS_NOTE}"]
     notes += plot_style.throughput_notes(summary) if figure_of.with_limits else []
     notes += [plot_style.saturation_note(summary)] if figure_of.of_client else []
-    notes += [*figure_of.notes, machine_note, *tables.failure_notes(summary)]
+    notes += [figure_of.note, machine_note, *tables.failure_notes(summary)]
     plot_style.add_notes(figure, notes)
     label_lines(axes, summary, figure_of, servers)
     plot_style.save(figure, paths)

@@ -19,7 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 TITLES = {COST: "CPU time per request", THROUGHPUT: "Throughput"}
-NAMES = {COST: "CPU time per request", THROUGHPUT: "throughput"}  # within a sentence
 DIRECTIONS = {COST: "← better", THROUGHPUT: "better →"}
 REMARKS = {comparisons.DEPENDS: "depends", comparisons.UNDECIDABLE: "not decidable"}
 BAND_COLOR = "#e2e2e2"
@@ -122,19 +121,7 @@ def ratio_limits(rows: list[Row], floor: float) -> tuple[float, float]:
     return float(low / margin), float(high * margin)
 
 
-def set_ratio_axis(axes: Axes, rows: list[Row], floor: float) -> None:
-    """A logarithmic axis with as many labels as its span has room for."""
-    low, high = ratio_limits(rows, floor)
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(ratio_locator(high / low))
-    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.4g}×")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def draw_row(axes: Axes, height: int, row: Row, server: str) -> None:
-    color = plot_style.color_of(base_of(server))
+def draw_row(axes: Axes, height: int, row: Row, color: str, marker: str, is_hollow: bool) -> None:
     if not math.isfinite(row.ratio):
         middle = axes.get_yaxis_transform()
         text = axes.text(0.5, height, "no comparable point", transform=middle)
@@ -151,8 +138,8 @@ def draw_row(axes: Axes, height: int, row: Row, server: str) -> None:
         row.ratio,
         height,
         s=30,
-        marker=plot_style.marker_of(base_of(server)),
-        facecolors="white" if is_control(server) else color,
+        marker=marker,
+        facecolors="white" if is_hollow else color,
         edgecolors=color,
         linewidths=1.2,
         zorder=3,
@@ -164,26 +151,42 @@ def floor_percent(verdicts: pd.DataFrame) -> float:
     return float(verdicts["noise_floor_percent"].max())
 
 
+def set_up_panel(
+    axes: Axes, metric: str, rows: list[Row], floor: float, base: str, remarks: list[str]
+) -> None:
+    """All but the rows: the band of the floor (a factor), a logarithmic axis around the rows' ratios to `base`, with as
+    many labels as its span has room for, and a remark on each row at the right."""
+    if math.isfinite(floor):
+        axes.axvspan(1 / floor, floor, color=BAND_COLOR, linewidth=0, zorder=0)
+    axes.axvline(1, color=plot_style.GREY, linewidth=0.8, zorder=1)
+    low, high = ratio_limits(rows, floor)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(ratio_locator(high / low))
+    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.4g}×")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(TITLES[metric])
+    axes.set_xlabel(f"ratio to {base}, logarithmic ({DIRECTIONS[metric]})")
+    axes.tick_params(axis="y", length=0)
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(range(len(remarks)), remarks)
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)
+
+
 def draw_panel(
     axes: Axes, metric: str, rows: dict[str, Row], anchor: str, verdicts: pd.DataFrame
 ) -> None:
     """One metric and its verdicts: a row a server from the top down, with its letters and remark at the right."""
-    floor = 1 + floor_percent(verdicts) / 100
-    if math.isfinite(floor):
-        axes.axvspan(1 / floor, floor, color=BAND_COLOR, linewidth=0, zorder=0)
-    axes.axvline(1, color=plot_style.GREY, linewidth=0.8, zorder=1)
-    for height, (server, row) in enumerate(rows.items()):
-        draw_row(axes, height, row, server)
-    set_ratio_axis(axes, list(rows.values()), floor)
-    axes.set_title(TITLES[metric])
-    axes.set_xlabel(f"ratio to {anchor}, logarithmic ({DIRECTIONS[metric]})")
-    axes.tick_params(axis="y", length=0)
     letters = letters_of([server for server in rows if not is_control(server)], verdicts)
-    labels = [f"{letters.get(server, '')}  {row.remark}" for server, row in rows.items()]
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(range(len(rows)), labels)
-    right.tick_params(length=0)
-    right.spines["right"].set_visible(False)
+    remarks = [f"{letters.get(server, '')}  {row.remark}" for server, row in rows.items()]
+    floor = 1 + floor_percent(verdicts) / 100
+    set_up_panel(axes, metric, list(rows.values()), floor, anchor, remarks)
+    for height, (server, row) in enumerate(rows.items()):
+        base = base_of(server)
+        color, marker = plot_style.color_of(base), plot_style.marker_of(base)
+        draw_row(axes, height, row, color, marker, is_control(server))
 
 
 def control_difference(verdicts: pd.DataFrame) -> str:
@@ -202,7 +205,7 @@ def floor_note(verdicts: pd.DataFrame) -> str:
         return "No control: noise floor not measured."
     differences = [
         f"{name} {control_difference(verdicts[verdicts['metric'] == metric])}"
-        for metric, name in NAMES.items()
+        for metric, name in comparisons.NAMES.items()
     ]
     return (
         "Grey band: noise floor, by which one server, measured twice, differed from itself: "

@@ -33,8 +33,8 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     color = plot_style.color_of(server)
     figure, axes, limits = plot_style.new_figure_with_strip(7.5, 5.2, rows=1)
     column = "requests_per_second"
-    plot_style.draw_interval(axes, summary, column, 1, color)
-    plot_style.draw_points(axes, cells, column, 1, color, plot_style.marker_of(server), 22)
+    plot_style.draw_interval(axes, summary, column, color)
+    plot_style.draw_points(axes, cells, column, color, plot_style.marker_of(server), 22)
     plot_style.draw_reference(axes, summary)
     mark_limits(axes, summary)
     plot_style.draw_limiters(limits, summary, [server])

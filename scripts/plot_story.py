@@ -22,7 +22,7 @@ LABELS_OF_CONNECTIONS = 7  # for which a panel half as wide as the picture has r
 
 def title_of(cells: pd.DataFrame) -> str:
     """What was measured, in a line."""
-    servers = plot_overview.without_control(cells)["server"].nunique()
+    servers = tables.without_control(cells)["server"].nunique()
     counts, repeats = cells["connections"], cells["repeat"].nunique()
     span = " to ".join(f"{count:,}" for count in sorted({counts.min(), counts.max()}))
     parts = [(servers, "server"), (counts.max(), "connection"), (repeats, "repeat")]
@@ -78,8 +78,8 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     cells, repeats_note = tables.shown_singly(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
     verdicts = verdicts[verdicts["machine"].isin(summary["machine"])]
-    its_cells = plot_overview.without_control(cells)
-    its_summary = plot_overview.without_control(summary)
+    its_cells = tables.without_control(cells)
+    its_summary = tables.without_control(summary)
     servers = [str(name) for name in its_summary["server"].unique()]
     notes = notes_of(its_summary, verdicts, machine_note)
     inches = [2 * max(2.5, 1 + 0.19 * len(servers)), 0.8 + 0.25 * summary["server"].nunique()]

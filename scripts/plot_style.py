@@ -121,11 +121,6 @@ def new_canvas(width: float, height: float) -> Figure:
     return figure
 
 
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = new_canvas(width, height)
-    return figure, figure.add_subplot()
-
-
 def new_figure_with_strip(width: float, height: float, rows: int) -> tuple[Figure, Axes, Axes]:
     """A figure whose plot has, below and over the same connections, a strip with so many rows."""
     figure = new_canvas(width, height)
@@ -253,7 +248,7 @@ def _label_end(axes: Axes, end: End, height: float) -> None:
 
 
 def draw_points(
-    axes: Axes, cells: pd.DataFrame, column: str, scale: float, color: str, marker: str, size: float
+    axes: Axes, cells: pd.DataFrame, column: str, color: str, marker: str, size: float
 ) -> None:
     """Each cell's own value; hollow if invalid, disturbed, or if it left connections unserved (M31)."""
     drawn = cells.dropna(subset=[column])
@@ -262,7 +257,7 @@ def draw_points(
     for part, face in ((drawn[~hollow], color), (drawn[hollow], "white")):
         axes.scatter(
             part["connections"],
-            part[column] * scale,
+            part[column],
             s=size,
             marker=marker,
             facecolors=face,
@@ -273,13 +268,13 @@ def draw_points(
         )
 
 
-def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, scale: float, color: str) -> None:
+def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, color: str) -> None:
     """The line of a server's summary, dotted if it left connections unserved, and the band of its intervals."""
     drawn = summary.dropna(subset=[column]).sort_values("connections")
     style = ":" if (drawn["unserved_connections"] > 0).any() else "-"
     axes.plot(
         drawn["connections"],
-        drawn[column] * scale,
+        drawn[column],
         color=color,
         linestyle=style,
         linewidth=1.6,
@@ -287,8 +282,8 @@ def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, scale: float, 
     )
     axes.fill_between(
         drawn["connections"].astype(float),
-        (drawn[f"{column}_low"] * scale).astype(float),
-        (drawn[f"{column}_high"] * scale).astype(float),
+        drawn[f"{column}_low"].astype(float),
+        drawn[f"{column}_high"].astype(float),
         color=color,
         alpha=0.13,
         linewidth=0,

@@ -10,7 +10,9 @@ import pandas as pd
 import plot_style
 import tables
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from perf_permission import TITLES
 
 # By what a call is for: blue receives, orange sends, green waits, purple does all of it at once, as does io_uring.
 COLORS = {
@@ -34,12 +36,6 @@ OTHER_COLOR = "#cccccc"
 PLAIN_COLOR = "#667788"
 BAR_HEIGHT = 0.62
 LEAST = 0.02  # calls a request; what no server makes as often would not be seen
-TITLES = {
-    "not_permitted": "not permitted",
-    "unavailable": "not available",
-    "invalid": "not published",
-    "failed": "failed",
-}
 KIB_PER_MIB = 1024
 
 
@@ -58,9 +54,11 @@ def draw_calls(axes: Axes, calls: pd.DataFrame, rows: dict[str, int]) -> None:
     left = pd.Series(0.0, index=calls.index)
     for name in calls:
         color = COLORS.get(str(name), OTHER_COLOR)
-        axes.barh(positions, calls[name], left=left, height=BAR_HEIGHT, color=color, label=name)
+        bars = axes.barh(
+            positions, calls[name], left=left, height=BAR_HEIGHT, color=color, label=name
+        )
         left += calls[name]
-    label_ends(axes, positions, list(left), "{:.2f}", room=1.12)
+    label_ends(axes, bars, left, "{:.2f}", room=1.12)
     axes.set_title("System calls per request")
 
 
@@ -69,24 +67,16 @@ def draw_figure(
 ) -> None:
     """One bar a server."""
     positions = [rows[str(server)] for server in values.index]
-    axes.barh(positions, values, height=BAR_HEIGHT, color=PLAIN_COLOR)
-    label_ends(axes, positions, list(values), form, room=1.5)
+    bars = axes.barh(positions, values, height=BAR_HEIGHT, color=PLAIN_COLOR)
+    label_ends(axes, bars, values, form, room=1.5)
     axes.set_title(title, fontsize=plot_style.SMALL, fontweight="normal")
 
 
 def label_ends(
-    axes: Axes, positions: list[int], values: list[float], form: str, room: float
+    axes: Axes, bars: BarContainer, values: "pd.Series[float]", form: str, room: float
 ) -> None:
     """The figure at the end of each bar; the axis is so many times as long as the longest."""
-    for position, value in zip(positions, values, strict=True):
-        axes.annotate(
-            form.format(value),
-            (value, position),
-            xytext=(3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=plot_style.SMALL,
-        )
+    axes.bar_label(bars, list(map(form.format, values)), padding=3, fontsize=plot_style.SMALL)
     axes.set_xlim(0, max(values, default=0) * room or 1)
 
 

@@ -60,12 +60,6 @@ def seconds_left(plan: dict[str, float], done: int, last_s: float, now_s: float)
     return (plan["cells"] - done) * pace_s + plan["other_s"] - (now_s - last_s)
 
 
-def count_one() -> None:
-    """Note that one more cell has ended."""
-    with open(LOG, "a") as log:
-        log.write(".")
-
-
 def so_far() -> str:
     """How many cells have ended, and the time left; nothing without a plan (a script run by hand)."""
     if not os.path.exists(PLAN):
@@ -79,11 +73,6 @@ def so_far() -> str:
 
 def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def join(parts: list[str]) -> str:
-    """a; a and b; a, b and c."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def describe(record: dict[str, Any]) -> list[str]:
@@ -125,5 +114,6 @@ def tell(server: str, connections: int, what: str, parts: list[str]) -> None:
 
 def tell_cell(server: str, connections: int, repeat: int, record: dict[str, Any]) -> None:
     if os.path.exists(PLAN):
-        count_one()
+        with open(LOG, "a") as log:
+            log.write(".")  # one more has ended
     tell(server, connections, f"repeat {repeat}", describe(record))

@@ -25,19 +25,18 @@ ROW_COLUMNS = list(plot_ranking.Row._fields)
 
 
 class Figure(NamedTuple):
-    """A column of the tables, the factor to the axis' unit, the axis' title, and how numbers are written."""
+    """A column of the tables, the axis' title, and how numbers are written."""
 
     column: str
-    factor: float
     title: str
     number_format: str
     logarithmic: bool
 
 
 FIGURES = {
-    "throughput": Figure("requests_per_second", 1, "requests per second", ",.0f", False),
-    "latency": Figure("latency_p99_us", 1, "99th percentile of latency, µs", ",.0f", True),
-    "cpu": Figure("cpu_ratio", 1, "CPU time per request / reference", ",.3f", True),
+    "throughput": Figure("requests_per_second", "requests per second", ",.0f", False),
+    "latency": Figure("latency_p99_us", "99th percentile of latency, µs", ",.0f", True),
+    "cpu": Figure("cpu_ratio", "CPU time per request / reference", ",.3f", True),
 }
 
 # matplotlib's markers, as Vega's shapes and as characters.
@@ -140,7 +139,7 @@ def _tooltip(figure: Figure) -> list[alt.Tooltip]:
 def _single_runs(figure: Figure, cells: pd.DataFrame, servers: list[str]) -> Any:
     runs = cells.dropna(subset=[figure.column])
     runs = runs.assign(
-        value=runs[figure.column] * figure.factor,
+        value=runs[figure.column],
         state=[_state_of(row) for row in runs.to_dict("records")],
     )
     columns = ["x", "server", "connections", "repeat", "value", "state"]
@@ -155,9 +154,12 @@ def _single_runs(figure: Figure, cells: pd.DataFrame, servers: list[str]) -> Any
 def _means(figure: Figure, summary: pd.DataFrame, servers: list[str]) -> list[Any]:
     """Intervals, lines and points of the summary."""
     points = summary.dropna(subset=[figure.column])
-    ends = {end: points[f"{figure.column}_{end}"] * figure.factor for end in ("low", "high")}
-    disturbed = points["disturbed_share"] == 1
-    points = points.assign(value=points[figure.column] * figure.factor, disturbed=disturbed, **ends)
+    points = points.assign(
+        value=points[figure.column],
+        low=points[f"{figure.column}_low"],
+        high=points[f"{figure.column}_high"],
+        disturbed=points["disturbed_share"] == 1,
+    )
     columns = ["x", "server", "connections", "value", "low", "high", "limiter", "disturbed"]
     marks = _chart(_spread(points, servers)[[*columns, "unserved_connections"]])
     marks = marks.transform_filter(IS_SHOWN)
@@ -185,7 +187,7 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
     """One figure of all servers over the number of connections: single runs, means, intervals, the reference."""
     figure = FIGURES[name]
     servers = [str(server) for server in summary["server"].unique()]
-    values = pd.concat([summary[figure.column], cells[figure.column]]) * figure.factor
+    values = pd.concat([summary[figure.column], cells[figure.column]])
     if name == "throughput":
         values = pd.concat([values, tables.reference_rates(summary)])
     scale = _value_scale(figure, values)
@@ -417,9 +419,7 @@ def all_charts(
     cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, syscalls: pd.DataFrame
 ) -> dict[str, Spec]:
     """Name of the place in the page → specification; a chart with nothing to show is left out."""
-    no_control = ~summary["server"].map(is_control).astype(bool)
-    compared = summary[no_control]
-    its_cells = cells[~cells["server"].map(is_control).astype(bool)]
+    compared, its_cells = tables.without_control(summary), tables.without_control(cells)
     charts: dict[str, Spec] = {}
     if len(verdicts):
         charts["ranking_cpu"] = ranking(verdicts, summary, COST)

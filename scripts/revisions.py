@@ -19,12 +19,6 @@ class NoRevision(Exception):
     """A server that cannot be had; the text is one line for the user."""
 
 
-def split(server: str) -> tuple[str, str]:
-    """Its name and its revision, which is empty for the one that lies here."""
-    name, _, revision = server.partition("@")
-    return name, revision
-
-
 def _git(checkout: str, *arguments: str) -> bytes | None:
     """What git says; None if it does not know. Raises NoRevision if it cannot be asked."""
     # A repository above the checkout is not its own.
@@ -51,7 +45,7 @@ def find(server: str, checkout: str) -> tuple[str, str]:
 
     Raises NoRevision. The checkout's own files are neither read nor changed.
     """
-    name, revision = split(server)
+    name, _, revision = server.partition("@")
     commit = _object(checkout, f"{revision}^{{commit}}")
     if not commit:
         command = machine_facts.build_tools(checkout, "")["git"]

@@ -21,6 +21,7 @@ from cell_rows import (
     TEXTS,
     is_text,
 )
+from cells import is_control
 from files import DamagedFile
 from flags import invalidating, is_saturated, is_server_saturated
 from scipy.special import stdtrit
@@ -257,6 +258,10 @@ def reference_rates(summary: pd.DataFrame) -> "pd.Series[float]":
     return known.groupby("connections")[REFERENCE_RATE].agg(geometric_mean)
 
 
+def without_control(table: pd.DataFrame) -> pd.DataFrame:
+    return table[~table["server"].map(is_control).astype(bool)]
+
+
 def why_no_result(points: pd.DataFrame) -> str:
     """In a word or three, of one server's points that have no valid cell."""
     for status, said in (("failed", "failed"), ("invalid", "no valid run")):
@@ -287,9 +292,9 @@ def failure_notes(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-def main_machine(summary: pd.DataFrame, counted: str = "repeats_ok") -> str:
+def main_machine(summary: pd.DataFrame) -> str:
     """The machine that most cells are of: the one that is drawn where there are several."""
-    return str(summary.groupby("machine", sort=False)[counted].sum().idxmax())
+    return str(summary.groupby("machine", sort=False)["repeats_ok"].sum().idxmax())
 
 
 def of_main_machine(

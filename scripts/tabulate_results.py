@@ -148,7 +148,7 @@ def tabulate(
 ) -> str:
     """The table as text and, below it, the answer and a line for each note. `ratios`: of ratios_of."""
     main = summary[summary["machine"] == tables.main_machine(summary)]
-    compared = main[~main["server"].map(is_control).astype(bool)]
+    compared = tables.without_control(main)
     empty = dict.fromkeys(COLUMNS, UNAVAILABLE)
     rows = [
         empty | _row(str(server), points)

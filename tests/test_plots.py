@@ -248,7 +248,8 @@ def test_no_text_leaves_the_picture(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_labels_of_lines_that_end_together_do_not_overlap() -> None:
-    figure, axes = plot_style.new_figure(9, 4)
+    figure = plot_style.new_canvas(9, 4)
+    axes = figure.add_subplot()
     axes.set_ylim(0, 10)
     values = [9.9, 5.0, 5.0, 5.01, 0.1, math.nan, 4.99]
     ends = [
@@ -274,7 +275,7 @@ def test_labels_of_lines_that_end_together_do_not_overlap() -> None:
 def test_lines_that_end_together_are_labelled_in_order_whatever_the_last_digits() -> None:
     # These come from the layout, and differ from process to process.
     for noise in (-1e-13, 0, 1e-13):
-        _, axes = plot_style.new_figure(9, 4)
+        axes = plot_style.new_canvas(9, 4).add_subplot()
         axes.set_ylim(0, 10)
         ends = [plot_style.End(1, 5 + sign * noise, str(sign), "k", "o") for sign in (-1, 1)]
         plot_style.label_ends(axes, ends)

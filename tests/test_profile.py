@@ -9,6 +9,7 @@ from pathlib import Path
 
 import draw_flamegraph
 import failed_build
+import perf_permission
 import perf_record
 import profile_gates
 import profile_server
@@ -166,8 +167,8 @@ def test_notice_escapes_what_perf_said() -> None:
 
 
 def test_profile_of_a_server_that_fails_says_why(tmp_path: Path) -> None:
-    if perf_record.obstacle_here():
-        pytest.skip(perf_record.obstacle_here())
+    if obstacle := perf_permission.obstacle_of(perf_record.check_here):
+        pytest.skip(obstacle)
     binary = tmp_path / "server_typo"
     failed_build.write(str(binary), "does not compile: a.c:1: error: no")
     facts = profile_of(binary, tmp_path)

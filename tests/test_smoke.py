@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import perf_permission
 import perf_record
 import plot_style
 import pytest
@@ -120,7 +121,7 @@ def test_profiles_are_made_where_this_machine_lets_us(smoke: tuple[Path, str]) -
     facts = [json.loads(p.read_text()) for p in (smoke[0] / "results/profile").glob("*.json")]
     assert len(facts) == len(SERVERS)
     # Not all: a busy machine may spoil some, and their pictures say so.
-    if perf_record.obstacle_here() == "":
+    if perf_permission.obstacle_of(perf_record.check_here) == "":
         assert sum(profile["status"] == "ok" for profile in facts) >= len(SERVERS) / 2, facts
 
 

@@ -126,7 +126,7 @@ def test_all_that_has_to_be_mended_is_told_at_once(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(perf_stat.shutil, "which", lambda _name: "/usr/bin/perf")
     monkeypatch.setattr(perf_stat, "try_perf", lambda _event: refused)
     monkeypatch.setattr(perf_stat, "tracefs_obstacle", lambda: "sudo mount")
-    assert perf_stat.obstacle_here().endswith(f"{MEND}; sudo mount")
+    assert perf_permission.obstacle_of(perf_stat.check_permission).endswith(f"{MEND}; sudo mount")
 
 
 def test_a_new_obstacle_keeps_good_counts_and_a_mended_one_makes_the_others(
