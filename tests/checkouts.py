@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,50 @@ def environment(**changes: str) -> dict[str, str]:
     of_terminals = {"COLUMNS", "LINES", "NO_COLOR", "TERM"}
     kept = {name: value for name, value in os.environ.items() if name not in of_terminals}
     return {**kept, **changes}
+
+
+def run_program(
+    command: Sequence[object], cwd: Path | None = None, /, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """What a command said and how it ended; changes: of its environment."""
+    return subprocess.run(
+        [str(word) for word in command],
+        check=False,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment(**changes),
+    )
+
+
+def run_script(
+    name: str, *arguments: object, cwd: Path | None = None, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """One of scripts/."""
+    return run_program([sys.executable, ROOT / "scripts" / name, *arguments], cwd, **changes)
+
+
+def make_program(path: Path, text: str) -> None:
+    """Of the shell."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def make_tree(root: Path, files: Mapping[str, str | None]) -> str:
+    """A folder of these files; None: it is not there."""
+    for name, text in files.items():
+        if text is not None:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+    return str(root)
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 10) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    return bool(condition())
 
 
 def copy_checkout(target: Path) -> Path:
@@ -87,12 +133,18 @@ def run_snakemake(
         return subprocess.CompletedProcess(words, process.exitcode, Path(output.name).read_text())
 
 
+def snakemake(checkout: Path, *arguments: str) -> str:
+    """What a run that must end well says."""
+    run = run_snakemake(checkout, *arguments)
+    assert run.returncode == 0, run.stdout
+    return run.stdout
+
+
 def jobs_to_run(checkout: Path, *arguments: str) -> set[tuple[str, ...]]:
     """What a dry run would run: (rule, *values of its wildcards) for each job but `all`."""
-    run = run_snakemake(checkout, "--dry-run", *arguments)
-    assert run.returncode == 0, run.stdout
+    said = snakemake(checkout, "--dry-run", *arguments)
     jobs = set()
-    for block in re.split(r"\n(?=(?:local)?rule )", run.stdout):
+    for block in re.split(r"\n(?=(?:local)?rule )", said):
         rule = re.match(r"(?:local)?rule (\w+):", block)
         if rule and rule[1] != "all":
             wildcards = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
@@ -100,7 +152,7 @@ def jobs_to_run(checkout: Path, *arguments: str) -> set[tuple[str, ...]]:
                 [part.partition("=")[2] for part in wildcards[1].split(", ")] if wildcards else []
             )
             jobs.add((rule[1], *values))
-    assert jobs or "Nothing to be done" in run.stdout, run.stdout
+    assert jobs or "Nothing to be done" in said, said
     return jobs
 
 

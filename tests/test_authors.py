@@ -3,14 +3,13 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import server_process
 import toolchain
-from checkouts import ROOT, copy_checkout, run_snakemake
+from checkouts import ROOT, copy_checkout, run_program, run_snakemake
 
 AUTHORS = sorted((ROOT / "tests" / "authors").glob("*.c"))
 NAMES = [path.stem for path in AUTHORS]
@@ -55,9 +54,7 @@ def test_gnu_source_may_be_defined(tmp_path: Path, define: str) -> None:
     source = tmp_path / "mine.c"
     source.write_text(define + "#include <sys/socket.h>\nint (*f)() = (int (*)())accept4;\n")
     command = ["gcc", *toolchain.LANGUAGE_FLAGS, *toolchain.TIMELESS_FLAGS, "-c", str(source)]
-    run = subprocess.run(
-        [*command, "-o", str(tmp_path / "mine.o")], check=False, capture_output=True, text=True
-    )
+    run = run_program([*command, "-o", tmp_path / "mine.o"])
     assert run.returncode == 0, run.stderr
 
 

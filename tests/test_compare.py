@@ -2,9 +2,9 @@
 
 import copy
 import csv
+import functools
+import itertools
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import plot_compare
 import pytest
 import records
 import result_sets
-from checkouts import ROOT, copy_checkout, run_snakemake
+from checkouts import run_script, run_snakemake, snakemake
 from comparisons import COST, EQUAL, FASTER, SLOWER, THROUGHPUT, UNDECIDABLE, WHOLE_SWEEP
 from scipy import stats
-from test_tables import SHORT_CONNECTIONS, record
+from test_tables import CLIENT_BOUND, SHORT_CONNECTIONS, record
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -78,33 +78,28 @@ def result_set(
     servers: Iterable[str] = SERVERS,
     counts: Iterable[int] = (10, 100),
     repeats: int = 6,
-    noise: float = 0.01,
-    **changes: Any,
 ) -> list[dict[str, Any]]:
     """Records of servers whose CPU time is multiplied by factors; changed: those with another binary than usual."""
     random = np.random.default_rng(seed)
     found = []
-    for server in servers:
-        for count in counts:
-            for repeat in range(1, repeats + 1):
-                factor = (factors or {}).get(server, 1) * np.exp(noise * random.normal())
-                found.append(
-                    record(
-                        repeat,
-                        server=server,
-                        connections=count,
-                        cpu_ratio=float(factor),
-                        throughput_ratio=1 / float(factor),
-                        started=f"2026-01-01T{seed:02}:00:00.{repeat:03}+00:00",
-                        sweep=f"2026-01-01T{seed:02}:00:00.000+00:00",
-                        machine="m0123abcd",
-                        binary_sha256=f"{server}{seed if server in changed else ''}",
-                        reference_sha256="0123abcd",
-                        facts=FACTS,
-                        asked=ASKED,
-                        **changes,
-                    )
-                )
+    for server, count, repeat in itertools.product(servers, counts, range(1, repeats + 1)):
+        factor = (factors or {}).get(server, 1) * np.exp(0.01 * random.normal())
+        found.append(
+            record(
+                repeat,
+                server=server,
+                connections=count,
+                cpu_ratio=float(factor),
+                throughput_ratio=1 / float(factor),
+                started=f"2026-01-01T{seed:02}:00:00.{repeat:03}+00:00",
+                sweep=f"2026-01-01T{seed:02}:00:00.000+00:00",
+                machine="m0123abcd",
+                binary_sha256=f"{server}{seed if server in changed else ''}",
+                reference_sha256="0123abcd",
+                facts=FACTS,
+                asked=ASKED,
+            )
+        )
     return found
 
 
@@ -165,32 +160,26 @@ def test_the_same_binary_that_differs_casts_doubt_on_all_others() -> None:
     assert compare_results.status_of(compared(old, result_set(2, {CONTROL: 1.12})).table) == 0
 
 
-def test_another_reference_is_another_environment() -> None:
-    new = [{**it, "reference_sha256": "4567cdef"} for it in result_set(2, {CONTROL: 1.2})]
-    it = compared(result_set(1), new)
-    assert it.facts.to_dict("records") == [
-        {
-            "kind": "environment",
-            "fact": "reference",
-            "baseline": "0123abcd",
-            "current": "4567cdef",
-        }
-    ]
-    assert row(it.table, CONTROL)["verdict"] == SLOWER
+OTHER_KERNEL = facts_with(kernel__release="6.12.0", machine_id="m99")
 
 
-def test_where_the_kernel_changed_the_same_binary_shows_the_kernel() -> None:
-    facts = facts_with(kernel__release="6.12.0", machine_id="m99")
-    new = [
-        {**it, "facts": facts, "machine": "m99"} for it in result_set(2, {CONTROL: 1.2, OTHER: 1.4})
-    ]
+@pytest.mark.parametrize(
+    ("changes", "fact", "baseline", "current"),
+    [
+        ({"reference_sha256": "4567cdef"}, "reference", "0123abcd", "4567cdef"),
+        ({"facts": OTHER_KERNEL, "machine": "m99"}, "kernel.release", "6.1.0", "6.12.0"),
+    ],
+)
+def test_where_the_environment_changed_the_same_binary_shows_it(
+    changes: dict[str, Any], fact: str, baseline: str, current: str
+) -> None:
+    new = [{**it, **changes} for it in result_set(2, {CONTROL: 1.2, OTHER: 1.4})]
     it = compared(result_set(1), new)
     assert row(it.table, CONTROL)["verdict"] == SLOWER
     assert row(it.table, CONTROL)["binary"] == "same"
     assert it.table["noise_floor_percent"].isna().all()
-    assert it.facts.to_dict("records") == [
-        {"kind": "environment", "fact": "kernel.release", "baseline": "6.1.0", "current": "6.12.0"}
-    ]
+    assert it.facts.to_numpy().tolist() == [["environment", fact, baseline, current]]
+    assert list(it.facts.columns) == ["kind", "fact", "baseline", "current"]
     assert "The environment changed" in "\n".join(it.notes)
 
 
@@ -222,11 +211,6 @@ def test_measurements_that_are_in_both_sets_are_not_compared_with_themselves() -
 
 STARVING = {"unserved_connections": 3}
 INVALID = {"status": "invalid", "flags": ["errors"]}
-CLIENT_BOUND = {
-    "client_cpu_share": 0.99,
-    "server_cpu_share": 0.5,
-    "server_busiest_thread_share": 0.5,
-}
 
 
 @pytest.mark.parametrize(
@@ -379,15 +363,7 @@ def write(folder: Path, found: list[dict[str, Any]]) -> Path:
     return folder
 
 
-def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    script = ROOT / "scripts/compare_results.py"
-    return subprocess.run(
-        [sys.executable, str(script), *map(str, arguments)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+run = functools.partial(run_script, "compare_results.py")
 
 
 def test_by_hand_status_3_says_that_something_got_slower(tmp_path: Path) -> None:
@@ -506,8 +482,7 @@ control: null
 """
 
 
-def test_the_target_compares_without_measuring_and_its_status_is_for_ci(tmp_path: Path) -> None:
-    checkout = copy_checkout(tmp_path / "checkout")
+def test_the_target_compares_without_measuring_and_its_status_is_for_ci(checkout: Path) -> None:
     write(checkout / "old", result_set(1))
     slow = result_set(2, {CHANGED: 1.3}, [CHANGED])
     write(checkout / "new", slow)
@@ -523,15 +498,13 @@ def test_the_target_compares_without_measuring_and_its_status_is_for_ci(tmp_path
     assert (checkout / "new/plots/compare.svg").exists()
 
 
-def test_a_server_is_the_same_binary_wherever_it_is_compiled(tmp_path: Path) -> None:
-    checkout = copy_checkout(tmp_path / "checkout")
+def test_a_server_is_the_same_binary_wherever_it_is_compiled(checkout: Path) -> None:
     binaries = []
     for folder in (".", "build/after"):
-        made = run_snakemake(checkout, "results/bin/reference", "--directory", folder)
-        assert made.returncode == 0, made.stdout
+        snakemake(checkout, "results/bin/reference", "--directory", folder)
         binaries.append((checkout / folder / "results/bin/reference").read_bytes())
     assert binaries[0] == binaries[1]
-    assert str(tmp_path).encode() not in binaries[0]
+    assert str(checkout).encode() not in binaries[0]
 
 
 def test_changed_server_of_which_nothing_is_known_is_no_success() -> None:

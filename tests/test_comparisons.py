@@ -4,8 +4,6 @@ import functools
 import itertools
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import plot_ranking
 import pytest
 import tables
 from cells import CONTROL_SUFFIX
-from checkouts import ROOT
+from checkouts import run_script
 from comparisons import COST, THROUGHPUT
 from files import DamagedFile
 from scipy import stats
@@ -82,6 +80,11 @@ def summary_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> pd.D
         points = zip(summary["server"], summary["connections"], strict=True)
         summary[column] = [limit(*point) for point in points]
     return summary
+
+
+def limited(word: str, *names: str, above: int = 0) -> Callable[[str, int], str]:
+    """What limits servers of these names, or all, at more connections than so many."""
+    return lambda name, count: word if name in (names or [name]) and count > above else ""
 
 
 def verdicts_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> pd.DataFrame:
@@ -359,7 +362,7 @@ def test_order_of_the_cells_does_not_matter_within_a_server() -> None:
 def test_machines_are_never_pooled() -> None:
     here = quiet(DEARER, machine="m1")
     there = quiet({"server_poll": 1, BASE: 1.1}, machine="m2")
-    verdicts = verdicts_of(pd.concat([here, there]), limiter=lambda *_: "server-bound")
+    verdicts = verdicts_of(pd.concat([here, there]))
     for machine, verdict in (("m1", comparisons.SLOWER), ("m2", comparisons.FASTER)):
         it = row(verdicts[verdicts["machine"] == machine], *PAIR)
         assert (it["verdict"], it["pairs"]) == (verdict, len(COUNTS) * REPEATS)
@@ -378,12 +381,7 @@ def test_what_limits_a_machine_does_not_limit_another() -> None:
 
 
 def test_starving_servers_are_not_compared() -> None:
-    verdicts = verdicts_of(
-        quiet(DEARER),
-        limiter=lambda server, count: (
-            "starving" if server == BASE and count > 50 else "server-bound"
-        ),
-    )
+    verdicts = verdicts_of(quiet(DEARER), limiter=limited("starving", BASE, above=50))
     for metric in (COST, THROUGHPUT):
         point = row(verdicts, *PAIR, metric, connections=100)
         assert (point["verdict"], point["pairs"]) == (comparisons.UNDECIDABLE, 0)
@@ -413,10 +411,7 @@ def test_a_connection_per_request_is_compared_only_with_the_same() -> None:
 
 def test_a_verdict_over_the_sweep_needs_half_of_its_points() -> None:
     cells = quiet({"server_poll": 1.1, BASE: 1, "server_uring": 1.2})
-    verdicts = verdicts_of(
-        cells,
-        limiter=lambda server, count: "starving" if server == BASE and count > 1 else "",
-    )
+    verdicts = verdicts_of(cells, limiter=limited("starving", BASE, above=1))
     few = row(verdicts, *PAIR)
     assert few["verdict"] == comparisons.UNDECIDABLE
     assert few["reason"].startswith("only 1 of 6 points comparable; server_epoll starving")
@@ -430,15 +425,13 @@ def test_a_verdict_over_the_sweep_needs_half_of_its_points() -> None:
     its_verdicts = verdicts[verdicts["metric"] == COST]
     assert plot_ranking.row_of("server_poll", BASE, its_verdicts).remark == "1 of 6 points"
     assert plot_ranking.letters_of([*PAIR, "server_uring"], its_verdicts)[BASE] == ""
-    half = verdicts_of(
-        quiet(DEARER, counts=[1, 10]), limiter=lambda _, count: "starving" if count > 1 else ""
-    )
+    half = verdicts_of(quiet(DEARER, counts=[1, 10]), limiter=limited("starving", above=1))
     assert row(half, *PAIR)["verdict"] == comparisons.SLOWER
     assert row(half, *PAIR)["reason"].startswith("1 of 2 points comparable")
 
 
 def test_where_wrk_limits_both_throughput_tells_nothing() -> None:
-    verdicts = verdicts_of(quiet(DEARER), limiter=lambda *_: "client-bound")
+    verdicts = verdicts_of(quiet(DEARER), limiter=limited("client-bound"))
     throughput = verdicts[verdicts["metric"] == THROUGHPUT]
     assert set(throughput["verdict"]) == {comparisons.UNDECIDABLE}
     assert throughput["reason"].str.contains("wrk was the limit for both").all()
@@ -446,14 +439,12 @@ def test_where_wrk_limits_both_throughput_tells_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limited", "verdict"),
+    ("server", "verdict"),
     [("server_poll", comparisons.FASTER), (BASE, comparisons.UNDECIDABLE)],
 )
-def test_a_server_that_wrk_limits_can_be_faster_but_not_slower(limited: str, verdict: str) -> None:
-    verdicts = verdicts_of(
-        quiet({"server_poll": 1.3, BASE: 1}),
-        limiter=lambda server, _: "client-bound" if server == limited else "server-bound",
-    )
+def test_a_server_that_wrk_limits_can_be_faster_but_not_slower(server: str, verdict: str) -> None:
+    cells = quiet({"server_poll": 1.3, BASE: 1})
+    verdicts = verdicts_of(cells, limiter=limited("client-bound", server))
     for level in (comparisons.WHOLE_SWEEP, 50):
         found = row(verdicts, *PAIR, THROUGHPUT, level)
         assert found["verdict"] == verdict
@@ -463,13 +454,13 @@ def test_a_server_that_wrk_limits_can_be_faster_but_not_slower(limited: str, ver
 
 def test_a_control_is_compared_where_wrk_limits_but_not_where_it_starves() -> None:
     cells = quiet({"server_poll": 1, BASE: 1, CONTROL: [1, 1, 1, 1.06, 1.06, 1.06]})
-    limited = verdicts_of(cells, limiter=lambda *_: "client-bound")
-    control = row(limited, BASE, CONTROL, THROUGHPUT)
+    bound = verdicts_of(cells, limiter=limited("client-bound"))
+    control = row(bound, BASE, CONTROL, THROUGHPUT)
     assert (control["pairs"], control["noise_floor_percent"]) == (30, pytest.approx(3, abs=0.2))
-    assert row(limited, *PAIR, THROUGHPUT)["pairs"] == 0
-    wrong = verdicts_of(quiet({BASE: 1, CONTROL: 1.3}), limiter=lambda *_: "client-bound")
+    assert row(bound, *PAIR, THROUGHPUT)["pairs"] == 0
+    wrong = verdicts_of(quiet({BASE: 1, CONTROL: 1.3}), limiter=limited("client-bound"))
     assert row(wrong, BASE, CONTROL, THROUGHPUT)["verdict"] == comparisons.SLOWER
-    starving = verdicts_of(cells, limiter=lambda _, count: "starving" if count > 50 else "")
+    starving = verdicts_of(cells, limiter=limited("starving", above=50))
     assert row(starving, BASE, CONTROL, THROUGHPUT)["pairs"] == 15
 
 
@@ -635,12 +626,6 @@ def test_depends_on_connections_is_what_the_verdicts_at_points_say() -> None:
     assert comparisons.DEPENDS in seen
 
 
-def test_one_sign_alone_does_not_depend_on_connections() -> None:
-    verdicts = verdicts_of(quiet({"server_poll": [1.05, 1.1, 1, 1, 1, 1.2], BASE: [1] * 6}))
-    it = row(verdicts, *PAIR)
-    assert (it["verdict"], it["reason"]) == (comparisons.SLOWER, "")
-
-
 def test_what_is_smaller_than_the_noise_floor_is_no_difference() -> None:
     verdicts = verdicts_of(
         quiet({"server_poll": 1.02, BASE: 1, "server_thread": 1.05, CONTROL: 1.03})
@@ -663,7 +648,8 @@ def test_points_below_the_noise_floor_do_not_make_it_depend() -> None:
         row(verdicts_of(quiet(crossing, counts=[1, 10])), *PAIR)["verdict"] == comparisons.DEPENDS
     )
     with_control = quiet({**crossing, CONTROL: [1.03, 1.03]}, counts=[1, 10])
-    assert row(verdicts_of(with_control), *PAIR)["verdict"] == comparisons.SLOWER
+    it = row(verdicts_of(with_control), *PAIR)
+    assert (it["verdict"], it["reason"]) == (comparisons.SLOWER, "")
 
 
 def test_without_a_control_the_noise_floor_is_unknown() -> None:
@@ -678,9 +664,7 @@ def test_tables_have_the_columns_that_verdicts_need() -> None:
     assert {*comparisons.SUMMARY_COLUMNS, COST, "repeats_ok"} <= set(tables.SUMMARY_COLUMNS)
 
 
-def run(folder: Path, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-W", "always", str(ROOT / "scripts" / script), *arguments]
-    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+run = functools.partial(run_script, PYTHONWARNINGS="always")
 
 
 def test_scripts_turn_tables_into_verdicts_and_their_picture(tmp_path: Path) -> None:
@@ -688,13 +672,13 @@ def test_scripts_turn_tables_into_verdicts_and_their_picture(tmp_path: Path) -> 
     tables.write_table(cells, str(tmp_path / "cells.csv"))
     summary = summary_of(cells).reindex(columns=tables.SUMMARY_COLUMNS)
     tables.write_table(summary, str(tmp_path / "summary.csv"))
-    compared = run(tmp_path, "compare_servers.py", "cells.csv", "summary.csv", "verdicts.csv")
+    compared = run("compare_servers.py", "cells.csv", "summary.csv", "verdicts.csv", cwd=tmp_path)
     assert (compared.returncode, compared.stderr) == (0, "")
     verdicts = pd.read_csv(tmp_path / "verdicts.csv")
     assert list(verdicts.columns) == comparisons.VERDICT_COLUMNS
     pictures = []
     for _ in range(2):
-        drawn = run(tmp_path, "plot_ranking.py", "verdicts.csv", "summary.csv", "ranking.png")
+        drawn = run("plot_ranking.py", "verdicts.csv", "summary.csv", "ranking.png", cwd=tmp_path)
         assert (drawn.returncode, drawn.stderr) == (0, "")
         pictures.append((tmp_path / "ranking.png").read_bytes())
     assert pictures[0] == pictures[1]
@@ -714,7 +698,7 @@ def test_faults_of_a_table_are_told_in_one_line(
     if cells is not None:
         (tmp_path / "cells.csv").write_text(cells)
     tables.write_table(summary_of(quiet(ALIKE)), str(tmp_path / "summary.csv"))
-    ended = run(tmp_path, "compare_servers.py", "cells.csv", "summary.csv", "verdicts.csv")
+    ended = run("compare_servers.py", "cells.csv", "summary.csv", "verdicts.csv", cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.startswith("compare_servers: ")
     assert fault in ended.stderr
@@ -751,13 +735,9 @@ def test_letters_are_the_largest_groups_that_are_not_told_apart() -> None:
 FOUR = {"server": 4, "server_thread": 2, BASE: 1, "server_uring": 0.8, CONTROL: 1}
 
 
-def limiter_of_blocking(server: str, connections: int) -> str:
-    return "starving" if server == "server" and connections > 1 else "server-bound"
-
-
 def ranking_sweep(**changes: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     cells = sweep(np.random.default_rng(9), servers=list(FOUR), factors=FOUR, lost=0, **changes)
-    summary = summary_of(cells, limiter=limiter_of_blocking)
+    summary = summary_of(cells, limiter=limited("starving", "server", above=1))
     return comparisons.verdict_table(cells, summary), summary
 
 
@@ -777,9 +757,8 @@ def test_ranking_is_by_cost_with_the_control_beside_its_base() -> None:
     its_verdicts = verdicts[verdicts["metric"] == COST]
     ratios = {name: plot_ranking.row_of(name, BASE, its_verdicts) for name in FOUR}
     assert ratios[BASE].ratio == 1
-    assert ratios["server_uring"].ratio == pytest.approx(
-        0.8, rel=0.03
-    )  # stands as BASE / server_uring
+    # Stands as BASE / server_uring.
+    assert ratios["server_uring"].ratio == pytest.approx(0.8, rel=0.03)
     assert ratios["server_thread"].ratio == pytest.approx(2, rel=0.03)
     assert ratios["server_uring"].low < ratios["server_uring"].ratio < ratios["server_uring"].high
     assert ratios["server"].remark == "1 of 6 points"
@@ -803,20 +782,20 @@ def test_every_ranking_is_drawn(servers: list[str], repeats: int, tmp_path: Path
 
 
 def test_what_cannot_be_compared_has_no_place_in_the_ranking() -> None:
-    verdicts = verdicts_of(quiet(ALIKE), limiter=lambda *_: "starving")
+    verdicts = verdicts_of(quiet(ALIKE), limiter=limited("starving"))
     row = plot_ranking.row_of("server_poll", BASE, verdicts[verdicts["metric"] == COST])
     assert row is plot_ranking.NOTHING
 
 
 def test_ranking_says_what_a_reader_must_know() -> None:
     cells = quiet({"server_poll": 1, BASE: 1, CONTROL: 1.03})
-    verdicts = verdicts_of(cells, limiter=lambda _, count: "client-bound" if count > 10 else "")
+    verdicts = verdicts_of(cells, limiter=limited("client-bound", above=10))
     notes = "\n".join(plot_ranking.notes_of(verdicts))
     assert "4 of 6 comparisons" in notes  # the control is compared at all
     difference = r"(3|2\.9|3\.1) % \(interval \+[23]\.\d to \+[23]\.\d %\)"
     assert re.search(f"itself: CPU time per request {difference}, throughput {difference}", notes)
     assert "doubt" in notes
-    nowhere = "\n".join(plot_ranking.notes_of(verdicts_of(cells, limiter=lambda *_: "starving")))
+    nowhere = "\n".join(plot_ranking.notes_of(verdicts_of(cells, limiter=limited("starving"))))
     assert "CPU time per request unknown, throughput unknown" in nowhere
     once = quiet({BASE: 1, CONTROL: 1.03}, repeats=1, counts=[1, 10])
     assert "% (no interval)" in "\n".join(plot_ranking.notes_of(verdicts_of(once)))

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import progress
 import pytest
 import tables
 import tabulate_results
-from checkouts import ROOT, environment, run_in_terminal
+from checkouts import ROOT, run_in_terminal, run_program
 from test_tables import failed, record, unavailable
 
 SHOW = ["-c", "import sys, console; print(console.fitted_table(sys.argv[1]))"]
@@ -154,11 +153,8 @@ def test_colors_are_for_terminals_that_want_them(
 @pytest.mark.parametrize("path", TABLES)
 def test_what_goes_elsewhere_is_the_file_as_it_is(path: str, folder: Path) -> None:
     def shown(**changes: str) -> str:
-        env = environment(PYTHONPATH=str(ROOT / "scripts"), **changes)
-        command = [sys.executable, *SHOW, path]
-        return subprocess.run(
-            command, cwd=folder, check=True, env=env, stdout=subprocess.PIPE, text=True
-        ).stdout
+        changes["PYTHONPATH"] = str(ROOT / "scripts")
+        return run_program([sys.executable, *SHOW, path], folder, **changes).stdout
 
     assert shown() == (folder / path).read_text()
     narrow = shown(COLUMNS="60")

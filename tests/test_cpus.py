@@ -6,17 +6,11 @@ from pathlib import Path
 
 import cpus
 import pytest
+from checkouts import make_tree
 from cpus import CpuSplit
 from machine import format_cpu_list
 
 CPUS = "sys/devices/system/cpu"
-
-
-def make_tree(root: Path, files: dict[str, str]) -> str:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return str(root)
 
 
 def make_machine(

@@ -19,7 +19,7 @@ import perf_record
 import pytest
 import sides
 import start_snakemake
-from checkouts import ROOT, records_of
+from checkouts import ROOT, records_of, run_program
 from checkouts import environment as of_tests
 
 # As scripts/setup.sh makes .venv/bin/snakemake.
@@ -154,13 +154,7 @@ def test_config_file_that_snakemake_cannot_read_is_one_line(tmp_path: Path) -> N
         path = tmp_path / name
         if content is not None:
             path.write_bytes(content)
-        run = subprocess.run(
-            [*START, "-n", "--configfile", str(path)],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
+        run = run_program([*START, "-n", "--configfile", path], ROOT)
         (line,) = run.stderr.splitlines()
         assert run.returncode == 1 and line.startswith(f"{path}: {said}"), run.stderr
 
@@ -198,15 +192,9 @@ def test_make_hands_no_variables_of_python_on(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text(
         (ROOT / "Makefile").read_text() + "\nshow:\n\t@env | grep -E '^(PYTHON|BASH_ENV)' || true\n"
     )
-    run = subprocess.run(
-        ["make", "show"],
-        check=True,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=of_tests(PYTHONPATH="/x", PYTHONHOME="/y", BASH_ENV="/z"),
-    )
-    assert run.stdout == ""
+    theirs = {"PYTHONPATH": "/x", "PYTHONHOME": "/y", "BASH_ENV": "/z"}
+    run = run_program(["make", "show"], tmp_path, **theirs)
+    assert (run.returncode, run.stdout) == (0, "")
 
 
 def test_user_may_have_no_name(monkeypatch: pytest.MonkeyPatch) -> None:

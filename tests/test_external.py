@@ -23,7 +23,16 @@ import prepare_external
 import pytest
 import server_process
 import yaml
-from checkouts import ROOT, copy_checkout, jobs_to_run, processes_mentioning, run_snakemake
+from checkouts import (
+    ROOT,
+    copy_checkout,
+    jobs_to_run,
+    make_program,
+    processes_mentioning,
+    run_program,
+    run_script,
+    run_snakemake,
+)
 from config_check import schema_faults, sweep_faults
 from modules import ROOT_VARIABLE
 from processes import running
@@ -100,11 +109,14 @@ def started(binary: str, host: str = "::1", workers: int = 1) -> Iterator[server
         yield server
 
 
-def eventually(condition: Any) -> bool:
-    deadline = time.monotonic() + 10
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(condition())
+def cell_of(binary: str, *arguments: str, status: str = "ok") -> tuple[dict[str, Any], str]:
+    """The record of a cell for real, and what was said on the way."""
+    output = Path(binary).parents[2] / "record.json"
+    run = measure(binary, output, *arguments)
+    assert run.returncode == 0, run.stderr
+    record = json.loads(output.read_text())
+    assert record["status"] == status, record.get("reason") or record["flags"]
+    return record, run.stdout
 
 
 # --- The launcher ---
@@ -117,7 +129,8 @@ def test_files_and_command_are_filled_in(tmp_path: Path) -> None:
         scratch = tmp_path / "results/external/mine"
         filled = (scratch / "a.txt").read_text()
         assert filled == f"::1 [::1] {server.port} 3 {scratch} {ROOT} @host"
-        command = Path(f"/proc/{server.pids[0]}/cmdline").read_text().split("\0")
+        (pid,) = server.pids  # nothing runs beside the server that would be counted
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         assert command[1:-1] == ["server.py", "::1", str(server.port), "@", "3"]
 
 
@@ -136,7 +149,7 @@ def test_launcher_names_no_path_of_the_checkout(
     assert list(found[0]["identity"].values()).count(None) == 0
     prepare_external.write_launcher(str(tmp_path / "launcher"), found[0])
     monkeypatch.delenv(ROOT_VARIABLE)
-    run = subprocess.run([tmp_path / "launcher"], check=False, capture_output=True, text=True)
+    run = run_program([tmp_path / "launcher"])
     assert (run.returncode, run.stderr) == (
         1,
         f"bin/mine is seen from the checkout: set {ROOT_VARIABLE} to it\n",
@@ -166,11 +179,6 @@ def test_port_that_is_asked_for_is_taken(tmp_path: Path) -> None:
         }
 
 
-def test_nothing_runs_beside_the_server_that_would_be_counted(tmp_path: Path) -> None:
-    with started(prepare(tmp_path, "mine", describe())) as server:
-        assert len(server.pids) == 1
-
-
 def test_server_is_ready_when_its_output_says_so(tmp_path: Path) -> None:
     binary = prepare(tmp_path, "mine", describe("late", ready="we are"))
     with started(binary):
@@ -181,12 +189,7 @@ def test_server_is_ready_when_its_output_says_so(tmp_path: Path) -> None:
     "arguments", [["--prot", "1"], ["--port"], ["--port", "x"], ["--workers", ""], ["more"]]
 )
 def test_bad_usage_is_one_line_and_status_2(arguments: list[str], tmp_path: Path) -> None:
-    run = subprocess.run(
-        [prepare(tmp_path, "mine", describe()), *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    run = run_program([prepare(tmp_path, "mine", describe()), *arguments])
     assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (2, "", 1), run.stderr
 
 
@@ -233,10 +236,7 @@ def test_fault_of_a_description_is_one_line(fault: str, tmp_path: Path) -> None:
 
 def test_server_that_is_not_installed_is_unavailable_with_its_package(tmp_path: Path) -> None:
     description = {"package": "caddy-light", "command": "no-such-caddy run"}
-    run = measure(prepare(tmp_path, "mine", description), tmp_path / "record.json")
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert record["status"] == "unavailable"
+    record, _ = cell_of(prepare(tmp_path, "mine", description), status="unavailable")
     said = "no-such-caddy is not installed: sudo apt-get install caddy-light"
     assert said in record["reason"]
 
@@ -249,30 +249,25 @@ def answer(text: str) -> bytes:
     return (text.replace("\n", "\r\n") + "\r\n\r\nHello, World!").encode()
 
 
-def serve(
-    answers: list[bytes], closes_after: int = 10**9
-) -> contextlib.AbstractContextManager[int]:
+@contextlib.contextmanager
+def serve(answers: list[bytes], closes_after: int = 10**9) -> Iterator[int]:
     """A server that gives these answers in turn, and closes connections after so many; its port."""
 
-    @contextlib.contextmanager
-    def serving() -> Iterator[int]:
-        def run() -> None:
-            given = itertools.chain(answers, itertools.repeat(answers[-1]))
-            with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with connection:
-                        for _ in range(closes_after):
-                            if not connection.recv(4096):
-                                break
-                            connection.sendall(next(given))
+    def run() -> None:
+        given = itertools.chain(answers, itertools.repeat(answers[-1]))
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    for _ in range(closes_after):
+                        if not connection.recv(4096):
+                            break
+                        connection.sendall(next(given))
 
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            threading.Thread(target=run, daemon=True).start()
-            yield listener.getsockname()[1]
-            listener.shutdown(socket.SHUT_RDWR)
-
-    return serving()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=run, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 CLOSING = [
@@ -503,11 +498,7 @@ SERVING: dict[str, tuple[dict[str, Any], set[str]]] = {
 @pytest.mark.parametrize("name", SERVING)
 def test_server_as_people_start_it_has_a_cell_that_counts(name: str, tmp_path: Path) -> None:
     description, expected = SERVING[name]
-    binary = prepare(tmp_path, "mine", description)
-    run = measure(binary, tmp_path / "record.json", "--duration-s", "0.5")
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert record["status"] == "ok", record.get("reason") or record["flags"]
+    record, said = cell_of(prepare(tmp_path, "mine", description), "--duration-s", "0.5")
     cpu_ns = record["server_cpu_ns_per_request"]
     if cpu_ns is None:  # there is no cgroup here
         assert name == "and nobody waits for it"
@@ -520,7 +511,7 @@ def test_server_as_people_start_it_has_a_cell_that_counts(name: str, tmp_path: P
     if "connections_reopened" in expected:
         assert record["requests_per_connection"] == 100
         assert record["varying_headers"] == ["keep-alive"]
-        assert "connections end after 100 requests" in run.stdout
+        assert "connections end after 100 requests" in said
     scratch = str(tmp_path / "results/external/mine")
     left = [pid for pid in filter(str.isdecimal, os.listdir("/proc")) if works_in(pid, scratch)]
     assert left == []
@@ -558,7 +549,7 @@ def files_open_for_writing(pid: int) -> set[str]:
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("name", YARDSTICKS)
-def test_yardstick_serves_writes_to_its_scratch_directory_alone_and_stops(
+def test_yardstick_keeps_connections_writes_to_its_scratch_directory_alone_and_stops(
     name: str, host: str, tmp_path: Path
 ) -> None:
     binary = prepare(tmp_path, name, CONFIG["external"][name])
@@ -570,6 +561,14 @@ def test_yardstick_serves_writes_to_its_scratch_directory_alone_and_stops(
         assert written
         assert all(path.startswith(f"{tmp_path}/") for path in written), written
         assert set(Path("/run").glob(f"*{name}*")) == of_services
+        with socket.create_connection((host, server.port), 5) as connection:
+            for _ in range(30):
+                connection.sendall(server_process.REQUEST * 100)
+                answers = b""
+                while answers.count(server_process.BODY) < 100:
+                    received = connection.recv(1 << 20)
+                    assert received
+                    answers += received
         with socket.create_connection((host, server.port)):
             started_s = time.monotonic()
             server.stop()
@@ -579,29 +578,12 @@ def test_yardstick_serves_writes_to_its_scratch_directory_alone_and_stops(
 @pytest.mark.parametrize("name", YARDSTICKS)
 def test_yardstick_has_one_worker_and_a_cell_that_counts(name: str, tmp_path: Path) -> None:
     binary = prepare(tmp_path, name, CONFIG["external"][name])
-    run = measure(binary, tmp_path / "record.json", "--connections", "20", "--workers", "1")
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert record["status"] == "ok"
+    record, _ = cell_of(binary, "--connections", "20", "--workers", "1")
     assert set(record["flags"]) <= OF_THE_MACHINE
     assert record["server_counts"] == []
     assert record["server_accepted"] is None and record["server_requests"] is None
     assert record["kernel_connections"] == 21
     assert 0 <= record["kernel_responses"] - record["requests"] <= 20
-
-
-@pytest.mark.parametrize("name", YARDSTICKS)
-def test_yardstick_keeps_a_connection_for_many_requests(name: str, tmp_path: Path) -> None:
-    binary = prepare(tmp_path, name, CONFIG["external"][name])
-    with started(binary) as server, socket.create_connection(("::1", server.port)) as connection:
-        connection.settimeout(5)
-        for _ in range(30):
-            connection.sendall(server_process.REQUEST * 100)
-            answers = b""
-            while answers.count(server_process.BODY) < 100:
-                received = connection.recv(1 << 20)
-                assert received
-                answers += received
 
 
 # --- The examples of the docs ---
@@ -617,10 +599,7 @@ def test_example_of_the_docs_has_a_cell_that_counts(name: str, host: str, tmp_pa
     if name == "node" and shutil.which("node") is None:
         pytest.skip("node is not installed")
     binary = prepare(tmp_path, name, EXAMPLES[name])
-    run = measure(binary, tmp_path / "record.json", "--host", host, "--workers", "1")
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert record["status"] == "ok"
+    record, _ = cell_of(binary, "--host", host, "--workers", "1")
     assert set(record["flags"]) <= OF_THE_MACHINE
 
 
@@ -753,8 +732,7 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     moved.rename(checkout)
 
     (checkout / "bin").mkdir()
-    (checkout / "bin/absent").write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
-    (checkout / "bin/absent").chmod(0o755)
+    make_program(checkout / "bin/absent", f"exec '{sys.executable}' \"$@\"")
     jobs = jobs_to_run(checkout, *configfile)
     assert everything <= jobs_of("absent", jobs)
     assert not jobs_of("mine", jobs) and not jobs_of("built", jobs)
@@ -767,11 +745,8 @@ def test_failed_build_is_one_line_and_a_missing_builder_no_fault(
 
     def prepared(build: str) -> subprocess.CompletedProcess[str]:
         description = {"build": build, "command": "build/mine", "package": "golang-go"}
-        command = [sys.executable, str(ROOT / "scripts/prepare_external.py")]
-        command.append(json.dumps(external.launched(description, str(tmp_path))))
-        return subprocess.run(
-            [*command, str(tmp_path / "mine")], check=False, capture_output=True, text=True
-        )
+        launched = json.dumps(external.launched(description, str(tmp_path)))
+        return run_script("prepare_external.py", launched, tmp_path / "mine")
 
     for build, said in (("false", "status 1"), ("true", "there is no build/mine")):
         run = prepared(build)
@@ -779,6 +754,6 @@ def test_failed_build_is_one_line_and_a_missing_builder_no_fault(
         assert (run.returncode, run.stdout) == (0, f"mine: {reason}\n")
         assert failed_build.reason_of(str(tmp_path / "mine")) == reason
     assert prepared("no-such-go build").returncode == 0
-    run = subprocess.run([tmp_path / "mine"], check=False, capture_output=True, text=True)
+    run = run_program([tmp_path / "mine"])
     assert run.returncode == server_process.EX_UNAVAILABLE
     assert run.stderr == "no-such-go is not installed: sudo apt-get install golang-go\n"

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 import records
 import server_process
 import start_failures
-from checkouts import ROOT
+from checkouts import run_program, run_script
 
 # What gcc says, and what of it is told.
 SAID = {
@@ -51,14 +50,7 @@ def test_cause_is_found_in_what_the_compiler_said(name: str) -> None:
 
 
 def build(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
-    script = [sys.executable, str(ROOT / "scripts/failed_build.py")]
-    return subprocess.run(
-        [*script, str(folder / "server_mine"), *command],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LC_ALL": "de_DE.UTF-8"},
-    )
+    return run_script("failed_build.py", folder / "server_mine", *command, LC_ALL="de_DE.UTF-8")
 
 
 def test_server_that_does_not_compile_becomes_a_script_that_says_so(tmp_path: Path) -> None:
@@ -68,9 +60,7 @@ def test_server_that_does_not_compile_becomes_a_script_that_says_so(tmp_path: Pa
     assert reason.startswith(f"does not compile: {tmp_path}/mine.c:1:25: error: 'x' undeclared")
     assert (run.returncode, run.stdout) == (0, f"server_mine: {reason}\n")
     assert "In function 'main'" in run.stderr
-    started = subprocess.run(
-        [tmp_path / "server_mine"], check=False, capture_output=True, text=True
-    )
+    started = run_program([tmp_path / "server_mine"])
     assert started.returncode == failed_build.EX_SOFTWARE
     assert started.stderr == f"not built: {reason}\n"
 

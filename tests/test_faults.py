@@ -16,7 +16,7 @@ import machine
 import pytest
 import records
 import working_folder
-from checkouts import ROOT, copy_checkout, environment, run_snakemake
+from checkouts import ROOT, copy_checkout, environment, run_program, run_snakemake
 
 OVERLAY = """\
 servers: [server_epoll]
@@ -53,15 +53,9 @@ def sweep(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def in_own_mounts(checkout: Path, *commands: str) -> subprocess.CompletedProcess[str]:
     """Commands of a shell, one after the other whatever becomes of them, whose mounts nobody else sees."""
-    return subprocess.run(
-        ["unshare", "--mount", "sh", "-c", "\n".join(commands)],
-        check=False,
-        cwd=checkout,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
-    )
+    programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["unshare", "--mount", "sh", "-c", "\n".join(commands)]
+    return run_program(command, checkout, PATH=programs)
 
 
 def script(name: str, *arguments: str) -> str:
@@ -153,9 +147,7 @@ def test_folder_that_is_read_only_is_one_line(folder: str, measured: Path) -> No
 
 def check_fault(command: list[str], folder: Path, record: Path) -> None:
     """A run that the machine spoilt: a record that is invalid or failed, or one line and none."""
-    run = subprocess.run(
-        command, check=False, cwd=folder, capture_output=True, text=True, timeout=300
-    )
+    run = run_program(command, folder)
     if run.returncode == 0:
         seen = records.read(str(record))
         assert seen["status"] == "failed" or "errors" in seen["flags"], seen
@@ -332,7 +324,5 @@ def test_child_dies_with_a_parent_that_was_killed_before_it_began(tmp_path: Path
     code += "command[command.index(str(os.getpid()))] = '999999999'\n"
     code += "sys.exit(subprocess.run(command).returncode)"
     for text, expected in ((code, False), (code.replace("'999999999'", "str(os.getpid())"), True)):
-        run = subprocess.run(
-            [sys.executable, "-c", text, str(touched)], check=False, cwd=ROOT / "scripts"
-        )
+        run = run_program([sys.executable, "-c", text, touched], ROOT / "scripts")
         assert (run.returncode == 0) == expected == touched.exists()

@@ -8,6 +8,7 @@ from typing import Any
 
 import interfaces
 import pytest
+from checkouts import make_program
 from interfaces import Link, NotReady
 
 
@@ -118,8 +119,7 @@ def test_every_interface_of_this_machine_is_read() -> None:
 def test_ip_that_does_not_do_is_one_line(
     script: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "ip").write_text(f"#!/bin/sh\n{script}\n")
-    (tmp_path / "ip").chmod(0o755)
+    make_program(tmp_path / "ip", script)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(OSError, match=said):
         interfaces.read_links()
@@ -234,8 +234,7 @@ def test_what_has_crossed_is_a_difference_and_nothing_over_loopback() -> None:
 def test_netem_is_told_with_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another delay is another network."""
     said = "qdisc netem 8001: root refcnt 2 limit 100000 delay 5ms"
-    (tmp_path / "tc").write_text(f"#!/bin/sh\necho '{said}'\n")
-    (tmp_path / "tc").chmod(0o755)
+    make_program(tmp_path / "tc", f"echo '{said}'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     told = interfaces.queueing_of({"qdisc": "netem", "ifname": "veth0"})
     assert told == "netem limit 100000 delay 5ms"

@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lab as lab_script
 import lab_link
 import machine
 import pytest
-from checkouts import ROOT, environment, processes_mentioning
+from checkouts import ROOT, eventually, make_program, processes_mentioning, run_program
 from lab_link import LOAD, SERVER, LabError, netem_commands, usable_address
 from lab_ssh import FOLDER
 
@@ -47,7 +47,8 @@ def nothing_left() -> Iterator[None]:
     if os.geteuid():
         pytest.fail("network namespaces need root: run this test with sudo", pytrace=False)
     before = interfaces()
-    wait_until(nothing_is_left, OTHERS_S, "a lab is up already, or one was killed: make lab-down")
+    what_else = "a lab is up already, or one was killed: make lab-down"
+    assert eventually(nothing_is_left, OTHERS_S), what_else
     yield
     left = nothing_is_left()
     run_lab("down")
@@ -69,9 +70,15 @@ def interfaces() -> object:
 
 
 def output_of(*command: str) -> str:
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S
-    ).stdout
+    done = run_program(command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def shown(end: lab_link.End, *what: str) -> list[dict[str, Any]]:
+    """What `ip` shows of the link's end."""
+    command = ["ip", "-n", end.namespace, "-j", *what, "show", "dev", end.interface]
+    return list(json.loads(output_of(*command)))
 
 
 def inside(end: lab_link.End, *command: str) -> list[str]:
@@ -88,14 +95,7 @@ def running_inside(end: lab_link.End, *command: str) -> Iterator[subprocess.Pope
 
 
 def run_lab(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*LAB, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-        env=environment(**changes),
-    )
+    return run_program([*LAB, *arguments], **changes)
 
 
 def fails_with_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> bool:
@@ -129,29 +129,12 @@ def lab_up(
                 os.killpg(lab.pid, signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 10, otherwise: str = "") -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.05)
-
-
-def statistics(end: lab_link.End) -> dict[str, dict[str, int]]:
-    command = ["ip", "-n", end.namespace, "-s", "-j", "link", "show", "dev", end.interface]
-    (entry,) = json.loads(output_of(*command))
-    stats: dict[str, dict[str, int]] = entry["stats64"]
-    return stats
-
-
 @lab_test
 def test_what_one_host_sends_crosses_the_link_to_the_other() -> None:
     size = 1_000_000
     with lab_up():
-        before = {end: statistics(end) for end in (SERVER, LOAD)}
-        listing = json.loads(
-            output_of("ip", "-n", SERVER.namespace, "-j", "-6", "addr", "show", SERVER.interface)
-        )
-        address = usable_address(listing, SERVER.interface)
+        before = [shown(end, "-s", "link")[0]["stats64"] for end in (LOAD, SERVER)]
+        address = usable_address(shown(SERVER, "-6", "addr"), SERVER.interface)
         at = f"{address}%{SERVER.interface}"
         with running_inside(SERVER, sys.executable, "-c", RECEIVE, at) as receiver:
             assert receiver.stdout
@@ -159,17 +142,16 @@ def test_what_one_host_sends_crosses_the_link_to_the_other() -> None:
             to = f"{address}%{LOAD.interface}"
             output_of(*inside(LOAD, sys.executable, "-c", SEND, to, port, str(size)))
             assert int(receiver.stdout.readline()) == size
-        after = {end: statistics(end) for end in (SERVER, LOAD)}
-    assert after[LOAD]["tx"]["bytes"] - before[LOAD]["tx"]["bytes"] >= size
-    assert after[SERVER]["rx"]["bytes"] - before[SERVER]["rx"]["bytes"] >= size
+        after = [shown(end, "-s", "link")[0]["stats64"] for end in (LOAD, SERVER)]
+    assert after[0]["tx"]["bytes"] - before[0]["tx"]["bytes"] >= size
+    assert after[1]["rx"]["bytes"] - before[1]["rx"]["bytes"] >= size
 
 
 @lab_test
 def test_the_command_finds_the_link_up_and_its_addresses_past_the_check_for_duplicates() -> None:
     with lab_up():
         for end in (SERVER, LOAD):
-            command = ["ip", "-n", end.namespace, "-j", "-6", "addr", "show", "dev", end.interface]
-            (entry,) = json.loads(output_of(*command))
+            (entry,) = shown(end, "-6", "addr")
             assert entry["operstate"] == "UP"
             (address,) = entry["addr_info"]
             assert address["scope"] == "link" and "tentative" not in address
@@ -210,7 +192,7 @@ def test_a_signal_before_the_command_runs_keeps_it_from_running() -> None:
     with subprocess.Popen(
         [*LAB, "run", "--", "echo", "ran"], stdout=subprocess.PIPE, text=True
     ) as lab:
-        wait_until(lab_link.namespaces)
+        assert eventually(lab_link.namespaces)
         lab.terminate()
         said, _ = lab.communicate(timeout=TIMEOUT_S)
     assert (lab.returncode, said) == (128 + signal.SIGTERM, "")
@@ -233,7 +215,8 @@ def test_after_a_kill_the_next_lab_clears_up_once_nothing_lives_there_any_more()
     ):
         lab.kill()
         lab.wait()
-        wait_until(lambda: not processes_mentioning("sleep 4243"))  # it has ended with the lab
+        # It has ended with the lab.
+        assert eventually(lambda: not processes_mentioning("sleep 4243"))
         for action in (["run", "--", "true"], ["down"]):
             assert fails_with_one_line(run_lab(*action), f"{sleeper.pid} (sleep)")
     assert not nothing_is_left()
@@ -245,7 +228,7 @@ def test_down_clears_up_after_a_kill_and_says_nothing_when_there_is_nothing() ->
     with lab_up(command="exec sleep 4245") as lab:
         lab.kill()
         lab.wait()
-    wait_until(lambda: not lab_link.inhabitants())
+    assert eventually(lambda: not lab_link.inhabitants())
     assert not nothing_is_left()
     for _ in range(2):
         done = run_lab("down")
@@ -279,7 +262,7 @@ def test_ssh_reaches_the_other_host_with_the_labs_key_alone() -> None:
         text = (FOLDER / "ssh_config").read_text()
         config.write_text(text.replace(f"{FOLDER}/client_key", str(other_key)))
         ssh = inside(SERVER, "ssh", "-F", str(config), "-o", "BatchMode=yes", "lab", "true")
-        refused = subprocess.run(ssh, capture_output=True, text=True, check=False)
+        refused = run_program(ssh)
         assert refused.returncode == 255 and "Permission denied (publickey)" in refused.stderr
 
 
@@ -294,13 +277,21 @@ def test_ssh_leaves_the_lock_of_measurements_and_the_machines_files_as_they_are(
 
 
 @lab_test
-def test_an_sshd_that_does_not_start_is_one_line(tmp_path: Path) -> None:
-    stub = tmp_path / "sshd"
-    stub.write_text("#!/bin/sh\necho no entropy >&2\nexit 255\n")
-    stub.chmod(0o755)
+@pytest.mark.parametrize(
+    ("option", "program", "says", "told"),
+    [
+        ("--ssh", "sshd", "no entropy", "sshd does not answer: no entropy"),
+        ("--loss-percent=1", "tc", "Error: Specified qdisc kind is unknown.", "modprobe sch_netem"),
+    ],
+)
+def test_an_sshd_that_does_not_start_or_a_kernel_that_refuses_netem_is_one_line(
+    option: str, program: str, says: str, told: str, tmp_path: Path
+) -> None:
+    make_program(tmp_path / program, f"echo '{says}' >&2; exit 255")
     path = f"{tmp_path}:{os.environ['PATH']}"
-    done = run_lab("run", "--ssh", "--", "true", PATH=path)
-    assert fails_with_one_line(done, "sshd does not answer: no entropy")
+    done = run_lab("run", option, "--", "echo", "ran", PATH=path)
+    assert fails_with_one_line(done, told, says)
+    assert not done.stdout
 
 
 @lab_test
@@ -314,30 +305,15 @@ def test_a_delay_is_on_both_ends_or_one_line_says_what_is_missing() -> None:
 
 
 @lab_test
-def test_a_kernel_that_refuses_netem_is_one_line(tmp_path: Path) -> None:
-    stub = tmp_path / "tc"
-    stub.write_text("#!/bin/sh\necho 'Error: Specified qdisc kind is unknown.' >&2\nexit 2\n")
-    stub.chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    done = run_lab("run", "--loss-percent", "1", "--", "echo", "ran", PATH=path)
-    assert fails_with_one_line(done, "modprobe sch_netem", "qdisc kind is unknown")
-    assert not done.stdout
-
-
-@lab_test
 def test_no_right_to_make_namespaces_is_one_line() -> None:
     bounded = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]
-    done = subprocess.run(
-        [*bounded, *LAB, "run", "--", "true"], capture_output=True, text=True, check=False
-    )
+    done = run_program([*bounded, *LAB, "run", "--", "true"])
     assert fails_with_one_line(done, "ip netns add swissknife_server: ")
 
 
 def test_whoever_is_not_root_is_told_in_one_line() -> None:
     # Root of nothing: in a user namespace without any users.
-    done = subprocess.run(
-        ["unshare", "--user", *LAB, "down"], capture_output=True, text=True, check=False
-    )
+    done = run_program(["unshare", "--user", *LAB, "down"])
     assert fails_with_one_line(done, "need root", "sudo")
 
 
@@ -390,7 +366,7 @@ def test_two_hosts_with_one_address_are_one_line(monkeypatch: pytest.MonkeyPatch
     try:
         lab_link.build_link()
         with pytest.raises(LabError, match=r"swissknife\d: fe80::\S+ is a duplicate"):
-            wait_until(lambda: all(map(lab_link.link_local_address, (SERVER, twin))))
+            eventually(lambda: all(map(lab_link.link_local_address, (SERVER, twin))))
     finally:
         lab_link.remove_link()
 

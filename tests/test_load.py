@@ -11,6 +11,7 @@ from pathlib import Path
 
 import load
 import pytest
+from checkouts import make_program
 
 
 class Hello(http.server.BaseHTTPRequestHandler):
@@ -44,10 +45,7 @@ def test_harness_that_wakes_up_late_makes_the_run_longer_and_no_fault(url: str) 
 def test_wrk_that_begins_late_still_has_its_whole_time(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "wrk").write_text(
-        f'#!/bin/sh\nsleep 0.5\nPATH={os.environ["PATH"]} exec wrk "$@"\n'
-    )
-    (tmp_path / "wrk").chmod(0o755)
+    make_program(tmp_path / "wrk", f'sleep 0.5\nPATH={os.environ["PATH"]} exec wrk "$@"')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with load.running_load(url, connections=1, threads=1, duration_s=0.2) as wrk:
         result = wrk.finish()

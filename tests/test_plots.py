@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,31 +21,20 @@ import pytest
 import tables
 import tabulate_results
 import yaml
-from checkouts import ROOT, run_snakemake
+from checkouts import ROOT, run_script, snakemake
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
-from test_tables import SHORT_CONNECTIONS, failed, record, unavailable
-
-
-def with_limits() -> "pd.DataFrame":
-    """A summary of a server that wrk limits at 10 connections, and that leaves some unserved at 100."""
-    rows = [
-        record(
-            client_cpu_share=0.99,
-            server_cpu_share=0.5,
-            server_busiest_thread_share=0.5,
-            reference_requests_per_second=700.0,
-        ),
-        record(connections=100, unserved_connections=9),
-    ]
-    return tables.summary_table(tables.cell_table(rows))
+from test_tables import CLIENT_BOUND, SHORT_CONNECTIONS, failed, record, unavailable, write_tables
 
 
 def test_reference_limiters_and_lower_bounds_are_drawn() -> None:
-    summary = with_limits()
+    """Of a server that wrk limits at 10 connections, and that leaves some unserved at 100."""
+    limited = record(reference_requests_per_second=700.0, **CLIENT_BOUND)
+    rows = [limited, record(connections=100, unserved_connections=9)]
+    summary = tables.summary_table(tables.cell_table(rows))
     _, axes, strip = plot_style.new_figure_with_strip(5, 4, rows=1)
     plot_style.draw_reference(axes, summary)
     plot_server.mark_limits(axes, summary)
@@ -120,22 +108,9 @@ SCRIPTS = {
 }
 
 
-def write_tables(rows: list[dict[str, Any]], folder: Path) -> pd.DataFrame:
-    """The three tables that pictures are made of; the summary."""
-    cells = tables.cell_table(rows)
-    summary = tables.summary_table(cells)
-    tables.write_table(cells, str(folder / "cells.csv"))
-    tables.write_table(summary, str(folder / "summary.csv"))
-    verdicts = comparisons.verdict_table(cells, summary)
-    tables.write_table(verdicts, str(folder / "verdicts.csv"))
-    return summary
-
-
 def draw(picture: str, folder: Path, *outputs: str) -> None:
     """In a process of its own; no warnings."""
-    script, *arguments = SCRIPTS[picture]
-    command = [sys.executable, str(ROOT / "scripts" / script), *arguments, *outputs]
-    run = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    run = run_script(*SCRIPTS[picture], *outputs, cwd=folder)
     assert run.returncode == 0, run.stderr
     assert "Warning" not in run.stderr
 
@@ -389,8 +364,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         (folder / f"results/{table}.csv").touch()
     arguments = ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
     report = ["--report", str(folder / "report.html")]
-    run = run_snakemake(ROOT, *report, *arguments)
-    assert run.returncode == 0, run.stdout
+    snakemake(ROOT, *report, *arguments)
     return (folder / "report.html").read_text()
 
 

@@ -1,5 +1,6 @@
 """The report in a browser without a network: sweeps of every kind, what a reader does with it, what axe says."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -8,11 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import comparisons
+import count_syscalls
 import findings
 import pandas as pd
 import plot_style
@@ -23,10 +24,10 @@ import report_profiles
 import tables
 from axe_playwright_python.sync_playwright import Axe
 from cells import Cell, record_path
-from checkouts import ROOT
+from checkouts import ROOT, environment
 from comparisons import COST, THROUGHPUT
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_tables import record, unavailable
+from test_tables import record, unavailable, write_tables
 
 SERVERS = ["server_thread", "server_epoll", "server_uring"]
 # Factors of CPU time per request.
@@ -85,14 +86,7 @@ def write_sweep(
     for row in rows:
         path = record_path(Cell(row["server"], row["connections"], row["repeat"]))
         records.write(str(folder / path), row)
-    cells = tables.cell_table(rows)
-    summary = tables.summary_table(cells)
-    tables.write_table(cells, str(folder / "results/cells.csv"))
-    tables.write_table(summary, str(folder / "results/summary.csv"))
-    verdicts = comparisons.verdict_table(
-        tables.read_cell_table(str(folder / "results/cells.csv")), summary
-    )
-    tables.write_table(verdicts, str(folder / "results/verdicts.csv"))
+    write_tables(rows, folder / "results")
     (folder / "results/profile").mkdir()
     (folder / "plots").mkdir()
     counts = []
@@ -109,27 +103,13 @@ def write_sweep(
         files = [f"results/profile/{server}.folded", f"results/profile/{server}.json"]
         files += [f"plots/{server}_flamegraph.{suffix}" for suffix in ("svg", "png")]
         draw = [sys.executable, str(ROOT / "scripts/draw_flamegraph.py"), *files]
-        drawn.append(subprocess.Popen(draw, cwd=folder, env=with_tools()))
+        # `flamegraph` is beside this Python.
+        programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        drawn.append(subprocess.Popen(draw, cwd=folder, env=environment(PATH=programs)))
         calls = [("recvfrom", 1.0), ("sendto", 1.0), ("all", 2.0)] if profiled else [(None, None)]
         counts += [{**row, "name": name, "per_request": value} for name, value in calls]
-    columns = [
-        "server",
-        "connections",
-        "status",
-        "reason",
-        "requests",
-        "kind",
-        "name",
-        "count",
-        "per_request",
-    ]
-    tables.write_table(pd.DataFrame(counts, columns=columns), str(folder / "results/syscalls.csv"))
+    (folder / "results/syscalls.csv").write_text(count_syscalls.format_table(counts))
     assert [process.wait() for process in drawn] == [0] * len(drawn)
-
-
-def with_tools() -> dict[str, str]:
-    """`flamegraph` is beside this Python."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 def make_report(folder: Path) -> "subprocess.Popen[str]":
@@ -157,16 +137,10 @@ def with_faults() -> list[dict[str, Any]]:
         {**row, "server": "server_poll", "status": "invalid", "flags": ["errors"], "errors": 2}
         for row in sweep(["server_poll"], [1, 10], 3)
     ]
+    known = ("server", "connections", "facts", "asked")
     absent = [
-        {
-            **unavailable(repeat),
-            "server": "server_uring",
-            "connections": count,
-            "facts": FACTS,
-            "asked": {"duration_s": 2, "warmup_s": 0.5, "host": "::1"},
-        }
-        for repeat in (1, 2, 3)
-        for count in (1, 10)
+        unavailable(row["repeat"]) | {name: row[name] for name in known}
+        for row in sweep(["server_uring"], [1, 10], 3)
     ]
     crashed = [
         {**row, "server": "server_select", "status": "failed", "reason": "it crashed"}
@@ -243,11 +217,22 @@ def open_report(browser: Browser, path: Path, width_px: int = 1280, **options: A
     return page
 
 
+@pytest.fixture
+def opened(reports: dict[str, Path], browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens the report of a kind of sweep, until the test is over."""
+    with contextlib.ExitStack() as after:
+
+        def opening(name: str = "whole", width_px: int = 1280, **options: Any) -> Page:
+            page = open_report(browser, reports[name], width_px, **options)
+            after.callback(page.context.close)
+            return page
+
+        yield opening
+
+
 @pytest.mark.parametrize("name", SWEEPS)
-def test_every_section_is_there_and_not_empty(
-    name: str, reports: dict[str, Path], browser: Browser
-) -> None:
-    page = open_report(browser, reports[name])
+def test_every_section_is_there_and_not_empty(name: str, opened: Callable[..., Page]) -> None:
+    page = opened(name)
     for section in SECTIONS:
         place = page.locator(f"#{section}")
         assert place.locator("h2").inner_text()
@@ -257,34 +242,27 @@ def test_every_section_is_there_and_not_empty(
     assert re.search(r"\bnan\b", page.locator("body").inner_text(), re.IGNORECASE) is None
     for chart in page.locator("[data-chart] svg").all():
         assert chart.bounding_box()["height"] > 50  # type: ignore[index]
-    page.context.close()
 
 
 @pytest.mark.parametrize("width_px", WIDTHS_PX)
 @pytest.mark.parametrize("name", ["whole", "faults"])
-def test_nothing_overflows(
-    name: str, width_px: int, reports: dict[str, Path], browser: Browser
-) -> None:
-    page = open_report(browser, reports[name], width_px)
+def test_nothing_overflows(name: str, width_px: int, opened: Callable[..., Page]) -> None:
+    page = opened(name, width_px)
     assert page.evaluate("document.documentElement.scrollWidth") <= width_px
     for chart in page.locator("[data-chart] svg").all():
         box = chart.bounding_box()
         assert box is not None
         assert box["x"] >= 0 and box["x"] + box["width"] <= width_px + 1
-    page.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["whole", "faults"])
-def test_axe_finds_no_serious_fault(
-    name: str, scheme: str, reports: dict[str, Path], browser: Browser
-) -> None:
-    page = open_report(browser, reports[name], color_scheme=scheme)
+def test_axe_finds_no_serious_fault(name: str, scheme: str, opened: Callable[..., Page]) -> None:
+    page = opened(name, color_scheme=scheme)
     found = Axe().run(page).response["violations"]
     serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
     told = [(fault["id"], [node["html"][:200] for node in fault["nodes"]][:3]) for fault in serious]
     assert told == []
-    page.context.close()
 
 
 def marks_of(page: Page, chart: str, server: str) -> int:
@@ -292,8 +270,8 @@ def marks_of(page: Page, chart: str, server: str) -> int:
     return page.locator(f"[data-chart={chart}] .mark-symbol path[stroke='{color}']").count()
 
 
-def test_a_server_can_be_hidden_and_shown(reports: dict[str, Path], browser: Browser) -> None:
-    page = open_report(browser, reports["whole"])
+def test_a_server_can_be_hidden_and_shown(opened: Callable[..., Page]) -> None:
+    page = opened()
     for chart in ("throughput", "cpu", "latency", "fairness"):
         assert marks_of(page, chart, "server_thread") > 0
     marks = f".mark-symbol path[stroke='{plot_style.color_of('server_thread')}']"
@@ -305,11 +283,10 @@ def test_a_server_can_be_hidden_and_shown(reports: dict[str, Path], browser: Bro
         assert marks_of(page, chart, "server_epoll") > 0
     box.check()
     page.locator(f"[data-chart=cpu] {marks}").first.wait_for(state="attached")
-    page.context.close()
 
 
-def test_tables_sort_filter_and_save(reports: dict[str, Path], browser: Browser) -> None:
-    page = open_report(browser, reports["whole"])
+def test_tables_sort_filter_and_save(reports: dict[str, Path], opened: Callable[..., Page]) -> None:
+    page = opened()
     heading = page.locator("#table_points th", has_text="server_cpu_ns").first
     first = page.locator("#table_points tbody tr:first-child td:first-child")
     heading.click()
@@ -331,13 +308,10 @@ def test_tables_sort_filter_and_save(reports: dict[str, Path], browser: Browser)
         page.get_by_role("link", name="cells.csv").click()
     whole = reports["whole"].with_name("cells.csv").read_bytes()
     assert started.value.path().read_bytes() == whole
-    page.context.close()
 
 
-def test_two_servers_flamegraphs_and_self_times_are_compared(
-    reports: dict[str, Path], browser: Browser
-) -> None:
-    page = open_report(browser, reports["whole"])
+def test_two_servers_flamegraphs_and_self_times_are_compared(opened: Callable[..., Page]) -> None:
+    page = opened()
     page.get_by_label("Server A", exact=True).select_option("server_epoll")
     page.get_by_label("Server B", exact=True).select_option("server_thread")
     for side, server in (("left", "server_epoll"), ("right", "server_thread")):
@@ -354,11 +328,10 @@ def test_two_servers_flamegraphs_and_self_times_are_compared(
         f"{kernel[1]:.3f}",
         f"+{kernel[1] - kernel[0]:.3f}",
     ]
-    page.context.close()
 
 
-def test_flamegraph_zooms_and_searches(reports: dict[str, Path], browser: Browser) -> None:
-    page = open_report(browser, reports["whole"])
+def test_flamegraph_zooms_and_searches(opened: Callable[..., Page]) -> None:
+    page = opened()
     frame = page.frame_locator("#flamegraph_left")
     frame.locator("#frames g", has_text="send").first.click()
     assert frame.locator("#unzoom").is_visible()
@@ -368,7 +341,6 @@ def test_flamegraph_zooms_and_searches(reports: dict[str, Path], browser: Browse
         matched = page.frame_locator(f"#flamegraph_{side}").locator("#matched")
         assert (matched.text_content() or "").startswith("Matched: ")
         assert not (matched.text_content() or "").endswith(" 0%")
-    page.context.close()
 
 
 def cost_at_ten(server: str) -> float:
@@ -387,31 +359,24 @@ def test_points_that_were_disturbed_in_all_runs_are_hollow() -> None:
     assert "datum.disturbed" in json.dumps(spec)
 
 
-def test_missing_profiles_say_why(reports: dict[str, Path], browser: Browser) -> None:
-    page = open_report(browser, reports["faults"])
+def test_what_is_wrong_or_missing_is_told(opened: Callable[..., Page]) -> None:
+    page = opened("faults")
     assert "perf may not: sysctl <x>" in page.locator("#self_times_note").inner_text()
     assert not page.locator("#flamegraph_left").is_visible()
     assert "perf may not: sysctl <x>" in page.locator("#syscalls").inner_text()
-    page.context.close()
-
-
-def test_what_is_wrong_is_told(reports: dict[str, Path], browser: Browser) -> None:
-    page = open_report(browser, reports["faults"])
     told = page.locator("main").inner_text()
     assert "server left up to 9 of 10 connections without any answer" in told
     assert "6 of 30 runs are invalid" in told
     assert "server_uring is unavailable in 6 of 6 cells: see results/cells." in told
     assert "server_select failed in 6 of 6 cells: it crashed." in told
     assert "server_poll has no valid cell of 6: errors." in told
-    page.context.close()
 
 
-def test_content_is_shown_soon(reports: dict[str, Path], browser: Browser) -> None:
-    page = open_report(browser, reports["whole"])
+def test_content_is_shown_soon(reports: dict[str, Path], opened: Callable[..., Page]) -> None:
+    page = opened()
     script = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
     assert page.evaluate(script) <= 1500
     assert reports["whole"].stat().st_size < 4e6
-    page.context.close()
 
 
 def test_page_names_no_folder_of_this_machine(reports: dict[str, Path]) -> None:
@@ -443,63 +408,60 @@ def verdict(server: str, other: str, word: str, ratio: float, metric: str = COST
     }
 
 
-def finding_of(*rows: dict[str, Any], metric: str = COST) -> findings.Finding:
+def finding_of(*rows: dict[str, Any]) -> findings.Finding:
     names = list(dict.fromkeys(name for row in rows for name in (row["server"], row["other"])))
-    return findings.find(pd.DataFrame(rows), metric, names)
+    return findings.find(pd.DataFrame(rows), rows[0]["metric"], names)
 
 
-def test_the_answer_names_a_winner_only_if_it_beats_all() -> None:
-    finding = finding_of(
-        verdict("a", "b", "faster", 0.9),
-        verdict("a", "c", "faster", 0.8),
-        verdict("b", "c", "no difference", 0.99),
-    )
-    assert findings.best_sentence(finding) == (
-        "a is first by CPU time per request. The next, b, needs 11.1 % more (95 % interval 8.9 to 13.4 %)."
-    )
-
-
-def test_the_answer_names_all_that_are_not_told_apart() -> None:
-    finding = finding_of(
-        verdict("a", "b", "no difference", 0.99),
-        verdict("a", "c", "faster", 0.8),
-        verdict("b", "c", "faster", 0.81),
-        verdict("c", "d", "no difference", 0.99),
-        verdict("a", "d", "faster", 0.79),
-        verdict("b", "d", "faster", 0.80),
-    )
-    assert finding.leaders == ["a", "b"]
-    assert findings.best_sentence(finding) == (
-        "a and b share first place by CPU time per request: equal within 3.1 %. "
-        "The next, c, needs 25.0 % more than a (95 % interval 22.5 to 27.6 %)."
-    )
-
-
-@pytest.mark.parametrize(
-    ("ratio", "said"),
-    [
-        (0.99, ": equal within 3.1 %."),
-        (1.2, "; they are not told apart, and differ by 22.4 % at most."),
-    ],
-)
-def test_what_shares_first_place_is_equal_only_within_its_interval(ratio: float, said: str) -> None:
-    finding = finding_of(verdict("a", "b", "no difference", ratio))
-    assert findings.best_sentence(finding).endswith(
-        f"share first place by CPU time per request{said}"
-    )
-
-
-def test_the_answer_names_who_is_behind_where_few_are() -> None:
-    finding = finding_of(
-        verdict("a", "b", "not decidable here", 1.1, THROUGHPUT),
-        verdict("a", "c", "faster", 1.25, THROUGHPUT),
-        verdict("b", "c", "faster", 1.2, THROUGHPUT),
-        metric=THROUGHPUT,
-    )
-    assert findings.best_sentence(finding) == (
+SHARED = "a and b share first place by CPU time per request"
+ANSWERS = {
+    "a winner only if it beats all": (
+        [
+            verdict("a", "b", "faster", 0.9),
+            verdict("a", "c", "faster", 0.8),
+            verdict("b", "c", "no difference", 0.99),
+        ],
+        "a is first by CPU time per request. The next, b, needs 11.1 % more (95 % interval 8.9 to 13.4 %).",
+    ),
+    "all that are not told apart": (
+        [
+            verdict("a", "b", "no difference", 0.99),
+            verdict("a", "c", "faster", 0.8),
+            verdict("b", "c", "faster", 0.81),
+            verdict("c", "d", "no difference", 0.99),
+            verdict("a", "d", "faster", 0.79),
+            verdict("b", "d", "faster", 0.80),
+        ],
+        f"{SHARED}: equal within 3.1 %. The next, c, needs 25.0 % more than a (95 % interval 22.5 to 27.6 %).",
+    ),
+    "who is behind where few are": (
+        [
+            verdict("a", "b", "not decidable here", 1.1, THROUGHPUT),
+            verdict("a", "c", "faster", 1.25, THROUGHPUT),
+            verdict("b", "c", "faster", 1.2, THROUGHPUT),
+        ],
         "a and b share first place by throughput; they are not told apart. "
-        "The next, c, serves 20.0 % fewer requests than a (95 % interval 18.4 to 21.6 %)."
-    )
+        "The next, c, serves 20.0 % fewer requests than a (95 % interval 18.4 to 21.6 %).",
+    ),
+    "that they are equal only within their interval": (
+        [verdict("a", "b", "no difference", 1.2)],
+        f"{SHARED}; they are not told apart, and differ by 22.4 % at most.",
+    ),
+    "that there is none": (
+        [verdict("a", "b", "not decidable here", 0.5)],
+        "This sweep cannot say which server is best by CPU time per request.",
+    ),
+    "that it depends": (
+        [verdict("a", "b", "depends on connections", 0.9)],
+        f"{SHARED}; which of them is ahead depends on the number of connections.",
+    ),
+}
+
+
+@pytest.mark.parametrize("said", ANSWERS)
+def test_the_answer_says(said: str) -> None:
+    verdicts, answer = ANSWERS[said]
+    assert findings.best_sentence(finding_of(*verdicts)) == answer
 
 
 def test_the_next_may_be_told_from_some_of_the_leaders_alone() -> None:
@@ -548,19 +510,6 @@ def test_the_reason_names_functions_that_take_longer_by_more_than_chance() -> No
     calls, functions = findings.reasons(finding, pd.DataFrame(counts, columns=columns), profiles)
     assert calls.endswith(": a 2.00 and b 0.50.")
     assert functions.endswith("b spends more of each request in send (kernel) (+1.00 µs).")
-
-
-def test_the_answer_says_when_there_is_none() -> None:
-    undecided = finding_of(verdict("a", "b", "not decidable here", 0.5))
-    assert (
-        findings.best_sentence(undecided)
-        == "This sweep cannot say which server is best by CPU time per request."
-    )
-    equal = finding_of(verdict("a", "b", "depends on connections", 0.9))
-    assert findings.best_sentence(equal) == (
-        "a and b share first place by CPU time per request; which of them is ahead depends on the number of "
-        "connections."
-    )
 
 
 def test_self_time_is_of_the_innermost_function() -> None:

@@ -22,7 +22,7 @@ import runs
 import sides
 import supervisor
 import tables
-from checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
+from checkouts import ROOT, SNAKEMAKE, copy_checkout, run_program, run_script
 from config_check import schema_faults, sweep_faults
 from modules import ROOT_VARIABLE
 from network import Network
@@ -90,9 +90,8 @@ def sockets_of(pid: int) -> set[tuple[str, Any]]:
                     found.add((table, address_of(fields[1])))
     for line in Path(f"/proc/{pid}/net/unix").read_text(errors="replace").splitlines()[1:]:
         fields = line.split()
-        if (
-            f"socket:[{fields[6]}]" in inodes and len(fields) > 7
-        ):  # others have no name to reach them by
+        # Others have no name to reach them by.
+        if f"socket:[{fields[6]}]" in inodes and len(fields) > 7:
             found.add(("unix", fields[7]))
     return found
 
@@ -173,9 +172,6 @@ TOUCH = [
     "| touch pwned",
     "'\"; touch pwned",
 ]
-FULL = SHIPPED | {
-    "network": {"interface": "loopback", "address": "link-local", "load_interface": None}
-}
 
 
 def hostile_configs() -> Iterator[dict[str, Any]]:
@@ -236,19 +232,11 @@ def test_nobody_measures_in_a_folder_with_a_hostile_name() -> None:
         target = "results/cells/server_epoll.csv"
         command = [*SNAKEMAKE, "-j1", target, "--configfile", "mine.json"]
         command += ["--directory", "`touch pwned`"]
-        ended = subprocess.run(
-            [*READER, "env", f"HOME={root}", *command],
-            check=False,
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
-        )
+        command = [*READER, "env", f"HOME={root}", *command]
+        programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        ended = run_program(command, checkout, PATH=programs)
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert (
-            checkout / "`touch pwned`/results/cells/server_epoll.csv"
-        ).stat().st_uid == NOBODY.pw_uid
+        assert (checkout / "`touch pwned`" / target).stat().st_uid == NOBODY.pw_uid
         assert list(root.rglob("pwned")) == []
 
 
@@ -326,14 +314,7 @@ def test_table_that_no_run_can_have_given_is_one_line(
 )
 def test_script_meets_a_broken_table_with_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes(content)
-    command = [
-        sys.executable,
-        str(ROOT / "scripts/plot_server.py"),
-        "table.csv",
-        "table.csv",
-        "a.png",
-    ]
-    ended = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    ended = run_script("plot_server.py", "table.csv", "table.csv", "a.png", cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.startswith("plot_server: table.csv") and ended.stderr.count("\n") == 1
 
@@ -413,10 +394,9 @@ def test_answer_of_the_wrong_type_is_one_line(answer: Any, monkeypatch: pytest.M
 
     monkeypatch.setattr(sides, "side_at", side_at)
     net = Network(interface="eth0", server="ssh:host", load="here")
+    unusable = r"^ssh:host: an answer that cannot be used: "
     with (
-        pytest.raises(
-            sides.SideLost, match=r"^ssh:host: an answer that cannot be used: "
-        ) as raised,
+        pytest.raises(sides.SideLost, match=unusable) as raised,
         runs.connected(net, sides.Side, sides.Side, 1) as found,
     ):
         found.server.start_server()["port"] + 1

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +25,7 @@ import pytest
 import runs
 import sides
 import supervisor
-from checkouts import ROOT
+from checkouts import ROOT, eventually, make_program, run_program, run_script
 from cpus import CpuFault
 from host_side import HostSide
 from network import Network
@@ -73,8 +73,7 @@ class Ssh:
         self.bin.mkdir()
 
     def script(self, name: str, text: str) -> None:
-        (self.bin / name).write_text(f"#!/bin/sh\n{text}")
-        (self.bin / name).chmod(0o755)
+        make_program(self.bin / name, text)
 
     def works(self, path: str | None = None, greeting: str = "", delay_s: float = 0) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}" if path is None else path
@@ -107,13 +106,6 @@ def command_of(pid: int) -> bytes:
         return b""
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 10) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline_s:
-        time.sleep(0.02)
-    return bool(condition())
-
-
 @pytest.fixture
 def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ssh]:
     """It works; after the test nothing of an agent is left, here or there."""
@@ -129,6 +121,13 @@ def line_of(raised: pytest.ExceptionInfo[Exception]) -> str:
     line = str(raised.value)
     assert line and "\n" not in line
     return line
+
+
+def refused(place: str = PLACE) -> str:
+    """Why there is no side at a place."""
+    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, place):
+        pass
+    return line_of(raised)
 
 
 # --- A host that cannot be reached, or does not do ---
@@ -168,9 +167,7 @@ SAID = {
 def test_host_that_lets_nobody_in_is_one_line_with_what_to_do(fault: str, ssh: Ssh) -> None:
     said, mend = SAID[fault]
     ssh.script("ssh", f"cat >&2 <<'EOF'\n{said}\nEOF\nexit 255\n")
-    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
-        pass
-    line = line_of(raised)
+    line = refused()
     assert line.startswith(f"{PLACE}: ") and line.endswith(mend)
 
 
@@ -193,16 +190,12 @@ def test_host_without_our_python_is_one_line(python: str, said: str, ssh: Ssh) -
     if python:
         ssh.script("of the host/python3", python)
     ssh.works(path=str(path), greeting="/usr/bin/env ")
-    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
-        pass
-    assert line_of(raised).endswith(said)
+    assert refused().endswith(said)
 
 
 def test_python_that_is_too_old_says_so_itself() -> None:
     older = sides.BOOTSTRAP.replace("(3, 11)", "(9, 9)")
-    run = subprocess.run(
-        [sys.executable, "-I", "-c", older], check=False, capture_output=True, text=True
-    )
+    run = run_program([sys.executable, "-I", "-c", older])
     version = sys.version.split()[0]
     assert (run.returncode, run.stderr) == (1, f"Python {version} is older than 3.11\n")
 
@@ -212,9 +205,7 @@ def test_ssh_that_is_not_installed_is_one_line(ssh: Ssh, monkeypatch: pytest.Mon
     for tool in ("setpriv", "sh"):
         (ssh.bin / tool).symlink_to(f"/usr/bin/{tool}")
     monkeypatch.setenv("PATH", str(ssh.bin))
-    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
-        pass
-    assert line_of(raised).endswith("exec: ssh: not found: install it: make setup")
+    assert refused().endswith("exec: ssh: not found: install it: make setup")
 
 
 def test_host_that_lets_in_and_says_nothing_is_given_up(
@@ -222,9 +213,7 @@ def test_host_that_lets_in_and_says_nothing_is_given_up(
 ) -> None:
     monkeypatch.setattr(sides, "START_TIMEOUT_S", 0.3)
     ssh.script("ssh", f"exec env TMPDIR='{ssh.tmp}' sleep 60\n")
-    with pytest.raises(SideLost) as raised, sides.side_at(HostSide, PLACE):
-        pass
-    assert "no answer within 0.3 s: does `ssh someone@host true` work?" in line_of(raised)
+    assert "no answer within 0.3 s: does `ssh someone@host true` work?" in refused()
 
 
 def test_greeting_of_the_hosts_shell_is_no_answer(ssh: Ssh) -> None:
@@ -549,28 +538,18 @@ def server_epoll(tmp_path_factory: pytest.TempPathFactory) -> str:
     return compile_server("server_epoll", tmp_path_factory.mktemp("bin"))
 
 
-def run_script(
-    name: str, net: dict[str, str], *arguments: object, cwd: Path
-) -> subprocess.CompletedProcess[str]:
-    script = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
-    return subprocess.run(
-        [*script, *SHORT, "--network", json.dumps(net)],
-        check=False,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def measured(binary: str, net: dict[str, str], folder: Path) -> dict[str, Any]:
-    output = folder / "record.json"
-    options = ("--disturbed-retries", "0")
-    run = run_script("measure_cell.py", net, binary, output, *options, cwd=folder)
+def run_over(net: dict[str, str], name: str, *arguments: object, cwd: Path) -> None:
+    """A script."""
+    run = run_script(name, *arguments, *SHORT, "--network", json.dumps(net), cwd=cwd)
     assert run.returncode == 0, run.stderr
+
+
+def measured(binary: str, net: dict[str, str], folder: Path, status: str = "ok") -> dict[str, Any]:
+    output = folder / "record.json"
+    run_over(net, "measure_cell.py", binary, output, "--disturbed-retries", "0", cwd=folder)
     record = json.loads(output.read_text())
-    assert record["status"] == "ok", record["flags"]
-    assert set(record["flags"]) <= OF_THE_MACHINE
+    assert record["status"] == status, record["flags"]
+    assert set(record["flags"]) <= OF_THE_MACHINE or status == "invalid"
     return dict(record)
 
 
@@ -615,33 +594,40 @@ def test_profile_and_system_calls_are_counted_over_ssh(
 ) -> None:
     net = {"server": PLACE, "load": PLACE}
     folded, facts, table = (tmp_path / name for name in ("folded", "facts.json", "table.csv"))
-    run = run_script("profile_server.py", net, server_epoll, folded, facts, cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    run_over(net, "profile_server.py", server_epoll, folded, facts, cwd=tmp_path)
     seen = json.loads(facts.read_text())
     if seen["status"] != "not_permitted":
         assert seen["samples"] > 0, seen
-    run = run_script("count_syscalls.py", net, server_epoll, table, cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    run_over(net, "count_syscalls.py", server_epoll, table, cwd=tmp_path)
     assert ",epoll_wait," in table.read_text() or ",not_permitted," in table.read_text()
+
+
+@contextlib.contextmanager
+def measuring(
+    binary: str, net: dict[str, str], folder: Path, duration_s: int
+) -> Iterator["subprocess.Popen[str]"]:
+    """A controller that measures a cell by hand."""
+    script = [sys.executable, str(ROOT / "scripts/measure_cell.py"), binary, "record.json"]
+    options = ["--connections", "4", "--duration-s", str(duration_s), "--warmup-s", "0"]
+    command = [*script, *options, "--network", json.dumps(net)]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as controller:
+        try:
+            yield controller
+        finally:
+            controller.kill()
+
+
+def wrk_is_among(pids: Iterable[int]) -> bool:
+    return any(command_of(pid).startswith(b"wrk\0-t\0") for pid in pids)
 
 
 @pytest.mark.alone
 def test_nothing_outlives_a_controller_that_is_killed(
     server_epoll: str, ssh: Ssh, tmp_path: Path
 ) -> None:
-    net = json.dumps({"server": PLACE, "load": PLACE})
-    script = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server_epoll, "record.json"]
-    options = ["--connections", "4", "--duration-s", "20", "--warmup-s", "0", "--network", net]
-    with subprocess.Popen([*script, *options], cwd=tmp_path) as controller:
-
-        def wrk_runs() -> bool:
-            return any(command_of(pid).startswith(b"wrk\0-t\0") for pid in ssh.pids())
-
-        try:
-            assert eventually(wrk_runs, 120)
-            assert any(b"--port" in command_of(pid) for pid in ssh.pids())
-        finally:
-            controller.kill()
+    with measuring(server_epoll, {"server": PLACE, "load": PLACE}, tmp_path, 20):
+        assert eventually(lambda: wrk_is_among(ssh.pids()), 120)
+        assert any(b"--port" in command_of(pid) for pid in ssh.pids())
     assert eventually(lambda: not ssh.pids())
     assert ssh.folders() == []
 
@@ -650,19 +636,11 @@ def test_nothing_outlives_a_controller_that_is_killed(
 def test_side_that_is_lost_while_it_measures_is_one_line(
     server_epoll: str, ssh: Ssh, tmp_path: Path
 ) -> None:
-    net = json.dumps({"server": PLACE})
-    script = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server_epoll, "record.json"]
-    options = ["--connections", "4", "--duration-s", "2", "--warmup-s", "0", "--network", net]
-    with subprocess.Popen(
-        [*script, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as controller:
+    with measuring(server_epoll, {"server": PLACE}, tmp_path, 2) as controller:
 
         def wrk_runs() -> bool:
             with contextlib.suppress(OSError):  # one ends while they are listed
-                return any(
-                    command_of(pid).startswith(b"wrk\0-t\0")
-                    for pid in supervisor.descendants_of(controller.pid)
-                )
+                return wrk_is_among(supervisor.descendants_of(controller.pid))
             return False
 
         assert eventually(wrk_runs, 120)
@@ -758,12 +736,8 @@ def test_cell_whose_answers_went_another_way_is_invalid(
     link: Network, server_epoll: str, tmp_path: Path
 ) -> None:
     net = link._replace(load=f"netns:{TWIN}", load_interface=None)
-    output = tmp_path / "record.json"
-    options = ("--disturbed-retries", "0")
-    run = run_script("measure_cell.py", net._asdict(), server_epoll, output, *options, cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    record = json.loads(output.read_text())
-    assert record["status"] == "invalid" and "bypassed_interface" in record["flags"]
+    record = measured(server_epoll, net._asdict(), tmp_path, status="invalid")
+    assert "bypassed_interface" in record["flags"]
 
 
 def wrong_neighbour() -> None:
@@ -823,12 +797,7 @@ def test_way_that_is_not_there_is_one_line(fault: str, link: Network) -> None:
 
 
 def test_namespace_that_does_not_exist_is_one_line() -> None:
-    with (
-        pytest.raises(SideLost) as raised,
-        sides.side_at(HostSide, "netns:iotest_none"),
-    ):
-        pass
-    line = line_of(raised)
+    line = refused("netns:iotest_none")
     assert line.startswith("netns:iotest_none: ")
     assert line.endswith("sudo ip netns add iotest_none; `ip netns` lists them")
 
@@ -891,22 +860,14 @@ def test_way_over_loopback_is_not_asked_and_over_a_link_is_told(link: Network) -
 
 
 def test_doctor_looks_at_both_hosts_or_says_in_one_line_why_not(ssh: Ssh, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts/doctor.py"), "--brief"]
-    command += ["--network", json.dumps({"server": PLACE, "load": PLACE})]
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-
-    seen = run()
+    net = json.dumps({"server": PLACE, "load": PLACE})
+    seen = run_script("doctor.py", "--brief", "--network", net, cwd=tmp_path)
     assert seen.stderr == ""
     assert f"server, load ({PLACE}): " in seen.stdout and "between the two sides" in seen.stdout
-    assert (
-        "on the server's CPUs and by " in seen.stdout
-    )  # by which the speed wandered on the load's
+    # By which the speed wandered on the load's.
+    assert "on the server's CPUs and by " in seen.stdout
     ssh.script("ssh", "echo 'ssh: connect to host host port 22: Connection refused' >&2; exit 255")
-    seen = run()
+    seen = run_script("doctor.py", "--brief", "--network", net, cwd=tmp_path)
     assert (seen.returncode, seen.stderr) == (1, "")
     (line,) = seen.stdout.splitlines()
     assert line.startswith(f"doctor: {PLACE}: ssh: connect to") and line.endswith("true` work?")

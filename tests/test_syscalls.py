@@ -14,7 +14,7 @@ import plot_style
 import plot_syscalls
 import pytest
 import server_process
-from checkouts import ROOT
+from checkouts import ROOT, make_program, run_program, run_script
 from matplotlib.figure import Figure
 from test_measure_cell import compile_faulty, compile_server, fake_server
 
@@ -42,13 +42,9 @@ LIMITED = (
 MEND = "sudo sysctl kernel.perf_event_paranoid=1"
 
 
-def test_counts_are_read() -> None:
-    assert perf_stat.parse_counts(PERF_OUTPUT, EVENTS) == COUNTS
-
-
-def test_a_decimal_comma_does_not_matter() -> None:
-    output = PERF_OUTPUT.replace("100.00", "100,00")
-    assert perf_stat.parse_counts(output, EVENTS) == COUNTS
+@pytest.mark.parametrize("percent", ["100.00", "100,00"])
+def test_counts_are_read_and_a_decimal_comma_does_not_matter(percent: str) -> None:
+    assert perf_stat.parse_counts(PERF_OUTPUT.replace("100.00", percent), EVENTS) == COUNTS
 
 
 def test_what_a_machine_does_not_support_is_told_by_name() -> None:
@@ -140,23 +136,9 @@ def test_a_new_obstacle_keeps_good_counts_and_a_mended_one_makes_the_others(
         assert count_syscalls.obstacle_met(str(table), "") == ""
 
 
-def run_script(
-    binary: str, folder: Path, *prefix: str, path: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [*prefix, sys.executable, str(ROOT / "scripts/count_syscalls.py"), binary, "x.csv"]
-    return subprocess.run(
-        [*command, "--connections", "10"],
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PATH": path or os.environ["PATH"]},
-    )
-
-
-def count(binary: str, folder: Path, *prefix: str, path: str | None = None) -> Rows:
-    run = run_script(binary, folder, *prefix, path=path)
+def count(binary: str, folder: Path, *prefix: str, **changes: str) -> Rows:
+    command = [*prefix, sys.executable, ROOT / "scripts/count_syscalls.py", binary, "x.csv"]
+    run = run_program([*command, "--connections", "10"], folder, **changes)
     assert run.returncode == 0, run.stderr
     with (folder / "x.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -169,7 +151,7 @@ def count(binary: str, folder: Path, *prefix: str, path: str | None = None) -> R
 def perf() -> None:
     """Tests with real counts; asked of perf itself, not of the script."""
     command = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "true"]
-    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    run = run_program(command)
     if run.returncode != 0 or ",raw_syscalls:sys_enter," not in run.stderr:
         pytest.skip(f"perf may not count system calls here: {run.stderr.strip()}")
 
@@ -274,7 +256,7 @@ def tools_without_perf(folder: Path) -> Path:
 
 def test_counting_without_perf_says_so(tmp_path: Path) -> None:
     tools = tools_without_perf(tmp_path)
-    (row,) = count(fake_server("unavailable", tmp_path), tmp_path, path=str(tools))
+    (row,) = count(fake_server("unavailable", tmp_path), tmp_path, PATH=str(tools))
     assert row["status"] == "unavailable"
     assert "perf is not installed" in row["reason"]
 
@@ -293,13 +275,10 @@ def test_what_perf_says_when_it_refuses_is_handed_on(
         pytest.skip(perf_stat.tracefs_obstacle())  # then perf is not even asked
     tools = tools_without_perf(tmp_path)
     refused = f"event syntax error\nError:\t{said}\nRun 'perf list' for a list of valid events"
-    (tools / "perf").write_text(f"""#!/bin/sh
-case "$*" in *" -p "*) echo "{refused}" >&2; exit 129;; esac
-echo 48,,page-faults,1,100.00,, >&2
-""")
-    (tools / "perf").chmod(0o755)
+    refuses = f'case "$*" in *" -p "*) echo "{refused}" >&2; exit 129;; esac'
+    make_program(tools / "perf", f"{refuses}\necho 48,,page-faults,1,100.00,, >&2")
     path = f"{tools}:{Path(sys.executable).parent}"
-    (row,) = count(fake_server("good", tmp_path), tmp_path, path=path)
+    (row,) = count(fake_server("good", tmp_path), tmp_path, PATH=path)
     assert row["status"] == status
     assert row["reason"] == f"perf stat failed: {said}; to try again, delete x.csv"
 
@@ -345,8 +324,8 @@ def write_table(folder: Path, name: str) -> Path:
 @pytest.mark.parametrize("name", TABLES)
 def test_picture_is_made_and_is_the_same_each_time(name: str, tmp_path: Path) -> None:
     table = write_table(tmp_path, name)
-    command = [sys.executable, "-W", "error", str(ROOT / "scripts/plot_syscalls.py")]
-    subprocess.run([*command, str(table), "a.png"], cwd=tmp_path, check=True)
+    run = run_script("plot_syscalls.py", table, "a.png", cwd=tmp_path, PYTHONWARNINGS="error")
+    assert run.returncode == 0, run.stderr
     plot_syscalls.draw(pd.read_csv(table), str(tmp_path / "b.png"))
     assert (tmp_path / "a.png").stat().st_size > 5000
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

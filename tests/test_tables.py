@@ -5,7 +5,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import pytest
 import records
 import tables
 import tabulate_results
-from checkouts import ROOT
+from checkouts import ROOT, run_script
 from files import DamagedFile
 from flags import FLAGS, Flag, flags_of
 from scipy import stats
@@ -196,7 +195,7 @@ def test_cell_table_survives_the_file(tmp_path: Path) -> None:
 
 
 def test_every_column_is_explained_in_the_docs() -> None:
-    docs = (Path(__file__).parent.parent / "docs/results.md").read_text()
+    docs = (ROOT / "docs/results.md").read_text()
     for column in {*tables.CELL_COLUMNS, *tables.SUMMARY_COLUMNS}:
         if column.endswith(("_low", "_high")):
             continue
@@ -309,16 +308,20 @@ def test_table_at_the_end_shows_each_server_at_its_best() -> None:
     assert any("unavailable" in note and "server_uring" in note for note in notes)
 
 
-def run_tabulate(
-    folder: Path, cells: str, summary: str, verdicts: pd.DataFrame | None = None
-) -> subprocess.CompletedProcess[str]:
-    (folder / "cells.csv").write_text(cells)
-    (folder / "summary.csv").write_text(summary)
-    verdicts = pd.DataFrame(columns=comparisons.VERDICT_COLUMNS) if verdicts is None else verdicts
+def write_tables(rows: list[dict[str, Any]], folder: Path) -> pd.DataFrame:
+    """The three tables that all others and pictures are made of; the summary."""
+    tables.write_table(tables.cell_table(rows), str(folder / "cells.csv"))
+    cells = tables.read_cell_table(str(folder / "cells.csv"))
+    summary = tables.summary_table(cells)
+    tables.write_table(summary, str(folder / "summary.csv"))
+    verdicts = comparisons.verdict_table(cells, summary)
     tables.write_table(verdicts, str(folder / "verdicts.csv"))
-    command = [sys.executable, str(ROOT / "scripts/tabulate_results.py")]
-    command += ["cells.csv", "summary.csv", "verdicts.csv", "summary.txt"]
-    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    return summary
+
+
+def tabulate_in(folder: Path) -> subprocess.CompletedProcess[str]:
+    names = ("cells.csv", "summary.csv", "verdicts.csv", "summary.txt")
+    return run_script("tabulate_results.py", *names, cwd=folder)
 
 
 def test_table_at_the_end_has_the_answer(tmp_path: Path) -> None:
@@ -328,11 +331,8 @@ def test_table_at_the_end_has_the_answer(tmp_path: Path) -> None:
         for server, ratio in ratios.items()
         for repeat in (1, 2, 3)
     ]
-    cells = tables.cell_table(rows)
-    summary = tables.summary_table(cells)
-    verdicts = comparisons.verdict_table(cells, summary)
-    texts = (cells.to_csv(index=False), summary.to_csv(index=False))
-    run = run_tabulate(tmp_path, *texts, verdicts)
+    write_tables(rows, tmp_path)
+    run = tabulate_in(tmp_path)
     assert run.returncode == 0, run.stderr
     said = (tmp_path / "summary.txt").read_text()
     assert (
@@ -343,21 +343,29 @@ def test_table_at_the_end_has_the_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", ",".join(tables.SUMMARY_COLUMNS) + "\n", "a,b\n1,2\n"])
 def test_table_that_cannot_be_shown_is_one_line(text: str, tmp_path: Path) -> None:
-    run = run_tabulate(tmp_path, ",".join(tables.CELL_COLUMNS) + "\n", text)
+    write_tables([record()], tmp_path)
+    (tmp_path / "summary.csv").write_text(text)
+    run = tabulate_in(tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith("tabulate_results: summary.csv ")
     assert len(run.stderr.splitlines()) == 1
     assert not (tmp_path / "summary.txt").exists()
 
 
+# A cell that wrk limits.
+CLIENT_BOUND = {
+    "client_cpu_share": 0.99,
+    "server_cpu_share": 0.5,
+    "server_busiest_thread_share": 0.5,
+}
+# What cannot be known where connections end.
+ENDING = dict.fromkeys(["unserved_connections", "fairness_jain", "littles_law_ratio"])
 # A cell of a server that closes after each response: how many were established when the kernel was asked says nothing.
 SHORT_CONNECTIONS = {
+    **ENDING,
     "flags": ["connection_per_request"],
     "connection_per_request": True,
     "established_connections": 3,
-    "unserved_connections": None,
-    "fairness_jain": None,
-    "littles_law_ratio": None,
     "kernel_connections": 1000,
     "kernel_responses": None,
     "server_accepted": 1011,
@@ -365,13 +373,11 @@ SHORT_CONNECTIONS = {
 }
 # One that ends a connection after 100 answers and says so: the last answer is shorter, and some are just being opened.
 REOPENED = {
+    **ENDING,
     "reopened_connections": 10,
     "requests_per_connection": 100,
     "established_connections": 9,
     "response_bytes": 1000 * 20 - 10 * 5,
-    "unserved_connections": None,
-    "fairness_jain": None,
-    "littles_law_ratio": None,
     "kernel_connections": 21,
     "kernel_responses": None,
     "server_accepted": 21,
@@ -418,6 +424,11 @@ RAISED = {
 }
 
 
+VARYING = {"varying_headers": ["keep-alive"]}
+UNKNOWN = ["kernel_connections", "kernel_responses", "server_accepted", "server_requests"]
+UNKNOWN += ["cpu_pressure_share", "client_wait_share", "server_wait_share"]
+
+
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
 def test_flag_is_raised_at_its_threshold_and_not_before(flag: Flag) -> None:
     enough, not_enough = RAISED[flag.name]
@@ -426,55 +437,42 @@ def test_flag_is_raised_at_its_threshold_and_not_before(flag: Flag) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "name"),
+    ("changes", "names"),
     [
-        ({"response_unchanged": False}, "wrong_responses"),
-        ({"response_bytes": 999 * 20}, "wrong_responses"),
-        ({"response_bytes": 1011 * 20}, "wrong_responses"),
-        # As if the bodies were missing, though headers vary.
-        ({"response_bytes": 1000 * 7, "varying_headers": ["keep-alive"]}, "wrong_responses"),
-        ({"established_connections": 11}, "connections_differ"),
-        ({"kernel_connections": 0}, "connections_disagree"),
-        ({"server_requests": 1011}, "requests_disagree"),
-        ({"littles_law_ratio": 1.2}, "littles_law"),
-        ({"steal_share": 0.03}, "disturbed"),
-        ({"cpu_pressure_share": 0.26}, "disturbed"),
-        ({"client_wait_share": 0.04}, "disturbed"),
-        ({"server_wait_share": 0.04}, "disturbed"),
+        ({"response_unchanged": False}, ["wrong_responses"]),
+        ({"response_bytes": 999 * 20}, ["wrong_responses"]),
+        ({"response_bytes": 1011 * 20}, ["wrong_responses"]),
+        # Headers that vary may change the size; this is as if the bodies were missing.
+        (VARYING | {"response_bytes": 1000 * 7}, ["wrong_responses"]),
+        *((VARYING | {"response_bytes": 1000 * size}, []) for size in (18, 20, 22)),
+        ({"established_connections": 11}, ["connections_differ"]),
+        ({"kernel_connections": 0}, ["connections_disagree"]),
+        ({"server_requests": 1011}, ["requests_disagree"]),
+        ({"littles_law_ratio": 1.2}, ["littles_law"]),
+        ({"steal_share": 0.03}, ["disturbed"]),
+        ({"cpu_pressure_share": 0.26}, ["disturbed"]),
+        ({"client_wait_share": 0.04}, ["disturbed"]),
+        ({"server_wait_share": 0.04}, ["disturbed"]),
+        # What can be checked of short connections is checked; the kernel's are of other programs, too.
+        (SHORT_CONNECTIONS | {"kernel_connections": 5000}, ["connection_per_request"]),
+        *(
+            (SHORT_CONNECTIONS | changes, [name, "connection_per_request"])
+            for changes, name in (
+                ({"kernel_connections": 999}, "connections_disagree"),
+                ({"server_accepted": 1012}, "connections_disagree"),
+                ({"server_accepted": 990}, "connections_disagree"),
+                ({"server_requests": 1011}, "requests_disagree"),
+            )
+        ),
+        (REOPENED | {"server_accepted": 32}, ["connections_disagree", "connections_reopened"]),
+        # What is not known raises none.
+        (dict.fromkeys(UNKNOWN), []),
     ],
 )
-def test_flag_has_other_causes_too(changes: dict[str, Any], name: str) -> None:
-    assert [flag.name for flag in flags_of(record(**changes))] == [name]
-
-
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"kernel_connections": 999}, "connections_disagree"),
-        ({"server_accepted": 1012}, "connections_disagree"),
-        ({"server_accepted": 990}, "connections_disagree"),
-        ({"server_requests": 1011}, "requests_disagree"),
-    ],
-)
-def test_what_can_be_checked_of_short_connections_is_checked(
-    changes: dict[str, Any], name: str
+def test_flag_has_other_causes_too_and_some_have_none(
+    changes: dict[str, Any], names: list[str]
 ) -> None:
-    others = {"kernel_connections": 5000}  # of other programs, too
-    accepted = flags_of(record(**SHORT_CONNECTIONS | others))
-    assert [flag.name for flag in accepted] == ["connection_per_request"]
-    raised = flags_of(record(**SHORT_CONNECTIONS | changes))
-    assert {flag.name for flag in raised} == {name, "connection_per_request"}
-
-
-def test_headers_that_vary_may_change_the_size() -> None:
-    for size in (18, 20, 22):
-        varying = record(response_bytes=1000 * size, varying_headers=["keep-alive"])
-        assert flags_of(varying) == []
-
-
-def test_server_that_miscounts_reopened_connections_is_told() -> None:
-    raised = flags_of(record(**REOPENED | {"server_accepted": 32}))
-    assert [flag.name for flag in raised] == ["connections_disagree", "connections_reopened"]
+    assert [flag.name for flag in flags_of(record(**changes))] == names
 
 
 def test_cpu_time_that_is_not_known_is_in_no_average(tmp_path: Path) -> None:
@@ -482,49 +480,36 @@ def test_cpu_time_that_is_not_known_is_in_no_average(tmp_path: Path) -> None:
     row = summary_of(record(1), record(2, **unknown))
     assert row["server_cpu_ns_per_request"] == 4000
     assert row["requests_per_second"] == 500
-    tables.write_table(tables.cell_table([record(1, **unknown)]), str(tmp_path / "cells.csv"))
-    summary = tables.summary_table(tables.read_cell_table(str(tmp_path / "cells.csv")))
-    tables.write_table(summary, str(tmp_path / "summary.csv"))
-    table = tabulate_results.tabulate(tables.read_summary(str(tmp_path / "summary.csv")))
-    assert table.splitlines()[2].split()[-5:] == ["-", "server", "0", "of", "10"]
+    _, words = shown([record(1, **unknown)], tmp_path)
+    assert words[-5:] == ["-", "server", "0", "of", "10"]
+
+
+def shown(rows: list[dict[str, Any]], folder: Path) -> tuple[Any, list[str]]:
+    """Of one point, by way of the files: its summary, and its line in the table at the end."""
+    summary = write_tables(rows, folder)
+    table = tabulate_results.tabulate(tables.read_summary(str(folder / "summary.csv")))
+    (point,) = summary.to_dict("records")
+    return point, table.splitlines()[2].split()
 
 
 def test_who_was_served_on_short_connections_stays_unknown(tmp_path: Path) -> None:
-    cells = tables.cell_table([record(1, **SHORT_CONNECTIONS), record(2, **SHORT_CONNECTIONS)])
-    tables.write_table(cells, str(tmp_path / "cells.csv"))
-    summary = tables.summary_table(tables.read_cell_table(str(tmp_path / "cells.csv")))
-    (point,) = summary.to_dict("records")
+    point, words = shown([record(n, **SHORT_CONNECTIONS) for n in (1, 2)], tmp_path)
     assert pd.isna(point["unserved_connections"])
     assert pd.isna(point["fairness_jain"])
     assert point["limiter"] == "server-bound"
-    tables.write_table(summary, str(tmp_path / "summary.csv"))
-    table = tabulate_results.tabulate(pd.read_csv(tmp_path / "summary.csv"))
-    assert table.splitlines()[2].split()[-2:] == ["server", "-"]
-
-
-def test_what_is_not_known_raises_no_flag() -> None:
-    unknown = ("kernel_connections", "kernel_responses", "server_accepted", "server_requests")
-    unknown += ("cpu_pressure_share", "client_wait_share", "server_wait_share")
-    assert flags_of(record(**dict.fromkeys(unknown))) == []
+    assert words[-2:] == ["server", "-"]
 
 
 def test_flags_are_those_of_the_docs() -> None:
-    docs = (Path(__file__).parent.parent / "docs/results.md").read_text()
+    docs = (ROOT / "docs/results.md").read_text()
     table = docs.partition("### Flags\n")[2].partition("\n\n## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    rows = [line.strip("| ") for line in table.splitlines() if line.startswith("| `")]
+    kinds = ["invalid" if flag.invalidates else "counted" for flag in FLAGS]
     expected = [
-        [
-            f"`{flag.name}`",
-            "invalid" if flag.invalidates else "counted",
-            flag.when,
-            flag.meaning,
-            flag.hint,
-        ]
-        for flag in FLAGS
+        " | ".join([flag.name, kind, flag.when, flag.meaning, flag.hint])
+        for flag, kind in zip(FLAGS, kinds, strict=True)
     ]
-    assert [[cell.replace("`", "") for cell in row] for row in rows] == [
-        [cell.replace("`", "") for cell in row] for row in expected
-    ]
+    assert [row.replace("`", "") for row in rows] == [row.replace("`", "") for row in expected]
 
 
 POINT = {
