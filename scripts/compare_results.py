@@ -413,6 +413,13 @@ def read_sets(
     ]
     if not new:
         raise NoComparison(f"{current}: no records of the wanted servers and connections")
+    versions = [{record.get("schema_version") for record in found} for found in (old, new)]
+    if versions[0] != versions[1]:
+        told = " and ".join(_listed(its) for its in versions)
+        raise NoComparison(
+            f"the baseline and the current set have records of schema versions {told}, whose ratios do not compare:"
+            " measure the baseline again"
+        )
     return in_common(of_one_machine(old, new, other_machine))
 
 

@@ -55,7 +55,7 @@ VERDICT_OF_SIGN = {1: FASTER, -1: SLOWER, 0: EQUAL}
 WHOLE_SWEEP = "all"
 CLIENT_LIMITED = "wrk was the limit for both"
 LOWER_BOUND = "wrk was the limit, and throughput a lower bound, of"
-OTHER_YARDSTICK = "measured with another kernel, compiler, wrk or reference than most of the sweep"
+OTHER_YARDSTICK = "measured with another kernel, compiler, wrk, reference or schema version than most of the sweep"
 NO_NOISE = f"less than {MIN_REPEATS} repeats, or they do not vary: no noise to test against"
 NO_RATIO = "no ratio to the reference"
 BELOW_FLOOR = "smaller than the noise floor"
@@ -260,7 +260,7 @@ def noisiness_of_servers(
 
 def inverse_trigamma(value: float) -> float:
     """x with trigamma(x) = value, by Newton's method on 1 / trigamma, which is nearly linear (Smyth 2004)."""
-    if value <= TINY:
+    if value < 1e-12:
         return float(np.inf)
     x = 0.5 + 1 / value
     for _ in range(50):

@@ -34,7 +34,7 @@ COLORS = {
 COLORS_OF_SENTENCES = {
     31: r"failed(?:, not tried again)?: .*|[0-9]+ connections unserved|invalid, not counted"
     r"|invalid: [a-z_]+(?:, [a-z_]+)*(?=,|$)",
-    90: r"disturbed in (?:each of [0-9]+ attempts|the paired phase)|unavailable: .*",
+    90: r"disturbed(?: in each of [0-9]+ attempts| in the paired phase)?(?=,|$)|unavailable: .*",
 }
 
 

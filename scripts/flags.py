@@ -141,13 +141,14 @@ FLAGS = [
     Flag(
         "wrong_responses",
         True,
-        "the body of a response of the warm-up, each of which is compared, or the answer after the run is not what"
-        " it was before; or, without errors, wrk did not receive the bytes of its requests",
+        "the body of a response of the warm-up, each of which is compared, or the answer after the run, or after the"
+        " paired phase, is not what it was before; or, without errors, wrk did not receive the bytes of its requests",
         "wrong or short answers: the server did not do the work",
         "look at the answers of the server under load, as with tcpdump -A",
         lambda record: (
             record["warmup_wrong_responses"] > 0
             or not record["response_unchanged"]
+            or (record.get("paired") or {}).get("response_unchanged") is False
             or has_wrong_size(record)
         ),
     ),

@@ -6,10 +6,11 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+import records
+
 # The benchmark of cost, and runs of the reference by itself.
 REPLACED = ["results/cost", "results/cost.csv", "results/cost.txt"]
 REPLACED += ["results/ceiling", "results/ceiling.csv", "results/bin/ceiling"]
-UNPAIRED = (2, 3)  # versions of records' schema
 VERSION = re.compile(r'"schema_version": (\d+)')
 
 
@@ -28,10 +29,10 @@ def told(paths: Iterable[str], folder: str) -> Iterator[str]:
     if left := [os.path.join(folder, path) for path in REPLACED if os.path.exists(path)]:
         yield f"left by an earlier version, and not used any more: delete it: rm -r {shlex.join(left)}"
     versions = Counter(map(_version_of, paths))
-    if old := [version for version in UNPAIRED if versions[version]]:
+    if old := [version for version in records.READABLE[:-1] if versions[version]]:
         cells = os.path.join(folder, "results/cells")
         counts = ", ".join(f"{versions[version]} of schema version {version}" for version in old)
         yield (
-            f"{cells} has records without a ratio to the reference ({counts}): they are shown, but not compared. "
+            f"{cells} has records of earlier versions ({counts}): they are shown, but not compared. "
             f"To measure them again: rm -r {shlex.quote(cells)}"
         )

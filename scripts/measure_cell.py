@@ -142,17 +142,6 @@ def littles_law_ratio(result: dict[str, Any], served: int) -> float | None:
     return float(result["latency_mean_us"] / 1e6 * result["requests_per_second"] / served)
 
 
-def answers_as_before(run: runs.Run) -> bool:
-    """Whether the server's answer is still the one that was checked. Raises RunError if there is none."""
-    try:
-        return server_process.is_same_answer(run.verify().response, run.response)
-    except server_process.WrongAnswer:
-        return False
-    except server_process.RunError as error:
-        run.sides.server.check_running()
-        raise server_process.RunError(f"after the run {error}") from None
-
-
 Counts = list[dict[str, int]]  # of each worker, over the server's whole life
 
 
@@ -243,7 +232,7 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         accepted = sides.server.accepted_connections()
         seen = timed_load(run, arguments)
         accepted = sides.server.accepted_connections() - accepted
-        seen["response_unchanged"] = answers_as_before(run)
+        seen["response_unchanged"] = run.answers_as_before()
         is_probed = (
             not short
             and not seen["errors"]
@@ -293,11 +282,14 @@ def judged(seen: dict[str, Any]) -> dict[str, Any]:
 
 def measure_undisturbed(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     """The timed run, with the attempts before it, and the paired phase."""
+    is_paired = arguments.reference is not None and arguments.paired_s > 0
+    if is_paired:
+        pairing.check_reference(arguments.reference)
     *earlier, seen = runs.undisturbed(
         lambda: measure(sides, arguments), flags.is_worth_repeating, arguments.disturbed_retries
     )
     paired = {}
-    if arguments.reference is not None and arguments.paired_s > 0:
+    if is_paired:
         paired = pairing.measure(sides, arguments, round_s_of(seen, arguments))
     attempts = {"attempts": len(earlier) + 1, "earlier_attempts": [*map(judged, earlier)]}
     return judged({**seen, **paired, **attempts})

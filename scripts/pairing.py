@@ -39,6 +39,7 @@ ROUND_S_PER_CONNECTION = 1e-5  # where it was not measured
 # Of a block: seconds of load on each side, and pairs of slices at least.
 BLOCK_S = 0.15
 LEAST_PAIRS = 2
+READING_S = 1.0  # at most, of what is asked between blocks
 # Of a side's requests, at most: what is answered after its slices, one on each connection each time. So much nearer to
 # 1 is a ratio of throughputs, if the servers were not busy; if they were, their CPU time tells (serving_s).
 TAIL_SHARE = 0.15
@@ -182,12 +183,16 @@ def figures_of_blocks(
     }
 
 
+def check_reference(path: str) -> None:
+    """Raises ReferenceFault if it could not be built: before any time is spent."""
+    if reason := failed_build.reason_of(path):
+        raise ReferenceFault(f"{os.path.basename(path)}: {reason}")
+
+
 def start_reference(run: runs.Run, arguments: argparse.Namespace) -> str:
     """Start the reference beside the server; its URL. Raises ReferenceFault."""
     found, path = run.sides, arguments.reference
     try:
-        if reason := failed_build.reason_of(path):
-            raise server_process.RunError(reason)
         address, target, scope = runs.addresses(found.network, arguments.host, found.server)
         told = found.server.start_reference(
             runs.binary_at(found, path),
@@ -232,7 +237,10 @@ def _seen_in(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     load_cpus = [] if run.split.shared else run.split.load
     unloaded = server.read_pair_cpu()
     load_side.start_pair(
-        urls, connections=run.connections, threads=run.threads, duration_s=plan.longest_s
+        urls,
+        connections=run.connections,
+        threads=run.threads,
+        duration_s=plan.longest_s + READING_S * len(plan.blocks),
     )
     readings, idle = [server.read_pair()], load_side.read_pair_idle(load_cpus)
     seconds = []
@@ -307,7 +315,9 @@ def _once(found: runs.Sides[Any, Any], arguments: argparse.Namespace, plan: Plan
     with runs.started(found, arguments) as run:
         url = start_reference(run, arguments)
         try:
-            return _loaded(run, [run.url, url], plan)
+            seen = _loaded(run, [run.url, url], plan)
+            seen["paired"]["response_unchanged"] = run.answers_as_before()
+            return seen
         except sides.SideLost:
             raise
         except (load.LoadError, OSError, server_process.RunError):
@@ -329,10 +339,14 @@ def measure(
     """
     seed = f"{arguments.server}/{arguments.connections}/{arguments.repeat}"
     plan = plan_of(arguments.connections, arguments.paired_s, seed, round_s)
-    *earlier, seen = runs.undisturbed(
-        lambda: _once(found, arguments, plan),
-        lambda seen: flags.is_disturbed(seen["paired"]),
-        arguments.disturbed_retries,
-    )
+    try:
+        *earlier, seen = runs.undisturbed(
+            lambda: _once(found, arguments, plan),
+            lambda seen: flags.is_disturbed(seen["paired"]),
+            arguments.disturbed_retries,
+        )
+    except (server_process.RunError, load.LoadError) as error:
+        error.args = (f"in the paired phase: {error}",)
+        raise
     seen["paired"]["earlier_attempts"] = earlier
     return seen

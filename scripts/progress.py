@@ -91,7 +91,8 @@ def describe(record: dict[str, Any]) -> list[str]:
         limit = record["requests_per_connection"]
         parts.append(f"connections end after {count_of(limit, 'request') if limit else 'a while'}")
     if flags.is_disturbed({**record, "paired": None}):
-        parts.append(f"disturbed in each of {record['attempts']} attempts")
+        several = f" in each of {record['attempts']} attempts" * (record["attempts"] > 1)
+        parts.append(f"disturbed{several}")
     elif record["attempts"] > 1:
         parts.append(f"attempt {record['attempts']}: disturbed before")
     if flags.is_disturbed(record.get("paired") or {}):

@@ -204,7 +204,6 @@ def facts_of(record: Record) -> Iterator[tuple[str, str]]:
             yield from flat(record[side], side)
     if record.get("reference_sha256"):
         yield "reference", printable(str(record["reference_sha256"])[:12])
-    yield "schema_version", printable(record.get("schema_version"))
     if record.get("workers") is not None:
         yield f"workers.{record['server']}", printable(record["workers"])
 

@@ -75,6 +75,16 @@ class Run(NamedTuple):
         told = self.sides.load.verify(self.address, self.port)
         return server_process.Verified(told["response"].encode("latin-1"), told["varying"])
 
+    def answers_as_before(self) -> bool:
+        """Whether the server's answer is still the one that was checked. Raises RunError if there is none."""
+        try:
+            return server_process.is_same_answer(self.verify().response, self.response)
+        except server_process.WrongAnswer:
+            return False
+        except server_process.RunError as error:
+            self.sides.server.check_running()
+            raise server_process.RunError(f"after the run {error}") from None
+
     def requests_until_close(self, most: int, within_s: float) -> int | None:
         return self.sides.load.requests_until_close(self.address, self.port, most, within_s)
 

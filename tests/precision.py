@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What paired ratios are worth on this machine: the tables of docs/precision.md. None of it is in `make test`.
 
-precision.py noise CELLS_CSV...     spread of each figure between repeats
-precision.py simulate CELLS_CSV...  sweeps whose noise is drawn from that of these: false verdicts, and what is found
+precision.py noise CELLS_CSV        spread of each figure between repeats
+precision.py simulate CELLS_CSV     sweeps whose noise is drawn from that of these: false verdicts, and what is found
 precision.py alarms FOLDER          equal servers under several names: how often does a sweep tell two apart?
 precision.py power FOLDER           servers that cost a little more: how often does a sweep find it?
 precision.py bias FOLDER            do short slices give the ratio that long ones give?
@@ -42,14 +42,14 @@ LONG_SLICE_S = 1.0
 COMMON = {"control": None, "duration_s": 0.2, "warmup_s": 0.1}
 
 
-def valid_cells(paths: list[str]) -> pd.DataFrame:
-    cells = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+def valid_cells(path: str) -> pd.DataFrame:
+    cells = pd.read_csv(path)
     return cells[cells["status"] == "ok"]
 
 
 def noise(options: argparse.Namespace) -> None:
     """Standard deviation of logarithms between repeats of a server, in percent, by number of connections."""
-    cells = valid_cells(options.tables)
+    cells = valid_cells(options.table)
     table = {}
     for name in (
         "cpu_ratio",
@@ -67,7 +67,7 @@ def noise(options: argparse.Namespace) -> None:
 
 def simulate(options: argparse.Namespace) -> None:
     """Servers that are equal, but for one; what each cell has besides is drawn from all residuals of its point."""
-    cells = valid_cells(options.tables).dropna(subset="cpu_ratio")
+    cells = valid_cells(options.table).dropna(subset="cpu_ratio")
     cells = cells[~cells["server"].map(is_control)]
     by_server = [cells["server"], cells["connections"]]
     logarithms = np.log(cells["cpu_ratio"])
@@ -103,8 +103,9 @@ def simulate(options: argparse.Namespace) -> None:
 
 def checkout_in(folder: str) -> Path:
     checkout = Path(folder).resolve()
-    if not (checkout / "Snakefile").exists():
-        copy_checkout(checkout)
+    if checkout.exists():
+        sys.exit(f"{checkout} is there already: name a folder to be made")
+    copy_checkout(checkout)
     return checkout
 
 
@@ -234,13 +235,13 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     for run in (noise, simulate):
         command = commands.add_parser(run.__name__)
-        command.add_argument("tables", nargs="+", metavar="CELLS_CSV")
+        command.add_argument("table", metavar="CELLS_CSV")
         command.set_defaults(run=run)
     command.add_argument("--sweeps", type=int, default=400)
     command.add_argument("--costly", default="server_epoll", help="the server that costs more")
     for run in (alarms, power, bias):
         command = commands.add_parser(run.__name__)
-        command.add_argument("folder", help="a copy of this checkout, made if it is not there")
+        command.add_argument("folder", help="to be made: a copy of this checkout")
         command.set_defaults(run=run)
         if run is not bias:
             command.add_argument("--sweeps", type=int, default=2)

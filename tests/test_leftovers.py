@@ -37,7 +37,7 @@ def test_old_records_are_counted_by_version_and_old_results_are_named(
         "rm -r 'my runs/results/cost' 'my runs/results/cost.csv'"
         " 'my runs/results/ceiling' 'my runs/results/ceiling.csv'"
     )
-    assert "(1 of schema version 2, 2 of schema version 3)" in old
+    assert "(1 of schema version 2, 2 of schema version 3, 1 of schema version 4)" in old
     assert old.endswith("rm -r 'my runs/results/cells'")
 
 

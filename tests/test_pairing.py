@@ -209,6 +209,51 @@ def test_needless_work_shows_in_the_ratio_and_the_counts_leave_the_phase_out(
     assert record["kernel_responses"] == record["server_requests"]
 
 
+# From its 51st answer on the last byte is wrong, but not when it is started for the first time.
+WRONG_LATER = """\
+#include "common/connection.h"
+#include <fcntl.h>
+#include <unistd.h>
+static int is_second, sent;
+static __attribute__((constructor)) void note(void)
+{
+    is_second = access("started", F_OK) == 0;
+    close(open("started", O_CREAT | O_WRONLY, 0600));
+}
+static ssize_t send_later(int fd, const char *data, size_t size, int flags)
+{
+    char copy[1024];
+    memcpy(copy, data, size);
+    copy[size - 1] ^= is_second && ++sent > 50;
+    return send(fd, copy, size, flags);
+}
+#define send send_later
+#include "reference.c"
+"""
+
+
+def test_a_server_that_answers_wrongly_in_the_phase_alone_is_invalid(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.c").write_text(WRONG_LATER)
+    wrong = compiled("wrong", tmp_path, source=str(tmp_path / "wrong.c"))
+    record = measured(wrong, str(folder / "reference"), tmp_path / "r.json")
+    assert record["response_unchanged"] and not record["paired"]["response_unchanged"]
+    assert record["status"] == "invalid" and "wrong_responses" in record["flags"]
+
+
+def test_a_server_that_fails_in_the_phase_alone_is_told_to_fail_there(
+    folder: Path, tmp_path: Path
+) -> None:
+    """At its second start."""
+    server = tmp_path / "once"
+    server.write_text(f'#!/bin/sh\nmkdir started && exec {folder}/server_epoll "$@"\n')
+    server.chmod(0o755)
+    record = measured(str(server), str(folder / "reference"), tmp_path / "r.json")
+    assert record["status"] == "failed"
+    assert record["reason"].startswith("in the paired phase: the server did not start")
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("connections", ["8", "80"])
 def test_the_reference_against_itself_is_near_1(
@@ -245,7 +290,7 @@ FAULTY = {
     "missing": (lambda path: None, "No such file or directory"),
     "not compiled": (
         lambda path: path.write_text("#!/bin/sh\n# not built: does not compile: x.c:1: error\n"),
-        "the reference bad: does not compile: x.c:1: error",
+        "bad: does not compile: x.c:1: error",
     ),
     "does not start": (
         lambda path: path.write_text("#!/bin/sh\necho no >&2; exit 3\n"),

@@ -139,10 +139,10 @@ def test_sweep_is_told_what_it_can_tell() -> None:
     assert resolution.describe_sweep(steady(), SWEEP) == (
         "From one slice to the next the work per CPU time changes by less than 1 %."
         " This sweep (5 repeats at 6 numbers of connections) will tell differences in CPU time per request"
-        " of about 5 % over all connections, 9 to 18 % at one number of them."
+        " of about 2 % over all connections, 3 to 7 % at one number of them."
     )
     assert resolution.describe_sweep(steady(), ALONE).endswith(
-        "(3 repeats at 1 number of connections) will tell differences in CPU time per request of about 9 %."
+        "(3 repeats at 1 number of connections) will tell differences in CPU time per request of about 4 %."
     )
 
 
