@@ -278,7 +278,7 @@ FLAGS = [
     Flag(
         "leftover_connections",
         False,
-        "2 s after the loads before the timed run, the server still kept connections of theirs",
+        "2 s after the warm-up, the server still kept connections of its load",
         "it may still have been busy with them",
         "close connections when the client has",
         lambda record: record["leftover_connections"] > 0,
