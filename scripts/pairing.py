@@ -186,7 +186,7 @@ def figures_of_blocks(
 def check_reference(path: str) -> None:
     """Raises ReferenceFault if it could not be built: before any time is spent."""
     if reason := failed_build.reason_of(path):
-        raise ReferenceFault(f"{os.path.basename(path)}: {reason}")
+        raise ReferenceFault(f"the reference {os.path.basename(path)}: {reason}")
 
 
 def start_reference(run: runs.Run, arguments: argparse.Namespace) -> str:

@@ -386,6 +386,16 @@ def with_key(name: str, value: Any) -> Any:
     return lambda path: records.write(str(path), {**records.read(str(path)), name: value})
 
 
+def test_sets_of_different_versions_are_not_compared(tmp_path: Path) -> None:
+    old, new = (write(tmp_path / name, result_set(1)) for name in ("old", "new"))
+    for path in old.glob("results/cells/*/*.json"):
+        with_key("schema_version", records.SCHEMA_VERSION - 1)(path)
+    refused = run(old, new)
+    assert refused.returncode == 1
+    assert "schema versions 5 and 6, whose ratios do not compare" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
 DAMAGES: dict[str, tuple[Any, str]] = {
     "edited": (
         lambda path: path.write_text(path.read_text().replace("ok", "invalid")),

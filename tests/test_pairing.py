@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flags
+import measure_cell
 import pairing
 import pytest
 from checkouts import ROOT, processes_mentioning
@@ -290,7 +292,7 @@ FAULTY = {
     "missing": (lambda path: None, "No such file or directory"),
     "not compiled": (
         lambda path: path.write_text("#!/bin/sh\n# not built: does not compile: x.c:1: error\n"),
-        "bad: does not compile: x.c:1: error",
+        "the reference bad: does not compile: x.c:1: error",
     ),
     "does not start": (
         lambda path: path.write_text("#!/bin/sh\necho no >&2; exit 3\n"),
@@ -311,6 +313,14 @@ def test_a_bad_reference_is_one_line_and_no_record(name: str, folder: Path, tmp_
     assert said in errors and len(errors.splitlines()) == 1
     assert not (tmp_path / "r.json").exists()
     assert processes_mentioning(str(tmp_path)) == []
+
+
+def test_a_reference_that_was_not_built_costs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairing.failed_build, "reason_of", lambda _: "does not compile")
+    monkeypatch.setattr(measure_cell, "measure", lambda *_: pytest.fail("measured"))
+    asked = Namespace(reference="r", paired_s=1.0, disturbed_retries=0)
+    with pytest.raises(pairing.ReferenceFault, match="the reference r: does not compile"):
+        measure_cell.measure_undisturbed(cast("Any", None), asked)
 
 
 def test_a_reference_that_answers_wrongly_is_one_line(folder: Path, tmp_path: Path) -> None:
