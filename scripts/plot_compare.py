@@ -67,7 +67,7 @@ def draw_panel(axes: Axes, metric: str, table: pd.DataFrame, servers: list[str])
 def notes_of(table: pd.DataFrame, facts: pd.DataFrame) -> list[str]:
     """What a reader must know, a line each."""
     notes = [
-        "Large marks: mean ratio over the numbers of connections; lines: its 95 % interval (Welch's t); small marks:"
+        "Large marks: mean ratio over the numbers of connections; lines: its 95 % interval (Student's t); small marks:"
         " each number. Verdicts by Holm's method.",
         "Grey band: noise floor, within which nothing is called a difference."
         if table["noise_floor_percent"].notna().any()
