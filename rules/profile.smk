@@ -5,7 +5,7 @@ PROFILE = config["profile"]
 OBSTACLE = "" if is_remote(config["network"]["server"]) else obstacle_of(perf_record.check_here)
 
 
-# A run of its own: sampling would slow a measured one (M18).
+# A run of its own: sampling would slow a measured one.
 rule profile_server:
     input:
         binary="results/bin/{server}",

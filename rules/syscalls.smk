@@ -6,7 +6,7 @@ if not is_remote(config["network"]["server"]):
     COUNT_OBSTACLE = obstacle_of(perf_stat.check_permission)
 
 
-# A run of its own: nothing is counted in a measured one (M18).
+# A run of its own: nothing is counted in a measured one (docs/method.md, "Profile in separate runs").
 rule count_syscalls:
     input:
         binary="results/bin/{server}",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# The control: a server measured once more under this name, so that what differs is noise (M26), or the layout of code.
+# The control: a server measured once more under this name, so that what differs is noise, or the layout of code.
 CONTROL_SUFFIX = "_control"
 # servers/reference.c, which each cell's server is compared with in the cell's paired phase; no server of a sweep.
 REFERENCE = "reference"
@@ -64,7 +64,7 @@ def cells_of(
 
 
 def order_of(config: Mapping[str, Any]) -> dict[Cell, int]:
-    """Position of each cell, from 0: repeat by repeat, each shuffled by the seed (M17)."""
+    """Position of each cell, from 0: repeat by repeat, each shuffled by the seed."""
     import random  # noqa: PLC0415  here, since a cell's script needs only the rest of this file
 
     order: list[Cell] = []

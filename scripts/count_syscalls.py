@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Count a server's system calls, context switches, page faults and memory under load, with perf stat (M34).
+"""Count a server's system calls, context switches, page faults and memory under load, with perf stat.
 
-A run of its own (M18): perf counts from before the load until after it, so that wrk's number of requests is the divisor
+A run of its own: perf counts from before the load until after it, so that wrk's number of requests is the divisor
 (hence no warm-up). Where there are no counts the table has one row with a status and its reason: not_permitted, with
 the command that mends it; unavailable; failed if the server did; invalid if wrk saw errors. Faults of the machine give
 one line and status 1.

@@ -1,4 +1,4 @@
-"""Which CPUs the server has and which its load: from the machine's topology, or as the config says (M13).
+"""Which CPUs the server has and which its load: from the machine's topology, or as the config says.
 
 Of the standard library and machine.py alone, since every cell and every host of a sweep imports it. `root` is where
 /sys is: "/" or a copy.

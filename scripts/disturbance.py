@@ -1,6 +1,7 @@
 """Was something else on the machine during a run? What the kernel says of waiting, stolen and foreign CPU time.
 
-The readings know nothing of the run's result: whether a run is measured again must not depend on how it came out (M28).
+The readings know nothing of the run's result: whether a run is measured again must not depend on how it came out
+(docs/method.md, "Disturbed cells").
 """
 
 import contextlib

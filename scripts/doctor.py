@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What each host lacks, and what would make its results noisy or wrong, with the commands that mend it (M14, M16).
+"""What each host lacks, and what would make its results noisy or wrong, with the commands that mend it.
 
 And how much its speed wanders, and which differences a sweep can then be expected to tell. Changes nothing. Status 1
 if no sweep should start: its results would be wrong, or there would be none.

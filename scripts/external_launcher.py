@@ -1,4 +1,4 @@
-"""Starts a server of `external` in config.yaml as if it were one of ours (contract 3).
+"""Starts a server of `external` in config.yaml as if it were one of ours.
 
 results/bin/NAME is this file and a last line that calls main() with the description: see prepare_external.py. Runs once
 a cell, and imports nothing of ours. In place of "listening on" it prints a JSON line that says how to see that the

@@ -25,7 +25,7 @@ VARYING_BYTES = 6
 
 
 def is_disturbed(record: Record) -> bool:
-    """Whether something else had the CPUs: by readings that say nothing of the result (M28)."""
+    """Whether something else had the CPUs: by readings that say nothing of the result."""
     gates = {
         "steal_share": STEAL_SHARE,
         "cpu_pressure_share": PRESSURE_SHARE,
@@ -108,7 +108,7 @@ def is_unpaired(record: Record) -> bool:
 
 class Flag(NamedTuple):
     name: str
-    invalidates: bool  # its figures are listed but never enter a summary (M27)
+    invalidates: bool  # its figures are listed but never enter a summary
     when: str
     meaning: str
     hint: str

@@ -1,4 +1,4 @@
-"""What a host must have, and what would make its results noisy or wrong (M14, M16). Changes nothing.
+"""What a host must have, and what would make its results noisy or wrong. Changes nothing.
 
 Needs the standard library alone, and takes and gives what JSON can hold: it runs on whatever host serves or loads.
 A file that is not there or may not be read makes its check "unknown", never "ok".

@@ -1,7 +1,7 @@
 """The load generator, behind one small interface: start a load, watch it, take its result. wrk is the first.
 
 wrk's loop is closed: each connection has one request under way, so its latencies are no response times of users
-who arrive whether or not the server is ready (M2).
+who arrive whether or not the server is ready (docs/method.md, "Closed loop").
 """
 
 import contextlib

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The facts of the machine, its tools and this checkout that a comparison must name (M14, M29, M36), as JSON.
+"""The facts of the machine, its tools and this checkout that a comparison must name, as JSON.
 
 What is not there is null, what may not be read is "not permitted", what was not understood is "unknown".
 Facts tell machines apart without telling whose they are: no host, user, address, or place on disk.
@@ -490,7 +490,7 @@ def snakemake_version() -> str | None:
 
 
 def machine_id(facts: dict[str, Any]) -> str:
-    """m and 12 hexadecimal digits that differ where results must not be compared without saying so (M36).
+    """m and 12 hexadecimal digits that differ where results must not be compared without saying so.
 
     Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, and the
     installation, with the node's name in a cluster; of both machines, if the load has one of its own, and of the

@@ -43,7 +43,7 @@ MOST_PROBED, PROBE_TIMEOUT_S = 20_000, 3.0
 
 
 def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Load that is not measured (M19), but of which every response is checked: what it saw."""
+    """Load that is not measured, but of which every response is checked: what it saw."""
     if arguments.warmup_s == 0:
         return {"warmup_requests": 0, "warmup_wrong_responses": 0}
     run.start_load(arguments.warmup_s, expected_body=server_process.BODY.decode())
@@ -121,7 +121,7 @@ def share_of(part: float | None, whole: float) -> float | None:
 
 
 def fairness_of(seen: dict[str, Any], connections: int, come_and_go: bool) -> dict[str, Any]:
-    """Who was served (M12); None where connections come and go, so that the live ones tell nothing of the others."""
+    """Who was served; None where connections come and go, so that the live ones tell nothing of the others."""
     if come_and_go:
         return dict.fromkeys(("unserved_connections", "fairness_jain", "littles_law_ratio"))
     bytes_sent = seen["raw_bytes_sent"]
@@ -136,7 +136,7 @@ def fairness_of(seen: dict[str, Any], connections: int, come_and_go: bool) -> di
 
 
 def littles_law_ratio(result: dict[str, Any], served: int) -> float | None:
-    """Mean latency × throughput / connections, in a closed loop 1 (M9; Little 1961); None if nothing was served."""
+    """Mean latency × throughput / connections, in a closed loop 1 (Little 1961); None if nothing was served."""
     if result["latency_mean_us"] is None or served == 0:
         return None
     return float(result["latency_mean_us"] / 1e6 * result["requests_per_second"] / served)
@@ -164,7 +164,7 @@ def worker_fairness_jain(told: Counts) -> float | None:
 def counts_of_timed_run(
     run: runs.Run, told: Counts, warmup: list[int] | None, timed: list[int] | None, was_probed: bool
 ) -> dict[str, int | None]:
-    """Connections and responses of the timed load, as the kernel and as the server counted them (M11).
+    """Connections and responses of the timed load, as the kernel and as the server counted them.
 
     `warmup` and `timed`: bytes sent on each connection, as the kernel told. None for what is not known: a server that
     tells no counts, or a kernel whose counts were missed; and, of responses, where they differ in size, or the server

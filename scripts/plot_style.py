@@ -250,7 +250,7 @@ def _label_end(axes: Axes, end: End, height: float) -> None:
 def draw_points(
     axes: Axes, cells: pd.DataFrame, column: str, color: str, marker: str, size: float
 ) -> None:
-    """Each cell's own value; hollow if invalid, disturbed, or if it left connections unserved (M31)."""
+    """Each cell's own value; hollow if invalid, disturbed, or if it left connections unserved."""
     drawn = cells.dropna(subset=[column])
     hollow = (drawn["status"] != "ok") | (drawn["unserved_connections"].fillna(0) > 0)
     hollow |= drawn["flags"].str.contains("disturbed")

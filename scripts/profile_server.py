@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Profile a server under load with perf, in a run of its own (M18): folded stacks, and the facts that vouch for them.
+"""Profile a server under load with perf, in a run of its own: folded stacks, and the facts that vouch for them.
 
 Facts are JSON with a status: ok; not_permitted or unavailable, with the reason and what mends it, when this machine
 does not let us; failed when the server did; invalid when a gate failed. In these cases there are no stacks. Faults of

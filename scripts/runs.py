@@ -310,7 +310,7 @@ def undisturbed(
     is_worth_repeating: Callable[[dict[str, Any]], bool],
     retries: int,
 ) -> list[dict[str, Any]]:
-    """Attempts up to the first that nothing disturbed, or the last, with what came of each (M28).
+    """Attempts up to the first that nothing disturbed, or the last, with what came of each.
 
     What decides is is_worth_repeating alone, which must see nothing of the result: measuring until it looks good would
     be possible otherwise.

@@ -383,7 +383,7 @@ class Verified(NamedTuple):
 
 
 def verify(host: str, port: int) -> Verified:
-    """Ask VERIFY_REQUESTS times; the response, which must be right, whole and of the same body (M4).
+    """Ask VERIFY_REQUESTS times; the response, which must be right, whole and of the same body.
 
     Raises WrongAnswer with what is wrong, or RunError if there is no answer.
     """

@@ -1,4 +1,4 @@
-"""What the kernel knows of a server's connections, which the load generator cannot see (M10, M12)."""
+"""What the kernel knows of a server's connections, which the load generator cannot see."""
 
 import contextlib
 import errno

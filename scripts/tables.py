@@ -188,7 +188,7 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
         valid["server_cpu_ns_per_request"].notna()
     ]  # not of all servers can it be known
     cpu_ns = (counted["server_cpu_ns_per_request"] * counted["requests"]).sum()
-    # Rates are total work over total time (M24); their intervals come from the repeats.
+    # Rates are total work over total time; their intervals come from the repeats.
     rate = requests / valid["duration_s"].sum()
     row |= _with_interval("requests_per_second", rate, valid["requests_per_second"])
     for name in (*AVERAGED, *RATIOS):
@@ -216,7 +216,7 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def limiter_of(point: dict[str, Any]) -> str:
-    """What kept a point's throughput from being higher (M7), from its medians over valid repeats.
+    """What kept a point's throughput from being higher, from its medians over valid repeats.
 
     A server without CPU left comes before a client without: its throughput is the most that it can do in any case.
     """
@@ -242,7 +242,7 @@ SUMMARY_COLUMNS += ["server_memory_peak_kib", "flags", "reason"]
 
 
 def summary_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row for each machine, server and number of connections, in the order in which they come (M36)."""
+    """A row for each machine, server and number of connections, in the order in which they come."""
     compare = has_main_yardstick(cells)
     cells = cells.assign(**{name: cells[name].where(compare) for name in RATIOS})
     rows = [
@@ -300,7 +300,7 @@ def main_machine(summary: pd.DataFrame) -> str:
 def of_main_machine(
     cells: pd.DataFrame, summary: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """The rows of the machine that most cells are of, and a note: of others, which are never mixed (M36), and of the
+    """The rows of the machine that most cells are of, and a note: of others, which are never mixed, and of the
     network, if it is not loopback."""
     main = main_machine(summary)
     others = int((cells["machine"] != main).sum())

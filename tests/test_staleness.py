@@ -1,4 +1,4 @@
-"""Which edit reruns which jobs (contract 1), asserted from dry runs after one real run of a tiny sweep."""
+"""Which edit reruns which jobs, asserted from dry runs after one real run of a tiny sweep."""
 
 import contextlib
 import os
