@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
-# One lock for all users and checkouts of a machine (docs/method.md, "One cell at a time"): of root, readable by all, never removed, and the same
-# in all network namespaces, which have a /sys of their own.
+# One lock for all users and checkouts of a machine (docs/method.md, "One cell at a time"): of root, readable by all,
+# never removed, and the same in all network namespaces, which have a /sys of their own.
 LOCK_PATH = "/proc/cpuinfo"
 USER_HZ = os.sysconf("SC_CLK_TCK")
 SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
