@@ -184,7 +184,7 @@ def test_each_request_gets_its_answer(take: Take, piece_size):
 
 def test_the_second_opinion_knows_the_answers_too():
     for request, answers in EXCHANGES.values():
-        if not answers[-1].startswith((b"HTTP/1.1 431", b"HTTP/1.1 414")):  # of size: it has none
+        if not answers[-1].startswith((b"HTTP/1.1 431", b"HTTP/1.1 414")):  # it has no size limits
             assert take_again(request) == (b"".join(answers), ends(answers)), request
 
 
