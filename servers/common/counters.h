@@ -28,7 +28,7 @@ enum {
     X(resets)              /* connections that ended with an error of the socket */                \
     X(empty_requests)      /* connections closed before their first byte */                        \
     X(bad_requests)        /* malformed, too long, not supported, or cut off in the middle */      \
-    X(refused_connections) /* accepted and closed at once: the model or the machine has a limit */
+    X(refused_connections) /* accepted and closed at once, at a limit of the model or the machine */
 
 /* Atomic, because a signal handler or another thread reads them. Relaxed, because no other data depends on them. */
 struct counters {

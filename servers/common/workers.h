@@ -25,7 +25,7 @@ static inline void workers_stop(int signal_number)
         continue;
 }
 
-/* In the master, which prints nothing: every worker prints its own counts. */
+/* In the master, which has no counts: every worker prints its own. */
 static inline void workers_on_signal(int signal_number)
 {
     workers_stop(signal_number);
