@@ -1,14 +1,15 @@
-/* Not one of the compared servers, but what each of them is compared with, in the paired phase of its cell.
+/* The reference: not one of the compared servers, but the one that each of them is compared with, in the paired phase of
+ * its cell.
  *
- * An epoll loop in each worker that takes whatever arrives for one request and never looks at it. So its CPU time per
- * request is little more than that of receiving and sending, one system call each. A server can still need less: with
- * fewer system calls (io_uring), or with edge-triggered epoll. */
+ * An epoll loop in each worker that takes whatever arrives for one request, without parsing it. So it spends hardly more
+ * CPU time per request than one receive and one send take. A server can still need less, with fewer system calls
+ * (io_uring) or with edge-triggered epoll. */
 #include "common/connection.h"
 #include "common/workers.h"
 
 #include <sys/epoll.h>
 
-enum { BATCH = 512 }; /* events taken by one call */
+enum { BATCH = 512 }; /* events that one call returns at most */
 
 static bool watch(int epoll, int fd)
 {
@@ -23,7 +24,7 @@ static void accept_all(int epoll, int listener)
             listener_refuse(fd);
 }
 
-static void answer(int fd)
+static void serve_connection(int fd)
 {
     static char buffer[RECEIVE_SIZE];
     const ssize_t size = recv(fd, buffer, sizeof buffer, 0);
@@ -34,7 +35,7 @@ static void answer(int fd)
         counter_add(&process_counters.requests, 1);
         return;
     }
-    close(fd); /* its watch ends with it */
+    close(fd); /* closing a socket removes it from the set */
 }
 
 static void serve(int listener)
@@ -53,7 +54,7 @@ static void serve(int listener)
             if (events[i].data.fd == listener)
                 accept_all(epoll, listener);
             else
-                answer(events[i].data.fd);
+                serve_connection(events[i].data.fd);
         }
     }
 }

@@ -1,8 +1,8 @@
 /* The blocking server: one connection at a time, from accept to close.
  *
- * System calls per request: recv, send. Fails when: a second client comes. It waits in the kernel's queue,
- * connected but unserved, until the first one closes; a client that says nothing, or a byte now and then
- * (slowloris), stops everything. */
+ * System calls per request: recv, send. Fails when: a second client comes. It waits in the kernel's queue, connected but
+ * unserved, until the first one closes. So a client that sends nothing, or a byte now and then (slowloris), stops
+ * everything. */
 #include "common/connection.h"
 #include "common/listener.h"
 

@@ -1,18 +1,20 @@
 /* Several processes, each with the event loop of server_epoll and a listener of its own.
  *
- * System calls per request: those of server_epoll. Fails when: the kernel's hash gives one worker many more
- * connections than another, which happens when there are few. */
-#include "common/epoll_loop.h"
+ * System calls per request: those of server_epoll. Fails when: the kernel's hash gives one worker many more connections
+ * than another, which happens when there are few. */
 #include "common/workers.h"
 
-static void serve(int listener)
+#define NO_MAIN
+#include "server_epoll.c"
+
+static void serve_in_worker(int listener)
 {
     workers_ready();
-    epoll_loop(listener);
+    serve(listener);
 }
 
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);
-    workers_run(&options, SOCK_NONBLOCK, serve);
+    workers_run(&options, SOCK_NONBLOCK, serve_in_worker);
 }

@@ -1,7 +1,8 @@
 /* One event loop on poll.
  *
- * System calls per request: recv, send, and a share of one poll, whose cost grows with the watched sockets: the
- * array is copied in and scanned at every call. Fails when: there are many connections of which few are ready. */
+ * System calls per request: recv, send, and a share of one poll. The kernel copies the array in and scans it at every
+ * call, so a call costs more the more sockets are watched. Fails when: there are many connections of which few are
+ * ready. */
 #include "common/connection.h"
 #include "common/listener.h"
 
@@ -9,7 +10,8 @@
 
 static struct pollfd *polled; /* [0] is the listener; [i] belongs to connections[i] */
 static struct connection **connections;
-static size_t count, capacity;
+static size_t count, capacity;    /* of both arrays */
+static char buffer[RECEIVE_SIZE]; /* all connections receive through it */
 
 static bool grow(void)
 {
@@ -26,6 +28,11 @@ static bool grow(void)
     return true;
 }
 
+static void watch(size_t index, enum connection_next next)
+{
+    polled[index].events = next == CONNECTION_WRITE ? POLLOUT : POLLIN;
+}
+
 static void accept_all(int listener)
 {
     for (int fd; (fd = listener_accept(listener, SOCK_NONBLOCK)) >= 0;) {
@@ -36,24 +43,34 @@ static void accept_all(int listener)
         connections[count] = connection_create(fd);
         if (connections[count] == NULL)
             continue;
-        polled[count] = (struct pollfd){.fd = fd, .events = POLLIN};
+        polled[count] = (struct pollfd){.fd = fd};
+        watch(count, CONNECTION_READ);
         count++;
     }
 }
 
-/* The last one takes the place that becomes free. */
 static void drop(size_t index)
 {
     connection_free(connections[index]);
-    count--;
+    count--; /* the last connection moves to the free place */
     polled[index] = polled[count];
     connections[index] = connections[count];
 }
 
+static void serve_connection(size_t index)
+{
+    const enum connection_next next = polled[index].events == POLLOUT
+                                          ? connection_write(connections[index])
+                                          : connection_read(connections[index], buffer);
+
+    if (next == CONNECTION_CLOSE)
+        drop(index);
+    else
+        watch(index, next);
+}
+
 static void serve(int listener)
 {
-    static char buffer[RECEIVE_SIZE];
-
     if (!grow())
         err(EXIT_FAILURE, "malloc");
     polled[0] = (struct pollfd){.fd = listener, .events = POLLIN};
@@ -64,22 +81,15 @@ static void serve(int listener)
         if (ready < 0 && errno != EINTR)
             err(EXIT_FAILURE, "poll");
 
-        /* From the end, so that whatever takes a dropped one's place has been looked at already. */
+        /* From the end: then drop moves only connections that this turn has already served. */
         for (size_t i = count; i-- > 0 && ready > 0;) {
             if (polled[i].revents == 0)
                 continue;
             ready--;
-            if (i == 0) {
+            if (i == 0)
                 accept_all(listener);
-                continue;
-            }
-            const enum connection_next next = polled[i].events == POLLOUT
-                                                  ? connection_write(connections[i])
-                                                  : connection_read(connections[i], buffer);
-            if (next == CONNECTION_CLOSE)
-                drop(i);
             else
-                polled[i].events = next == CONNECTION_WRITE ? POLLOUT : POLLIN;
+                serve_connection(i);
         }
     }
 }

@@ -1,16 +1,17 @@
 /* One event loop on select.
  *
- * System calls per request: recv, send, and a share of one select, whose cost grows with the highest descriptor:
- * the sets are copied in and out and scanned at every call. Fails when: a descriptor reaches FD_SETSIZE (1024),
- * which the sets cannot hold; such a connection is refused. */
+ * System calls per request: recv, send, and a share of one select. The kernel copies the sets in and out and scans them
+ * at every call, up to the highest descriptor. Fails when: a descriptor reaches FD_SETSIZE (1024), which the sets cannot
+ * hold. The server refuses such a connection. */
 #include "common/connection.h"
 #include "common/listener.h"
 
 #include <sys/select.h>
 
-static fd_set reading, writing; /* the sockets that wait to be readable; writable */
-static struct connection *connections[FD_SETSIZE];
-static int highest;
+static fd_set reading, writing; /* the sockets we want to read from, and to write to */
+static struct connection *connections[FD_SETSIZE]; /* by descriptor; NULL: none */
+static int highest;                                /* no connection has a higher descriptor */
+static char buffer[RECEIVE_SIZE];                  /* all connections receive through it */
 
 static void watch(int fd, enum connection_next next)
 {
@@ -47,10 +48,19 @@ static void drop(int fd)
         highest--;
 }
 
+static void serve_connection(int fd, bool is_writing)
+{
+    const enum connection_next next =
+        is_writing ? connection_write(connections[fd]) : connection_read(connections[fd], buffer);
+
+    if (next == CONNECTION_CLOSE)
+        drop(fd);
+    else if ((next == CONNECTION_WRITE) != is_writing)
+        watch(fd, next);
+}
+
 static void serve(int listener)
 {
-    static char buffer[RECEIVE_SIZE];
-
     FD_SET(listener, &reading);
     for (;;) {
         fd_set readable = reading, writable = writing;
@@ -60,20 +70,14 @@ static void serve(int listener)
             err(EXIT_FAILURE, "select");
 
         for (int fd = 0; fd < limit && ready > 0; fd++) {
-            const bool to_read = FD_ISSET(fd, &readable), to_write = FD_ISSET(fd, &writable);
-            if (!to_read && !to_write)
+            const bool can_read = FD_ISSET(fd, &readable), can_write = FD_ISSET(fd, &writable);
+            if (!can_read && !can_write)
                 continue;
             ready--;
-            if (fd == listener) {
+            if (fd == listener)
                 accept_all(listener);
-                continue;
-            }
-            const enum connection_next next = to_write ? connection_write(connections[fd])
-                                                       : connection_read(connections[fd], buffer);
-            if (next == CONNECTION_CLOSE)
-                drop(fd);
-            else if ((next == CONNECTION_WRITE) != to_write)
-                watch(fd, next);
+            else
+                serve_connection(fd, can_write);
         }
     }
 }

@@ -1,24 +1,24 @@
 /* One loop on signals: the kernel queues one for every change of a socket (O_ASYNC, F_SETSIG).
  *
- * System calls per request: recv, send, and one rt_sigtimedwait, which fetches a single signal. Fails when: more wait
- * than may be queued (ulimit -i); SIGIO then says so, and all sockets are tried. See docs/adding-a-server.md. */
+ * System calls per request: recv, send, and one rt_sigtimedwait, which fetches a single signal. Fails when: more signals
+ * wait than the kernel queues (ulimit -i). It then sends SIGIO, and the server tries all sockets. */
 #include "common/connection.h"
 #include "common/listener.h"
 
 #include <poll.h>
 #include <sys/resource.h>
 
-enum { DESCRIPTORS_MAX = 1 << 20, TURNS = 64 /* signals between two looks at what is left */ };
+enum { DESCRIPTORS_MAX = 1 << 20, TURNS = 64 /* signals taken before the postponed get a turn */ };
 
-static char buffer[RECEIVE_SIZE];
-static struct connection **connections; /* by descriptor; NULL: not a connection's */
-static int *left;                       /* sockets that may have more than was taken of them */
-static bool *is_left;                   /* by descriptor */
-static size_t left_count;
-static bool clients_wait; /* to be accepted */
+static char buffer[RECEIVE_SIZE];       /* all connections receive through it */
+static struct connection **connections; /* by descriptor; NULL: none */
+static int *postponed;                  /* sockets that get another turn: they may have more */
+static bool *is_postponed;              /* by descriptor */
+static size_t postponed_count;
+static bool clients_wait; /* for the server to accept them */
 static size_t descriptors_max;
 static sigset_t signals;
-static int changed; /* the signal that says that a socket changed */
+static int changed; /* the signal for a change of a socket */
 
 static bool watch(int fd)
 {
@@ -27,48 +27,48 @@ static bool watch(int fd)
            fcntl(fd, F_SETFL, flags | O_ASYNC) == 0;
 }
 
-/* It has its turn again, after others: a client that never pauses would hold them up. */
-static void keep_left(int fd)
+/* The others get their turn first: a client that never pauses would hold them up. */
+static void postpone(int fd)
 {
-    if (!is_left[fd])
-        left[left_count++] = fd;
-    is_left[fd] = true;
+    if (!is_postponed[fd])
+        postponed[postponed_count++] = fd;
+    is_postponed[fd] = true;
 }
 
-/* A change is told once, so what may be left is looked at again. `untold`: something may not have
- * been heeded, the client's end at least; then only a look that finds nothing is the last. */
-static void serve_connection(int fd, bool untold)
+/* The kernel signals a change only once, so we try again wherever something may be left. `missed`: there may have been a
+ * change without a signal, if only the client's close. Then we try until nothing is left (EAGAIN). */
+static void serve_connection(int fd, bool missed)
 {
     struct connection *connection = connections[fd];
 
-    if (connection == NULL || is_left[fd])
-        return; /* it has been closed since, or has its turn */
-    const bool was_writing = connection_is_writing(connection);
+    if (connection == NULL || is_postponed[fd])
+        return; /* closed since the signal, or its turn comes anyway */
+    const bool is_writing = connection_is_writing(connection);
     errno = 0;
     const enum connection_next next =
-        was_writing ? connection_write(connection) : connection_read(connection, buffer);
+        is_writing ? connection_write(connection) : connection_read(connection, buffer);
     if (next == CONNECTION_CLOSE) {
         connections[fd] = NULL;
         connection_free(connection);
     } else if (next == CONNECTION_READ &&
-               (was_writing || !connection->emptied || (untold && errno != EAGAIN))) {
-        keep_left(fd);
+               (is_writing || !connection->emptied || (missed && errno != EAGAIN))) {
+        postpone(fd);
     }
 }
 
-static void serve_left(void)
+static void serve_postponed(void)
 {
-    const size_t count = left_count;
+    const size_t count = postponed_count;
 
     for (size_t i = 0; i < count; i++) {
-        is_left[left[i]] = false;
-        serve_connection(left[i], true);
+        is_postponed[postponed[i]] = false;
+        serve_connection(postponed[i], true);
     }
-    left_count -= count;
-    memmove(left, left + count, left_count * sizeof *left);
+    postponed_count -= count;
+    memmove(postponed, postponed + count, postponed_count * sizeof *postponed);
 }
 
-/* false: there was nobody, or no descriptor for him */
+/* false: nobody waits, or there is no descriptor for a client */
 static bool accept_one(int listener)
 {
     const int fd = listener_accept(listener, SOCK_NONBLOCK);
@@ -84,7 +84,7 @@ static bool accept_one(int listener)
     return true;
 }
 
-/* Whoever cannot be accepted now is not told of again: try later. */
+/* No second signal comes for clients that we cannot accept now: remember to try later. */
 static void accept_all(int listener)
 {
     struct pollfd polled = {.fd = listener, .events = POLLIN};
@@ -106,20 +106,21 @@ static void serve(int listener)
     static const struct timespec at_once = {0};
 
     for (unsigned turn = 1;; turn++) {
-        siginfo_t told;
-        const int number = left_count > 0 || clients_wait ? sigtimedwait(&signals, &told, &at_once)
-                                                          : sigwaitinfo(&signals, &told);
+        siginfo_t info;
+        const int number = postponed_count > 0 || clients_wait
+                               ? sigtimedwait(&signals, &info, &at_once)
+                               : sigwaitinfo(&signals, &info);
         if (number < 0 && errno != EINTR && errno != EAGAIN)
             err(EXIT_FAILURE, "sigwaitinfo");
         if (number == SIGIO)
             serve_all(listener);
-        else if (number == changed && told.si_code > 0 && told.si_fd == listener)
+        else if (number == changed && info.si_code > 0 && info.si_fd == listener)
             accept_all(listener);
-        else if (number == changed && told.si_code > 0) /* not sent by a process */
-            serve_connection(told.si_fd, false);
+        else if (number == changed && info.si_code > 0) /* from the kernel, not from a process */
+            serve_connection(info.si_fd, false);
         if (number >= 0 && turn % TURNS != 0)
             continue;
-        serve_left();
+        serve_postponed();
         if (clients_wait)
             accept_all(listener);
     }
@@ -139,12 +140,12 @@ int main(int argc, char **argv)
         err(EXIT_FAILURE, "getrlimit, sigprocmask");
     descriptors_max = limit.rlim_cur < DESCRIPTORS_MAX ? limit.rlim_cur : DESCRIPTORS_MAX;
     connections = calloc(descriptors_max, sizeof *connections);
-    left = calloc(2 * descriptors_max, sizeof *left); /* old ones and those of this turn */
-    is_left = calloc(descriptors_max, sizeof *is_left);
-    if (connections == NULL || left == NULL || is_left == NULL || !watch(listener))
+    postponed = calloc(2 * descriptors_max, sizeof *postponed); /* old ones and this turn's */
+    is_postponed = calloc(descriptors_max, sizeof *is_postponed);
+    if (connections == NULL || postponed == NULL || is_postponed == NULL || !watch(listener))
         err(EXIT_FAILURE, "cannot watch the listener");
     counters_report_on_sigterm();
     listener_announce(listener, &options);
-    accept_all(listener); /* who came before it was watched */
+    accept_all(listener); /* clients that came before we watched the listener */
     serve(listener);
 }

@@ -1,33 +1,33 @@
-/* A thread per connection, each of them blocking.
+/* A blocking thread per connection.
  *
- * System calls per request: recv, send, and a context switch to the thread that is next. Fails when: memory or the
- * limit of threads ends (a connection whose thread cannot be made is refused), or the scheduler has too many
- * runnable threads to choose from. */
+ * System calls per request: recv, send, and a context switch to the next thread. Fails when: memory or the limit of
+ * threads runs out, or the scheduler has too many runnable threads to choose from. The server refuses a connection if it
+ * cannot start a thread for it. */
 #include "common/connection.h"
 #include "common/listener.h"
 
 #include <limits.h>
 #include <pthread.h>
 
-#ifndef CLIENTS_MAX /* server_thread_50 sets it */
+#ifndef CLIENTS_MAX /* server_thread_50.c sets a limit */
 #define CLIENTS_MAX UINT_MAX
 #endif
 
-enum { STACK_SIZE = 65536 }; /* bytes: room for a few calls */
+enum { STACK_SIZE = 65536 }; /* bytes: enough for a few nested calls */
 
-/* One thread's state; all of them form a list, so that their counts can be told at the end. */
+/* One thread's state. All of them form a list, so that main can add up their counts at the end. */
 struct client {
     struct connection connection;
     struct counters counters;
     struct client *next;
-    struct client **link;      /* what points here */
-    char buffer[RECEIVE_SIZE]; /* not on the stack, of which a profiler copies no more than 8 KiB */
+    struct client **link;      /* the pointer that points here */
+    char buffer[RECEIVE_SIZE]; /* not on the stack: perf copies only 8 KiB of that */
 };
 
 static struct client *clients;
 static atomic_uint clients_count;
-static struct counters ended; /* the counts of those whose thread has ended */
-/* Taken once a connection, not once a request. */
+static struct counters ended; /* the counts of threads that have ended */
+/* Taken once per connection, not per request. */
 static pthread_mutex_t clients_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void client_register(struct client *client)
@@ -100,7 +100,7 @@ static void *serve(void *argument)
     return NULL;
 }
 
-/* Signals come to the main thread alone, which waits for them and for nothing else. */
+/* Only the main thread receives signals, and it does nothing but wait for them. */
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);

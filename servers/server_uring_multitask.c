@@ -2,20 +2,20 @@
  *
  * System calls per request: those of server_uring. Fails when: server_uring would, or the kernel's hash gives one
  * worker many more connections than another, which happens when there are few. */
-#include "common/uring_loop.h"
 #include "common/workers.h"
 
-static void serve(int listener)
-{
-    static struct uring uring;
+#define NO_MAIN
+#include "server_uring.c"
 
-    uring_open(&uring, listener);
+static void serve_in_worker(int listener)
+{
+    uring_open(&uring);
     workers_ready();
-    uring_run(&uring);
+    serve(listener);
 }
 
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);
-    workers_run(&options, 0, serve);
+    workers_run(&options, 0, serve_in_worker);
 }

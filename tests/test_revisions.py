@@ -45,12 +45,14 @@ def run(checkout: Path, server: str, *arguments: str) -> subprocess.CompletedPro
 
 
 def test_a_server_is_built_from_its_revision(checkout: Path) -> None:
-    for server, body in (("server_epoll@HEAD~1", OLD), ("server_epoll@HEAD", NEW)):
+    """With what it includes: headers, and the file of another server."""
+    name = "server_epoll_multitask"
+    for server, body in ((f"{name}@HEAD~1", OLD), (f"{name}@HEAD", NEW)):
         made = run(checkout, server, f"results/bin/{server}")
         assert made.returncode == 0, made.stdout
         assert body.encode() in (checkout / "out/results/bin" / server).read_bytes()
-    assert run(checkout, "server_poll", "results/bin/server_epoll").returncode == 0
-    same = [checkout / "out/results/bin" / name for name in ("server_epoll", "server_epoll@HEAD")]
+    assert run(checkout, name, f"results/bin/{name}").returncode == 0
+    same = [checkout / "out/results/bin" / server for server in (name, f"{name}@HEAD")]
     assert same[0].read_bytes() == same[1].read_bytes()
 
 

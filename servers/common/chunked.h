@@ -1,15 +1,16 @@
-/* Where a body in chunks ends (RFC 9112, 7.1). What is in it is passed over. Pure, as http.h: bytes in, a state out. */
+/* Finds the end of a chunked body (RFC 9112, 7.1) and skips what is in it. Pure functions, as in http.h: they take a state
+ * and a byte, and return the next state. */
 #pragma once
 
 #include "http.h"
 
-/* What the next byte belongs to. */
+/* What we expect next. */
 enum chunked_state {
-    CHUNKED_END, /* no such body, or all of it has arrived */
+    CHUNKED_END, /* there is no chunked body, or all of it has arrived */
     CHUNKED_SIZE_START,
     CHUNKED_SIZE,
-    CHUNKED_SIZE_SPACE, /* after a size or a value: only another extension may follow */
-    CHUNKED_EXTENSION,  /* after its ';' */
+    CHUNKED_SIZE_SPACE, /* after a size or a value: only an extension may follow */
+    CHUNKED_EXTENSION,  /* after a ';' */
     CHUNKED_NAME,
     CHUNKED_NAME_SPACE,
     CHUNKED_EQUALS, /* after a '=' */
@@ -43,7 +44,7 @@ static inline enum chunked_state chunked_if(bool expected, enum chunked_state ne
     return expected ? next : CHUNKED_BAD;
 }
 
-/* After a size, or an extension's value. */
+/* After a size, or the value of an extension. */
 static inline enum chunked_state chunked_after_value(char c)
 {
     if (c == '\r')
@@ -51,7 +52,8 @@ static inline enum chunked_state chunked_after_value(char c)
     return c == ';' ? CHUNKED_EXTENSION : chunked_if(http_in(HTTP_SPACE, c), CHUNKED_SIZE_SPACE);
 }
 
-/* Extensions mean nothing to us, but one that is none may have hidden the end of the line from somebody else. */
+/* We ignore extensions, but refuse malformed ones: a proxy may have read them differently, and so have seen the end of the
+ * line elsewhere. */
 static inline enum chunked_state chunked_in_extension(enum chunked_state state, char c)
 {
     const bool is_space = http_in(HTTP_SPACE, c);
@@ -87,7 +89,7 @@ static inline enum chunked_state chunked_in_extension(enum chunked_state state, 
     }
 }
 
-/* The state after one more byte, outside of the data. `left`: bytes of data that the current chunk still has. */
+/* The state after one more byte, which is not chunk data. `left`: bytes of data that are missing of the current chunk. */
 static inline enum chunked_state chunked_next(enum chunked_state state, uint64_t *left, char c)
 {
     switch (state) {

@@ -1,5 +1,5 @@
-/* One client's connection, the same for every I/O model: bytes received become responses owed, responses
- * owed become bytes to send. The models decide only when to call which. */
+/* One client's connection, the same for every I/O model. Received bytes become answers that we owe, and these become bytes
+ * to send. An I/O model only decides when to call which function. */
 #pragma once
 
 #include "chunked.h"
@@ -18,32 +18,32 @@
 #define RESPONSE_BODY "Hello, World!"
 #define RESPONSE RESPONSE_HEAD("") RESPONSE_BODY
 #define RESPONSE_8 RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE
-/* HTTP/1.0 waits for the end of the connection unless it is told this. */
+/* Without this an HTTP/1.0 client waits for the end of the connection. */
 #define SAYS_KEEP_ALIVE "Connection: keep-alive\r\n"
 #define SAYS_CLOSE "Connection: close\r\n"
 #define REFUSAL(status) "HTTP/1.1 " status "\r\nContent-Length: 0\r\n" SAYS_CLOSE "\r\n"
 
-#ifndef CONNECTION_IS_KEPT /* server_uring_naive sets it */
+#ifndef CONNECTION_IS_KEPT /* server_uring_naive.c defines it */
 #define CONNECTION_IS_KEPT true
 #endif
 
 enum {
     RESPONSE_SIZE = sizeof RESPONSE - 1,
-    RECEIVE_SIZE = 16384, /* bytes taken in by one call */
+    RECEIVE_SIZE = 16384, /* bytes that one call receives at most */
 };
 
-/* Pipelined requests are answered with one call: the same response many times over, sent from any offset. */
+/* The same response many times over, so that one call answers many pipelined requests, from any offset. */
 static const char responses[] = RESPONSE_8 RESPONSE_8 RESPONSE_8 RESPONSE_8;
 
-/* Each is followed by what HEAD gets instead. */
+/* After each answer comes the one that HEAD gets instead. */
 enum answer {
     ANSWER,
     ANSWER_HEAD,
     ANSWER_KEEP_ALIVE,
     ANSWER_KEEP_ALIVE_HEAD,
-    ANSWER_CLOSE, /* this one and the next end their connection */
+    ANSWER_CLOSE, /* this one and the next are the last of their connection */
     ANSWER_CLOSE_HEAD,
-    ANSWER_CONTINUE, /* to a client that waits for it before it sends a body */
+    ANSWER_CONTINUE, /* for a client that waits for it before it sends a body */
 };
 
 static const char *const answers[] = {
@@ -58,40 +58,40 @@ static const char *const answers[] = {
 
 enum connection_next { CONNECTION_READ, CONNECTION_WRITE, CONNECTION_CLOSE };
 
-/* Equal answers, after others. Only a client that mixes its requests before it reads the answers needs any. */
+/* A run of equal answers that we owe after others. Only a client that pipelines different requests needs any. */
 struct run {
-    struct run *next; /* of the last: the first */
+    struct run *next; /* a ring: the last run points to the first */
     size_t owed;      /* bytes */
     enum answer answer;
 };
 
 struct connection {
     struct counters *counters;
-    size_t owed;        /* bytes of equal answers not yet sent */
-    struct run *later;  /* the last run of what is owed after those; NULL: nothing is */
-    const char *last;   /* what is still to be sent of the answer that ends it; NULL: none */
-    uint64_t body_left; /* bytes of the current request's body, or chunk, that have not arrived */
-    char *partial;      /* the start of a head whose end has not arrived; NULL until needed */
+    size_t owed;              /* bytes of equal answers that we have not sent yet */
+    struct run *later_runs;   /* what we owe after those: the last run; NULL: nothing */
+    const char *final_answer; /* what is left of the answer that ends it; NULL: none */
+    uint64_t body_left;       /* bytes of the current body or chunk that have not arrived */
+    char *partial;            /* the start of an incomplete head; NULL until needed */
     int fd;
     uint16_t partial_size;
-    uint16_t offset;    /* where in an answer the next byte to send is */
-    uint16_t line_size; /* bytes between two chunks that have arrived */
-    uint16_t runs;
-    uint8_t owed_answer; /* enum answer: what the owed bytes are of */
-    uint8_t answer;      /* enum answer: to the request whose body is arriving */
+    uint16_t offset;    /* of the next byte to send, in its answer */
+    uint16_t line_size; /* bytes that have arrived between two chunks */
+    uint16_t run_count;
+    uint8_t owed_answer; /* enum answer: the one whose bytes are owed */
+    uint8_t answer;      /* enum answer: the one to give when the body has arrived */
     uint8_t chunked;     /* enum chunked_state */
     bool begun : 1;      /* a byte has arrived */
-    bool ending : 1;     /* no further request is taken; close when all is sent */
-    bool draining : 1;   /* the last answer was sent; wait for the client to close */
-    /* The last receive was shorter than asked: but for urgent data, nothing is left. */
+    bool ending : 1;     /* take no further request; close when all is sent */
+    bool draining : 1;   /* the last answer is sent; wait for the client to close */
+    /* The last receive filled less than the buffer, so nothing is left, except after urgent data. */
     bool emptied : 1;
 };
-static_assert(sizeof(struct connection) <= 64, "more than a line of the cache");
+static_assert(sizeof(struct connection) <= 64, "larger than a cache line");
 
 static inline struct connection *connection_init(struct connection *connection, int fd,
                                                  struct counters *counters)
 {
-    counters_watch(fd);
+    counters_note_descriptor(fd);
     *connection = (struct connection){.fd = fd, .counters = counters};
     return connection;
 }
@@ -101,27 +101,27 @@ static inline size_t answer_size(enum answer answer)
     return answer == ANSWER ? RESPONSE_SIZE : strlen(answers[answer]);
 }
 
-/* What was owed first is sent: take the first run. */
+/* All of the owed bytes are sent: go on with the first run. */
 static inline void connection_next_run(struct connection *connection)
 {
-    struct run *run = connection->later->next;
+    struct run *run = connection->later_runs->next;
     connection->owed = run->owed;
     connection->owed_answer = (uint8_t)run->answer;
-    if (run == connection->later)
-        connection->later = NULL;
+    if (run == connection->later_runs)
+        connection->later_runs = NULL;
     else
-        connection->later->next = run->next;
-    connection->runs--;
+        connection->later_runs->next = run->next;
+    connection->run_count--;
     free(run);
 }
 
-/* Nothing more is to be sent. */
+/* Send nothing more. */
 static inline void connection_drop_output(struct connection *connection)
 {
-    while (connection->later != NULL)
+    while (connection->later_runs != NULL)
         connection_next_run(connection);
     connection->owed = 0;
-    connection->last = NULL;
+    connection->final_answer = NULL;
 }
 
 static inline void connection_release(struct connection *connection)
@@ -136,7 +136,7 @@ static inline void connection_destroy(struct connection *connection)
     close(connection->fd);
 }
 
-/* For the models that keep a connection on the heap. NULL: no memory; the socket is closed. */
+/* For models that keep connections on the heap. Closes the socket and returns NULL if there is no memory. */
 static inline struct connection *connection_create(int fd)
 {
     struct connection *connection = malloc(sizeof *connection);
@@ -157,22 +157,22 @@ static inline void connection_free(struct connection *connection)
 static inline void connection_refuse(struct connection *connection, const char *refusal)
 {
     counter_add(&connection->counters->bad_requests, 1);
-    connection->last = refusal;
+    connection->final_answer = refusal;
     connection->partial_size = 0;
     connection->chunked = CHUNKED_END;
     connection->body_left = 0;
     connection->ending = true;
 }
 
-/* false: there is no memory for it, or it has had enough. */
+/* false: there is no memory for another run, or the connection has too many. */
 static inline bool connection_owe_later(struct connection *connection, enum answer answer)
 {
-    struct run *last = connection->later;
+    struct run *last = connection->later_runs;
     if (last != NULL && last->answer == answer) {
         last->owed += answer_size(answer);
         return true;
     }
-    struct run *run = connection->runs < UINT16_MAX ? malloc(sizeof *run) : NULL;
+    struct run *run = connection->run_count < UINT16_MAX ? malloc(sizeof *run) : NULL;
     if (run == NULL)
         return false;
     *run = (struct run){.next = run, .owed = answer_size(answer), .answer = answer};
@@ -180,14 +180,15 @@ static inline bool connection_owe_later(struct connection *connection, enum answ
         run->next = last->next;
         last->next = run;
     }
-    connection->later = run;
-    connection->runs++;
+    connection->later_runs = run;
+    connection->run_count++;
     return true;
 }
 
 static inline bool connection_owe(struct connection *connection, enum answer answer)
 {
-    if (connection->owed > 0 && (connection->owed_answer != answer || connection->later != NULL))
+    if (connection->owed > 0 &&
+        (connection->owed_answer != answer || connection->later_runs != NULL))
         return connection_owe_later(connection, answer);
     connection->owed_answer = (uint8_t)answer;
     connection->owed += answer_size(answer);
@@ -207,7 +208,7 @@ static inline enum answer connection_choose_answer(const struct http_request *re
 static inline void connection_answer(struct connection *connection, enum answer answer)
 {
     if (answer == ANSWER_CLOSE || answer == ANSWER_CLOSE_HEAD) {
-        connection->last = answers[answer];
+        connection->final_answer = answers[answer];
         connection->ending = true;
     } else if (!connection_owe(connection, answer)) {
         connection_refuse(connection, REFUSAL("503 Service Unavailable"));
@@ -216,8 +217,8 @@ static inline void connection_answer(struct connection *connection, enum answer 
     counter_add(&connection->counters->requests, 1);
 }
 
-/* Keep the start of a head for when the rest arrives. The memory is allocated on first need: most clients
- * send a request in one piece. */
+/* Keep the start of a head until the rest arrives. Most clients send a request in one piece, so we allocate only when
+ * needed. */
 static inline bool connection_keep(struct connection *connection, const char *data, size_t size)
 {
     if (connection->partial == NULL)
@@ -229,8 +230,8 @@ static inline bool connection_keep(struct connection *connection, const char *da
     return true;
 }
 
-/* Pass over what has arrived of a body, or of a chunk. */
-static inline size_t connection_pass_over(struct connection *connection, size_t size)
+/* Skip what has arrived of a body or chunk. Returns how many bytes that is. */
+static inline size_t connection_skip_body(struct connection *connection, size_t size)
 {
     const size_t taken = size < connection->body_left ? size : (size_t)connection->body_left;
     connection->body_left -= taken;
@@ -239,18 +240,18 @@ static inline size_t connection_pass_over(struct connection *connection, size_t 
 
 static inline size_t connection_take_body(struct connection *connection, size_t size)
 {
-    const size_t taken = connection_pass_over(connection, size);
+    const size_t taken = connection_skip_body(connection, size);
     if (connection->body_left == 0)
         connection_answer(connection, connection->answer);
     return taken;
 }
 
-/* Take a chunk's data, or one byte of what is around it. */
+/* Take the data of a chunk, or one byte of what is between two. Returns how many bytes it took. */
 static inline size_t connection_take_chunk(struct connection *connection, const char *data,
                                            size_t size)
 {
     if (connection->chunked == CHUNKED_DATA) {
-        const size_t taken = connection_pass_over(connection, size);
+        const size_t taken = connection_skip_body(connection, size);
         if (connection->body_left == 0)
             connection->chunked = CHUNKED_DATA_RETURN;
         connection->line_size = 0;
@@ -266,7 +267,7 @@ static inline size_t connection_take_chunk(struct connection *connection, const 
     return 1;
 }
 
-/* A head is whole: answer, or wait for its body. */
+/* A head is complete: answer, or wait for its body. */
 static inline void connection_take_request(struct connection *connection,
                                            const struct http_request *request)
 {
@@ -287,7 +288,7 @@ static inline void connection_take_request(struct connection *connection,
         connection_refuse(connection, REFUSAL("503 Service Unavailable"));
 }
 
-/* Take one head, or a part of one, from the start of `data`; returns how many bytes of it were used. */
+/* Take one head, or a part of one, from the start of `data`. Returns how many bytes it took. */
 static inline size_t connection_take_head(struct connection *connection, const char *data,
                                           size_t size)
 {
@@ -308,7 +309,7 @@ static inline size_t connection_take_head(struct connection *connection, const c
         return request.head_size - before;
     case HTTP_INCOMPLETE:
         if (head_size == HTTP_HEAD_MAX)
-            connection_refuse(connection, request.has_line
+            connection_refuse(connection, request.has_request_line
                                               ? REFUSAL("431 Request Header Fields Too Large")
                                               : REFUSAL("414 URI Too Long"));
         else if (before == 0 && !connection_keep(connection, data, size))
@@ -324,7 +325,7 @@ static inline size_t connection_take_head(struct connection *connection, const c
     }
 }
 
-/* Bytes have arrived: owe a response for every request that they complete. */
+/* Bytes have arrived: owe an answer to each request that they complete. */
 static inline void connection_take(struct connection *connection, const char *data, size_t size)
 {
     connection->begun = true;
@@ -341,7 +342,7 @@ static inline void connection_take(struct connection *connection, const char *da
     }
 }
 
-/* Empty lines are none yet: RFC 9112, 2.2. */
+/* Empty lines alone do not begin a request: RFC 9112, 2.2. */
 static inline bool connection_is_within_request(const struct connection *connection)
 {
     for (size_t i = 0; i < connection->partial_size; i++)
@@ -350,7 +351,7 @@ static inline bool connection_is_within_request(const struct connection *connect
     return connection->body_left > 0 || connection->chunked != CHUNKED_END;
 }
 
-/* The client will send no more (`size` == 0), or the socket failed (`size` < 0, `error` says why). */
+/* The connection ends: the client sends no more (`size` is 0), or the socket failed (`size` < 0). Count why. */
 static inline void connection_count_end(struct connection *connection, ssize_t size)
 {
     if (size < 0)
@@ -364,15 +365,16 @@ static inline void connection_count_end(struct connection *connection, ssize_t s
 
 static inline bool connection_is_writing(const struct connection *connection)
 {
-    return connection->owed > 0 || (connection->last != NULL && *connection->last != '\0');
+    return connection->owed > 0 ||
+           (connection->final_answer != NULL && *connection->final_answer != '\0');
 }
 
-/* What is to be sent next: its size, 0 if nothing. */
+/* Point `data` to the bytes to send next. Returns how many, 0 if there are none. */
 static inline size_t connection_output(const struct connection *connection, const char **data)
 {
     if (connection->owed == 0) {
-        *data = connection->last;
-        return connection->last != NULL ? strlen(connection->last) : 0;
+        *data = connection->final_answer;
+        return connection->final_answer != NULL ? strlen(connection->final_answer) : 0;
     }
     const bool is_plain = connection->owed_answer == ANSWER;
     const char *block = is_plain ? responses : answers[connection->owed_answer];
@@ -384,32 +386,32 @@ static inline size_t connection_output(const struct connection *connection, cons
 static inline void connection_sent(struct connection *connection, size_t size)
 {
     if (connection->owed == 0) {
-        connection->last += size;
+        connection->final_answer += size;
         return;
     }
     connection->owed -= size;
-    if (connection->owed_answer == ANSWER) /* a division by a constant */
+    if (connection->owed_answer == ANSWER) /* division by a constant, which is cheap */
         connection->offset = (uint16_t)((connection->offset + size) % RESPONSE_SIZE);
     else
         connection->offset =
             (uint16_t)((connection->offset + size) % answer_size(connection->owed_answer));
-    if (connection->owed == 0 && connection->later != NULL)
+    if (connection->owed == 0 && connection->later_runs != NULL)
         connection_next_run(connection);
 }
 
-/* All is sent: what next? A close with unread input would reset the connection and could destroy the last answer on
- * its way, so only our side is shut, and the client closes. */
+/* All is sent: what to do next. Closing a socket with unread input would reset the connection, and could destroy the last
+ * answer on its way. So we shut down only our side, and wait for the client to close. */
 static inline enum connection_next connection_all_sent(struct connection *connection)
 {
     if (!connection->ending)
         return CONNECTION_READ;
-    if (connection->last == NULL || connection->draining)
+    if (connection->final_answer == NULL || connection->draining)
         return connection->draining ? CONNECTION_READ : CONNECTION_CLOSE;
     connection->draining = true;
     return shutdown(connection->fd, SHUT_WR) == 0 ? CONNECTION_READ : CONNECTION_CLOSE;
 }
 
-/* Send what is owed, for the models that are told when a socket is ready, and for those that block. */
+/* Send what we owe: for models that learn when a socket is ready, and for those that block. */
 static inline enum connection_next connection_write(struct connection *connection)
 {
     const char *data;
@@ -428,7 +430,7 @@ static inline enum connection_next connection_write(struct connection *connectio
     return connection_all_sent(connection);
 }
 
-/* Receive once, through a buffer that connections share, and answer. */
+/* Receive once, into a buffer that connections may share, and answer. */
 static inline enum connection_next connection_read(struct connection *connection, char *buffer)
 {
     const ssize_t size = recv(connection->fd, buffer, RECEIVE_SIZE, 0);

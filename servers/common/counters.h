@@ -1,6 +1,6 @@
-/* What happened to the connections of one worker, told once, at the end: a log written while serving would
- * slow the server. SIGTERM (or Ctrl-C) prints the counts as one JSON line and ends the process, as soon as they hold
- * all that clients had done by then. */
+/* Counts of what happened to the connections of one worker. The server prints them once, at the end: writing a log while
+ * it serves would slow it down. On SIGTERM or Ctrl-C it prints them as one JSON line and ends, as soon as they contain
+ * everything that clients had done by then. */
 #pragma once
 
 #include <err.h>
@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 enum {
-    COUNTERS_WAIT_MS = 500, /* for counts that are not complete: some clients never let them be */
-    COUNTERS_LOOK_MS = 5,   /* between two looks */
-    COUNTERS_BATCH = 1024,  /* descriptors in one look */
+    COUNTERS_WAIT_MS = 500, /* at most, for complete counts: with some clients they never are */
+    COUNTERS_RETRY_MS = 5,  /* between two checks whether they are complete */
+    COUNTERS_BATCH = 1024,  /* descriptors that one poll checks */
 };
 
 #define COUNTERS(X)                                                                                \
@@ -28,16 +28,16 @@ enum {
     X(resets)              /* connections that ended with an error of the socket */                \
     X(empty_requests)      /* connections closed before their first byte */                        \
     X(bad_requests)        /* malformed, too long, not supported, or cut off in the middle */      \
-    X(refused_connections) /* accepted and closed at once: over a limit of the model or machine */
+    X(refused_connections) /* accepted and closed at once, at a limit of the model or the machine */
 
-/* Atomic, because a signal handler or another thread reads them; relaxed, because nobody waits for them. */
+/* Atomic, because a signal handler or another thread reads them. Relaxed, because no other data depends on them. */
 struct counters {
 #define COUNTERS_FIELD(name) _Atomic uint64_t name;
     COUNTERS(COUNTERS_FIELD)
 #undef COUNTERS_FIELD
 };
 
-/* Each counter has one writer, so a load and a store do: no locked instruction on the path of a request. */
+/* Each counter has one writer, so a load and a store are enough, and no request pays for a locked instruction. */
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t amount)
 {
     const uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
@@ -71,7 +71,7 @@ static inline char *counters_append_number(char *at, uint64_t number)
     return at;
 }
 
-/* Async-signal-safe (hence no printf), and one write, so that the lines of several workers never mix. */
+/* Async-signal-safe, so without printf. One write, so that the lines of several workers never mix. */
 static inline void counters_print(struct counters *counters)
 {
     char line[512];
@@ -89,20 +89,20 @@ static inline void counters_print(struct counters *counters)
         _exit(EXIT_FAILURE); /* nobody reads the counts */
 }
 
-/* The counts of this process; server_thread has a set for each of its threads instead. */
+/* The counts of this process. server_thread also has a set for each thread. */
 static struct counters process_counters;
 
 static int counters_listener = -1;
-static atomic_int counters_highest; /* no connection had a higher descriptor */
+static atomic_int counters_highest; /* no connection has had a higher descriptor */
 
-static inline void counters_watch(int fd)
+static inline void counters_note_descriptor(int fd)
 {
     if (fd > atomic_load_explicit(&counters_highest, memory_order_relaxed))
         atomic_store_explicit(&counters_highest, fd, memory_order_relaxed);
 }
 
-/* Whether a client waits to be accepted, or has ended its connection and the server has not. */
-static inline bool counters_lack_something(void)
+/* Whether a client waits for us to accept it, or has ended a connection that we have not closed yet. */
+static inline bool counters_are_incomplete(void)
 {
     static struct pollfd polled[COUNTERS_BATCH];
     bool any_is_open = true;
@@ -125,7 +125,7 @@ static inline bool counters_lack_something(void)
     return false;
 }
 
-/* A signal came: may the counts be told, or is it worth to wait a little, while the server goes on? */
+/* After a signal: whether to print the counts now, or to let the server go on a little longer. */
 static inline bool counters_are_final(void)
 {
     static int64_t end_ms;
@@ -135,7 +135,7 @@ static inline bool counters_are_final(void)
     const int64_t now_ms = now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
     if (end_ms == 0)
         end_ms = now_ms + COUNTERS_WAIT_MS;
-    return now_ms >= end_ms || !counters_lack_something();
+    return now_ms >= end_ms || !counters_are_incomplete();
 }
 
 static inline void counters_on_signal(int signal_number)
@@ -144,9 +144,9 @@ static inline void counters_on_signal(int signal_number)
 
     (void)signal_number;
     if (!counters_are_final()) {
-        const struct itimerval soon = {.it_value.tv_usec = COUNTERS_LOOK_MS * 1000};
+        const struct itimerval soon = {.it_value.tv_usec = COUNTERS_RETRY_MS * 1000};
         if (setitimer(ITIMER_REAL, &soon, NULL) == 0) {
-            errno = error; /* of whatever was interrupted */
+            errno = error; /* of the code that the signal interrupted */
             return;
         }
     }
@@ -154,7 +154,7 @@ static inline void counters_on_signal(int signal_number)
     _exit(EXIT_SUCCESS);
 }
 
-/* The signals that end a server: the last is that of its own timer. */
+/* The signals that end a server. SIGALRM comes from its own timer. */
 static inline sigset_t counters_signals(void)
 {
     sigset_t signals;
@@ -168,7 +168,7 @@ static inline sigset_t counters_signals(void)
 static inline void counters_handle_signals(void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler};
-    action.sa_mask = counters_signals(); /* one report, even after several */
+    action.sa_mask = counters_signals(); /* one report, even after several signals */
     if (sigaction(SIGTERM, &action, NULL) < 0 || sigaction(SIGINT, &action, NULL) < 0 ||
         sigaction(SIGALRM, &action, NULL) < 0)
         err(EXIT_FAILURE, "sigaction");

@@ -1,6 +1,6 @@
-/* HTTP/1.x requests (RFC 9110, 9112): where a request's head ends, whether a body follows, and which answer it is owed.
- * Pure functions over bytes: no sockets, no state, no copies, no allocation. They read from left to right, and say that
- * something is wrong at the first byte that makes it so, however much has arrived. */
+/* HTTP/1.x requests (RFC 9110, 9112): where the head of a request ends, whether a body follows, and what to answer.
+ * Pure functions over bytes: no sockets, no state, no copies, no allocation. They read from left to right, and report a
+ * malformed request at the first wrong byte, however much has arrived. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,32 +10,32 @@
 #include <strings.h>
 
 enum {
-    HTTP_HEAD_MAX = 8192, /* bytes; 414 if no end of the request line is within, else 431 */
-    HTTP_METHOD_MAX = 7,  /* bytes of OPTIONS, the longest method that is known */
+    HTTP_HEAD_MAX = 8192, /* bytes; 414 if the request line alone is longer, else 431 */
+    HTTP_METHOD_MAX = 7,  /* bytes of OPTIONS, the longest method that we know */
 };
 
 enum http_result {
-    HTTP_COMPLETE,    /* the head is whole and well-formed */
-    HTTP_INCOMPLETE,  /* well-formed so far, its end has not arrived */
-    HTTP_MALFORMED,   /* no request: 400 */
-    HTTP_UNSUPPORTED, /* a method that is not known, a transfer coding other than chunked: 501 */
+    HTTP_COMPLETE,    /* the head is complete and well-formed */
+    HTTP_INCOMPLETE,  /* well-formed so far, but its end has not arrived */
+    HTTP_MALFORMED,   /* 400 */
+    HTTP_UNSUPPORTED, /* an unknown method, or a transfer coding other than chunked: 501 */
 };
 
 enum http_method { HTTP_UNKNOWN, HTTP_OPTIONS, HTTP_HEAD, HTTP_OTHER };
 
 struct http_request {
-    size_t head_size;        /* bytes, with the empty line that ends the head */
-    uint64_t content_length; /* bytes of body that follow the head */
+    size_t head_size;        /* bytes, including the empty line at the end */
+    uint64_t content_length; /* bytes of body after the head */
     enum http_method method;
-    bool has_line; /* the request line has arrived: to be known of an incomplete head, too */
+    bool has_request_line; /* the request line has arrived; set for incomplete heads, too */
     bool version_1_0;
     bool has_host;
     bool has_content_length;
-    bool has_coding;   /* a Transfer-Encoding */
-    bool chunked;      /* the last coding: a body of which the length is in the body */
-    bool other_coding; /* before that */
+    bool has_coding;   /* there is a Transfer-Encoding */
+    bool chunked;      /* the last coding is chunked: the body itself says where it ends */
+    bool other_coding; /* there is another one */
     bool expects_continue;
-    bool close; /* asked for, which nothing revokes */
+    bool close; /* the client asked for it, which keep-alive does not revoke */
     bool keep_alive;
 };
 
@@ -45,12 +45,12 @@ struct http_text {
     size_t size;
 };
 
-/* Sets of characters, as bits of one table: a request needs two lines of the cache of it. */
+/* Sets of characters, as bits of one table, of which a request needs two cache lines. */
 enum http_set {
     HTTP_TOKEN = 1, /* methods and field names: RFC 9110, 5.6.2 */
     HTTP_VALUE = 2,
-    HTTP_TARGET = 4, /* more than RFC 3986 has: browsers do not escape all that it wants escaped */
-    HTTP_HOST_NAME = 8, /* RFC 3986, 3.2.2, without '%', and without ',': a list of hosts is none */
+    HTTP_TARGET = 4,    /* more than RFC 3986 allows: browsers escape less */
+    HTTP_HOST_NAME = 8, /* RFC 3986, 3.2.2, but without '%', and without ',' (a list of hosts) */
     HTTP_HOST_ADDRESS = 16,
     HTTP_DIGIT = 32,
     HTTP_SPACE = 64,
@@ -115,7 +115,7 @@ static inline int http_hex_digit(char c)
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
-/* `word` is in lower case, of letters, digits and '-'. */
+/* Compares without regard to case. `word` has only lower-case letters, digits and '-'. */
 static inline bool http_is(struct http_text text, const char *word)
 {
     if (text.size != strlen(word))
@@ -134,7 +134,7 @@ static inline struct http_text http_trim(const char *at, const char *end)
     return (struct http_text){at, (size_t)(end - at)};
 }
 
-/* The next element of a list, which is taken off; empty ones are passed over: RFC 9110, 5.6.1. false: no more. */
+/* Take the next element off a list and skip empty ones: RFC 9110, 5.6.1. false: there is none. */
 static inline bool http_next_element(struct http_text *list, struct http_text *element)
 {
     while (list->size > 0) {
@@ -158,7 +158,7 @@ static inline bool http_list_has(struct http_text list, const char *word)
     return false;
 }
 
-/* An IPv6 address in brackets, perhaps with its interface (RFC 6874, and as people write it). */
+/* An IPv6 address in brackets, perhaps with its interface (RFC 6874, or with a plain '%' as people write it). */
 static inline const char *http_skip_address(const char *at, const char *end)
 {
     const char *last = http_skip(at + 1, end, HTTP_HOST_ADDRESS);
@@ -175,14 +175,14 @@ static inline const char *http_skip_name(const char *at, const char *end)
     return at;
 }
 
-/* Where a host, perhaps empty, and perhaps a port end. */
+/* The end of a host, which may be empty, and of its port, which may be missing. */
 static inline const char *http_skip_authority(const char *at, const char *end)
 {
     at = at < end && *at == '[' ? http_skip_address(at, end) : http_skip_name(at, end);
     return at < end && *at == ':' ? http_skip(at + 1, end, HTTP_DIGIT) : at;
 }
 
-/* RFC 9112, 3.2.2, as to a server that is no proxy. */
+/* RFC 9112, 3.2.2, for a server that is not a proxy. */
 static inline bool http_is_absolute_form(const char *at, const char *end)
 {
     if (end - at >= 8 && strncasecmp(at, "https://", 8) == 0)
@@ -211,7 +211,7 @@ static inline bool http_is_method(struct http_text name, const char *method)
     return name.size == strlen(method) && memcmp(name.at, method, strlen(method)) == 0;
 }
 
-/* CONNECT is none of ours, and we reflect no TRACE. */
+/* We know neither CONNECT nor TRACE. */
 static inline enum http_method http_find_method(struct http_text name)
 {
     if (http_is_method(name, "GET") || http_is_method(name, "POST") ||
@@ -273,11 +273,11 @@ static inline enum http_result http_parse_request_line(const char **at, const ch
     const enum http_result result = http_parse_version(at, end, request);
     if (result != HTTP_COMPLETE)
         return result;
-    request->has_line = true;
+    request->has_request_line = true;
     return request->method == HTTP_UNKNOWN ? HTTP_UNSUPPORTED : HTTP_COMPLETE;
 }
 
-/* Two different lengths, or one that is no plain number, would let a body pass as the next request. */
+/* With two different lengths, or one that is not a plain number, a proxy might take the body for the next request. */
 static inline enum http_result http_take_content_length(struct http_text value,
                                                         struct http_request *request)
 {
@@ -287,7 +287,7 @@ static inline enum http_result http_take_content_length(struct http_text value,
         return HTTP_MALFORMED;
     for (size_t i = 0; i < value.size; i++) {
         if (!http_in(HTTP_DIGIT, value.at[i]) ||
-            length > UINT64_MAX / 100) /* far from an overflow */
+            length > UINT64_MAX / 100) /* long before it overflows */
             return HTTP_MALFORMED;
         length = length * 10 + (uint64_t)(value.at[i] - '0');
     }
@@ -298,7 +298,7 @@ static inline enum http_result http_take_content_length(struct http_text value,
     return HTTP_COMPLETE;
 }
 
-/* Chunked must come last, and once: else where the body ends is not known (RFC 9112, 6.3). */
+/* Chunked must come once, and last: otherwise nobody knows where the body ends (RFC 9112, 6.3). */
 static inline enum http_result http_take_codings(struct http_text value,
                                                  struct http_request *request)
 {
@@ -351,7 +351,7 @@ static inline enum http_result http_parse_field(const char **at, const char *end
     const struct http_text name = {start, (size_t)(colon - start)};
     const bool is_host = http_is(name, "host");
     const char *const value = http_skip(colon + 1, end, HTTP_SPACE);
-    /* The characters of a host are all those of a value: once is enough to look at them. */
+    /* Every character of a host may be in a value, so we need not check them again. */
     const char *const host_end = is_host ? http_skip_authority(value, end) : value;
     const char *const value_end = http_skip(host_end, end, HTTP_VALUE);
     *at = value_end;
@@ -363,9 +363,9 @@ static inline enum http_result http_parse_field(const char **at, const char *end
                    : http_take_field(name, trimmed, request);
 }
 
-/* What can be said of a whole head alone. Two statements of where the body ends are one too many, and in 1.0 there are
- * no chunks (RFC 9112, 6.1): what another server on the way made of them is not known. */
-static inline enum http_result http_judge(struct http_request *request)
+/* Checks that need the complete head. A request must not say twice where its body ends, and HTTP/1.0 has no chunks (RFC
+ * 9112, 6.1): a proxy may have read either differently. */
+static inline enum http_result http_check_head(struct http_request *request)
 {
     request->keep_alive = !request->close && (!request->version_1_0 || request->keep_alive);
     if (!request->has_host && !request->version_1_0)
@@ -377,7 +377,7 @@ static inline enum http_result http_judge(struct http_request *request)
     return request->other_coding ? HTTP_UNSUPPORTED : HTTP_COMPLETE;
 }
 
-/* Parse the head of the request at the start of `data`. `request` is valid after HTTP_COMPLETE, has_line always. */
+/* Parse the head at the start of `data`. `request` is valid after HTTP_COMPLETE; its has_request_line always is. */
 static inline enum http_result http_parse(const char *data, size_t size,
                                           struct http_request *request)
 {
@@ -385,7 +385,7 @@ static inline enum http_result http_parse(const char *data, size_t size,
     enum http_result result;
 
     *request = (struct http_request){0};
-    while (at < end && *at == '\r') /* empty lines before a request are skipped: RFC 9112, 2.2 */
+    while (at < end && *at == '\r') /* skip empty lines before a request: RFC 9112, 2.2 */
         if ((result = http_parse_newline(&at, end)) != HTTP_COMPLETE)
             return result;
     if ((result = http_parse_request_line(&at, end, request)) != HTTP_COMPLETE)
@@ -396,5 +396,5 @@ static inline enum http_result http_parse(const char *data, size_t size,
     if ((result = http_parse_newline(&at, end)) != HTTP_COMPLETE)
         return result;
     request->head_size = (size_t)(at - data);
-    return http_judge(request);
+    return http_check_head(request);
 }

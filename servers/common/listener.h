@@ -1,4 +1,4 @@
-/* The listening socket, and accepting from it. */
+/* The listening socket: opening it, and accepting connections from it. */
 #pragma once
 
 #include "counters.h"
@@ -50,7 +50,7 @@ static inline void listener_set_option(int listener, int level, int name, int va
         err(EXIT_FAILURE, "setsockopt");
 }
 
-/* `type_flags`: SOCK_NONBLOCK or 0. `share_port`: with another listener, if that has SO_REUSEPORT too. */
+/* `type_flags`: SOCK_NONBLOCK or 0. `share_port`: another listener may have the same port, if it has SO_REUSEPORT, too. */
 static inline int listener_open(const struct options *options, int type_flags, bool share_port)
 {
     struct addrinfo *address = listener_resolve(options);
@@ -83,7 +83,7 @@ static inline int listener_port(int listener)
                                                : ((struct sockaddr_in *)&address)->sin_port);
 }
 
-/* Clients may connect from now on. */
+/* Tell whoever started the server that clients may connect. */
 static inline void listener_announce(int listener, const struct options *options)
 {
     if (printf("listening on [%s]:%d\n", options->host, listener_port(listener)) < 0 ||
@@ -91,8 +91,8 @@ static inline void listener_announce(int listener, const struct options *options
         err(EXIT_FAILURE, "cannot write to standard output");
 }
 
-/* A spare descriptor, given up to accept and close a connection that there is no descriptor for: otherwise it
- * would stay in the queue, the listener would stay readable, and the loop would spin. */
+/* A spare descriptor. If no other is free when a client comes, we give up this one to accept the connection and close it.
+ * Otherwise the connection would stay in the queue, the listener would stay readable, and the loop would spin. */
 static int listener_spare = -1;
 
 static inline void listener_keep_spare(void)
@@ -114,8 +114,8 @@ static inline void listener_refuse(int fd)
     close(fd);
 }
 
-/* A connection accepted while the spare descriptor was given up is kept if another one has come free, else
- * refused. Returns its socket, or -1. */
+/* For a connection that we accepted after we gave up the spare descriptor: keep it if another descriptor has come free,
+ * otherwise refuse it. Returns its socket, or -1. */
 static inline int listener_admit(int fd)
 {
     listener_keep_spare();
@@ -126,7 +126,7 @@ static inline int listener_admit(int fd)
     return -1;
 }
 
-/* Descriptors or memory are short and nothing can be done about it: wait a little rather than spin. */
+/* The machine is short of descriptors or memory, and we cannot change that: wait a little rather than spin. */
 static inline void listener_pause(void)
 {
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -140,7 +140,7 @@ static inline int listener_accept_counted(int listener, int type_flags)
     return fd;
 }
 
-/* A new connection's socket (`type_flags`: SOCK_NONBLOCK or 0), or -1: none now, try again later. */
+/* Returns a new connection's socket (`type_flags`: SOCK_NONBLOCK or 0), or -1: there is none now, try again later. */
 static inline int listener_accept(int listener, int type_flags)
 {
     listener_keep_spare();

@@ -11,9 +11,9 @@ enum { EXIT_USAGE = 2, WORKERS_MAX = 1024, OPTION_HELP = 256 };
 
 struct options {
     const char *host;
-    const char *interface; /* scope of a link-local address; NULL: none */
+    const char *interface; /* the scope of a link-local address; NULL: none */
     int port;              /* 0: the kernel chooses */
-    int workers;           /* processes of the *_multitask servers; the others run one */
+    int workers;           /* processes of a *_multitask server; the other servers run one */
 };
 
 static inline int options_number(const char *name, const char *text, int min, int max)
@@ -45,7 +45,7 @@ static inline struct options options_parse(int argc, char **argv)
     };
     struct options options = {.host = "::1", .workers = 1};
 
-    opterr = 0; /* our own line instead of getopt's */
+    opterr = 0; /* we print our own line */
     for (int at = 1, option; (option = getopt_long(argc, argv, "+:", known, NULL)) != -1;
          at = optind) {
         switch (option) {

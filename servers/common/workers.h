@@ -1,10 +1,11 @@
-/* Several worker processes on one port: each has a listener of its own (SO_REUSEPORT), over which the kernel
- * spreads the connections by a hash of their addresses.
+/* Several worker processes on one port. Each has a listener of its own (SO_REUSEPORT), and the kernel distributes the
+ * connections by a hash of their addresses.
  *
- * Not one listener with EPOLLEXCLUSIVE, where whoever is awake takes what comes: over 2 workers Jain's index of their
- * requests was 0.50 to 0.54 at 10 to 100 connections (one worker had nearly all), and 0.98 to 1.00 with the hash; over
- * 4 workers 0.25 and 0.72 to 0.96. Nor steered by CPU (SO_ATTACH_REUSEPORT_CBPF): over loopback connections arrive
- * on the client's CPU, so that one worker would have all. */
+ * Why not one listener with EPOLLEXCLUSIVE: there the worker that is awake takes every connection. At 10 to 100
+ * connections, Jain's fairness index of the workers' requests was 0.50 to 0.54 with 2 workers (one worker had nearly all)
+ * and 0.25 with 4; with the hash it was 0.98 to 1.00 and 0.72 to 0.96.
+ * Why not by CPU (SO_ATTACH_REUSEPORT_CBPF): over loopback connections arrive on the client's CPU, so one worker would
+ * get them all. */
 #pragma once
 
 #include "listener.h"
@@ -14,7 +15,7 @@
 
 static pid_t workers_pids[WORKERS_MAX];
 static int workers_count;
-static int workers_ready_pipe; /* a worker's, to its master */
+static int workers_ready_pipe; /* in a worker: leads to its master */
 
 static inline void workers_stop(int signal_number)
 {
@@ -24,7 +25,7 @@ static inline void workers_stop(int signal_number)
         continue;
 }
 
-/* In the master: every worker tells its own counts. */
+/* In the master, which has no counts: every worker prints its own. */
 static inline void workers_on_signal(int signal_number)
 {
     workers_stop(signal_number);
@@ -38,7 +39,7 @@ static inline void workers_mask_signals(int how)
         err(EXIT_FAILURE, "sigprocmask");
 }
 
-/* A worker that ends without being told to is a fault, and ends all. */
+/* No worker may end before the master stops it. If one does, the master stops all. */
 static inline _Noreturn void workers_fail(pid_t pid, int status)
 {
     warnx("worker %d ended: %s %d", (int)pid, WIFSIGNALED(status) ? "signal" : "status",
@@ -47,7 +48,7 @@ static inline _Noreturn void workers_fail(pid_t pid, int status)
     exit(EXIT_FAILURE);
 }
 
-/* Called by each worker when it can serve. */
+/* Each worker calls this as soon as it can serve. */
 static inline void workers_ready(void)
 {
     if (write(workers_ready_pipe, "", 1) != 1)
@@ -55,7 +56,8 @@ static inline void workers_ready(void)
     close(workers_ready_pipe);
 }
 
-/* A worker that ends before has said why, and the next is not started yet: so one line is all there is. */
+/* A worker that ends before it is ready has printed why. The master starts the next worker only afterwards, so the user
+ * sees one line, not one per worker. */
 static inline void workers_wait_ready(pid_t pid, int ready_pipe)
 {
     char byte;
@@ -87,7 +89,7 @@ static inline void workers_fork(int index, const int *listeners, int count, void
         workers_wait_ready(pid, ready[0]);
         return;
     }
-    /* A worker dies with its master, also when that was killed before this line. */
+    /* A worker dies with its master. The master may have died before this line, too. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != master)
         _exit(EXIT_FAILURE);
     counters_report_on_sigterm();
@@ -102,7 +104,7 @@ static inline void workers_fork(int index, const int *listeners, int count, void
     _exit(EXIT_SUCCESS);
 }
 
-/* A stopped worker has ended with status 0. */
+/* A worker that was asked to stop ends with status 0. */
 static inline _Noreturn void workers_wait(void)
 {
     int status;
@@ -112,21 +114,21 @@ static inline _Noreturn void workers_wait(void)
     exit(EXIT_SUCCESS);
 }
 
-/* Run `serve(listener)`, which calls workers_ready, in as many processes as the options say. */
+/* Run `serve(listener)` in as many processes as the options say. It must call workers_ready. */
 static inline _Noreturn void workers_run(const struct options *options, int type_flags,
                                          void (*serve)(int))
 {
     struct options own = *options;
     static int listeners[WORKERS_MAX];
 
-    /* All listen before the first serves, or the first would get every early connection. The first shares the
-     * port only once it has it: a port that another server's workers share is in use. */
+    /* All listen before the first serves: otherwise the first would get every early connection. The first sets
+     * SO_REUSEPORT only after it has bound the port: so it fails if another server's workers have that port. */
     for (int i = 0; i < own.workers; i++) {
         listeners[i] = listener_open(&own, type_flags, i > 0);
         listener_set_option(listeners[i], SOL_SOCKET, SO_REUSEPORT, 1);
         own.port = listener_port(listeners[0]);
     }
-    /* A signal waits until all workers are there, and in a worker until that can answer it. */
+    /* Block signals until all workers are ready, and in a worker until its handler is set. */
     workers_mask_signals(SIG_BLOCK);
     counters_handle_signals(workers_on_signal);
     for (int i = 0; i < own.workers; i++)

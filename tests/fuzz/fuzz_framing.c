@@ -43,10 +43,10 @@ static void send_to_server(struct client *client, const void *data, size_t size)
     connection_take(&client->connection, data, size);
 
     EXPECT(!was_ending || (connection->ending && client->counters.requests == requests));
-    EXPECT(connection->last == NULL || connection->ending);
+    EXPECT(connection->final_answer == NULL || connection->ending);
     EXPECT(client->counters.bad_requests <= connection->ending);
-    EXPECT(connection->owed > 0 || connection->later == NULL);
-    EXPECT((connection->later == NULL) == (connection->runs == 0));
+    EXPECT(connection->owed > 0 || connection->later_runs == NULL);
+    EXPECT((connection->later_runs == NULL) == (connection->run_count == 0));
 }
 
 static void send_a_copy_to_server(struct client *client, const uint8_t *data, size_t size)

@@ -9,7 +9,7 @@ from harness import EXHIBITS, OPTIMIZED, SERVERS, Server, compile_server, runnin
 
 @pytest.fixture(scope="session")
 def binaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """The binary of a server; all are compiled once, in the background."""
+    """The binary of a server. All servers are compiled once, in the background."""
     folder = tmp_path_factory.mktemp("servers")
     with ThreadPoolExecutor(2) as pool:
         compiled = {
@@ -31,7 +31,7 @@ def binary(name: str, binaries: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def start(binary: Path) -> Iterator[Callable[..., Server]]:
-    """Start the server with these options; what still runs at the end is killed."""
+    """Starts the server with the given options. What still runs after the test is killed."""
     with ExitStack() as servers:
         yield lambda *options: servers.enter_context(
             running([binary, "--host", "::1", "--port", "0", *options])
@@ -40,7 +40,7 @@ def start(binary: Path) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def server(start: Callable[..., Server]) -> Iterator[Server]:
-    """A server that must still be there after the test, and end as it should."""
+    """A server that must survive the test, and then end well."""
     running_server = start()
     yield running_server
     if running_server.process.returncode != 0:  # None: the test has not stopped it

@@ -1,4 +1,4 @@
-"""deny_io_uring.py ERROR COMMAND...: run it where io_uring_setup fails, as in many containers."""
+"""deny_io_uring.py ERROR COMMAND...: run the command where io_uring_setup fails, as in many containers."""
 
 import ctypes
 import errno

@@ -1,5 +1,5 @@
-"""What a client sends at once, and the answers that are right, by RFC 9110 and 9112. One that says that it closes the
-connection is the last; without such a one the connection stays open for the next request."""
+"""What a client sends at once, and the right answers by RFC 9110 and 9112. After an answer that says that it closes the
+connection no other comes; without such an answer the connection stays open for the next request."""
 
 from harness import CONTINUE, GET, GET_AND_CLOSE, POST, RESPONSE, refusal, response
 
@@ -38,7 +38,7 @@ def coded(coding: bytes, body: bytes = NO_CHUNKS) -> bytes:
 
 
 def head_of(size: int) -> bytes:
-    """A request with a head of so many bytes."""
+    """A request whose head has `size` bytes."""
     return get(b"X: %b\r\n" % (b"x" * (size - len(get(b"X: \r\n")))))
 
 
@@ -135,7 +135,7 @@ CLOSING = {
     "close after chunks": CODED.replace(b"\r\n\r\n", b"\r\n" + CLOSE + b"\r\n") + HELLO,
 }
 MALFORMED = {
-    # Something is wrong already, though the line has not ended.
+    # Wrong already, although the line has not ended.
     "another protocol, begun": b"GET / HTTP/5.6",
     "TLS": b"\x16\x03\x01\x02\x00\x01",
     "bare CR before a body, begun": b"PUT /url HTTP/1.1\r\nContent-Length: 3\r\n\rabc",
@@ -197,7 +197,7 @@ MALFORMED = {
     "an empty address": get_from(b"Host: []:80\r\n"),
     "a bad address": get_from(b"Host: [g::]\r\n"),
     "a bad host in 1.0": get(b"Host: a/b\r\n", version=b"1.0"),
-    # Where a body ends is not certain: another server on the way may have understood it otherwise.
+    # It is not certain where the body ends: a proxy may have read it differently.
     "two lengths": post(b"Content-Length: 1\r\nContent-Length: 2\r\n", b"ab"),
     "two lengths in a list": post(b"Content-Length: 1, 2\r\n", b"ab"),
     "negative length": post(b"Content-Length: -1\r\n"),
@@ -288,7 +288,7 @@ def ends(answers: list[bytes]) -> bool:
 
 
 def closed_at_once(answers: list[bytes]) -> list[bytes]:
-    """The same, of a server that closes after the first answer."""
+    """The same for a server that closes after the first answer."""
     first = next(i for i, answer in enumerate(answers) if answer != CONTINUE)
     answer = answers[first]
     if b" 200 " in answer:

@@ -1,9 +1,10 @@
-"""What the tests of the servers share: compiling one, running one, clients that see every byte."""
+"""What the tests of the servers share: compiling a server, running it, and clients that check every byte."""
 
 import contextlib
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -18,24 +19,24 @@ from toolchain import LANGUAGE_FLAGS, LIBRARIES
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "servers"
-# Servers that break the contract on purpose: they have tests of their own.
+# Servers that break the contract on purpose. They have their own tests.
 EXHIBITS = ["server_thread_50", "server_uring_naive"]
 SERVERS = sorted({path.stem for path in SOURCES.glob("server*.c")} - {*EXHIBITS})
 MULTITASK = [name for name in SERVERS if name.endswith("_multitask")]
-# What the tests know of a model, beyond the contract that all servers share.
+# What the tests know about single models. All else is the contract that all servers share.
 ONE_AT_A_TIME = "server"
 LIMITED_TO_FD_SETSIZE = "server_select"
 
 COMPILE = ["gcc", *LANGUAGE_FLAGS, "-g", "-fno-omit-frame-pointer"]
-COMPILE += ["-Wall", "-Wextra", "-Werror"]  # of what is ours, a warning is an error
+COMPILE += ["-Wall", "-Wextra", "-Werror"]  # our code must compile without warnings
 LINK = LIBRARIES
 OPTIMIZED = ["-O2"]
 SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
-TIMEOUT_S = 20  # of anything that should happen at once: generous, other work may share the machine
+TIMEOUT_S = 20  # for anything that should happen at once; generous, since the machine may be busy
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 GET_AND_CLOSE = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: test\r\n"  # to be followed by fields, and an empty line
+POST = b"POST / HTTP/1.1\r\nHost: test\r\n"  # fields and an empty line must follow
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 COUNTS = {
     "accepted": 0,
@@ -86,7 +87,7 @@ def is_running(pid: int) -> bool:
 
 
 class Server:
-    """A running server. `command` may hold a launcher that ends in exec."""
+    """A running server. `command` may start with a launcher that ends in exec."""
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         self.command = command
@@ -107,7 +108,7 @@ class Server:
         assert found is not None, self.announcement
         self.port = int(found[2])
         self.workers = children_of(self.process.pid)
-        # The processes that serve: the workers, or else the only one.
+        # The processes that serve: the workers, or the only process.
         self.serving = self.workers or [self.process.pid]
         self.output = ""
 
@@ -124,7 +125,7 @@ class Server:
         return client
 
     def descriptors(self) -> list[str]:
-        """What the descriptors of all that serve refer to."""
+        """What the descriptors of the serving processes refer to."""
         found = []
         for pid in self.serving:
             for descriptor in Path(f"/proc/{pid}/fd").iterdir():
@@ -133,19 +134,24 @@ class Server:
         return found
 
     def connections(self) -> int:
-        """How many it has accepted and not closed: its sockets, but for one listener each."""
+        """How many connections are open: all sockets, less one listener per process."""
         sockets = [target for target in self.descriptors() if target.startswith("socket:")]
         return len(sockets) - len(self.serving)
 
     def wait_until_all_closed(self) -> None:
-        """After this the counts of what happened before are final."""
+        """Afterwards the counts contain everything that happened before."""
         wait_until(lambda: self.connections() == 0, "all connections closed")
 
     def cpu_s(self) -> float:
         return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.serving)
 
+    def memory_bytes(self) -> int:
+        """Resident memory of the serving processes."""
+        pages = [Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in self.serving]
+        return sum(map(int, pages)) * resource.getpagesize()
+
     def stop(self, signal_number: int = signal.SIGTERM, within_s: float = TIMEOUT_S) -> list[dict]:
-        """End it as it should end, and return the counts that it told, one dict per worker."""
+        """Ask it to end, check that it ends well, and return the counts that it printed: one dict per worker."""
         self.process.send_signal(signal_number)
         self.output, errors = self.process.communicate(timeout=within_s)
         assert errors == ""
@@ -153,7 +159,7 @@ class Server:
         return [json.loads(line) for line in self.output.splitlines()]
 
     def kill(self) -> None:
-        """End what of it still runs, and show what it complained about."""
+        """Kill what still runs, and show what it printed to standard error."""
         self.process.kill()
         for pid in filter(is_running, self.workers):
             os.kill(pid, signal.SIGKILL)
@@ -175,7 +181,7 @@ def running(command: Sequence[str | Path]) -> Iterator[Server]:
 
 
 def receive(client: socket.socket, size: int) -> bytes:
-    """`size` bytes, or fewer if the server ends the connection before."""
+    """`size` bytes, or fewer if the server ends the connection first."""
     parts = []
     while size > 0 and (part := client.recv(min(size, 1 << 16))):
         parts.append(part)
@@ -189,13 +195,13 @@ def receive_all(client: socket.socket) -> bytes:
 
 
 def ask(client: socket.socket, request: bytes = GET) -> None:
-    """Send a request, or the rest of one, and see the right answer."""
+    """Send a request, or the rest of one, and check the answer."""
     client.sendall(request)
     assert receive(client, len(RESPONSE)) == RESPONSE
 
 
 def is_answered(client: socket.socket) -> bool:
-    """Whether a request is answered, rather than its connection closed or reset."""
+    """Whether the server answers a request. Otherwise it closes or resets the connection."""
     try:
         client.sendall(GET)
         answer = receive(client, len(RESPONSE))
@@ -208,7 +214,7 @@ def is_answered(client: socket.socket) -> bool:
 def send_in_pieces(client: socket.socket, pieces: Sequence[bytes], pause_s: float = 0.001) -> None:
     for piece in pieces:
         client.sendall(piece)
-        time.sleep(pause_s)  # so that the server sees the pieces one by one
+        time.sleep(pause_s)  # so that the server receives the pieces one by one
 
 
 def reset(client: socket.socket) -> None:

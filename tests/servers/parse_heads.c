@@ -1,5 +1,5 @@
-/* Reads records from standard input, a size (4 bytes, this machine's order) and so many bytes, and prints for each
- * what http_parse makes of it. Each is parsed in memory of its very size: a sanitizer sees any read beyond. */
+/* Reads records from standard input: a size (4 bytes, this machine's byte order) and that many bytes. Prints what
+ * http_parse returns for each. Each record is in memory of exactly its size, so that a sanitizer sees any read beyond it. */
 #include "common/http.h"
 
 #include <err.h>

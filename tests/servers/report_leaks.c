@@ -1,6 +1,5 @@
-/* Linked into the sanitized servers with --wrap=_exit: they end in a signal handler with _exit, before which
- * LeakSanitizer would not look. When they do, their connections are closed, and all that is left on the heap and nobody
- * points to is lost. */
+/* Linked into the sanitized servers with --wrap=_exit. They end with _exit in a signal handler, and LeakSanitizer checks
+ * nothing before that. By then their connections are closed, so heap memory that nothing points to is a leak. */
 #include <sanitizer/lsan_interface.h>
 
 _Noreturn void __real__exit(int status);

@@ -1,5 +1,5 @@
-"""How requests are framed and answered, a second time: RFC 9110 and 9112 as regular expressions, with what the servers
-leave out, but without limits of size. Something wrong is told of at its first byte."""
+"""A second implementation of how requests are framed and answered: RFC 9110 and 9112 as regular expressions. It leaves
+out what the servers leave out, but has no limits of size. It reports an error at the first wrong byte."""
 
 import re
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Parsed(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of all that a client sent."""
+    """What a client receives after all that it sent."""
 
     received: bytes
     ended: bool
@@ -48,7 +48,7 @@ LENGTH_MAX = (1 << 64) // 100 * 10
 
 
 def begun(*parts: bytes) -> bytes:
-    """What may become the parts, one after the other; what may become one of them is that too, or nothing."""
+    """A pattern for any start of these parts in a row. The pattern of a part must match the starts of it, too."""
     pattern = b""
     for part in reversed(parts):
         pattern = rb"(?:%s%s)?" % (part, pattern)
@@ -74,7 +74,7 @@ def is_target(target: bytes, method: bytes) -> bool:
 
 
 def judge_request_line(line: bytes, is_whole: bool) -> int:
-    """`line` without its end, unless that has come in part."""
+    """`line` comes without its line end, except if only a part of that has arrived."""
     if LONG_METHOD.match(line):
         return UNSUPPORTED
     method, _, rest = line.partition(b" ")
@@ -110,7 +110,7 @@ def is_bad_so_far(values: dict[bytes, list[bytes]]) -> bool:
 
 
 def judge_head(values: dict[bytes, list[bytes]], is_1_0: bool) -> int:
-    """Of a whole head, what only that can tell: RFC 9112, 3.2, 6.1 and 6.3."""
+    """Checks that need the complete head: RFC 9112, 3.2, 6.1 and 6.3."""
     if not values[b"host"] and not is_1_0:
         return MALFORMED
     if not values[b"transfer-encoding"]:
@@ -165,7 +165,7 @@ def is_right(parsed: Parsed, head: bytes) -> bool:
     again = parse_again(head)
     if again.result != COMPLETE:
         return parsed.result == again.result
-    if again.content_length == CHUNKED:  # the length means nothing
+    if again.content_length == CHUNKED:  # there the length has no meaning
         again = again._replace(content_length=parsed.content_length)
     return parsed == again
 
@@ -175,7 +175,7 @@ NOT_YET, BAD = -1, -2
 
 
 def find_chunks_end(body: bytes) -> int:
-    """RFC 9112, 7.1: the size of a chunked body, with its trailers."""
+    """The size of a chunked body with its trailers: RFC 9112, 7.1."""
     at = 0
     while True:
         end = body.find(b"\n", at)

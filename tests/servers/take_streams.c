@@ -1,6 +1,6 @@
-/* Reads records from standard input, a size (4 bytes, this machine's order) and so many bytes: all that one client
- * sends before it receives. Prints for each what it then receives, in hexadecimal (-: nothing), and whether that ends
- * the connection. The argument is the size of the pieces that the bytes come in. */
+/* Reads records from standard input: a size (4 bytes, this machine's byte order) and that many bytes, which one client
+ * sends before it receives. Prints what the client then receives, in hexadecimal (-: nothing), and whether the connection
+ * ends. The argument is the size of the pieces in which the bytes arrive. */
 #include "common/connection.h"
 
 #include <err.h>
@@ -27,7 +27,7 @@ static void take(const char *data, size_t size, size_t piece_max)
     connection_init(&connection, -1, &counters);
     for (size_t taken = 0; taken < size;) {
         const size_t piece_size = size - taken < piece_max ? size - taken : piece_max;
-        char *piece = malloc(piece_size); /* of its very size: a sanitizer sees any read beyond */
+        char *piece = malloc(piece_size); /* of exactly its size: a sanitizer sees reads beyond */
         if (piece == NULL)
             err(EXIT_FAILURE, "malloc");
         memcpy(piece, data + taken, piece_size);

@@ -1,4 +1,4 @@
-"""Servers that do badly on purpose: what they break, and that they break nothing else."""
+"""Servers that perform badly on purpose: what they break, and that they break nothing else."""
 
 import socket
 from collections.abc import Callable
@@ -28,7 +28,7 @@ LONG_POST = POST + b"Content-Length: 40000\r\n\r\n" + 40_000 * b"x"
 
 @pytest.fixture(scope="module")
 def binaries(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """As compiled for finding faults: what no sanitizer complains of in these tests is safe enough for an exhibit."""
+    """Compiled with sanitizers. An exhibit has no other tests with them."""
     folder = tmp_path_factory.mktemp("exhibits")
     compiled = {name: compile_server(name, folder, SANITIZED) for name in EXHIBITS}
     return lambda name: compiled[name]
@@ -71,7 +71,7 @@ def test_naive_answers_one_request_and_closes(server: Server, request_bytes: byt
         try:
             assert client.recv(1) == b""
         except ConnectionResetError:
-            assert request_bytes != GET  # what it left unread
+            assert request_bytes != GET  # because of what the server left unread
     server.wait_until_all_closed()
     assert server.stop() == [COUNTS | {"accepted": 1, "requests": 1}]
 

@@ -1,5 +1,5 @@
-"""The framing of requests without sockets, sanitized: made-up and damaged heads, and whole streams of requests with
-their bodies, against a second opinion."""
+"""The framing of requests, without sockets and with sanitizers. The tests compare it with a second implementation, on
+made-up and damaged heads and on streams of requests with their bodies."""
 
 import random
 import struct
@@ -119,7 +119,7 @@ def choose(rng: random.Random, usual: list[bytes], other: list[bytes]) -> bytes:
 
 
 def make_head(rng: random.Random) -> bytes:
-    """Most of them are complete, but two lengths may meet, or a coding come."""
+    """Most of them are complete, but some have two lengths, or a length and a coding."""
     method, target = choose(rng, METHODS, OTHER_METHODS), choose(rng, TARGETS, OTHER_TARGETS)
     start = b"%s %s HTTP/1.%d" % (method, target, rng.randrange(3))
     fields = rng.choices(FIELDS, k=rng.randrange(4))
@@ -158,7 +158,7 @@ def test_made_up_and_damaged_heads_are_understood_as_by_the_second_opinion(parse
     for head, first in zip(heads, parsed, strict=True):
         assert is_right(first, head), head
     counts = [sum(one.result == result for one in parsed) for result in range(4)]
-    assert min(counts) > 200, "each result should be tried often"
+    assert min(counts) > 200, "too few cases of one result"
 
 
 def test_what_follows_a_head_makes_no_difference(parse: Parse, rng):
@@ -184,7 +184,7 @@ def test_each_request_gets_its_answer(take: Take, piece_size):
 
 def test_the_second_opinion_knows_the_answers_too():
     for request, answers in EXCHANGES.values():
-        if not answers[-1].startswith((b"HTTP/1.1 431", b"HTTP/1.1 414")):  # it has no limits
+        if not answers[-1].startswith((b"HTTP/1.1 431", b"HTTP/1.1 414")):  # it has no size limits
             assert take_again(request) == (b"".join(answers), ends(answers)), request
 
 
@@ -222,7 +222,7 @@ def test_as_many_trailers_as_fields_are_taken(take: Take):
 
 
 def test_answers_that_nobody_takes_are_limited(take: Take):
-    """Alternating ones are kept in memory, one by one."""
+    """Answers that alternate need memory, each for itself."""
     (outcome,) = take([40_000 * (GET + HEAD)], 100_000)
     assert outcome.ended
     assert outcome.received == 32_768 * (RESPONSE + TO_HEAD) + refusal("503 Service Unavailable")
@@ -240,7 +240,7 @@ def make_chunks(rng: random.Random) -> bytes:
 
 
 def make_stream(rng: random.Random) -> bytes:
-    """Mostly well-formed requests, one after the other."""
+    """A few requests, one after the other, most of them well-formed."""
     data = b""
     for _ in range(rng.randrange(1, 4)):
         head = make_head(rng) if rng.randrange(5) == 0 else rng.choice([GET, HEAD, CODED, CODED])

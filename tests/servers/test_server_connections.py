@@ -1,4 +1,4 @@
-"""Many connections, and what ends them: one that fails ends alone, and the counts tell it."""
+"""Many connections, and what ends them. A connection that fails disturbs no other, and is counted."""
 
 import contextlib
 import resource
@@ -46,7 +46,7 @@ CONCURRENT = [name for name in SERVERS if name != ONE_AT_A_TIME]
 
 @pytest.fixture(autouse=True)
 def enough_descriptors() -> Iterator[None]:
-    """For a thousand clients here, and for the server, which inherits the limit."""
+    """For a thousand clients of this process, and for the server, which inherits the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     yield
@@ -120,7 +120,7 @@ def test_a_client_that_says_nothing_or_reads_nothing_holds_up_nobody(server):
 
 
 def test_short_connections_never_disturb_each_other(server):
-    """Each is closed by both sides at once, and its descriptor goes to the next one right away."""
+    """Both sides close each connection at once, and the next one gets its descriptor right away."""
     failures = []
 
     def connect_again_and_again() -> None:
@@ -272,11 +272,11 @@ def test_running_out_of_descriptors_refuses_connections_without_spinning(
 
 @pytest.mark.parametrize("name", CONCURRENT)
 def test_clients_that_never_pause_do_not_hold_up_others(server):
-    """They send one body without end, and the server has nothing to answer."""
+    """They send a body without end, so the server never answers."""
     hogs = [subprocess.Popen([sys.executable, "-c", HOG, str(server.port)]) for _ in range(4)]
     try:
         wait_until(lambda: server.cpu_s() > 0.3, "the server is busy with them")
-        waited_s = []  # of the server's CPU time, which goes by no faster where others use the machine
+        waited_s = []  # in the server's CPU time, which a busy machine does not make longer
         for _ in range(20):
             before_s = server.cpu_s()
             with server.connect() as client:

@@ -1,4 +1,4 @@
-"""What the pipeline relies on: the command line, the line at the start, the counts at the end."""
+"""What the workflow relies on: the command line, the line at the start, the counts at the end."""
 
 import os
 import re
@@ -34,7 +34,7 @@ Start = Callable[..., Server]
 
 
 def finish(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run what should end by itself."""
+    """Run a command that should end by itself."""
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
@@ -91,11 +91,11 @@ def test_the_counts_tell_what_happened_to_each_connection(server):
     with server.connect() as client:
         ask(client)
         ask(client)
-        client.sendall(b"\r\n")  # after a request some clients send that: no request of its own
+        client.sendall(b"\r\n")  # some clients send that after a request
     client = server.connect()
     ask(client)
     reset(client)
-    with server.connect() as client:  # the last one: those before it have been accepted
+    with server.connect() as client:  # the last one: the server has accepted all before it
         ask(client)
     server.wait_until_all_closed()
     expected = {"accepted": 7, "requests": 4, "resets": 1, "empty_requests": 1, "bad_requests": 3}
@@ -104,7 +104,7 @@ def test_the_counts_tell_what_happened_to_each_connection(server):
 
 @pytest.mark.parametrize("name", [*SERVERS, *EXHIBITS])
 def test_the_counts_hold_what_clients_did_right_before_the_signal(server):
-    """No pause: none of it need have been looked at, nor accepted."""
+    """Without a pause: the server may not yet have seen or accepted any of them."""
     clients = [server.connect() for _ in range(40)]
     for client in clients:
         client.sendall(GET[:-3])
@@ -116,7 +116,7 @@ def test_the_counts_hold_what_clients_did_right_before_the_signal(server):
     assert counts == COUNTS | {"accepted": 40, "resets": 20, "bad_requests": 20}
 
 
-BAD_USAGE = {  # the first word is the one to blame
+BAD_USAGE = {  # the first word is the wrong option
     "unknown option": ["--colour"],
     "unknown short option": ["-abc"],
     "extra argument": ["now"],
@@ -153,7 +153,7 @@ def test_help_is_shown_on_standard_output(binary):
 
 
 def test_a_port_in_use_is_one_line_and_status_1(binary, server):
-    """In use by a server of the same kind, too, whose workers share it with each other."""
+    """Also if the other server is of the same kind, and its workers share the port."""
     ended = finish(binary, "--port", str(server.port))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert_one_line(ended.stderr)

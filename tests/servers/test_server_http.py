@@ -1,4 +1,4 @@
-"""One connection's bytes: whatever the pieces they come in, the same answers from every server."""
+"""The bytes of one connection: every server gives the same answers, in whatever pieces the requests arrive."""
 
 import os
 import signal
@@ -38,13 +38,11 @@ from harness import (
     send_in_pieces,
 )
 
-NAIVE = (
-    "server_uring_naive"  # which closes after one answer, without waiting for what else there is
-)
+NAIVE = "server_uring_naive"  # closes after one answer, and leaves unread what else has arrived
 
 
 def run_one(binary: Path) -> Iterator[Server]:
-    """One server for the tests of a file; at their end it must still be there, and end as it should."""
+    """One server for all tests of a file. It must survive them, and then end well."""
     with running([binary, "--port", "0"]) as server:
         yield server
         server.stop()
@@ -61,7 +59,7 @@ def any_server(request: pytest.FixtureRequest, binaries: Callable[[str], Path]) 
 
 
 def assert_ends_after(client: socket.socket, answers: int) -> None:
-    """Ask for the end, and see that so many answers came before it, and no more."""
+    """End the connection, and check that exactly `answers` answers came before the last one."""
     client.sendall(GET_AND_CLOSE)
     assert receive_all(client) == answers * RESPONSE + CLOSED
 
@@ -78,7 +76,7 @@ def test_each_request_gets_its_answer(any_server: Server, request_bytes, answers
             assert receive(client, len(received)) == received
             assert_ends_after(client, 0)
         return
-    for rest in [b""] if is_naive else [b"", GET]:  # which is not taken any more
+    for rest in [b""] if is_naive else [b"", GET]:  # the server takes no more of it
         with any_server.connect() as client:
             client.sendall(request_bytes + rest)
             assert receive_all(client) == received
@@ -97,7 +95,7 @@ def test_a_client_that_waits_before_it_sends_a_body_is_told_to_go_on(any_server:
 
 
 def test_answers_that_differ_wait_in_their_order_for_a_client_that_does_not_read(server):
-    """More of them than the socket's buffers hold, so that they are written in parts."""
+    """More answers than the socket's buffers hold, so that the server sends them in parts."""
     requests, answers = 10_000 * (GET + HEAD), 10_000 * (RESPONSE + TO_HEAD)
     with server.connect(receive_buffer=4096) as client:
         sender = threading.Thread(target=client.sendall, args=[requests])
@@ -125,20 +123,18 @@ def test_a_request_may_come_byte_by_byte(server):
 
 
 def stop(pid):
-    """Stop a process, and wait until it has."""
+    """Stop a process, and wait until it has stopped."""
     os.kill(pid, signal.SIGSTOP)
     while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "T":
         time.sleep(0.001)
 
 
 def test_urgent_data_in_a_request_is_passed_over(server):
-    """A receive stops short at it, though more has arrived."""
+    """A receive stops at urgent data, although more has arrived."""
     with server.connect() as client:
         ask(client)
         for pid in server.serving:
-            stop(
-                pid
-            )  # a ring that meets the three parts while they come may wait for one more: the README's limits
+            stop(pid)  # else a ring may wait for a fourth part: the README has this limit
         client.sendall(GET[:-2])
         client.send(b"!", socket.MSG_OOB)
         client.sendall(GET[-2:])
@@ -214,13 +210,13 @@ STILL_SENDING = {
 def test_a_client_that_is_still_sending_can_read_the_last_answer(server, start, answer):
     with server.connect() as client:
         client.sendall(start)
-        for _ in range(100):  # long after that
+        for _ in range(100):  # long after the error
             client.sendall(100_000 * b"x")
         assert receive_all(client) == answer
 
 
 def test_a_client_that_does_not_read_for_a_while_gets_every_byte(server):
-    """More answers than the socket buffers hold, so that they are written in parts."""
+    """More answers than the socket's buffers hold, so that the server sends them in parts."""
     count = 10_000
     with server.connect(receive_buffer=4096) as client:
         sender = threading.Thread(target=client.sendall, args=[count * GET])
@@ -232,7 +228,7 @@ def test_a_client_that_does_not_read_for_a_while_gets_every_byte(server):
 
 
 def test_requests_that_come_while_the_answers_to_others_wait_are_answered(server):
-    """Each part is taken by one call, and soon one is taken while the socket takes no more answers."""
+    """The server receives each part in one call, and soon one while the socket takes no more answers."""
     part = 500 * GET
     with server.connect(receive_buffer=4096) as client:
         send_in_pieces(client, 20 * [part], pause_s=0.005)

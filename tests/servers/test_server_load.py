@@ -1,11 +1,10 @@
-"""More clients than anyone waits for: 10,000 that are idle, hundreds that send a byte now and then."""
+"""Very many clients: 10,000 that are idle, hundreds that send a byte now and then."""
 
 import contextlib
 import resource
 import select
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from harness import (
@@ -22,14 +21,14 @@ from harness import (
 
 EVENT_DRIVEN = [name for name in SERVERS if name not in (ONE_AT_A_TIME, "server_thread")]
 IDLE, ACTIVE, ROUNDS = 10_000, 100, 50
-MEMORY_PER_IDLE_CONNECTION = 256  # bytes, in the server: a buffer for each would be far more
+MEMORY_PER_IDLE_CONNECTION = 256  # bytes in the server; a buffer per connection would need far more
 SLOW = 300
 FD_SETSIZE = 1024
 
 
 @pytest.fixture(autouse=True)
 def enough_descriptors() -> Iterator[None]:
-    """For the clients here, and for the server, which inherits the limit."""
+    """For the clients of this process, and for the server, which inherits the limit."""
     needed = IDLE + ACTIVE + 100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -42,7 +41,7 @@ def enough_descriptors() -> Iterator[None]:
 
 
 def connect(server: Server, clients: contextlib.ExitStack, count: int) -> list[socket.socket]:
-    """So many more clients. Each hundred is served before the next: a full accept queue drops a client for a second."""
+    """Connect a hundred clients at a time: one that a full accept queue drops retries only after a second."""
     connected: list[socket.socket] = []
     while len(connected) < count:
         hundred = [clients.enter_context(server.connect()) for _ in range(100)]
@@ -58,25 +57,15 @@ def ask_all(clients: list[socket.socket]) -> None:
         assert receive(client, len(RESPONSE)) == RESPONSE
 
 
-def memory_bytes(server: Server) -> int:
-    """What is resident, of all that serve."""
-    lines = [
-        line
-        for pid in server.serving
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-    ]
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
-
-
 @pytest.mark.parametrize("name", [name for name in EVENT_DRIVEN if name != LIMITED_TO_FD_SETSIZE])
 def test_ten_thousand_idle_connections_hold_up_nobody(server: Server):
     with contextlib.ExitStack() as clients:
         active = connect(server, clients, ACTIVE)
         for _ in range(ROUNDS):
-            ask_all(active)  # what is for all connections is in memory afterwards
-        before = memory_bytes(server)
+            ask_all(active)  # afterwards all memory that connections share is in use
+        before = server.memory_bytes()
         idle = connect(server, clients, IDLE)
-        per_connection = (memory_bytes(server) - before) / IDLE
+        per_connection = (server.memory_bytes() - before) / IDLE
         print(f"{per_connection:.0f} bytes per idle connection")
         assert server.connections() == IDLE + ACTIVE
         for _ in range(ROUNDS):

@@ -1,8 +1,7 @@
-"""Each server as compiled for finding faults, and as optimized: whatever its clients do, no sanitizer reports anything,
-no byte of an answer is wrong, no memory and no descriptor is lost."""
+"""Each server, once with sanitizers and once optimized. Whatever its clients do, no sanitizer reports anything, no byte
+of an answer is wrong, and the server leaks neither memory nor descriptors."""
 
 import random
-import resource
 import select
 import socket
 import time
@@ -58,7 +57,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
 
 
 def misbehave(server: Server) -> None:
-    """Every kind of client, and of end of a connection."""
+    """Clients of every kind, and connections that end in every way."""
     with server.connect() as client:
         send_in_pieces(client, [GET[:1], GET[1:20], GET[20:] + GET[:5], GET[5:] + LONG_POST[:50]])
         send_in_pieces(client, [LONG_POST[50:9000], LONG_POST[9000:] + 500 * GET, GET_AND_CLOSE])
@@ -100,7 +99,7 @@ def test_no_sanitizer_reports_anything(name: str, sanitized):
 
 
 def send_and_receive(server: Server, pieces: list[bytes]) -> bytes:
-    """Send the pieces, then no more, and see all that comes back."""
+    """Send the pieces, shut down the sending side, and return all that comes back."""
     received = b""
     with server.connect() as client:
         for piece in pieces:
@@ -162,7 +161,7 @@ def noise(server: Server, rng: random.Random) -> None:
 
 
 def mutated(server: Server, rng: random.Random) -> None:
-    """Damaged requests in random pieces: what comes back is what a second opinion expects."""
+    """Damaged requests in random pieces get the answers that the second opinion expects."""
     for _ in range(200):
         data = bytearray(b"".join(rng.choices(REQUESTS, k=rng.randrange(1, 5))))
         for _ in range(rng.randrange(4)):
@@ -193,21 +192,15 @@ def test_nothing_breaks_a_sanitized_server_and_no_descriptor_is_lost(name: str, 
         before = server.descriptors()
         abuse(server, rng)
         assert sorted(server.descriptors()) == sorted(before)
-        server.stop()  # which looks for leaks
-
-
-def memory_bytes(server: Server) -> int:
-    """VmRSS of all that serve."""
-    pages = [Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in server.serving]
-    return sum(map(int, pages)) * resource.getpagesize()
+        server.stop()  # and check for leaks
 
 
 def test_memory_does_not_grow_under_abuse(server: Server):
-    """Of the optimized server: sanitizers have much memory of their own, and no word for what grows but is not lost."""
+    """The optimized server: sanitizers use much memory themselves, and report only memory that is lost."""
     rng = random.Random(2)
     for _ in range(2):
         abuse(server, rng)
-    before = memory_bytes(server)
+    before = server.memory_bytes()
     for _ in range(4):
         abuse(server, rng)
-    assert memory_bytes(server) - before < 256 << 10
+    assert server.memory_bytes() - before < 256 << 10
