@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import faults
@@ -34,6 +35,11 @@ COLUMNS = [
 ]
 Row = dict[str, Any]  # of these columns
 NOISE = 0.001  # by which the calls with names may exceed all: threads end while perf stops one counter after the other
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(runs.Arguments):
+    output: str
 
 
 def obstacle_met(table_path: str, obstacle: str) -> str:
@@ -94,7 +100,7 @@ def rows_of(requests: int, counts: dict[str, int], memory_kib: int) -> list[Row]
     return [*rows, {**run, "kind": "memory", "name": "peak_kib", "count": memory_kib}]
 
 
-def count(found: AllSides, arguments: argparse.Namespace) -> list[Row]:
+def count(found: AllSides, arguments: Arguments) -> list[Row]:
     """A run: what the server did in it, the start and end of its connections included."""
     server = found.server
     events = server.events()
@@ -111,7 +117,7 @@ def count(found: AllSides, arguments: argparse.Namespace) -> list[Row]:
     return rows_of(result["requests"], counts, memory_kib)
 
 
-def rows_here(arguments: argparse.Namespace) -> list[Row]:
+def rows_here(arguments: Arguments) -> list[Row]:
     """The rows of a run, or one that says why there are none. Raises OSError, CpuFault or TimeoutExpired."""
     again = f"to try again, delete {arguments.output}"
     try:
@@ -143,14 +149,14 @@ def format_table(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Arguments:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], epilog="There is no warm-up, whatever --warmup-s says."
     )
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("output", help="where the table goes (CSV)")
     runs.add_arguments(parser, duration_s=0.7)
-    return parser.parse_args()
+    return Arguments(**runs.parse_options(parser))
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import faults
@@ -32,6 +33,13 @@ AllSides = runs.Sides[ProfiledSide, LoadSide]
 ATTEMPTS = 3  # of a profile that fails a gate as on a busy machine
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arguments(runs.Arguments):
+    folded: str
+    facts: str
+    frequency_hz: int
+
+
 def obstacle_met(facts_path: str, obstacle: str) -> str:
     """What makes a profile stale: one that an obstacle prevented is made when that is gone, and a good one is kept
     when there is a new one, as after a reboot that has reset a sysctl."""
@@ -42,7 +50,7 @@ def obstacle_met(facts_path: str, obstacle: str) -> str:
     return "" if facts.get("status") == "ok" else obstacle
 
 
-def record_profile(found: AllSides, arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str, Any]]:
     """Run server, load and perf once: folded stacks and facts."""
     longest_s = arguments.warmup_s + arguments.duration_s + perf_record.PERF_TIMEOUT_S
     server, load_side = found.server, found.load
@@ -78,14 +86,14 @@ def record_profile(found: AllSides, arguments: argparse.Namespace) -> tuple[str,
     return "" if failed else seen["folded"], facts
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Arguments:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("folded", help="where the folded stacks go")
     parser.add_argument("facts", help="where the facts go (JSON)")
     parser.add_argument("--frequency-hz", type=int, default=499)
     runs.add_arguments(parser, duration_s=4.0)
-    return parser.parse_args()
+    return Arguments(**runs.parse_options(parser))
 
 
 def main() -> int:
