@@ -26,7 +26,7 @@ class ImpossibleRecord(DamagedFile):
     """A record of another cell, or with a value that no run gives; `fault` is its text without the advice."""
 
     def __init__(self, fault: str) -> None:
-        super().__init__(f"{fault}: delete it, it will be measured again")
+        super().__init__(f"{fault}: delete it to measure its cell again")
         self.fault = fault
 
 
@@ -86,7 +86,7 @@ def check_record(record: dict[str, Any], cell: tuple[str, int, int], path: str) 
         if field.records != fields.DERIVED and not _is_sensible(field.kind, value):
             raise ImpossibleRecord(f"{path}: {field.name} is {repr(value)[:80]}")
     if not isinstance(record.get("facts", {}), dict) or not is_text(_network_of(record)):
-        raise ImpossibleRecord(f"{path}: facts are none of ours")
+        raise ImpossibleRecord(f"{path}: its facts are not those of a record")
     return record
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Profile a server under load with perf, in a run of its own (M18): folded stacks, and the facts that vouch for them.
+"""Profile a server under load with perf, in a run of its own; write folded stacks and the facts that vouch for them.
 
-Facts are JSON with a status: ok; not_permitted or unavailable, with the reason and what mends it, when this machine
-does not let us; failed when the server did; invalid when a gate failed. In these cases there are no stacks. Faults of
-the machine give one line and status 1.
+The facts are JSON with a status: ok; not_permitted or unavailable, with the reason and what helps, if this machine does
+not let us; failed if the server did; invalid if a gate failed. Only ok has stacks. If the machine fails, the script
+prints one line and ends with 1.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from perf_record import ProfiledSide
 from processes import one_line
 
 AllSides = runs.Sides[ProfiledSide, LoadSide]
-ATTEMPTS = 3  # of a profile that fails a gate as on a busy machine
+ATTEMPTS = 3  # if a profile fails a gate that a busy machine makes fail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ class Arguments(runs.Arguments):
 
 
 def obstacle_met(facts_path: str, obstacle: str) -> str:
-    """What makes a profile stale: one that an obstacle prevented is made when that is gone, and a good one is kept
-    when there is a new one, as after a reboot that has reset a sysctl."""
+    """What makes a profile stale: if an obstacle prevented it, the obstacle's end does. A good one stays good when a
+    new obstacle comes, for example after a reboot that reset a sysctl."""
     try:
         facts = files.read_json(facts_path)
     except (OSError, ValueError):
@@ -51,7 +51,7 @@ def obstacle_met(facts_path: str, obstacle: str) -> str:
 
 
 def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str, Any]]:
-    """Run server, load and perf once: folded stacks and facts."""
+    """Run server, load and perf once; returns folded stacks and facts."""
     longest_s = arguments.warmup_s + arguments.duration_s + perf_record.PERF_TIMEOUT_S
     server, load_side = found.server, found.load
     with runs.started(found, arguments) as run:
@@ -59,7 +59,7 @@ def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str
         perf_command = server.start_perf(arguments.frequency_hz)  # during the warm-up
         load_side.wait_until(arguments.warmup_s)
         facts = server.sample(arguments.duration_s)
-        load_side.wait_until(0)  # it is still there
+        load_side.wait_until(0)  # raises LoadError if the load has ended
         server.finish_perf()
         load_side.end_load()
         server.stop_server()

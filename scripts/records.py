@@ -92,11 +92,11 @@ def read_all(paths: Iterable[str]) -> list[dict[str, Any]]:
             damaged.append(str(error))
     if old:
         raise DamagedFile(
-            f"{_name_first(old)}: delete what is no longer wanted, it is measured again"
+            f"{_name_first(old)}: delete the records that you do not need to measure those cells again"
         )
     if damaged:
         raise DamagedFile(
-            f"{_name_first(damaged)}; set aside as *{SET_ASIDE}: run again, and it is measured again"
+            f"{_name_first(damaged)}; set aside as *{SET_ASIDE}: run again to measure those cells again"
         )
     return found
 
