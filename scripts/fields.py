@@ -239,3 +239,6 @@ VERDICTS = (
           " empty without a control"),
     Column("reason", "", TEXT, "why the verdict is what it is, and which points it leaves out"),
 )
+
+# The columns of these tables: those of one name are of one kind.
+COLUMNS: tuple[Field | Column, ...] = (*CELLS, *SUMMARY, *VERDICTS)

@@ -92,7 +92,7 @@ def read_all(paths: Iterable[str]) -> list[dict[str, Any]]:
             damaged.append(str(error))
     if old:
         raise DamagedFile(
-            f"{_name_first(old)}: delete the records that you do not need to measure those cells again"
+            f"{_name_first(old)}: delete the records that you no longer need; the next run measures their cells"
         )
     if damaged:
         raise DamagedFile(

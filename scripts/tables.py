@@ -31,8 +31,8 @@ REFERENCE_RATE = "reference_requests_per_second"
 
 SUMMARY_COLUMNS = fields.columns_of(fields.SUMMARY)
 COUNTS = [field.name for field in fields.CELLS if field.kind == fields.COUNT]
-# Kinds of columns by name, in all tables: columns of one name are of one kind, and all others hold numbers.
-KINDS = {column.name: column.kind for column in (*fields.CELLS, *fields.SUMMARY, *fields.VERDICTS)}
+# Kinds of columns by name, in all tables; all others hold numbers.
+KINDS = {column.name: column.kind for column in fields.COLUMNS}
 # Of syscalls.csv, compare.csv and compare_facts.csv.
 KINDS |= dict.fromkeys(["kind", "name", "binary", "machine_baseline", "fact"], fields.TEXT)
 KINDS |= dict.fromkeys(["baseline", "current"], fields.TEXT)
