@@ -20,14 +20,7 @@ LONGEST_TEXT = 4000
 LARGEST_NUMBER = 1e18  # more than any figure, less than what 64 bits hold
 
 LOOPBACK = "over loopback"
-
-
-class ImpossibleRecord(DamagedFile):
-    """A record of another cell, or with a value that no run gives; `fault` is its text without the advice."""
-
-    def __init__(self, fault: str) -> None:
-        super().__init__(f"{fault}: delete it to measure its cell again")
-        self.fault = fault
+DELETE_IT = "delete it to measure its cell again"
 
 
 def _network_of(record: dict[str, Any]) -> str:
@@ -75,18 +68,18 @@ def _is_sensible(kind: str, value: Any) -> bool:
 def check_record(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> dict[str, Any]:
     """Return a record, which may come from anywhere, if a run of this cell can have given it.
 
-    Raises ImpossibleRecord.
+    Raises DamagedFile.
     """
     if lacking := REQUIRED - record.keys():
-        raise ImpossibleRecord(f"{path} lacks {', '.join(sorted(lacking))}")
+        raise DamagedFile(f"{path} lacks {', '.join(sorted(lacking))}", DELETE_IT)
     if (record["server"], record["connections"], record["repeat"]) != cell:
-        raise ImpossibleRecord(f"{path} is of another cell")
+        raise DamagedFile(f"{path} is of another cell", DELETE_IT)
     for field in fields.CELLS:
         value = record.get(field.name)
         if field.records != fields.DERIVED and not _is_sensible(field.kind, value):
-            raise ImpossibleRecord(f"{path}: {field.name} is {repr(value)[:80]}")
+            raise DamagedFile(f"{path}: {field.name} is {repr(value)[:80]}", DELETE_IT)
     if not isinstance(record.get("facts", {}), dict) or not is_text(_network_of(record)):
-        raise ImpossibleRecord(f"{path}: its facts are not those of a record")
+        raise DamagedFile(f"{path}: its facts are not those of a record", DELETE_IT)
     return record
 
 

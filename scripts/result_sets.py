@@ -130,8 +130,8 @@ def read(results: Path) -> list[Record]:
             fault = f"{path} {its}" if (its := _fault(record)) else ""
         except RecursionError:
             fault = f"{path} is nested too deeply"
-        except cell_rows.ImpossibleRecord as error:
-            fault = error.fault
+        except DamagedFile as error:
+            fault = error.fault  # the advice is for records of the sweep that is measured here
         except (ValueError, TypeError) as error:
             fault = str(error)
         if fault:

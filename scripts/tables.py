@@ -1,4 +1,4 @@
-"""The tables in results/: how to read, summarize and write them (scripts/fields.py defines their columns)."""
+"""The tables in results/: their columns, and how records become rows and rows become summaries (docs/results.md)."""
 
 import math
 import textwrap
@@ -25,7 +25,7 @@ POINT = ["machine", "server", "connections"]
 
 # Summarized as the geometric mean over repeats with an interval.
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
-# From the paired phase; unknown in some cells.
+# Of the paired phase; not of all cells can they be known.
 RATIOS = ["cpu_ratio", "throughput_ratio"]
 REFERENCE_RATE = "reference_requests_per_second"
 
@@ -40,13 +40,13 @@ TEXT_KINDS = (fields.NAME, fields.TEXT, fields.FLAGS)
 
 
 def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Records → a row for each cell, as cell_rows.make_row."""
+    """Records → a row a cell, as cell_rows.make_row."""
     table = pd.DataFrame(map(cell_rows.make_row, records), columns=CELL_COLUMNS)
     return table.astype(dict.fromkeys(COUNTS, "Int64"))
 
 
 def _lack_sense(name: str, values: "pd.Series[Any]") -> "pd.Series[bool]":
-    """Which values of a table's column, none of them empty, it cannot hold."""
+    """Which values of a table's column, none of them empty, do not fit."""
     kind = KINDS.get(name, fields.NUMBER)
     if kind == fields.NAME:
         return ~values.map(lambda value: bool(SERVER_NAME.fullmatch(str(value)))).astype(bool)
@@ -60,7 +60,7 @@ def _lack_sense(name: str, values: "pd.Series[Any]") -> "pd.Series[bool]":
 def read_table(
     path: str, columns: Iterable[str] = (), dtype: dict[str, str] | None = None
 ) -> pd.DataFrame:
-    """Read a table, which may come from anywhere and must have these columns. Raises DamagedFile."""
+    """A table, which may come from anywhere, that has these columns, and may have others. Raises DamagedFile."""
     texts = {name: "str" for name, kind in KINDS.items() if kind in TEXT_KINDS}
     try:
         table = pd.read_csv(path, dtype={**texts, **(dtype or {})})
@@ -71,7 +71,7 @@ def read_table(
         raise DamagedFile(f"{path} has no column {absent[0]}: {files.MADE_AGAIN}")
     for name in map(str, table.columns):
         values = table[name].dropna()
-        if name == "connections":  # a verdict over the whole sweep has "all"
+        if name == "connections":  # of verdicts over all of them
             values = values[values.astype(str) != "all"]
         wrong = values[_lack_sense(name, values)]
         if len(wrong):
@@ -82,13 +82,13 @@ def read_table(
 
 def read_cell_table(path: str, columns: Iterable[str] = CELL_COLUMNS) -> pd.DataFrame:
     table = read_table(path, columns, {**dict.fromkeys(COUNTS, "float64"), "flags": "str"})
-    # Only now, since not every cast of a value that is no count fails.
+    # Only now, since a cast of what is no count does not fail everywhere.
     counts = set(COUNTS) & set(table.columns)
     return table.astype(dict.fromkeys(counts, "Int64")).fillna({"flags": "", "reason": ""})
 
 
 def read_summary(path: str, columns: Iterable[str] = ()) -> pd.DataFrame:
-    """Read summary.csv, which must have these columns, or all. Raises DamagedFile."""
+    """With all of its columns, unless some will do."""
     summary = read_table(path, columns or SUMMARY_COLUMNS)
     if summary.empty:
         raise DamagedFile(f"{path} has no rows: {files.MADE_AGAIN}")
@@ -96,10 +96,10 @@ def read_summary(path: str, columns: Iterable[str] = ()) -> pd.DataFrame:
 
 
 def interval_factor_95(values: "pd.Series[float]") -> float:
-    """The factor by which the 95 % interval extends below and above a mean of positive values; NaN for fewer than two.
+    """What to divide and multiply a mean of n positive values by for its 95 % interval; NaN for fewer than two.
 
-    Student's t with n - 1 degrees of freedom on the logarithms: these figures vary by factors, n is small, and the
-    interval of a positive figure stays positive.
+    Student's t with n - 1 degrees of freedom on the logarithms, suited to small n: what varies in these figures
+    varies by factors, and the interval of a positive figure stays positive.
     """
     n = len(values)
     if n < 2:
@@ -109,7 +109,7 @@ def interval_factor_95(values: "pd.Series[float]") -> float:
 
 
 def geometric_mean(values: "pd.Series[float]") -> float:
-    """The geometric mean of the known values; NaN if there is none."""
+    """Of those that are known; NaN if none is."""
     return float(np.exp(np.log(values.dropna().astype(float)).mean()))
 
 
@@ -121,8 +121,8 @@ def _with_interval(name: str, middle: float, values: "pd.Series[float]") -> dict
 def mean_over_points(cells: pd.DataFrame, name: str) -> tuple[float, float, float]:
     """Geometric mean of a positive figure over the points of one server's counted cells, and its 95 % interval.
 
-    The numbers of connections are fixed, not a sample: each has the same weight, and only the variance within points
-    makes the interval (Student's t, with degrees of freedom by Welch and Satterthwaite). NaN for unknown values.
+    The numbers of connections are fixed, not a sample: each has the same weight, and only what varies within points
+    makes the interval (Student's t, with degrees of freedom by Welch and Satterthwaite). NaN for what is not known.
     """
     values = cells.dropna(subset=[name])
     by_point = values[name].astype(float).map(math.log).groupby(values["connections"])
@@ -143,9 +143,9 @@ def has_flag(cells: pd.DataFrame, name: str) -> "pd.Series[bool]":
 
 
 def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that summaries and verdicts use: valid ones, and undisturbed ones if their point has any.
+    """The cells that summaries and verdicts rest on: valid, and undisturbed where their point has such a cell.
 
-    The readings that show a disturbance say nothing of the result, so excluding such cells favours no server.
+    What was disturbed is known from readings that say nothing of the result, so leaving it out favours nobody.
     """
     valid = cells[cells["status"] == "ok"]
     disturbed = has_flag(valid, "disturbed")
@@ -155,7 +155,8 @@ def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def has_main_yardstick(cells: pd.DataFrame) -> "pd.Series[bool]":
-    """Which cells compare with each other: those that share the yardstick of most of their machine's cells."""
+    """Which cells compare with each other: of each machine those measured with the kernel, compiler, wrk and reference
+    that most of its cells with a ratio are."""
     yardsticks, machines = (cells[name].fillna("").to_numpy() for name in ("yardstick", "machine"))
     is_known = cells[RATIOS].notna().any(axis=1).to_numpy()
     found = np.zeros(len(cells), bool)
@@ -173,7 +174,7 @@ def of_main_yardstick(cells: pd.DataFrame) -> pd.DataFrame:
 def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     """One row of the summary, from the cells of one machine, server and number of connections.
 
-    Cells that are not valid are only counted.
+    All but valid cells are only counted.
     """
     valid = counted_cells(cells)
     row: dict[str, Any] = {
@@ -185,9 +186,11 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     if valid.empty:
         return row
     requests = valid["requests"].sum()
-    counted = valid[valid["server_cpu_ns_per_request"].notna()]  # it can be unknown
+    counted = valid[
+        valid["server_cpu_ns_per_request"].notna()
+    ]  # not of all servers can it be known
     cpu_ns = (counted["server_cpu_ns_per_request"] * counted["requests"]).sum()
-    # A rate is total work over total time; its interval comes from the repeats.
+    # Rates are total work over total time (M24); their intervals come from the repeats.
     rate = requests / valid["duration_s"].sum()
     row |= _with_interval("requests_per_second", rate, valid["requests_per_second"])
     for name in (*AVERAGED, *RATIOS):
@@ -200,7 +203,7 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     if not counted.empty:
         cost = counted["server_cpu_ns_per_request"]
         row |= _with_interval("server_cpu_ns_per_request", cpu_ns / counted["requests"].sum(), cost)
-    # A median, since one disturbed repeat must not hide what limited the others.
+    # One disturbed repeat must not hide what limited the others.
     for name in ("server_cpu_share", "server_busiest_thread_share", "client_cpu_share"):
         row[name] = valid[name].median()
     row["unserved_connections"] = valid["unserved_connections"].max()
@@ -215,9 +218,9 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def limiter_of(point: dict[str, Any]) -> str:
-    """What kept a point's throughput from being higher, by its medians over valid repeats.
+    """What kept a point's throughput from being higher (M7), from its medians over valid repeats.
 
-    A saturated server comes before a saturated client, since its throughput is then the most that it can do.
+    A server without CPU left comes before a client without: its throughput is the most that it can do in any case.
     """
     if pd.notna(point["unserved_connections"]) and point["unserved_connections"] > 0:
         return "starving"
@@ -231,7 +234,7 @@ def limiter_of(point: dict[str, Any]) -> str:
 
 
 def summary_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row for each machine, server and number of connections, in the order of their first cells."""
+    """A row for each machine, server and number of connections, in the order in which they come (M36)."""
     compare = has_main_yardstick(cells)
     cells = cells.assign(**{name: cells[name].where(compare) for name in RATIOS})
     rows = [
@@ -242,7 +245,7 @@ def summary_table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def reference_rates(summary: pd.DataFrame) -> "pd.Series[float]":
-    """Requests per second of the reference by number of connections: the geometric mean over the servers."""
+    """Requests per second of the reference by the number of connections: geometric mean over all servers' rows."""
     known = summary.dropna(subset=[REFERENCE_RATE])
     return known.groupby("connections")[REFERENCE_RATE].agg(geometric_mean)
 
@@ -252,7 +255,7 @@ def without_control(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def why_no_result(points: pd.DataFrame) -> str:
-    """Why one server's points have no valid cell, in one to three words."""
+    """In a word or three, of one server's points that have no valid cell."""
     for status, said in (("failed", "failed"), ("invalid", "no valid run")):
         if (points[f"repeats_{status}"] > 0).any():
             return said
@@ -260,7 +263,8 @@ def why_no_result(points: pd.DataFrame) -> str:
 
 
 def failure_notes(summary: pd.DataFrame) -> list[str]:
-    """A sentence for each server that failed, is unavailable, or has no valid cell: in how many cells, and why."""
+    """A sentence for each server that failed, or that its machine cannot run: in how many of its cells, and why; and
+    for each of which all cells are invalid."""
     notes = []
     for server, points in summary.groupby("server", sort=False):
         cells = points[[f"repeats_{status}" for status in STATUSES]].sum().sum()
@@ -281,14 +285,15 @@ def failure_notes(summary: pd.DataFrame) -> list[str]:
 
 
 def main_machine(summary: pd.DataFrame) -> str:
-    """The machine with most valid cells: pictures draw it alone."""
+    """The machine that most cells are of: the one that is drawn where there are several."""
     return str(summary.groupby("machine", sort=False)["repeats_ok"].sum().idxmax())
 
 
 def of_main_machine(
     cells: pd.DataFrame, summary: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """The rows of the machine with most valid cells, and a note about other machines, and a network but loopback."""
+    """The rows of the machine that most cells are of, and a note: of others, which are never mixed (M36), and of the
+    network, if it is not loopback."""
     main = main_machine(summary)
     others = int((cells["machine"] != main).sum())
     cells = cells[cells["machine"] == main]
@@ -301,7 +306,8 @@ def of_main_machine(
 
 
 def shown_singly(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Cells to show one by one, and a note if these are not all: more repeats would hide each other and take time."""
+    """Cells to draw or list one by one, and a note if these are not all: more repeats would hide each other, and take
+    time for nothing. Which ones says nothing of their results."""
     repeats = cells["repeat"].max()
     if not repeats > MOST_SHOWN_REPEATS:
         return cells, ""
@@ -310,6 +316,6 @@ def shown_singly(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def write_table(table: pd.DataFrame, path: str) -> None:
-    """Write a CSV with more digits than any figure needs."""
+    """CSV with figures to a precision far beyond what any of them has."""
     with files.replacing(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.9g")
