@@ -7,67 +7,12 @@ import hashlib
 import re
 from typing import Any
 
+import fields
 from files import DamagedFile
 
-CELL_COLUMNS = [
-    "server",
-    "connections",
-    "repeat",
-    "status",
-    "requests",
-    "duration_s",
-    "requests_per_second",
-    "latency_mean_us",
-    "latency_p50_us",
-    "latency_p90_us",
-    "latency_p99_us",
-    "latency_max_us",
-    "errors",
-    "server_cpu_ns_per_request",
-    "client_cpu_share",
-    "unserved_connections",
-    "fairness_jain",
-    "flags",
-    "server_cpu_share",
-    "established_connections",
-    "server_memory_peak_kib",
-    "latency_synthetic_share",
-    "workers",
-    "worker_fairness_jain",
-    "started",
-    "machine",
-    "sweep",
-    "position",
-    "seed",
-    "attempts",
-    "server_busiest_thread_share",
-    "littles_law_ratio",
-    "kernel_connections",
-    "kernel_responses",
-    "server_accepted",
-    "server_requests",
-    "steal_share",
-    "foreign_cpu_share",
-    "cpu_pressure_share",
-    "client_wait_share",
-    "server_wait_share",
-    "cpu_ratio",
-    "throughput_ratio",
-    "reference_requests_per_second",
-    "yardstick",
-    "network",
-    "reason",
-]
-COUNTS = ["requests", "errors", "unserved_connections", "established_connections"]
-COUNTS += ["server_memory_peak_kib", "workers", "position", "seed", "attempts"]
-COUNTS += ["kernel_connections", "kernel_responses", "server_accepted", "server_requests"]
-STATUSES = ("ok", "invalid", "failed", "unavailable")
+CELL_COLUMNS = [field.name for field in fields.CELLS]
+REQUIRED = {field.name for field in fields.CELLS if field.records == fields.REQUIRED}
 
-# What columns of tables hold, and the fields of records that become them; all others hold numbers.
-NAMES = {"server", "other"}
-TEXTS = {"machine", "status", "flags", "started", "sweep", "network", "yardstick"}
-TEXTS |= {"limiter", "metric", "verdict", "reason", "kind", "name"}
-TEXTS |= {"binary", "machine_baseline", "fact", "baseline", "current"}
 SERVER_NAME = re.compile(
     "[a-z][a-z0-9_-]*(@[A-Za-z0-9][A-Za-z0-9._~^-]*)?"
 )  # as in config.schema.yaml
@@ -75,16 +20,19 @@ LONGEST_TEXT = 4000
 LARGEST_NUMBER = 1e18  # more than any figure, less than what 64 bits hold
 
 LOOPBACK = "over loopback"
+DELETE_IT = "delete it to measure its cell again"
 
 
 def _network_of(record: dict[str, Any]) -> str:
-    """In words; records of before there was a choice do not say."""
+    """How load reached the server, in words; old records, from before there was a choice, do not say."""
     return str(record.get("facts", {}).get("network_label", LOOPBACK))
 
 
-def yardstick_of(record: dict[str, Any]) -> str:
-    """What two cells must share for their ratios to compare, as a short name: kernel, wrk, compiler, reference, and how
-    it was measured, for which the version of the schema stands."""
+def _hash_yardstick(record: dict[str, Any]) -> str:
+    """A short hash of what two cells must share for their ratios to compare.
+
+    This is the kernel, wrk, the compiler, the reference, and the schema version, which changes with the method.
+    """
     facts = record.get("facts") or {}
     kernel, tools, build = (
         its if isinstance(its := facts.get(name), dict) else {}
@@ -97,46 +45,52 @@ def yardstick_of(record: dict[str, Any]) -> str:
 
 
 def is_text(value: Any) -> bool:
-    """Harmless on a terminal, and in a picture."""
+    """Whether a value is harmless on a terminal and in a picture."""
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
 
 
 def _is_number(value: Any) -> bool:
-    # Not a NaN, either.
+    # NaN is none: it fails the comparison.
     return type(value) in (int, float) and abs(value) < LARGEST_NUMBER
 
 
-def _lacks_sense(name: str, value: Any) -> bool:
-    """Of a record's field, which may be null where a run has no such figure."""
-    if name == "flags":
-        return not (isinstance(value, list) and all(map(is_text, value)))
-    if name in TEXTS:
-        return not (value is None or is_text(value))
-    return value is not None and not (_is_number(value) and (name not in COUNTS or value % 1 == 0))
+def _is_sensible(kind: str, value: Any) -> bool:
+    """Whether a record's field of this kind may hold a value; null stands for what a run does not know."""
+    if kind == fields.FLAGS:
+        return isinstance(value, list) and all(map(is_text, value))
+    if value is None:
+        return True
+    if kind in (fields.NAME, fields.TEXT):
+        return is_text(value)
+    return _is_number(value) and (kind == fields.NUMBER or value % 1 == 0)
 
 
-def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> dict[str, Any]:
-    """A record, which may come from anywhere. Raises DamagedFile if it is not of this cell, or holds what no run can
-    have given."""
+def check_record(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> dict[str, Any]:
+    """Return a record, which may come from anywhere, if a run of this cell can have given it.
+
+    Raises DamagedFile.
+    """
+    if lacking := REQUIRED - record.keys():
+        raise DamagedFile(f"{path} lacks {', '.join(sorted(lacking))}", DELETE_IT)
     if (record["server"], record["connections"], record["repeat"]) != cell:
-        raise DamagedFile(f"{path} is of another cell: delete it, it will be measured again")
-    for name in [name for name in CELL_COLUMNS[3:] if name not in ("network", "yardstick")]:
-        if _lacks_sense(name, record.get(name)):
-            found = repr(record[name])[:80]
-            raise DamagedFile(f"{path}: {name} is {found}: delete it, it will be measured again")
+        raise DamagedFile(f"{path} is of another cell", DELETE_IT)
+    for field in fields.CELLS:
+        value = record.get(field.name)
+        if field.records != fields.DERIVED and not _is_sensible(field.kind, value):
+            raise DamagedFile(f"{path}: {field.name} is {repr(value)[:80]}", DELETE_IT)
     if not isinstance(record.get("facts", {}), dict) or not is_text(_network_of(record)):
-        raise DamagedFile(f"{path}: facts are none of ours: delete it, it will be measured again")
+        raise DamagedFile(f"{path}: its facts are not those of a record", DELETE_IT)
     return record
 
 
-def row_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Column → value; what a record does not have is None, flags are joined with semicolons."""
+def make_row(record: dict[str, Any]) -> dict[str, Any]:
+    """Column → value; None for what the record lacks. Semicolons join flags."""
     row = {**record, "flags": ";".join(record["flags"]), "network": _network_of(record)}
-    row["yardstick"] = yardstick_of(record)
+    row["yardstick"] = _hash_yardstick(record)
     row["reason"] = record.get("reason") or ""
     return {name: row.get(name) for name in CELL_COLUMNS}
 
 
-def text_of(value: Any) -> Any:
-    """As all tables have it: to a precision far beyond what any figure has."""
+def format_value(value: Any) -> Any:
+    """A value as tables have it: with more digits than any figure needs."""
     return format(value, ".9g") if isinstance(value, float) else value

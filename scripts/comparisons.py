@@ -21,6 +21,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import fields
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -66,9 +67,7 @@ OTHER_WORKLOAD = "a connection per request (another workload)"
 CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", "flags", "yardstick"]
 CELL_COLUMNS += BETTER_SIGN
 SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter", "flags"]
-VERDICT_COLUMNS = ["machine", "metric", "server", "other", "connections", "pairs"]
-VERDICT_COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
-VERDICT_COLUMNS += ["smallest_detectable_percent", "noise_floor_percent", "reason"]
+VERDICT_COLUMNS = fields.columns_of(fields.VERDICTS)
 
 
 class Sweep(NamedTuple):

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Count a server's system calls, context switches, page faults and memory under load, with perf stat.
 
-A run of its own: perf counts from before the load until after it, so that wrk's number of requests is the divisor
-(hence no warm-up). Where there are no counts the table has one row with a status and its reason: not_permitted, with
-the command that mends it; unavailable; failed if the server did; invalid if wrk saw errors. Faults of the machine give
-one line and status 1.
+This is a run of its own: perf counts from before the load until after it, and wrk's number of requests is the divisor,
+so there is no warm-up. Without counts the table has one row with a status and its reason: not_permitted, with the
+command that helps; unavailable; failed if the server did; invalid if wrk saw errors. If the machine fails, the script
+prints one line and ends with 1.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import faults
@@ -33,16 +34,22 @@ COLUMNS = [
     *("kind", "name", "count", "per_request"),
 ]
 Row = dict[str, Any]  # of these columns
-NOISE = 0.001  # by which the calls with names may exceed all: threads end while perf stops one counter after the other
+# How far the sum over names may exceed the total: threads end while perf stops one counter after the other.
+NOISE = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(runs.Arguments):
+    output: str
 
 
 def obstacle_met(table_path: str, obstacle: str) -> str:
-    """What makes a table stale: one that an obstacle prevented is made when that is gone, a good one is kept."""
+    """What makes a table stale: if an obstacle prevented it, the obstacle's end does; a good one stays good."""
     return "" if first_row(table_path).get("status") == "ok" else obstacle
 
 
 def first_row(table_path: str) -> dict[str, str]:
-    """Of a table, which is all of it where there are no counts; empty if there is none."""
+    """The first row of a table, which is the only one if there are no counts; empty without a table."""
     try:
         with open(table_path, encoding="utf-8", newline="") as file:
             return next(csv.DictReader(file), {})
@@ -51,9 +58,9 @@ def first_row(table_path: str) -> dict[str, str]:
 
 
 def system_calls(counts: dict[str, int]) -> dict[str, int]:
-    """Counts by event → by system call, those without a name as `other`, and their sum as `all`.
+    """Counts by event → by system call, with `other` for calls without a name and `all` for the sum.
 
-    Raises RunError if the names' counts do not fit into that of all.
+    Raises RunError if the sum over names exceeds the total.
     """
     named = {
         event.removeprefix(CALL_PREFIX): count
@@ -68,7 +75,7 @@ def system_calls(counts: dict[str, int]) -> dict[str, int]:
 
 
 def check_load(errors_by_kind: dict[str, int], requests: int) -> None:
-    """Raises PerfObstacle if the load is no divisor."""
+    """Raises PerfObstacle if wrk's requests cannot be the divisor."""
     errors = ", ".join(f"{count} {kind}" for kind, count in errors_by_kind.items() if count)
     if errors:
         raise PerfObstacle("invalid", f"wrk saw errors: {errors}")
@@ -77,7 +84,7 @@ def check_load(errors_by_kind: dict[str, int], requests: int) -> None:
 
 
 def rows_of(requests: int, counts: dict[str, int], memory_kib: int) -> list[Row]:
-    """The table's rows of a run, from its counts by event."""
+    """The table's rows for a run, from its counts by event."""
     seen = [("system_call", name, number) for name, number in system_calls(counts).items()]
     seen += [(kind, "all", counts[event]) for kind, event in SOFTWARE_EVENTS.items()]
     run: Row = {"status": "ok", "requests": requests}
@@ -94,15 +101,15 @@ def rows_of(requests: int, counts: dict[str, int], memory_kib: int) -> list[Row]
     return [*rows, {**run, "kind": "memory", "name": "peak_kib", "count": memory_kib}]
 
 
-def count(found: AllSides, arguments: argparse.Namespace) -> list[Row]:
-    """A run: what the server did in it, the start and end of its connections included."""
+def count(found: AllSides, arguments: Arguments) -> list[Row]:
+    """Run the server and count what it does, the start and end of its connections included."""
     server = found.server
     events = server.events()
     with runs.started(found, arguments) as run:
         server.start_counting(events)
         run.start_load(arguments.duration_s)
         result = found.load.finish_load()
-        # Perf's counters stop one after the other: of a server that is still at work they would differ.
+        # perf stops its counters one after the other, and they would differ if the server were still at work.
         server.wait_until_closed()
         memory_kib = server.memory_peak_kib()
         counts = server.finish_counting()
@@ -111,21 +118,21 @@ def count(found: AllSides, arguments: argparse.Namespace) -> list[Row]:
     return rows_of(result["requests"], counts, memory_kib)
 
 
-def rows_here(arguments: argparse.Namespace) -> list[Row]:
-    """The rows of a run, or one that says why there are none. Raises OSError, CpuFault or TimeoutExpired."""
+def make_rows(arguments: Arguments) -> list[Row]:
+    """Count; returns the rows, or one that says why there are none. Raises OSError, CpuFault or TimeoutExpired."""
     again = f"to try again, delete {arguments.output}"
     try:
         with runs.exclusive_sides(arguments, CountedSide) as found:
             try:
                 found.server.check_counting()
             except PerfObstacle as obstacle:
-                # When that is mended, the workflow tries again by itself: obstacle_met.
+                # When it is gone, the workflow tries again by itself: obstacle_met.
                 return [{"status": obstacle.status, "reason": str(obstacle)}]
             return runs.tried_twice(lambda: count(found, arguments))
     except PerfObstacle as obstacle:
         return [{"status": obstacle.status, "reason": f"{obstacle}; {again}"}]
     except server_process.Unavailable as reason:
-        # What is installed is a part of an external server's launcher, so that the table is stale then.
+        # An external server's launcher names what is installed, so a change makes the table stale.
         advice = "" if server_process.is_external(arguments.binary) else f"; {again}"
         return [{"status": "unavailable", "reason": f"{reason}{advice}"}]
     except (server_process.RunError, load.LoadError) as error:
@@ -135,7 +142,7 @@ def rows_here(arguments: argparse.Namespace) -> list[Row]:
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """CSV; what a row lacks is empty."""
+    """Rows as CSV; a value that a row lacks is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -143,14 +150,14 @@ def format_table(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Arguments:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], epilog="There is no warm-up, whatever --warmup-s says."
     )
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("output", help="where the table goes (CSV)")
     runs.add_arguments(parser, duration_s=0.7)
-    return parser.parse_args()
+    return Arguments(**runs.parse_options(parser))
 
 
 def main() -> int:
@@ -158,7 +165,7 @@ def main() -> int:
     name = os.path.basename(arguments.binary)
     runs.end_cleanly_on_sigterm()
     try:
-        rows = rows_here(arguments)
+        rows = make_rows(arguments)
     except (*runs.FAULTS, subprocess.TimeoutExpired) as error:
         print(f"count_syscalls: {name}: {error}", file=sys.stderr)
         return 1

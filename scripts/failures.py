@@ -40,7 +40,7 @@ def find(jobs: Iterable[Any], external: Collection[str]) -> list[Failure]:
     for job in jobs:
         rule = job.rule.name
         if rule == "measure_cell":
-            status = records.status_of(job.output[0])
+            status = records.read_status(job.output[0])
             statuses.setdefault(str(job.wildcards.server), []).append((job, status))
         elif rule in ASKED and (reason := _reason_of(rule, job.output[-1])):
             found.append(Failure(job, str(job.wildcards.server), ASKED[rule], reason))

@@ -13,7 +13,15 @@ MADE_AGAIN = "delete it and run again"
 
 
 class DamagedFile(ValueError):
-    """A file that does not hold what it should; the text is one line that names it, and says what to do."""
+    """A file does not hold what it should. As text: one line that names the file, with the advice, if there is any."""
+
+    def __init__(self, fault: str, advice: str = "") -> None:
+        super().__init__(fault, advice)
+        self.fault = fault
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.fault}: {self.advice}" if self.advice else self.fault
 
 
 def read_text(path: str) -> str:

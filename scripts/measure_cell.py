@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""Measure one cell: a fresh server process under one load; the result is a JSON record.
+"""Measure one cell: start a fresh server process, load it, and write a JSON record.
 
-The record exists only if the run ended and was checked. A server that fails, or that this machine cannot run, gives a
-record with status `failed` or `unavailable` and the reason; a fault of the machine gives one line and status 1.
+A record exists only if the run ended and was checked. If the server fails, or this machine cannot run it, the record
+has status `failed` or `unavailable` and the reason. If the machine fails, the script prints one line and ends with 1.
 """
 
 import argparse
 import contextlib
 import hashlib
-import json
 import os
 import signal
 import sys
@@ -36,14 +35,14 @@ from server_side import ServerSide
 
 AllSides = runs.Sides[ServerSide, LoadSide]
 
-# Sockets are read just before the load ends: afterwards they are gone.
+# Sockets are read just before the load ends, since then they are gone.
 SNAPSHOT_LEAD_S = 0.1
-# How far to look for the answer with which a server ends a connection; nginx's 1,000th takes 0.1 s.
+# How long to search for the answer that ends a connection. nginx's 1,000th takes 0.1 s.
 MOST_PROBED, PROBE_TIMEOUT_S = 20_000, 3.0
 
 
-def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Load that is not measured, but of which every response is checked: what it saw."""
+def warm_up(run: runs.Run, arguments: runs.CellArguments) -> dict[str, Any]:
+    """Load the server without measuring it, but check every response; returns what this saw."""
     if arguments.warmup_s == 0:
         return {"warmup_requests": 0, "warmup_wrong_responses": 0}
     run.start_load(arguments.warmup_s, expected_body=server_process.BODY.decode())
@@ -54,17 +53,17 @@ def warm_up(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def round_s_of(seen: dict[str, Any], arguments: argparse.Namespace) -> float | None:
-    """In which the warm-up answered each connection once; None if there was none."""
+def round_s_of(seen: dict[str, Any], arguments: runs.CellArguments) -> float | None:
+    """Seconds in which the warm-up answered each connection once; None if there was none."""
     if arguments.warmup_s == 0:
         return None
     return float(arguments.connections * arguments.warmup_s / max(seen["warmup_requests"], 1))
 
 
-def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The measured load: wrk's result, and what the kernel knows of server, client and connections."""
+def run_timed_load(run: runs.Run, arguments: runs.CellArguments) -> dict[str, Any]:
+    """Run the measured load; returns wrk's result, and what the kernel knows of server, client and connections."""
     server, load_side = run.sides.server, run.sides.load
-    # CPUs that both share are in the server's reading; so is what one machine says of all who wait.
+    # The server's reading covers CPUs that both share, and the pressure on a machine that both share.
     load_cpus = [] if run.split.shared else run.split.load
     apart = run.sides.apart
     before = server.read(tells_pressure=True)
@@ -81,7 +80,7 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
     )
     asked_s = time.monotonic()
     during = server.read(tells_pressure=True)
-    # The server is read later than the client, by the way there: its shares are of a time of its own.
+    # The server is read later than the client, by the time of a round trip: its shares need a time of their own.
     server_ns = ((asked_s + time.monotonic()) / 2 - started_s) * 1e9
     bytes_sent = server.read_connections()
     result = load_side.finish_load()
@@ -103,7 +102,7 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
         "server_cpu_share": share_of(cpu_at_snapshot_ns, server_ns * len(run.split.server)),
         "server_busiest_thread_share": max(threads_ns) / server_ns if threads_ns else None,
         "client_cpu_share": client["cpu_ns"] / (client["elapsed_s"] * 1e9) / run.threads,
-        # Of processes that are gone by now as they were then.
+        # Some processes are gone by now, so the earlier reading counts too.
         "server_memory_peak_kib": max(during["memory_peak_kib"], after["memory_peak_kib"]),
         "established_connections": len(bytes_sent),
         "processes_changed": set(cpu[1].pids) != set(cpu[0].pids),
@@ -121,7 +120,7 @@ def share_of(part: float | None, whole: float) -> float | None:
 
 
 def fairness_of(seen: dict[str, Any], connections: int, come_and_go: bool) -> dict[str, Any]:
-    """Who was served; None where connections come and go, so that the live ones tell nothing of the others."""
+    """Who was served; None where connections come and go, since the open ones say nothing about the others."""
     if come_and_go:
         return dict.fromkeys(("unserved_connections", "fairness_jain", "littles_law_ratio"))
     bytes_sent = seen["raw_bytes_sent"]
@@ -136,13 +135,13 @@ def fairness_of(seen: dict[str, Any], connections: int, come_and_go: bool) -> di
 
 
 def littles_law_ratio(result: dict[str, Any], served: int) -> float | None:
-    """Mean latency × throughput / connections, in a closed loop 1 (Little 1961); None if nothing was served."""
+    """Mean latency × throughput / connections, 1 in a closed loop (Little 1961); None if nothing was served."""
     if result["latency_mean_us"] is None or served == 0:
         return None
     return float(result["latency_mean_us"] / 1e6 * result["requests_per_second"] / served)
 
 
-Counts = list[dict[str, int]]  # of each worker, over the server's whole life
+Counts = list[dict[str, int]]  # one for each worker, over the server's whole life
 
 
 def total_of(counts: Counts, name: str) -> int:
@@ -155,7 +154,7 @@ UNKNOWN_COUNTS: dict[str, int | None] = dict.fromkeys(
 
 
 def worker_fairness_jain(told: Counts) -> float | None:
-    """Jain's index over the requests of each worker, warm-up included; None where there are not several counts."""
+    """Jain's index over each worker's requests, warm-up included; None for fewer than two workers with counts."""
     if len(told) < 2:
         return None
     return sockets.fairness_jain([worker["requests"] for worker in told])
@@ -164,12 +163,12 @@ def worker_fairness_jain(told: Counts) -> float | None:
 def counts_of_timed_run(
     run: runs.Run, told: Counts, warmup: list[int] | None, timed: list[int] | None, was_probed: bool
 ) -> dict[str, int | None]:
-    """Connections and responses of the timed load, as the kernel and as the server counted them.
+    """Connections and responses of the timed load, by the kernel's and by the server's count.
 
-    `warmup` and `timed`: bytes sent on each connection, as the kernel told. None for what is not known: a server that
-    tells no counts, or a kernel whose counts were missed; and, of responses, where they differ in size, or the server
-    was probed. Taken off are the checks before and after, each two requests on one connection, the probe's connection,
-    and the warm-up, by the kernel's count.
+    `warmup` and `timed`: bytes sent on each connection, as the kernel reported them. A count is None if the server
+    prints none, or if we missed the kernel's. The count of responses is None too if they differ in size, or if the
+    server was probed. We subtract the checks before and after (two requests on one connection each), the probe's
+    connection, and the warm-up by the kernel's count.
     """
     size = len(run.response)
     checked = server_process.VERIFY_REQUESTS
@@ -188,10 +187,10 @@ def counts_of_timed_run(
 def counts_of_short_connections(
     told: Counts, connections: int, warmup_requests: int | None, accepted: int
 ) -> dict[str, int | None]:
-    """As counts_of_timed_run, for a connection per request; `accepted`: in the timed load, by the kernel.
+    """Like counts_of_timed_run, for a connection per request; `accepted`: by the kernel, in the timed load.
 
-    The warm-up, if there was one, is taken off by wrk's count, and one for each connection, on which a request was
-    under way when wrk stopped; so the server's counts are right to `connections`.
+    We subtract the warm-up by wrk's count, and one request for each connection that was open when wrk stopped. So the
+    server's counts are exact to `connections`.
     """
     counts = {**UNKNOWN_COUNTS, "kernel_connections": accepted}
     if told:
@@ -206,9 +205,9 @@ def counts_of_short_connections(
 
 
 def reopened_connections(seen: dict[str, Any], connections: int) -> int | None:
-    """Connections that wrk opened in place of others; None if they were not counted, or wrk saw errors.
+    """Connections that wrk opened in place of others; None if nobody counted them, or wrk saw errors.
 
-    Without an error it opens a new one only after an answer that announced that the connection ends.
+    Without errors wrk opens a new one only after a response that announced the end of its connection.
     """
     counted = seen["kernel_connections"]
     if counted is None or seen["errors"]:
@@ -216,27 +215,27 @@ def reopened_connections(seen: dict[str, Any], connections: int) -> int | None:
     return max(0, int(counted) - connections - 1)  # wrk's probing one
 
 
-def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The timed run once: a record's fields from there on. Raises one of runs.FAULTS, or Unavailable."""
+def measure(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
+    """Do the timed run once; returns the record's fields from there on. Raises one of runs.FAULTS, or Unavailable."""
     with runs.started(sides, arguments, watch_closed=True) as run:
         short = run.connection_per_request
         if short:
-            sides.server.end_watching()  # of so many, the telling would be a load of its own
+            sides.server.end_watching()  # reporting so many would be a load of its own
         warmup = warm_up(run, arguments)
-        # What the server still does for connections that are gone must not be on the timed run's account.
+        # The timed run must not pay for work on connections of the warm-up.
         left = sides.server.wait_until_closed()
-        # One to check, and one by which wrk sees whether anybody is there.
+        # One connection to check the server, and one with which wrk probes it.
         loads = 1 + arguments.connections
         warmup_closed = sides.server.take_closed(1 + loads * (arguments.warmup_s > 0))
         started_s = time.time()
         accepted = sides.server.accepted_connections()
-        seen = timed_load(run, arguments)
+        seen = run_timed_load(run, arguments)
         accepted = sides.server.accepted_connections() - accepted
         seen["response_unchanged"] = run.answers_as_before()
         is_probed = (
             not short
             and not seen["errors"]
-            and accepted > loads  # of other programs, too
+            and accepted > loads  # other programs' are in it
             and sides.server.has_closed_more_than(loads + 1)
         )
         limit = run.requests_until_close(MOST_PROBED, PROBE_TIMEOUT_S) if is_probed else None
@@ -247,7 +246,7 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
         else:
             timed_closed = sides.server.take_closed(loads + 1 + is_probed)
             counts = counts_of_timed_run(run, told, warmup_closed, timed_closed, is_probed)
-    if seen["processes_changed"]:  # what those that are gone have counted is in no count
+    if seen["processes_changed"]:  # nobody knows the counts of those that are gone
         counts |= {"server_accepted": None, "server_requests": None}
     seen |= counts
     reopened = None if short else reopened_connections(seen, arguments.connections)
@@ -273,16 +272,16 @@ def measure(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def judged(seen: dict[str, Any]) -> dict[str, Any]:
-    """With status and flags."""
+def judge(seen: dict[str, Any]) -> dict[str, Any]:
+    """Add status and flags."""
     raised = flags.flags_of(seen)
     status = "invalid" if any(flag.invalidates for flag in raised) else "ok"
     return {**seen, "status": status, "flags": [flag.name for flag in raised]}
 
 
-def measure_undisturbed(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The timed run, with the attempts before it, and the paired phase."""
-    is_paired = arguments.reference is not None and arguments.paired_s > 0
+def measure_undisturbed(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
+    """Do the timed run, again if something disturbed it, and the paired phase."""
+    is_paired = bool(arguments.reference) and arguments.paired_s > 0
     if is_paired:
         pairing.check_reference(arguments.reference)
     *earlier, seen = runs.undisturbed(
@@ -291,8 +290,8 @@ def measure_undisturbed(sides: AllSides, arguments: argparse.Namespace) -> dict[
     paired = {}
     if is_paired:
         paired = pairing.measure(sides, arguments, round_s_of(seen, arguments))
-    attempts = {"attempts": len(earlier) + 1, "earlier_attempts": [*map(judged, earlier)]}
-    return judged({**seen, **paired, **attempts})
+    attempts = {"attempts": len(earlier) + 1, "earlier_attempts": [*map(judge, earlier)]}
+    return judge({**seen, **paired, **attempts})
 
 
 def sha256_of(path: str) -> str:
@@ -300,41 +299,32 @@ def sha256_of(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep_here() -> tuple[str | None, dict[str, Any]]:
-    """When the sweep began that this cell is one of, and its config; by hand there is none."""
-    with contextlib.suppress(OSError, ValueError, KeyError), open(cells.SWEEP_PATH) as file:
-        sweep = json.load(file)
-        return sweep["started"], sweep["config"]
-    return None, {}
-
-
-def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The whole record: what was asked, on which machine, and what was seen."""
+def measure_record(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
+    """Measure the cell; returns the whole record, as scripts/fields.py defines it."""
     facts = run_facts.of_sweep(sides)
-    sweep, config = sweep_here()
-    if arguments.disturbed_retries is None:
-        arguments.disturbed_retries = config.get("disturbed_retries", 1)
+    sweep, config = runs.read_sweep()
     record: dict[str, Any] = {
         "schema_version": records.SCHEMA_VERSION,
         "server": arguments.server,
         "connections": arguments.connections,
         "repeat": arguments.repeat,
-        "status": None,  # here, near the beginning, records.status_of finds it
+        "status": None,  # near the beginning, where records.read_status looks for it
         "sweep": sweep,
         "position": cells.positions_of(config).get(arguments.output) if config else None,
         "seed": config.get("seed"),
         "asked": {
-            **{
-                name: getattr(arguments, name)
-                for name in ("duration_s", "warmup_s", "paired_s", "host", "cpus")
-            },
+            "duration_s": arguments.duration_s,
+            "warmup_s": arguments.warmup_s,
+            "paired_s": arguments.paired_s,
+            "host": arguments.host,
+            "cpus": arguments.cpus,
             "network": arguments.network._asdict(),
         },
         "clocks_ahead_s": sides.clocks_ahead_s,
         "machine": facts["machine_id"],
         "facts": facts,
         "binary_sha256": sha256_of(arguments.binary),
-        "reference_sha256": arguments.reference and sha256_of(arguments.reference),
+        "reference_sha256": sha256_of(arguments.reference) if arguments.reference else None,
     }
     try:
         return {**record, **measure_undisturbed(sides, arguments)}
@@ -346,13 +336,11 @@ def record_of(sides: AllSides, arguments: argparse.Namespace) -> dict[str, Any]:
     except server_process.Unavailable as reason:
         again = f"; when that has changed, delete {os.path.dirname(arguments.output)}"
         if server_process.is_external(arguments.binary):
-            again = (
-                ""  # what is installed is a part of its launcher, so that the cell is stale then
-            )
+            again = ""  # its launcher names what is installed, so a change makes the cell stale
         return {**record, "status": "unavailable", "reason": f"{reason}{again}", "flags": []}
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> runs.CellArguments:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("output", help="where the record goes")
@@ -364,15 +352,19 @@ def parse_arguments() -> argparse.Namespace:
         help="attempts after disturbed ones (as in the sweep, or 1)",
     )
     parser.add_argument(
-        "--reference", help="the compiled server to pair it with (default: no paired phase)"
+        "--reference",
+        default="",
+        help="the compiled server to pair it with (default: no paired phase)",
     )
     parser.add_argument(
         "--paired-s", type=float, default=0.5, help="of load on each of the two (%(default)s)"
     )
     runs.add_arguments(parser, duration_s=2.0)
-    arguments = parser.parse_args()
-    arguments.server = arguments.server or os.path.basename(arguments.binary)
-    return arguments
+    options = runs.parse_options(parser)
+    options["server"] = options["server"] or os.path.basename(options["binary"])
+    if options["disturbed_retries"] is None:
+        options["disturbed_retries"] = runs.read_sweep()[1].get("disturbed_retries", 1)
+    return runs.CellArguments(**options)
 
 
 def main() -> int:
@@ -381,7 +373,7 @@ def main() -> int:
     runs.end_cleanly_on_sigterm()
     try:
         with runs.exclusive_sides(arguments, ServerSide) as sides:
-            record = record_of(sides, arguments)
+            record = measure_record(sides, arguments)
             records.write(arguments.output, record)
     except runs.FAULTS as error:
         print(f"measure_cell: {cell}: {error}", file=sys.stderr)

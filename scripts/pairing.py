@@ -7,7 +7,6 @@ between blocks of some slices, while neither load runs. A block that something h
 cell is the median of its blocks'.
 """
 
-import argparse
 import math
 import os
 import random
@@ -189,7 +188,7 @@ def check_reference(path: str) -> None:
         raise ReferenceFault(f"the reference {os.path.basename(path)}: {reason}")
 
 
-def start_reference(run: runs.Run, arguments: argparse.Namespace) -> str:
+def start_reference(run: runs.Run, arguments: runs.CellArguments) -> str:
     """Start the reference beside the server; its URL. Raises ReferenceFault."""
     found, path = run.sides, arguments.reference
     try:
@@ -203,7 +202,7 @@ def start_reference(run: runs.Run, arguments: argparse.Namespace) -> str:
             cpus=run.split.server,
             shares_cpus=run.split.shared,
             watch_closed=False,
-            start_timeout_s=runs.start_timeout_of(arguments),
+            start_timeout_s=arguments.start_timeout_s,
         )
         found.load.verify(target, told["port"])
     except FileNotFoundError:
@@ -310,7 +309,7 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     return {**figures, "paired": paired}
 
 
-def _once(found: runs.Sides[Any, Any], arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+def _once(found: runs.Sides[Any, Any], arguments: runs.CellArguments, plan: Plan) -> dict[str, Any]:
     """The phase, of a fresh server and a fresh reference."""
     with runs.started(found, arguments) as run:
         url = start_reference(run, arguments)
@@ -331,7 +330,7 @@ def _once(found: runs.Sides[Any, Any], arguments: argparse.Namespace, plan: Plan
 
 
 def measure(
-    found: runs.Sides[Any, Any], arguments: argparse.Namespace, round_s: float | None = None
+    found: runs.Sides[Any, Any], arguments: runs.CellArguments, round_s: float | None = None
 ) -> dict[str, Any]:
     """The fields of a record that tell of the paired phase. `round_s`: as plan_of.
 

@@ -1,6 +1,5 @@
 """Before a sweep: are both sides what the config says, and does load reach the server over the interface?"""
 
-import argparse
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -78,7 +77,7 @@ def share_connections(net: network.Network) -> Iterator[Process]:
 
 def split_of(found: Sides, setting: dict[str, Any] | None) -> CpuSplit:
     """Which CPUs each side will have. Raises CpuFault."""
-    return runs.split_of(found, argparse.Namespace(cpus=setting))
+    return runs.split_of(found, setting)
 
 
 def describe_cpus(found: Sides, split: CpuSplit) -> str:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Profile a server under load with perf, in a run of its own: folded stacks, and the facts that vouch for them.
+"""Profile a server under load with perf, in a run of its own; write folded stacks and the facts that vouch for them.
 
-Facts are JSON with a status: ok; not_permitted or unavailable, with the reason and what mends it, when this machine
-does not let us; failed when the server did; invalid when a gate failed. In these cases there are no stacks. Faults of
-the machine give one line and status 1.
+The facts are JSON with a status: ok; not_permitted or unavailable, with the reason and what helps, if this machine does
+not let us; failed if the server did; invalid if a gate failed. Only ok has stacks. If the machine fails, the script
+prints one line and ends with 1.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import faults
@@ -29,12 +30,19 @@ from perf_record import ProfiledSide
 from processes import one_line
 
 AllSides = runs.Sides[ProfiledSide, LoadSide]
-ATTEMPTS = 3  # of a profile that fails a gate as on a busy machine
+ATTEMPTS = 3  # if a profile fails a gate that a busy machine makes fail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(runs.Arguments):
+    folded: str
+    facts: str
+    frequency_hz: int
 
 
 def obstacle_met(facts_path: str, obstacle: str) -> str:
-    """What makes a profile stale: one that an obstacle prevented is made when that is gone, and a good one is kept
-    when there is a new one, as after a reboot that has reset a sysctl."""
+    """What makes a profile stale: if an obstacle prevented it, the obstacle's end does. A good one stays good when a
+    new obstacle comes, for example after a reboot that reset a sysctl."""
     try:
         facts = files.read_json(facts_path)
     except (OSError, ValueError):
@@ -42,8 +50,8 @@ def obstacle_met(facts_path: str, obstacle: str) -> str:
     return "" if facts.get("status") == "ok" else obstacle
 
 
-def record_profile(found: AllSides, arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Run server, load and perf once: folded stacks and facts."""
+def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str, Any]]:
+    """Run server, load and perf once; returns folded stacks and facts."""
     longest_s = arguments.warmup_s + arguments.duration_s + perf_record.PERF_TIMEOUT_S
     server, load_side = found.server, found.load
     with runs.started(found, arguments) as run:
@@ -51,7 +59,7 @@ def record_profile(found: AllSides, arguments: argparse.Namespace) -> tuple[str,
         perf_command = server.start_perf(arguments.frequency_hz)  # during the warm-up
         load_side.wait_until(arguments.warmup_s)
         facts = server.sample(arguments.duration_s)
-        load_side.wait_until(0)  # it is still there
+        load_side.wait_until(0)  # raises LoadError if the load has ended
         server.finish_perf()
         load_side.end_load()
         server.stop_server()
@@ -78,14 +86,14 @@ def record_profile(found: AllSides, arguments: argparse.Namespace) -> tuple[str,
     return "" if failed else seen["folded"], facts
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Arguments:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("folded", help="where the folded stacks go")
     parser.add_argument("facts", help="where the facts go (JSON)")
     parser.add_argument("--frequency-hz", type=int, default=499)
     runs.add_arguments(parser, duration_s=4.0)
-    return parser.parse_args()
+    return Arguments(**runs.parse_options(parser))
 
 
 def main() -> int:

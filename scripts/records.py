@@ -1,4 +1,4 @@
-"""Records on disk: one JSON file a cell, whole or not there."""
+"""Records on disk: one JSON file for each cell, whole or not there. scripts/fields.py defines what is in one."""
 
 import hashlib
 import json
@@ -11,13 +11,12 @@ from typing import Any
 import files
 from files import DamagedFile
 
-# 3: a checksum. 4: the paired phase. 5: the reference's requests per second. 6: the paired phase is of
-# processes of its own, in blocks. Of 1 nothing can be read any more.
+# 3 added the checksum, 4 the paired phase, 5 the reference's requests per second. In 6 the paired phase has processes
+# of its own and runs in blocks. Nothing can read version 1.
 SCHEMA_VERSION = 6
 READABLE = (2, 3, 4, 5, 6)
 CHECKED_SINCE = 3
-REQUIRED = {"server", "connections", "repeat", "status", "flags", "machine"}
-# Begins the last line of a record. No proof against forgers, who can compute it too.
+# Begins the last line of a record. It is no proof against forgers, who can compute it too.
 CHECKSUM = ',\n  "sha256": "'
 RAW_LINES = re.compile('^  "raw_.*\n', re.MULTILINE)
 STATUS = re.compile('^  "status": "([a-z]+)",$', re.MULTILINE)
@@ -25,7 +24,7 @@ SET_ASIDE = ".damaged"
 
 
 class OldRecord(DamagedFile):
-    """Of a version of the schema that is not read any more, or not yet."""
+    """A record of a schema version that this workflow cannot read, older or newer."""
 
 
 def format_utc(seconds: float) -> str:
@@ -35,14 +34,14 @@ def format_utc(seconds: float) -> str:
 
 
 def write(path: str, record: dict[str, Any]) -> None:
-    """One key a line, so that people can read it in spite of the long raw ones, and a checksum of these lines."""
+    """Write one key a line, so that people can read it in spite of the long raw ones, and a checksum of these lines."""
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
     text = "{\n" + ",\n".join(lines)
     files.write_text(path, f'{text}{CHECKSUM}{_sha256_of(text)}"\n}}\n')
 
 
-def status_of(path: str) -> str:
-    """A record's status, of which only the beginning is read; empty if there is none, or another version wrote it."""
+def read_status(path: str) -> str:
+    """Read a record's status from its beginning; empty if it is not there, or another version wrote it."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             found = STATUS.search(file.read(500))
@@ -56,7 +55,10 @@ def _sha256_of(text: str) -> str:
 
 
 def read(path: str, raw: bool = True) -> dict[str, Any]:
-    """A record, if wanted without its raw output, which is most of it. Raises OldRecord or DamagedFile."""
+    """Read a record; without `raw`, without wrk's raw output, which is most of it. Raises OldRecord or DamagedFile.
+
+    A record that may come from anywhere needs cell_rows.check_record too.
+    """
     try:
         text = files.read_text(path)
         record = json.loads(text if raw else RAW_LINES.sub("", text))
@@ -69,18 +71,15 @@ def read(path: str, raw: bool = True) -> dict[str, Any]:
         content, _, rest = text.rpartition(CHECKSUM)
         if rest != f'{_sha256_of(content)}"\n}}\n':
             raise DamagedFile(f"{path} has been changed since it was measured")
-    if not record.keys() >= REQUIRED:
-        lacking = ", ".join(sorted(REQUIRED - record.keys()))
-        raise DamagedFile(f"{path} lacks {lacking}")
     record.pop("sha256", None)
     return dict(record)
 
 
 def read_all(paths: Iterable[str]) -> list[dict[str, Any]]:
-    """Records of a sweep, without their raw output. Raises DamagedFile, or OSError if one is missing.
+    """Read a sweep's records without their raw output. Raises DamagedFile, or OSError if one is missing.
 
-    What is no record of ours is set aside, so that the next run measures it again; what another version of this
-    workflow measured is for its user to delete.
+    A damaged record is set aside, so that the next run measures its cell again. A record of another version stays: its
+    user decides whether to delete it.
     """
     found, old, damaged = [], [], []
     for path in paths:
@@ -93,14 +92,14 @@ def read_all(paths: Iterable[str]) -> list[dict[str, Any]]:
             damaged.append(str(error))
     if old:
         raise DamagedFile(
-            f"{_and_more(old)}: delete what is no longer wanted, it is measured again"
+            f"{_name_first(old)}: delete the records that you no longer need; the next run measures their cells"
         )
     if damaged:
         raise DamagedFile(
-            f"{_and_more(damaged)}; set aside as *{SET_ASIDE}: run again, and it is measured again"
+            f"{_name_first(damaged)}; set aside as *{SET_ASIDE}: run again to measure those cells again"
         )
     return found
 
 
-def _and_more(faults: list[str]) -> str:
+def _name_first(faults: list[str]) -> str:
     return faults[0] + (f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else "")

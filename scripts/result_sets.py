@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cell_rows
+import fields
 import machine_facts
 import records
 from cell_rows import CELL_COLUMNS, SERVER_NAME
@@ -98,7 +99,7 @@ def _fault(record: Record) -> str:
     is_positive &= is_known and (cpu_ns is None or cpu_ns > 0)
     checks = {
         "names no machine": MACHINE_NAME.fullmatch(str(record["machine"])),
-        "has no valid status": record["status"] in cell_rows.STATUSES,
+        "has no valid status": record["status"] in fields.STATUSES,
         "has no valid checksum, started or sweep": all(
             isinstance(text, str | None) for text in texts
         ),
@@ -125,13 +126,14 @@ def read(results: Path) -> list[Record]:
         try:
             if path.stat().st_size > MOST_BYTES:
                 raise DamagedFile(f"{path} is too large for a record")
-            record = cell_rows.checked(records.read(str(path)), tuple(cell), str(path))  # type: ignore[arg-type]
+            record = cell_rows.check_record(records.read(str(path)), tuple(cell), str(path))  # type: ignore[arg-type]
             fault = f"{path} {its}" if (its := _fault(record)) else ""
         except RecursionError:
             fault = f"{path} is nested too deeply"
+        except DamagedFile as error:
+            fault = error.fault  # the advice is for records of the sweep that is measured here
         except (ValueError, TypeError) as error:
-            # Its advice is for records of the sweep that is measured here.
-            fault = str(error).partition(": delete it")[0]
+            fault = str(error)
         if fault:
             raise NoComparison(
                 f"{fault}: delete it to compare without it, or measure that set again"

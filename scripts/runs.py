@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import cells
@@ -103,6 +104,42 @@ class Run(NamedTuple):
         return server_process.closes_connection(self.response)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """What every script that runs a server is asked: which server, how much load, and where."""
+
+    binary: str
+    connections: int
+    duration_s: float
+    warmup_s: float
+    host: str
+    network: network.Network
+    cpus: dict[str, Any] | str | None
+    workers: str
+    start_timeout_s: float
+
+    @property
+    def load_s(self) -> float:
+        """Seconds of load in an attempt."""
+        return self.warmup_s + self.duration_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellArguments(Arguments):
+    """What the script that measures a cell is asked besides."""
+
+    output: str
+    server: str
+    repeat: int
+    disturbed_retries: int
+    reference: str  # empty: no paired phase
+    paired_s: float
+
+    @property
+    def load_s(self) -> float:
+        return super().load_s + 4 * self.paired_s
+
+
 def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None:
     parser.add_argument("--connections", type=int, default=100, help="(default: %(default)s)")
     parser.add_argument("--duration-s", type=float, default=duration_s, help="(%(default)s)")
@@ -126,15 +163,26 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     )
 
 
-def start_timeout_of(arguments: argparse.Namespace) -> float:
-    """Within which the server must listen. No parameter of the rules: what was measured stays good when it changes."""
-    if arguments.start_timeout_s is not None:
-        return float(arguments.start_timeout_s)
+def parse_options(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """The options by name. The sweep decides the time limit of a start if no option does.
+
+    It is no parameter of the rules, so a result stays good when the limit changes.
+    """
+    options = vars(parser.parse_args())
+    if options["start_timeout_s"] is None:
+        _, config = read_sweep()
+        described = config.get("external", {}).get(os.path.basename(options["binary"]), {})
+        default_s = config.get("start_timeout_s", server_process.START_TIMEOUT_S)
+        options["start_timeout_s"] = float(described.get("start_timeout_s", default_s))
+    return options
+
+
+def read_sweep() -> tuple[str | None, dict[str, Any]]:
+    """When the sweep began that runs here, and its config; None and an empty one if a script runs by hand."""
     with contextlib.suppress(OSError, ValueError, KeyError), open(cells.SWEEP_PATH) as file:
-        config = json.load(file)["config"]
-        described = config["external"].get(os.path.basename(arguments.binary), {})
-        return float(described.get("start_timeout_s", config["start_timeout_s"]))
-    return server_process.START_TIMEOUT_S
+        sweep = json.load(file)
+        return sweep["started"], sweep["config"]
+    return None, {}
 
 
 def acquainted(net: network.Network, server: ServerS, load_side: LoadS) -> Sides[ServerS, LoadS]:
@@ -184,13 +232,12 @@ def connected(
 
 @contextlib.contextmanager
 def exclusive_sides(
-    arguments: argparse.Namespace, server: type[ServerS]
+    arguments: Arguments, server: type[ServerS]
 ) -> Iterator[Sides[ServerS, LoadSide]]:
     """Both sides, and every machine that takes part to oneself. Raises SideLost or OSError."""
     net = arguments.network
-    starts_s = start_timeout_of(arguments) * 4  # of the timed run, and of the paired phase
-    load_s = arguments.warmup_s + arguments.duration_s + 4 * getattr(arguments, "paired_s", 0)
-    lifetime_s = OVERHEAD_S + int((starts_s + load_s) * 22)
+    starts_s = arguments.start_timeout_s * 4  # of the timed run, and of the paired phase
+    lifetime_s = OVERHEAD_S + int((starts_s + arguments.load_s) * 22)
     told = False
     while True:
         # Without what is held nobody waits: two sweeps that each have a machine of the other's would for ever.
@@ -207,9 +254,9 @@ def exclusive_sides(
         time.sleep(random.uniform(0.5, 1.5))
 
 
-def split_of(found: Sides[Any, Any], arguments: argparse.Namespace) -> cpus.CpuSplit:
-    """Which CPUs server and load run on. Raises CpuFault."""
-    net, setting = found.network, arguments.cpus
+def split_of(found: Sides[Any, Any], setting: dict[str, Any] | str | None) -> cpus.CpuSplit:
+    """Which CPUs server and load run on; `setting`: `cpus` of the config. Raises CpuFault."""
+    net = found.network
     setting = None if setting == "auto" else setting
     if not found.apart:
         interface = None if net.is_loopback else net.interface
@@ -239,14 +286,14 @@ def addresses(net: network.Network, host: str, server: ServerSide) -> tuple[str,
 
 @contextlib.contextmanager
 def started(
-    found: Sides[Any, LoadSide], arguments: argparse.Namespace, watch_closed: bool = False
+    found: Sides[Any, LoadSide], arguments: Arguments, watch_closed: bool = False
 ) -> Iterator[Run]:
     """A server that answers rightly, on CPUs of its own; all else, here and there, on those of the load.
 
     Raises NotStarted or, later, RunError; Unavailable if the server's machine cannot run it.
     """
     net = found.network
-    split = split_of(found, arguments)
+    split = split_of(found, arguments.cpus)
     workers = cpus.workers_for(arguments.workers, split)
     threads = load.threads_for(arguments.connections, len(split.load))
     address, target, scope = addresses(net, arguments.host, found.server)
@@ -263,7 +310,7 @@ def started(
                 cpus=split.server,
                 shares_cpus=split.shared,
                 watch_closed=watch_closed,
-                start_timeout_s=start_timeout_of(arguments),
+                start_timeout_s=arguments.start_timeout_s,
             )
             run = Run(
                 found,

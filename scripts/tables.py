@@ -7,21 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import cell_rows
+import fields
 import files
 import numpy as np
 import pandas as pd
-from cell_rows import (
-    CELL_COLUMNS,
-    COUNTS,
-    LARGEST_NUMBER,
-    LOOPBACK,
-    NAMES,
-    SERVER_NAME,
-    STATUSES,
-    TEXTS,
-    is_text,
-)
+from cell_rows import CELL_COLUMNS, LARGEST_NUMBER, LOOPBACK, SERVER_NAME, is_text
 from cells import is_control
+from fields import STATUSES
 from files import DamagedFile
 from flags import invalidating, is_saturated, is_server_saturated
 from scipy.special import stdtrit
@@ -37,29 +29,39 @@ AVERAGED = ["latency_p50_us", "latency_p99_us"]
 RATIOS = ["cpu_ratio", "throughput_ratio"]
 REFERENCE_RATE = "reference_requests_per_second"
 
+SUMMARY_COLUMNS = fields.columns_of(fields.SUMMARY)
+COUNTS = [field.name for field in fields.CELLS if field.kind == fields.COUNT]
+# Kinds of columns by name, in all tables; all others hold numbers.
+KINDS = {column.name: column.kind for column in fields.COLUMNS}
+# Of syscalls.csv, compare.csv and compare_facts.csv.
+KINDS |= dict.fromkeys(["kind", "name", "binary", "machine_baseline", "fact"], fields.TEXT)
+KINDS |= dict.fromkeys(["baseline", "current"], fields.TEXT)
+TEXT_KINDS = (fields.NAME, fields.TEXT, fields.FLAGS)
+
 
 def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Records → a row a cell, as cell_rows.row_of."""
-    table = pd.DataFrame(map(cell_rows.row_of, records), columns=CELL_COLUMNS)
+    """Records → a row a cell, as cell_rows.make_row."""
+    table = pd.DataFrame(map(cell_rows.make_row, records), columns=CELL_COLUMNS)
     return table.astype(dict.fromkeys(COUNTS, "Int64"))
 
 
 def _lack_sense(name: str, values: "pd.Series[Any]") -> "pd.Series[bool]":
-    """Which values of a table's column, none of them empty."""
-    if name in NAMES:
+    """Which values of a table's column, none of them empty, do not fit."""
+    kind = KINDS.get(name, fields.NUMBER)
+    if kind == fields.NAME:
         return ~values.map(lambda value: bool(SERVER_NAME.fullmatch(str(value)))).astype(bool)
-    if name in TEXTS:
+    if kind in TEXT_KINDS:
         return ~values.map(is_text).astype(bool)
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     sensible = numbers.between(1 if name == "connections" else -LARGEST_NUMBER, LARGEST_NUMBER)
-    return ~(sensible & (numbers % 1 == 0) if name in COUNTS else sensible)
+    return ~(sensible if kind == fields.NUMBER else sensible & (numbers % 1 == 0))
 
 
 def read_table(
     path: str, columns: Iterable[str] = (), dtype: dict[str, str] | None = None
 ) -> pd.DataFrame:
     """A table, which may come from anywhere, that has these columns, and may have others. Raises DamagedFile."""
-    texts = dict.fromkeys([*NAMES, *TEXTS], "str")
+    texts = {name: "str" for name, kind in KINDS.items() if kind in TEXT_KINDS}
     try:
         table = pd.read_csv(path, dtype={**texts, **(dtype or {})})
     except (ValueError, TypeError, OverflowError) as error:
@@ -229,16 +231,6 @@ def limiter_of(point: dict[str, Any]) -> str:
     if is_saturated(point["client_cpu_share"]):
         return "client-bound"
     return "disturbed" if point["disturbed_share"] == 1 else "latency-bound"
-
-
-SUMMARY_COLUMNS = ["machine", "server", "connections"]
-SUMMARY_COLUMNS += [f"repeats_{status}" for status in STATUSES]
-for _name in ("requests_per_second", *AVERAGED, "server_cpu_ns_per_request", *RATIOS):
-    SUMMARY_COLUMNS += [_name, f"{_name}_low", f"{_name}_high"]
-SUMMARY_COLUMNS += ["latency_max_us", "server_cpu_share", "server_busiest_thread_share"]
-SUMMARY_COLUMNS += ["client_cpu_share", "disturbed_share", "limiter", REFERENCE_RATE]
-SUMMARY_COLUMNS += ["unserved_connections", "fairness_jain", "worker_fairness_jain"]
-SUMMARY_COLUMNS += ["server_memory_peak_kib", "flags", "reason"]
 
 
 def summary_table(cells: pd.DataFrame) -> pd.DataFrame:

@@ -26,14 +26,14 @@ def main() -> int:
     ]
     paths = [record_path(cell) for cell in wanted]
     found = zip(records.read_all(paths), wanted, paths, strict=True)
-    rows = [cell_rows.row_of(cell_rows.checked(*one)) for one in found]
+    rows = [cell_rows.make_row(cell_rows.check_record(*one)) for one in found]
     with (
         files.replacing(arguments.table) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(cell_rows.CELL_COLUMNS)
-        table.writerows(map(cell_rows.text_of, row.values()) for row in rows)
+        table.writerows(map(cell_rows.format_value, row.values()) for row in rows)
     return 0
 
 

@@ -117,7 +117,7 @@ def finished_records(folder: Path) -> dict[Path, str]:
     return {
         path: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.glob("results/c*/**/c*_r*.json")
-        if path not in marked and records.status_of(str(path)) != "failed"
+        if path not in marked and records.read_status(str(path)) != "failed"
     }
 
 

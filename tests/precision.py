@@ -171,11 +171,10 @@ def logarithms(checkout: Path, server: str, connections: int, load_s: float) -> 
     binaries = checkout / "results/bin"
     command = [str(binaries / server), "none", "--connections", str(connections)]
     command += ["--reference", str(binaries / "reference"), "--paired-s", str(load_s)]
+    command += ["--repeat", str(random.randrange(10**9))]  # its slices' order is made of it
     with contextlib.redirect_stdout(sys.stderr):
-        sys.argv = ["measure_cell", *command]
+        sys.argv = ["measure_cell", *command, "--disturbed-retries", "0"]
         arguments = measure_cell.parse_arguments()
-    arguments.repeat = random.randrange(10**9)  # its slices' order is made of it
-    arguments.disturbed_retries = 0
     with runs.exclusive_sides(arguments, measure_cell.ServerSide) as sides:
         with runs.started(sides, arguments) as run:
             round_s = measure_cell.round_s_of(measure_cell.warm_up(run, arguments), arguments)

@@ -1,6 +1,5 @@
 """One cell for real: servers that work, and servers that fail in every way that a record must not hide."""
 
-import argparse
 import json
 import os
 import signal
@@ -16,7 +15,6 @@ import failed_build
 import flags
 import load
 import measure_cell
-import network
 import processes
 import pytest
 import records
@@ -144,20 +142,13 @@ def test_timed_run_begins_when_the_warm_up_is_over_for_the_server_too(
     seen = {"errors": 1, "processes_changed": False, "raw_bytes_sent": [], "latency_mean_us": None}
     monkeypatch.setattr(
         measure_cell,
-        "timed_load",
+        "run_timed_load",
         lambda run, _: left.append(sockets.wait_until_closed(run.port, 0)) or seen,
     )
-    arguments = argparse.Namespace(
-        binary=compile_server("server", tmp_path),
-        connections=500,
-        warmup_s=0.3,
-        host="::1",
-        workers="1",
-        network=network.Network(),
-        cpus=None,
-        start_timeout_s=60.0,
-        reference=None,
-    )
+    command = ["measure_cell", compile_server("server", tmp_path), "none", "--connections", "500"]
+    command += ["--warmup-s", "0.3", "--workers", "1", "--start-timeout-s", "60"]
+    monkeypatch.setattr(sys, "argv", command)
+    arguments = measure_cell.parse_arguments()
     monkeypatch.setattr(measure_cell.flags, "flags_of", lambda _: [])
     with runs.connected(arguments.network, ServerSide, LoadSide, lifetime_s=60) as sides:
         measure_cell.measure(sides, arguments)
@@ -195,7 +186,7 @@ def assert_failed(run: subprocess.CompletedProcess[str], name: str, folder: Path
     assert run.returncode == 0, run.stderr
     path = folder / "record.json"
     record = records.read(str(path))
-    assert record["status"] == records.status_of(str(path)) == "failed"
+    assert record["status"] == records.read_status(str(path)) == "failed"
     assert run.stderr == f"measure_cell: {name}, 4 connections, repeat 1: {record['reason']}\n"
     assert "failed: " in run.stdout
     assert processes_mentioning(str(folder)) == []

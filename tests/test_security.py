@@ -274,9 +274,9 @@ HOSTILE_FIELDS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", HOSTILE_FIELDS, ids=str)
 def test_record_that_no_run_can_have_given_is_one_line(fields: dict[str, Any]) -> None:
-    assert cell_rows.checked(record(), CELL, "a.json") == record()
+    assert cell_rows.check_record(record(), CELL, "a.json") == record()
     with pytest.raises(ValueError, match=r"^a\.json") as raised:
-        cell_rows.checked(record(**fields), CELL, "a.json")
+        cell_rows.check_record(record(**fields), CELL, "a.json")
     assert str(raised.value).isprintable()
 
 

@@ -504,9 +504,7 @@ def control(own: str, others: str, meet: Any, done: Any) -> None:
     Path(own).touch()
     machine.LOCK_PATH = own
     runs.connected = connected
-    arguments: Any = SimpleNamespace(
-        network=Network(server=PLACE), warmup_s=0, duration_s=0, start_timeout_s=0
-    )
+    arguments: Any = SimpleNamespace(network=Network(server=PLACE), load_s=0, start_timeout_s=0)
     with runs.exclusive_sides(arguments, HostSide):
         time.sleep(0.1)
     done.put(own)

@@ -194,14 +194,6 @@ def test_cell_table_survives_the_file(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(again.iloc[:1], cells.iloc[:1], check_dtype=False)
 
 
-def test_every_column_is_explained_in_the_docs() -> None:
-    docs = (ROOT / "docs/results.md").read_text()
-    for column in {*tables.CELL_COLUMNS, *tables.SUMMARY_COLUMNS}:
-        if column.endswith(("_low", "_high")):
-            continue
-        assert f"`{column}`" in docs, column
-
-
 def test_ratios_of_cells_that_have_one_are_summarized() -> None:
     """As of records of before the paired phase, or of a server whose CPU time is not known."""
     cells = [record(1, cpu_ratio=1.0), record(2, cpu_ratio=1.21), record(3, cpu_ratio=None)]
@@ -660,5 +652,5 @@ def test_full_disk_names_the_file_and_leaves_the_old_one(
 
 def test_record_without_figures_is_one_of_an_unavailable_server() -> None:
     cell = ("server_epoll", 10, 1)
-    found = cell_rows.checked(unavailable(1), cell, "r.json")
-    assert cell_rows.row_of(found)["requests"] is None
+    found = cell_rows.check_record(unavailable(1), cell, "r.json")
+    assert cell_rows.make_row(found)["requests"] is None
