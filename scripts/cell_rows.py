@@ -75,6 +75,7 @@ LONGEST_TEXT = 4000
 LARGEST_NUMBER = 1e18  # more than any figure, less than what 64 bits hold
 
 LOOPBACK = "over loopback"
+DELETE_IT = "delete it, it will be measured again"
 
 
 def _network_of(record: dict[str, Any]) -> str:
@@ -119,13 +120,13 @@ def checked(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> di
     """A record, which may come from anywhere. Raises DamagedFile if it is not of this cell, or holds what no run can
     have given."""
     if (record["server"], record["connections"], record["repeat"]) != cell:
-        raise DamagedFile(f"{path} is of another cell: delete it, it will be measured again")
+        raise DamagedFile(f"{path} is of another cell", DELETE_IT)
     for name in [name for name in CELL_COLUMNS[3:] if name not in ("network", "yardstick")]:
         if _lacks_sense(name, record.get(name)):
-            found = repr(record[name])[:80]
-            raise DamagedFile(f"{path}: {name} is {found}: delete it, it will be measured again")
+            value = repr(record[name])[:80]
+            raise DamagedFile(f"{path}: {name} is {value}", DELETE_IT)
     if not isinstance(record.get("facts", {}), dict) or not is_text(_network_of(record)):
-        raise DamagedFile(f"{path}: facts are none of ours: delete it, it will be measured again")
+        raise DamagedFile(f"{path}: facts are none of ours", DELETE_IT)
     return record
 
 

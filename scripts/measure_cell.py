@@ -111,7 +111,7 @@ def timed_load(run: runs.Run, arguments: argparse.Namespace) -> dict[str, Any]:
             disturbance.readings(before, during, cpu_at_snapshot_ns),
             disturbance.readings({"disturbance": idle}, client),
         ),
-        "interface": interfaces.crossed(before["interface"], after["interface"]),
+        "interface": interfaces.counters_between(before["interface"], after["interface"]),
         "raw_bytes_sent": bytes_sent,
     }
 
@@ -391,7 +391,7 @@ def main() -> int:
     if record["status"] == "failed":
         print(f"measure_cell: {cell}: {record['reason']}", file=sys.stderr)
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the measurement
-        progress.tell_cell(*cell, record)
+        progress.print_cell(*cell, record)
     return 0
 
 

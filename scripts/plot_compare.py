@@ -80,7 +80,7 @@ def notes_of(table: pd.DataFrame, facts: pd.DataFrame) -> list[str]:
         notes.append("The environment changed: every ratio shows its effect too.")
     changed = pd.concat([environment, facts[facts["kind"] != "environment"]])
     for row in changed.head(MOST_FACTS).to_dict("records"):
-        old, new = result_sets.shortened(row["baseline"], row["current"], WIDEST)
+        old, new = result_sets.shorten(row["baseline"], row["current"], WIDEST)
         notes.append(f"Changed: {row['fact']}: {old} → {new}")
     if len(changed) > MOST_FACTS:
         notes.append(f"{len(changed) - MOST_FACTS} more facts changed: results/compare_facts.csv.")

@@ -63,7 +63,7 @@ POINTS_NOTE = (
 def label_of(server: str, points: pd.DataFrame, column: str) -> str:
     """A server's name, and what must be known before its line is compared with others."""
     has_run = points["requests_per_second"].notna().any()
-    remarks = [] if has_run else [tables.why_no_result(points)]
+    remarks = [] if has_run else [tables.describe_no_result(points)]
     if has_run and points[column].isna().all():
         remarks.append("not known")
     if tables.has_flag(points, "connection_per_request").any():
@@ -125,7 +125,7 @@ def draw_limits(axes: Axes, summary: pd.DataFrame, servers: list[str], above: bo
 
 def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
-    cells, repeats_note = tables.shown_singly(cells)
+    cells, repeats_note = tables.choose_single_runs(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
     cells, summary = tables.without_control(cells), tables.without_control(summary)
     servers = [str(name) for name in summary["server"].unique()]

@@ -27,7 +27,7 @@ def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
-    cells, repeats_note = tables.shown_singly(cells)
+    cells, repeats_note = tables.choose_single_runs(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
     server = str(summary["server"].iloc[0])
     color = plot_style.color_of(server)
@@ -50,7 +50,7 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
         f"Line: total over the valid repeats. {plot_style.interval_note(summary)} Points: single runs."
     ]
     if cells[column].notna().sum() == 0:
-        plot_style.say_nothing_drawn(axes, tables.why_no_result(summary))
+        plot_style.say_nothing_drawn(axes, tables.describe_no_result(summary))
     unserved = summary[summary["unserved_connections"] > 0]
     if not unserved.empty:
         most = unserved.sort_values("unserved_connections").iloc[-1]

@@ -34,7 +34,7 @@ def headline_of(verdicts: pd.DataFrame, servers: list[str]) -> str:
     """Which server costs least, as far as the verdicts say; empty for one server."""
     if verdicts.empty:
         return ""
-    sentence = findings.best_sentence(findings.find(verdicts, comparisons.COST, servers))
+    sentence = findings.best_sentence(findings.find(verdicts, comparisons.CPU_RATIO, servers))
     return textwrap.fill(sentence, HEADLINE_CHARACTERS)
 
 
@@ -75,7 +75,7 @@ def notes_of(summary: pd.DataFrame, verdicts: pd.DataFrame, machine_note: str) -
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
-    cells, repeats_note = tables.shown_singly(cells)
+    cells, repeats_note = tables.choose_single_runs(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
     verdicts = verdicts[verdicts["machine"].isin(summary["machine"])]
     its_cells = tables.without_control(cells)

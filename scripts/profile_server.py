@@ -23,6 +23,7 @@ import profile_gates
 import progress
 import runs
 import server_process
+from console import Part
 from load_side import LoadSide
 from perf_permission import PerfObstacle
 from perf_record import ProfiledSide
@@ -120,7 +121,7 @@ def main() -> int:
     told = f"{seen['samples']} samples" if seen["status"] == "ok" else "no flamegraph"
     reason = f": {seen['reason']}" if seen["reason"] else ""
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the profile
-        progress.tell(name, facts["connections"], "profile", [told + reason])
+        progress.print_line(name, facts["connections"], "profile", [Part(told + reason)])
     return 0
 
 

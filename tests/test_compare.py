@@ -11,6 +11,7 @@ from typing import Any
 
 import compare_results
 import comparisons
+import console
 import numpy as np
 import pandas as pd
 import plot_compare
@@ -18,7 +19,7 @@ import pytest
 import records
 import result_sets
 from checkouts import run_script, run_snakemake, snakemake
-from comparisons import COST, EQUAL, FASTER, SLOWER, THROUGHPUT, UNDECIDABLE, WHOLE_SWEEP
+from comparisons import CPU_RATIO, EQUAL, FASTER, SLOWER, THROUGHPUT, UNDECIDABLE, WHOLE_SWEEP
 from scipy import stats
 from test_tables import CLIENT_BOUND, SHORT_CONNECTIONS, record
 
@@ -111,7 +112,7 @@ def compared(
 
 
 def row(
-    table: pd.DataFrame, server: str, metric: str = COST, connections: Any = WHOLE_SWEEP
+    table: pd.DataFrame, server: str, metric: str = CPU_RATIO, connections: Any = WHOLE_SWEEP
 ) -> "pd.Series[Any]":
     wanted = (table["server"] == server) & (table["metric"] == metric)
     wanted &= table["connections"] == connections
@@ -216,9 +217,9 @@ INVALID = {"status": "invalid", "flags": ["errors"]}
 @pytest.mark.parametrize(
     ("changes", "metric", "reason"),
     [
-        (STARVING, COST, "starving (another workload)"),
-        (SHORT_CONNECTIONS, COST, comparisons.OTHER_WORKLOAD),
-        (INVALID, COST, f"no valid cells of {CHANGED}"),
+        (STARVING, CPU_RATIO, "starving (another workload)"),
+        (SHORT_CONNECTIONS, CPU_RATIO, comparisons.OTHER_WORKLOAD),
+        (INVALID, CPU_RATIO, f"no valid cells of {CHANGED}"),
         (CLIENT_BOUND, THROUGHPUT, comparisons.LOWER_BOUND),
     ],
 )
@@ -238,7 +239,7 @@ def test_throughput_is_not_compared_where_wrk_was_the_limit_in_both() -> None:
     limited = [[{**it, **CLIENT_BOUND} for it in found] for found in (old, new)]
     table = compared(*limited).table
     assert "wrk was the limit in both" in row(table, CHANGED, THROUGHPUT)["reason"]
-    assert row(table, CHANGED, COST)["verdict"] == SLOWER
+    assert row(table, CHANGED, CPU_RATIO)["verdict"] == SLOWER
     assert row(table, CONTROL, THROUGHPUT)["verdict"] == EQUAL  # it shows the drift all the same
 
 
@@ -347,8 +348,8 @@ def test_facts_that_change_by_themselves_or_measure_nothing_are_no_change() -> N
 
 def test_long_facts_are_cut_to_where_they_differ() -> None:
     old, new = "-O2 " + "-fno-something " * 9 + "-O1", "-O2 " + "-fno-something " * 9 + "-O3"
-    assert result_sets.shortened(old, new) == ("… -O1", "… -O3")
-    assert result_sets.shortened("6.1", "6.12") == ("6.1", "6.12")
+    assert result_sets.shorten(old, new) == ("… -O1", "… -O3")
+    assert result_sets.shorten("6.1", "6.12") == ("6.1", "6.12")
 
 
 # Folders
@@ -445,7 +446,7 @@ def test_facts_cannot_write_on_a_terminal_or_in_mathematics(tmp_path: Path) -> N
     facts = facts_with(kernel__release="\033[2J$\\frac{$\n")
     new = [{**it, "facts": facts} for it in result_set(2)]
     it = compared(result_set(1), new)
-    assert "\033" not in compare_results.tabulate(it)
+    assert "\033" not in console.format_text(compare_results.tabulate(it))
     assert "changed: kernel.release: 6.1.0 -> ?[2J$\\frac{$?" in it.notes
     plot_compare.draw(it.table, it.facts, str(tmp_path / "a.svg"))
 

@@ -96,7 +96,7 @@ def test_what_would_hide_kernel_frames_is_named_with_its_mend(
 ) -> None:
     obstacle = perf_record.permission_obstacle(capabilities, paranoid, kptr_restrict)
     assert (mends is None) == (obstacle is None)
-    assert mends is None or (obstacle or "").endswith(mends)
+    assert mends is None or str(obstacle).endswith(mends)
 
 
 def test_a_new_obstacle_keeps_a_good_profile_and_a_mended_one_makes_the_others(

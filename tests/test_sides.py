@@ -822,9 +822,9 @@ def test_clock_that_is_wrong_is_told_with_its_mend() -> None:
     assert [check.status for check in checks] == ["warn", "warn"]
     assert [check.name for check in checks] == ["clock of server", "clock of load"]
     assert "3.000 s ahead of" in checks[0].found and "3.000 s behind" in checks[1].found
-    assert all("chronyc" in check.mend and not check.stops for check in checks)
+    assert all("chronyc" in check.fix and not check.stops for check in checks)
     (check,) = doctor.clock_checks(two_hosts(load=0.5))
-    assert (check.status, check.mend) == ("ok", "")
+    assert (check.status, check.fix) == ("ok", "")
 
 
 def test_clock_is_compared_at_the_middle_of_the_quickest_question(
@@ -850,12 +850,12 @@ def test_clock_is_compared_at_the_middle_of_the_quickest_question(
 
 
 def test_way_over_loopback_is_not_asked_and_over_a_link_is_told(link: Network) -> None:
-    assert doctor.way_checks(two_hosts()) == []
+    assert doctor.network_checks(two_hosts()) == []
     for net, status in ((link, "ok"), (link._replace(interface="none0"), "bad")):
         with runs.connected(net, PreflightSide, PreflightSide, 60) as found:
-            (check,) = doctor.way_checks(found)
+            (check,) = doctor.network_checks(found)
         assert (check.status, check.stops) == (status, status == "bad")
-        stops = doctor.stopping({"between": [check]})
+        stops = doctor.describe_stops([doctor.HostChecks("between", [check])])
         assert len(stops) == (status == "bad")
 
 

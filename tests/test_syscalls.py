@@ -100,8 +100,8 @@ def test_a_count_is_divided_by_the_requests_and_memory_is_not() -> None:
 )
 def test_what_keeps_perf_from_the_kernel_is_named_with_its_mend(said: str, ends: str) -> None:
     obstacle = perf_stat.kernel_obstacle(said)
-    assert bool(obstacle) == bool(ends)
-    assert obstacle.endswith(ends)
+    assert (obstacle is None) == (ends == "")
+    assert str(obstacle or "").endswith(ends)
 
 
 @pytest.mark.parametrize(("mounted", "how"), [(True, "-o remount,"), (False, "-t tracefs -o ")])
@@ -112,17 +112,20 @@ def test_unreadable_tracefs_is_named_with_its_mend(
     monkeypatch.setattr(os, "getgid", lambda: 1001)
     monkeypatch.setattr(os.path, "ismount", lambda _path: mounted)
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    assert f"sudo mount {how}mode=750,gid=1001 " in perf_stat.tracefs_obstacle()
+    obstacle = perf_stat.tracefs_obstacle()
+    assert obstacle is not None and f"sudo mount {how}mode=750,gid=1001 " in obstacle.command
     monkeypatch.setattr(os, "access", lambda _path, _mode: True)
-    assert perf_stat.tracefs_obstacle() == ""
+    assert perf_stat.tracefs_obstacle() is None
 
 
 def test_all_that_has_to_be_mended_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = subprocess.CompletedProcess([], 0, "", USER_SPACE_ALONE)
     monkeypatch.setattr(perf_stat.shutil, "which", lambda _name: "/usr/bin/perf")
     monkeypatch.setattr(perf_stat, "try_perf", lambda _event: refused)
-    monkeypatch.setattr(perf_stat, "tracefs_obstacle", lambda: "sudo mount")
-    assert perf_permission.obstacle_of(perf_stat.check_permission).endswith(f"{MEND}; sudo mount")
+    unreadable = perf_permission.Obstacle("unreadable", "sudo mount")
+    monkeypatch.setattr(perf_stat, "tracefs_obstacle", lambda: unreadable)
+    said = perf_permission.obstacle_of(perf_stat.check_permission)
+    assert said.endswith(f"{MEND}; unreadable: sudo mount")
 
 
 def test_a_new_obstacle_keeps_good_counts_and_a_mended_one_makes_the_others(
@@ -271,8 +274,8 @@ def test_counting_without_perf_says_so(tmp_path: Path) -> None:
 def test_what_perf_says_when_it_refuses_is_handed_on(
     said: str, status: str, tmp_path: Path
 ) -> None:
-    if perf_stat.tracefs_obstacle():
-        pytest.skip(perf_stat.tracefs_obstacle())  # then perf is not even asked
+    if obstacle := perf_stat.tracefs_obstacle():
+        pytest.skip(str(obstacle))  # then perf is not even asked
     tools = tools_without_perf(tmp_path)
     refused = f"event syntax error\nError:\t{said}\nRun 'perf list' for a list of valid events"
     refuses = f'case "$*" in *" -p "*) echo "{refused}" >&2; exit 129;; esac'
