@@ -213,7 +213,7 @@ def tell_leftovers():
     cells = [job for job in dag.jobs if job.rule.name == "measure_cell" and not dag.needrun(job)]
     # As the user typed it: to this process --directory is the working directory.
     folder = workflow.overwrite_workdir or ""
-    for line in leftovers.told((job.output[0] for job in cells), folder):
+    for line in leftovers.describe((job.output[0] for job in cells), folder):
         print(console.wrap(line), file=sys.stderr)
 
 

@@ -17,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
 HEADLINE_CHARACTERS = 92
-LABELS_OF_CONNECTIONS = 7  # for which a panel half as wide as the picture has room
+LABELS_OF_CONNECTIONS = 7  # as many fit into a panel half as wide as the picture
 
 
 def title_of(cells: pd.DataFrame) -> str:
-    """What was measured, in a line."""
+    """Describe the sweep in a line."""
     servers = tables.without_control(cells)["server"].nunique()
     counts, repeats = cells["connections"], cells["repeat"].nunique()
     span = " to ".join(f"{count:,}" for count in sorted({counts.min(), counts.max()}))
@@ -31,7 +31,7 @@ def title_of(cells: pd.DataFrame) -> str:
 
 
 def headline_of(verdicts: pd.DataFrame, servers: list[str]) -> str:
-    """Which server costs least, as far as the verdicts say; empty for one server."""
+    """Which server needs least CPU time, as far as the verdicts show; empty for one server."""
     if verdicts.empty:
         return ""
     sentence = findings.best_sentence(findings.find(verdicts, comparisons.CPU_RATIO, servers))
@@ -39,7 +39,7 @@ def headline_of(verdicts: pd.DataFrame, servers: list[str]) -> str:
 
 
 def draw_lines(figure: SubFigure, cells: pd.DataFrame, summary: pd.DataFrame) -> None:
-    """Three figures over the number of connections, and what limited each point."""
+    """Draw three figures over the number of connections, and what limited each point."""
     servers = [str(name) for name in summary["server"].unique()]
     panels: list[Axes] = list(figure.subplots(2, 2).flat)
     for axes, figure_of in zip(panels, plot_overview.FIGURES.values(), strict=False):
@@ -113,4 +113,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -716,7 +716,7 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     assert counted["mine"] == counted["server_epoll"]
     assert counted["absent"] == "unavailable" or counted["absent"] == counted["mine"]
 
-    again = {job for job in jobs_to_run(checkout, *configfile) if job[0] in failures.ASKED}
+    again = {job for job in jobs_to_run(checkout, *configfile) if job[0] in failures.PRODUCTS}
     assert {job[:2] for job in again} == {("measure_cell", "absent")}
     (checkout / "mine/server.py").write_text(source + "# changed\n")
     jobs = jobs_to_run(checkout, *configfile)
@@ -728,7 +728,7 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
 
     moved = checkout.rename(tmp_path / "moved")
     jobs = jobs_to_run(moved, *configfile)
-    assert {job for job in jobs if job[0] in failures.ASKED} == again
+    assert {job for job in jobs if job[0] in failures.PRODUCTS} == again
     moved.rename(checkout)
 
     (checkout / "bin").mkdir()

@@ -273,9 +273,9 @@ def test_layout_is_final_and_has_no_digits_that_differ_from_process_to_process(
 
 def test_ends_and_powers_of_ten_are_labelled_first() -> None:
     counts = [1, 10, 50, 90, 100, 500, 1000]
-    assert sorted(plot_style.labelled_counts(counts, 10)) == [1, 10, 50, 100, 500, 1000]
-    assert sorted(plot_style.labelled_counts(counts, 4)) == [1, 10, 100, 1000]
-    assert plot_style.labelled_counts([70], 7) == [70]
+    assert sorted(plot_style.choose_labels(counts, 10)) == [1, 10, 50, 100, 500, 1000]
+    assert sorted(plot_style.choose_labels(counts, 4)) == [1, 10, 100, 1000]
+    assert plot_style.choose_labels([70], 7) == [70]
 
 
 # Severity 1.0 of Machado, Oliveira & Fernandes, "A physiologically-based model for simulation of color vision
