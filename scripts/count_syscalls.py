@@ -121,7 +121,7 @@ def rows_here(arguments: argparse.Namespace) -> list[Row]:
             except PerfObstacle as obstacle:
                 # When that is mended, the workflow tries again by itself: obstacle_met.
                 return [{"status": obstacle.status, "reason": str(obstacle)}]
-            return runs.tried_twice(lambda: count(found, arguments))
+            return runs.try_twice(lambda: count(found, arguments))
     except PerfObstacle as obstacle:
         return [{"status": obstacle.status, "reason": f"{obstacle}; {again}"}]
     except server_process.Unavailable as reason:

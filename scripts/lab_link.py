@@ -37,8 +37,8 @@ class End:
         return ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
 
 
-SERVER = End("swissknife_server", "swissknife0", "02:00:00:00:00:01")
-LOAD = End("swissknife_load", "swissknife1", "02:00:00:00:00:02")
+SERVER = End("io_models_server", "io-models0", "02:00:00:00:00:01")
+LOAD = End("io_models_load", "io-models1", "02:00:00:00:00:02")
 ENDS = (SERVER, LOAD)
 
 

@@ -13,7 +13,7 @@ from lab_link import LOAD, POLL_S, SERVER, LabError, run_tool
 from processes import leashed
 
 # Always the same, since it is in the config of a sweep: another would make that another sweep.
-FOLDER = Path("/run/swissknife_lab")
+FOLDER = Path("/run/io_models_lab")
 CONFIG = FOLDER / "ssh_config"
 HOST = "lab"
 PORT = 2222

@@ -285,7 +285,7 @@ def measure_undisturbed(sides: AllSides, arguments: argparse.Namespace) -> dict[
     is_paired = arguments.reference is not None and arguments.paired_s > 0
     if is_paired:
         pairing.check_reference(arguments.reference)
-    *earlier, seen = runs.undisturbed(
+    *earlier, seen = runs.repeat_while_disturbed(
         lambda: measure(sides, arguments), flags.is_worth_repeating, arguments.disturbed_retries
     )
     paired = {}

@@ -100,7 +100,7 @@ def main() -> int:
         with runs.exclusive_sides(arguments, ProfiledSide) as found:
             found.server.check_profiling()
             for attempt in range(1, ATTEMPTS + 1):
-                folded, seen = runs.tried_twice(lambda: record_profile(found, arguments))
+                folded, seen = runs.try_twice(lambda: record_profile(found, arguments))
                 seen["attempts"] = attempt
                 if not profile_gates.OF_A_BUSY_MACHINE & set(seen["failed_gates"]):
                     break

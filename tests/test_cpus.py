@@ -166,9 +166,9 @@ def test_named_cpus_are_taken_as_they_are(tmp_path: Path) -> None:
     [
         ("6-9", "0", "99", "cpus.server: CPU 8-9 is not online here (online: 0-7): name others"),
         ("3,9", "0", "3", "cpus.server: CPU 9 is not online here (online: 0-7): name others"),
-        ("1", "2-3", "3", "cpus.load: CPU 3 is kept from us by a cpuset: name others"),
-        ("1-2", "2-3", "99", "cpus: the server's CPU 2 and the load's CPU 2 are of one core"),
-        ("0-3", "4-7", "99", "cpus: the server's CPU 0 and the load's CPU 4 are of one core"),
+        ("1", "2-3", "3", "cpus.load: CPU 3 is not in this process's cpuset: name others"),
+        ("1-2", "2-3", "99", "cpus: the server's CPU 2 and the load's CPU 2 share a core"),
+        ("0-3", "4-7", "99", "cpus: the server's CPU 0 and the load's CPU 4 share a core"),
     ],
 )
 def test_named_cpus_that_cannot_be_had_are_refused_in_one_line(

@@ -199,7 +199,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         describe("silent"),
         "within 1.5 s (start_timeout_s) it did not listen on port",
     ),
-    "never says so": (describe(ready="nothing"), "its output did not hold 'nothing'"),
+    "never says so": (describe(ready="nothing"), "its output did not contain 'nothing'"),
     "wrong body": (describe("wrong"), "the server's body is not b'Hello, World!'"),
     "broken template": (
         {**NGINX, "files": {"nginx.conf": "worker_process 1;"}},
@@ -327,7 +327,7 @@ def test_headers_may_vary_and_are_named(
         (["HTTP/1.1 200 OK\nContent-Length: x"], "Content-Length is b'x'"),
         (["HTTP/1.1 200 OK\nTransfer-Encoding: chunked"], "chunked body is broken"),
         (["HTTP/1.1 200 OK"], "ends with the connection, which stays open"),
-        (["HTTP/1.0 200 OK"], "wrk counts an error"),
+        (["HTTP/1.0 200 OK"], "wrk counts each such answer as an error"),
         (["HTTP/1.1 200 OK\nContent-Length: 13"], "without announcing it"),
     ],
 )

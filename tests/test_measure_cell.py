@@ -183,7 +183,7 @@ FAULTS = {
     "wrong_second": "second answer differs",
     "status_500": "no 200",
     "closes": "server's answer is wrong: it closed",
-    "announces_to_close": "announces 'Connection: close' and does not close",
+    "announces_to_close": "announces 'Connection: close' but does not close",
     "crashes": "ended during the run: SIGSEGV",
     "no_stop": "did not stop within",
     "ends_badly": "ended badly: status 3",
@@ -382,7 +382,9 @@ def test_what_is_measured_again_depends_on_disturbance_alone(
 ) -> None:
     shares = iter(0.5 if disturbed else 0.0 for disturbed in spoilt)
     # Nothing of the result is there to look at.
-    found = runs.undisturbed(lambda: {"steal_share": next(shares)}, flags.is_disturbed, retries=2)
+    found = runs.repeat_while_disturbed(
+        lambda: {"steal_share": next(shares)}, flags.is_disturbed, retries=2
+    )
     assert [flags.is_disturbed(attempt) for attempt in found] == spoilt[:attempts]
 
 
@@ -394,9 +396,9 @@ def test_a_wrk_that_did_not_end_costs_no_attempt_but_does_not_go_on_for_ever() -
             raise load.Unstopped("wrk went on")
         return {"steal_share": 0.5}
 
-    assert len(runs.undisturbed(attempt, flags.is_disturbed, retries=0)) == 1
+    assert len(runs.repeat_while_disturbed(attempt, flags.is_disturbed, retries=0)) == 1
     with pytest.raises(load.Unstopped):
-        runs.undisturbed(attempt, flags.is_disturbed, retries=0)
+        runs.repeat_while_disturbed(attempt, flags.is_disturbed, retries=0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
