@@ -13,7 +13,7 @@ import sys
 
 import faults
 import files
-from processes import leashed, one_line
+from processes import leash, one_line
 
 CHECKOUT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 MARK = "# not built: "  # begins the second line; the reason is the rest of it
@@ -83,7 +83,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     environment = {**os.environ, "LC_ALL": "C"}  # for messages in English
     run = subprocess.run(
-        leashed(arguments.command),
+        leash(arguments.command),
         check=False,
         env=environment,
         stderr=subprocess.PIPE,

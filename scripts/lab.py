@@ -36,7 +36,7 @@ from lab_link import (
     remove_link,
     shape_link,
 )
-from processes import leashed
+from processes import leash
 
 ENDING_S = 6.0  # of what a lab that was killed has left, by itself
 GRACE_S = 10  # for the cell under way
@@ -114,7 +114,7 @@ class Stop:
     def run(self, command: list[str], environment: dict[str, str]) -> int:
         """Run a command with the terminal to its end; its exit status, as a shell gives it."""
         self.check()
-        process = subprocess.Popen(leashed(command), env=environment)
+        process = subprocess.Popen(leash(command), env=environment)
         self.command = process
         if self.number:  # while it was started
             process.send_signal(self.number)

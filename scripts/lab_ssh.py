@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lab_link import LOAD, POLL_S, SERVER, LabError, run_tool
-from processes import leashed
+from processes import leash
 
 # Always the same, since it is in the config of a sweep: another would make that another sweep.
 FOLDER = Path("/run/io_models_lab")
@@ -30,7 +30,7 @@ def ssh_server(address: str) -> Iterator[None]:
         log.open("wb") as output,
         subprocess.Popen(
             [
-                *(*leashed(LOAD.inside), "unshare", "--mount"),
+                *(*leash(LOAD.inside), "unshare", "--mount"),
                 *(str(Path(__file__).with_name("lab_sshd.sh")), find_sshd(), str(FOLDER)),
             ],
             stdin=subprocess.DEVNULL,

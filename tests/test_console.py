@@ -264,7 +264,7 @@ def test_line_of_a_profile_says_what_is_left_after_the_cells(
     Path(progress.LOG).write_text("." * 276)
     began = time.time() - 12
     os.utime(progress.LOG, (began, began))
-    progress.tell("server_epoll", 100, "profile", ["1997 samples"])
+    progress.print_line("server_epoll", 100, "profile", [console.Part("1997 samples")])
     assert capsys.readouterr().out == (
         "[276/276,        18 s left] server_epoll             100 connections, profile: 1997 samples\n"
     )

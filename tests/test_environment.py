@@ -146,8 +146,8 @@ def test_sweep_goes_as_ever_in_an_environment_that_is_meant_for_others(tmp_path:
 
 def test_config_file_that_snakemake_cannot_read_is_one_line(tmp_path: Path) -> None:
     for name, content, said in (
-        ("latin-1", "# größer\nrepeats: 1\n".encode("latin-1"), "line 1: byte 0xf6 is no UTF-8"),
-        ("tab", b"seed: 1\nrepeats:\t1\n", "line 2: no YAML"),
+        ("latin-1", "# größer\nrepeats: 1\n".encode("latin-1"), "line 1: byte 0xf6 is not UTF-8"),
+        ("tab", b"seed: 1\nrepeats:\t1\n", "line 2: not YAML"),
         ("empty", b"", "found no keys"),
         ("missing", None, "there is no such file"),
     ):
