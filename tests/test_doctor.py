@@ -292,7 +292,7 @@ CASES = [
     ok("cpu_quota", "none", V1 | {"sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "-1\n"}),
     unknown(
         "cpu_quota",
-        "nothing of the CPU",
+        "nothing about the CPU",
         quota(None) | {"sys/fs/cgroup/cgroup.controllers": None},
     ),
     warn(
@@ -311,10 +311,10 @@ CASES = [
     unknown("turbo", "not understood", {BOOST: "maybe"}),
     warn("smt", "on", {f"{CPUS}/smt/active": "1"}, fix="smt/control"),
     warn("smt", "on", VIRTUAL | {f"{CPUS}/smt/active": "1"}, fix="echo off | sudo tee"),
-    unknown("smt", "does not see", VIRTUAL),
+    unknown("smt", "cannot see", VIRTUAL),
     bad(
         "address",
-        "::1 is no address of this machine",
+        "::1 is not an address of this machine",
         seen={"address": errno.EADDRNOTAVAIL},
         fix="host: 127.0.0.1",
         stops=True,
@@ -381,7 +381,7 @@ CASES = [
     ok("packet_filter", "no tables", {"proc/modules": "tun 77824 0 - Live\n"}),
     unknown(
         "packet_filter",
-        "part of this kernel",
+        "built into this kernel",
         {
             "proc/modules": "tun 77824 0 - Live\n",
             "lib/modules/6.1.0-44-amd64/modules.builtin": "kernel/net/netfilter/nf_tables.ko\n",

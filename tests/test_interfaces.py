@@ -113,7 +113,7 @@ def test_every_interface_of_this_machine_is_read() -> None:
             "echo 'Option \"-j\" is unknown,'; echo 'try \"ip -help\".' >&2; exit 255",
             "ip failed: try",
         ),
-        ("echo '1: lo: <LOOPBACK>'", "ip said no JSON"),
+        ("echo '1: lo: <LOOPBACK>'", "ip did not print JSON"),
     ],
 )
 def test_ip_that_does_not_do_is_one_line(

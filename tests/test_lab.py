@@ -240,7 +240,7 @@ def test_down_clears_up_after_a_kill_and_says_nothing_when_there_is_nothing() ->
 def test_a_second_lab_is_refused_and_leaves_the_first_alone() -> None:
     with lab_up():
         for action in (["run", "--", "true"], ["down"]):
-            assert fails_with_one_line(run_lab(*action), "another lab is up")
+            assert fails_with_one_line(run_lab(*action), "another lab runs")
         assert len(lab_link.namespaces()) == 2
 
 

@@ -454,9 +454,9 @@ def test_what_a_server_prints_at_its_end_is_counts_only_if_it_has_them() -> None
 
 @pytest.mark.parametrize("head", [b"", b"oops", b"HTTP/1.1", b"\0HTTP/1.1 200 OK"])
 def test_answer_without_a_status_line_is_a_wrong_answer(head: bytes) -> None:
-    with pytest.raises(server_process.WrongAnswer, match="no status line"):
+    with pytest.raises(server_process.WrongAnswer, match="not a status line"):
         server_process.parse_answer(head + b"\r\n\r\n", has_ended=True)
-    with pytest.raises(server_process.WrongAnswer, match="no status line"):
+    with pytest.raises(server_process.WrongAnswer, match="not a status line"):
         server_process.is_same_answer(head + b"\r\n\r\n", head + b"\r\n\r\n")
 
 
