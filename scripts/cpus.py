@@ -83,7 +83,7 @@ def _cpus_of(cores: Collection[Core]) -> list[int]:
     return sorted(cpu for core in cores for cpu in core.cpus)
 
 
-def split(topology: Topology, node: int | None = None) -> CpuSplit:
+def choose_split(topology: Topology, node: int | None = None) -> CpuSplit:
     """Choose CPUs for both sides on one machine: whole cores of one node, the larger half for the server.
 
     With 4 cores or more, CPU 0's core stays idle for the rest of the system; with 2 or 3 the load gets it.
@@ -97,7 +97,7 @@ def split(topology: Topology, node: int | None = None) -> CpuSplit:
     return CpuSplit(_cpus_of(load), _cpus_of(server), shared=half == 0)
 
 
-def whole(topology: Topology, node: int | None = None) -> list[int]:
+def choose_whole(topology: Topology, node: int | None = None) -> list[int]:
     """Choose CPUs for a side that has its own machine: all cores of one node.
 
     With 3 cores or more, CPU 0's core is left out: that costs a third at most. With 2 it would cost half.
@@ -121,7 +121,7 @@ def usable_cpus(cpus: Collection[int]) -> set[int]:
         os.sched_setaffinity(0, before)
 
 
-def given(
+def configured_cpus(
     side: str,
     text: str | int,
     root: str = "/",
@@ -140,14 +140,14 @@ def given(
     return sorted(cpus)
 
 
-def given_split(
+def configured_split(
     setting: Mapping[str, str | int],
     root: str = "/",
     usable: Callable[[Collection[int]], set[int]] = usable_cpus,
 ) -> CpuSplit:
     """The CPUs of both sides on one machine as the config says. Raises CpuFault, also if they would share a core."""
-    server = given("server", setting["server"], root, usable)
-    load = given("load", setting["load"], root, usable)
+    server = configured_cpus("server", setting["server"], root, usable)
+    load = configured_cpus("load", setting["load"], root, usable)
     for core in read_topology(root, {*server, *load}).cores:
         sides = [sorted({*core.cpus}.intersection(side)) for side in (server, load)]
         if all(sides):
@@ -164,7 +164,7 @@ def workers_for(workers: str, split: CpuSplit) -> int:
     return known.get(workers) or int(workers)
 
 
-def _named(cpus: Collection[int]) -> str:
+def _name_cpus(cpus: Collection[int]) -> str:
     return f"CPU{'s' if len(cpus) > 1 else ''} {machine.format_cpu_list(cpus)}"
 
 
@@ -179,16 +179,16 @@ def describe(split: CpuSplit, topology: Topology) -> str:
     nodes = sorted({core.node for core in cores})
     idle = sorted({cpu for core in topology.cores for cpu in core.cpus} - used)
     if split.shared:
-        text = f"server and load share {_named(split.server)}, the only core"
+        text = f"server and load share {_name_cpus(split.server)}, the only core"
     else:
         plural = "" if counts[0] == 1 else "s"
         many = f"{counts[0]} core{plural} " + (
             "each" if counts[0] == counts[1] else f"and {counts[1]}"
         )
         where = f"node{'s' if len(nodes) > 1 else ''} {machine.format_cpu_list(nodes)}"
-        rest = f"; {_named(idle)} idle" if idle else ""
-        text = f"server on {_named(split.server)}, load on {_named(split.load)} ({many}, {where}{rest})"
+        rest = f"; {_name_cpus(idle)} idle" if idle else ""
+        text = f"server on {_name_cpus(split.server)}, load on {_name_cpus(split.load)} ({many}, {where}{rest})"
     stuck = [side for side in (split.server, split.load) if len({*side} & {*topology.isolated}) > 1]
     if stuck:
-        text += f"; {_named(stuck[0])} isolated: the kernel does not spread threads over them"
+        text += f"; {_name_cpus(stuck[0])} isolated: the kernel does not spread threads over them"
     return text

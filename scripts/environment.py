@@ -33,7 +33,7 @@ def _is_ignored(name: str, value: str) -> bool:
     return bool(IGNORED.fullmatch(name) or CHANGES_RESULTS.fullmatch(name))
 
 
-def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
+def clean_copy(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if not _is_ignored(name, value)}
     path = kept.get("PATH", os.defpath)
     programs = os.path.join(sys.prefix, "bin")
@@ -44,7 +44,7 @@ def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
 
 def clean(environ: MutableMapping[str, str] = os.environ) -> None:
     """Clean the environment of this process and of all that it starts later."""
-    kept = cleaned(environ)
+    kept = clean_copy(environ)
     for name in [*environ]:
         if name not in kept:
             del environ[name]

@@ -43,7 +43,7 @@ def read_json(path: str, keys: Collection[str] = ()) -> dict[str, Any]:
     return content
 
 
-def _locked(path: str) -> int:
+def _lock(path: str) -> int:
     """Lock a file for this process alone and return its descriptor. Other writers wait until the file is in place."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -62,7 +62,7 @@ def replacing(path: str) -> Iterator[str]:
     os.makedirs(folder or ".", exist_ok=True)
     # Always the same name: the next writer overwrites what a kill left.
     temporary = os.path.join(folder, f".part.{name}")
-    lock = _locked(temporary)
+    lock = _lock(temporary)
     try:
         yield temporary
         with open(temporary, "rb") as file:

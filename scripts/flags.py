@@ -39,13 +39,13 @@ def is_disturbed(record: Record) -> bool:
     )
 
 
-def clock_stepped(record: Record) -> bool:
+def has_clock_step(record: Record) -> bool:
     return bool(abs(record["wall_clock_step_share"]) > CLOCK_STEP_SHARE)
 
 
 def is_worth_repeating(record: Record) -> bool:
     """Whether something that does not depend on the result has spoilt it."""
-    return is_disturbed(record) or clock_stepped(record)
+    return is_disturbed(record) or has_clock_step(record)
 
 
 def is_saturated(share: float | None) -> bool:
@@ -116,7 +116,7 @@ class Flag(NamedTuple):
     is_raised: Callable[[Record], bool]
 
 
-def bypassed_interface(record: Record) -> bool:
+def bypasses_interface(record: Record) -> bool:
     crossed = record["interface"]
     return crossed is not None and crossed["sent_bytes"] < record["response_bytes"]
 
@@ -204,7 +204,7 @@ FLAGS = [
         "the server's interface sent fewer bytes than wrk received (not over loopback)",
         "the answers took another way, so the configured network was not measured",
         "put server and load into different network namespaces or hosts, and look at `ip route get`",
-        bypassed_interface,
+        bypasses_interface,
     ),
     Flag(
         "clock_stepped",
@@ -212,7 +212,7 @@ FLAGS = [
         f"wall_clock_step_share further than {CLOCK_STEP_SHARE} from 0",
         "the wall clock, with which wrk times everything, was set during the run, in each of the attempts",
         "let a daemon slew the clock (chrony, systemd-timesyncd), or set it before the sweep; raise disturbed_retries",
-        clock_stepped,
+        has_clock_step,
     ),
     Flag(
         "no_cpu_time",

@@ -46,16 +46,16 @@ class HostSide:
     def split_cpus(self, setting: dict[str, Any] | None, interface: str | None) -> cpus.CpuSplit:
         """Choose CPUs for both sides on this machine, as the config says or near an interface's card."""
         if setting:
-            return cpus.given_split(setting)
-        return cpus.split(cpus.read_topology(), node_of(interface))
+            return cpus.configured_split(setting)
+        return cpus.choose_split(cpus.read_topology(), node_of(interface))
 
     def whole_cpus(
         self, side: str, setting: dict[str, Any] | None, interface: str | None
     ) -> list[int]:
         """Choose CPUs for a side that has this machine alone."""
         if setting:
-            return cpus.given(side, setting[side])
-        return cpus.whole(cpus.read_topology(), node_of(interface))
+            return cpus.configured_cpus(side, setting[side])
+        return cpus.choose_whole(cpus.read_topology(), node_of(interface))
 
     def confine(self, cpu_list: list[int]) -> None:
         """Confine this process, and all that it starts later, to these CPUs until the run ends."""

@@ -404,7 +404,7 @@ def start(command: Sequence[str], checkout: str) -> Started:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**environment.cleaned(os.environ), **ceiling},
+            env={**environment.clean_copy(os.environ), **ceiling},
             encoding="utf-8",
             errors="replace",
         )

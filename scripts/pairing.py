@@ -234,7 +234,7 @@ def _work(
     )
 
 
-def _seen_in(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
+def _load_in_turns(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     """Load both sides in turns; return the readings, and the results of both loads."""
     server, load_side = run.sides.server, run.sides.load
     load_cpus = [] if run.split.shared else run.split.load
@@ -260,9 +260,9 @@ def _seen_in(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     }
 
 
-def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
+def _measure_pair(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     """Run the phase and return its fields; those of `paired` are lists of server and reference."""
-    seen = _seen_in(run, urls, plan)
+    seen = _load_in_turns(run, urls, plan)
     readings, seconds, results = seen["readings"], seen["seconds"], seen["results"]
     sizes = [its["requests"] and its["response_bytes"] / its["requests"] for its in results]
     whole = _work(readings, seconds, sizes)
@@ -320,7 +320,7 @@ def _once(both: runs.Sides[Any, Any], arguments: argparse.Namespace, plan: Plan)
     with runs.started(both, arguments) as run:
         url = start_reference(run, arguments)
         try:
-            seen = _loaded(run, [run.url, url], plan)
+            seen = _measure_pair(run, [run.url, url], plan)
             seen["paired"]["response_unchanged"] = run.answers_as_before()
             return seen
         except sides.SideLost:

@@ -199,7 +199,7 @@ class ProfiledSide(ServerSide):
         """What perf saw of these processes: `folded` stacks, and counts that must agree."""
         if self._come_and_go:
             tasks = ["--show-task-events", "-F", "comm,pid,tid"]
-            pids = profile_gates.with_forked(pids, run_perf("script", *tasks, "-i", self._data))
+            pids = profile_gates.add_forked(pids, run_perf("script", *tasks, "-i", self._data))
         source = ["-i", self._data, "--pid", ",".join(map(str, pids))]
         stats = run_perf("report", "--stats", "-i", self._data)
         report = ["report", "--no-children", "-g", "none", "-F", "sample,pid,sym", "--stdio"]

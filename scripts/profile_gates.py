@@ -29,7 +29,7 @@ def parse_event_counts(stats: str) -> dict[str, int]:
     return {kind: int(count) for kind, count in counts}
 
 
-def with_forked(pids: Iterable[int], script: str) -> list[int]:
+def add_forked(pids: Iterable[int], script: str) -> list[int]:
     """Processes and all their descendants, from `perf script --show-task-events`."""
     known = set(pids)
     for child, parent in re.findall(r"PERF_RECORD_FORK\((\d+):\d+\):\((\d+):", script):

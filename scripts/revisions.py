@@ -29,7 +29,7 @@ def _git(checkout: str, *arguments: str) -> bytes | None:
             check=False,
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            env={**environment.cleaned(os.environ), **above},
+            env={**environment.clean_copy(os.environ), **above},
         )
     except OSError as error:
         raise NoRevision(f"git cannot be run ({error.strerror})") from None

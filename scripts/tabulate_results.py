@@ -59,7 +59,7 @@ def best_point(points: pd.DataFrame) -> dict[str, Any] | None:
     return max(measured, key=lambda row: row["requests_per_second"], default=None)  # type: ignore[return-value]
 
 
-def _unserved(points: pd.DataFrame) -> Part:
+def _format_unserved(points: pd.DataFrame) -> Part:
     """At the largest number of connections: at its best point a server often has only one."""
     known = points.dropna(subset=["requests_per_second"]).tail(1)
     last = known.dropna(subset=["unserved_connections"]).to_dict("records")
@@ -87,7 +87,7 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, Part]:
         "p99 µs": Part(f"{best['latency_p99_us']:,.0f}"),
         "CPU µs/request": Part(f"{cpu_ns / 1000:.2f}" if pd.notna(cpu_ns) else UNAVAILABLE),
         "limited by": Part(LIMITED_BY[best["limiter"]], LIMITER_COLORS[best["limiter"]]),
-        "unserved": _unserved(points),
+        "unserved": _format_unserved(points),
     }
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One server's records → its rows of results/cells.csv."""
+"""Write one server's rows of results/cells.csv from its records."""
 
 import argparse
 import csv
@@ -25,8 +25,8 @@ def main() -> int:
         for repeat in range(1, arguments.repeats + 1)
     ]
     paths = [record_path(cell) for cell in wanted]
-    found = zip(records.read_all(paths), wanted, paths, strict=True)
-    rows = [cell_rows.row_of(cell_rows.checked(*one)) for one in found]
+    cells = zip(records.read_all(paths), wanted, paths, strict=True)
+    rows = [cell_rows.row_of(cell_rows.checked(*cell)) for cell in cells]
     with (
         files.replacing(arguments.table) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,

@@ -254,8 +254,8 @@ def test_only_what_both_sets_have_is_compared_and_the_rest_is_named() -> None:
     )
     assert set(it.table["server"]) == {CONTROL}
     assert set(it.table["connections"]) == {WHOLE_SWEEP, 10}
-    assert f"In the baseline set alone: servers {CHANGED}." in it.notes
-    assert "In the current set alone: connections 50." in it.notes
+    assert f"Only the baseline set has servers {CHANGED}." in it.notes
+    assert "Only the current set has connections 50." in it.notes
     with pytest.raises(
         result_sets.NoComparison, match="no servers in common: the baseline has server_epoll"
     ):

@@ -354,7 +354,7 @@ def test_short_answers_are_seen_by_their_bytes(server_epoll: str, tmp_path: Path
 def test_foreign_loop_makes_a_cell_disturbed_and_every_attempt_is_kept(
     name: str, side: str, tmp_path: Path
 ) -> None:
-    (cpu, *_) = getattr(cpus.split(cpus.read_topology()), side)
+    (cpu, *_) = getattr(cpus.choose_split(cpus.read_topology()), side)
     code = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
     loop = subprocess.Popen([sys.executable, "-c", code])
     try:

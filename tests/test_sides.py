@@ -724,7 +724,7 @@ def test_what_a_cell_measures_over_a_link_has_crossed_it(
     assert record["kernel_connections"] == record["server_accepted"] == 1 + 4
     assert "http://[fe80::1%iotest1]:" in record["load_command"][-1]
     assert record["server_command"][-2:] == ["--interface", "iotest0"]
-    assert not flags.bypassed_interface(record)
+    assert not flags.bypasses_interface(record)
     past = record | {"interface": crossed | {"sent_bytes": record["response_bytes"] - 1}}
     assert [flag.name for flag in flags.flags_of(past) if flag.invalidates] == [
         "bypassed_interface"
