@@ -585,14 +585,15 @@ def read_verdicts(path: str) -> pd.DataFrame:
     return tables.read_table(path, VERDICT_COLUMNS, {"reason": "str"}).fillna({"reason": ""})
 
 
-def is_client_limited(verdicts: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows at points could not be decided because wrk was the limit for both servers."""
-    return verdicts["reason"] == CLIENT_LIMITED
-
-
-def has_other_yardstick(verdicts: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows leave out cells because of their yardstick."""
-    return verdicts["reason"].str.contains(OTHER_YARDSTICK, regex=False)
+def yardstick_note(cells: pd.DataFrame) -> str:
+    """How many cells no verdict uses because of their yardstick; empty if there are none."""
+    left_out = len(cells) - len(tables.of_main_yardstick(cells))
+    if not left_out:
+        return ""
+    return (
+        f"{left_out} of {len(cells)} cells were {OTHER_YARDSTICK}. No verdict uses them. To measure them again, delete"
+        " their records."
+    )
 
 
 def letter_groups(names: Sequence[str], different: Iterable[frozenset[str]]) -> list[set[str]]:

@@ -188,7 +188,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "best": best_rows(compared),
         "limiters": {name: letter for name, (_, letter) in plot_style.LIMITERS.items()},
         "limiter_notes": plot_style.limiter_notes(compared),
-        "ranking_notes": plot_ranking.notes_of(verdicts),
+        "ranking_notes": plot_ranking.notes_of(cells, summary, verdicts),
         "latency_note": plot_style.saturation_note(compared),
         "uncounted": syscalls[syscalls["status"] != "ok"][["server", "reason"]].to_dict("records"),
         "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),

@@ -210,14 +210,23 @@ def floor_note(verdicts: pd.DataFrame, name: str = "Grey band: noise floor") -> 
     return f"{name}, the difference of a server from itself, measured twice: {', '.join(floors)}."
 
 
-def notes_of(verdicts: pd.DataFrame) -> list[str]:
-    """What a reader must know, a line each."""
+def count_client_limited(verdicts: pd.DataFrame, summary: pd.DataFrame) -> int:
+    """How many comparisons at points are left out because wrk was the limit for both servers."""
+    bound = summary[summary["limiter"] == "client-bound"]
+    points = set(zip(bound["server"], bound["connections"].map(str), strict=True))
+    left_out = verdicts[(verdicts["verdict"] == comparisons.UNDECIDABLE) & (verdicts["pairs"] == 0)]
+    names = zip(left_out["server"], left_out["other"], left_out["connections"], strict=True)
+    return sum({(one, str(count)), (other, str(count))} <= points for one, other, count in names)
+
+
+def notes_of(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
+    """What a reader must know, a line each; of one machine."""
     if verdicts.empty:
         return ["One server: nothing to compare it with."]
     is_of_control = verdicts["other"].map(is_control).astype(bool)
     is_point = verdicts["connections"] != comparisons.WHOLE_SWEEP
     throughput = verdicts[is_point & (verdicts["metric"] == THROUGHPUT) & ~is_of_control]
-    limited = int(comparisons.is_client_limited(throughput).sum())
+    limited = count_client_limited(throughput, summary)
     surprising = is_of_control & verdicts["verdict"].isin(comparisons.DIFFERENCES)
     notes = [
         "Marks: mean ratio over the numbers of connections at which the two can be compared; lines: its 95 % interval.",
@@ -230,10 +239,8 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
             f"Throughput: {limited} of {len(throughput)} comparisons of two servers at one number of connections "
             "are left out, since wrk was the limit for both."
         )
-    if comparisons.has_other_yardstick(verdicts).any():
-        notes.append(
-            f"Cells {comparisons.OTHER_YARDSTICK} are not compared: delete their records to measure them again."
-        )
+    if note := comparisons.yardstick_note(cells):
+        notes.append(note)
     if surprising.any():
         notes.append(
             "The control differs significantly from its server, because of its code's layout or by chance: "
@@ -265,15 +272,16 @@ def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.Data
     panels[0].set_ylim(len(servers) - 0.5, -0.5)
 
 
-def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
+def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *paths: str) -> None:
     machine = tables.main_machine(summary)
     others = summary["machine"].nunique() - 1
-    summary = summary[summary["machine"] == machine]
-    verdicts = verdicts[verdicts["machine"] == machine]
+    cells, summary, verdicts = (
+        table[table["machine"] == machine] for table in (cells, summary, verdicts)
+    )
     height = 2.2 + 0.28 * summary["server"].nunique()
     figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, height)
     draw_panels(figure.subplots(1, len(TITLES), sharey=True), verdicts, summary)
-    notes = notes_of(verdicts)
+    notes = notes_of(cells, summary, verdicts)
     if others:
         notes.append(
             f"This shows machine {machine} alone; the table also has the verdicts of {others} more, never mixed."
@@ -284,14 +292,15 @@ def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verdicts", help="results/verdicts.csv")
+    parser.add_argument("cells", help="results/cells.csv")
     parser.add_argument("summary", help="results/summary.csv")
+    parser.add_argument("verdicts", help="results/verdicts.csv")
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
-    verdicts = comparisons.read_verdicts(arguments.verdicts)
     draw(
-        verdicts,
+        tables.read_cell_table(arguments.cells, comparisons.CELL_COLUMNS),
         tables.read_summary(arguments.summary),
+        comparisons.read_verdicts(arguments.verdicts),
         *arguments.output,
     )
     return 0

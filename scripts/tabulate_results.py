@@ -139,13 +139,7 @@ def answer_of(verdicts: pd.DataFrame, summary: pd.DataFrame, cells: pd.DataFrame
         for metric in comparisons.BETTER_SIGN
         if len(its)
     ]
-    left_out = len(cells) - len(tables.of_main_yardstick(cells))
-    if left_out:
-        sentences.append(
-            f"{left_out} of {len(cells)} cells were {comparisons.OTHER_YARDSTICK}. No verdict uses them. To measure"
-            " them again, delete their records."
-        )
-    return sentences
+    return [*sentences, *filter(None, [comparisons.yardstick_note(cells)])]
 
 
 def tabulate(

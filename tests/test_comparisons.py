@@ -91,6 +91,12 @@ def verdicts_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> pd.
     return comparisons.verdict_table(cells, summary_of(cells, **limits))
 
 
+def notes_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> list[str]:
+    """The notes of the ranking."""
+    summary = summary_of(cells, **limits)
+    return plot_ranking.notes_of(cells, summary, comparisons.verdict_table(cells, summary))
+
+
 def row(
     verdicts: pd.DataFrame,
     server: str,
@@ -482,7 +488,8 @@ def test_a_cell_measured_again_compares_as_long_as_its_yardstick_is_the_same() -
     cells = quiet({"server_poll": 1.1, BASE: 1, "server_uring": 0.9, "server_thread": 2})
     together = verdicts_of(cells)
     again = cells["server"] == "server_uring"
-    verdicts = verdicts_of(cells.assign(yardstick=cells["yardstick"].mask(again, OTHER)))
+    mixed = cells.assign(yardstick=cells["yardstick"].mask(again, OTHER))
+    verdicts = verdicts_of(mixed)
     its = (verdicts["server"] == "server_uring") | (verdicts["other"] == "server_uring")
     assert set(verdicts.loc[its, "verdict"]) == {comparisons.UNDECIDABLE}
     assert set(verdicts.loc[its, "pairs"]) == {0}
@@ -494,8 +501,8 @@ def test_a_cell_measured_again_compares_as_long_as_its_yardstick_is_the_same() -
     columns = [name for name in comparisons.VERDICT_COLUMNS if name not in WHAT_THE_FAMILY_CHANGES]
     pd.testing.assert_frame_equal(verdicts.loc[~its, columns], together.loc[~its, columns])
     hint = "delete their records"
-    assert sum(hint in note for note in plot_ranking.notes_of(verdicts)) == 1
-    assert not any(hint in note for note in plot_ranking.notes_of(together))
+    assert sum(hint in note for note in notes_of(mixed)) == 1
+    assert not any(hint in note for note in notes_of(cells))
 
 
 WHAT_THE_FAMILY_CHANGES = ["p_value", "p_adjusted", "smallest_detectable_percent"]
@@ -678,7 +685,8 @@ def test_scripts_turn_tables_into_verdicts_and_their_picture(tmp_path: Path) -> 
     assert list(verdicts.columns) == comparisons.VERDICT_COLUMNS
     pictures = []
     for _ in range(2):
-        drawn = run("plot_ranking.py", "verdicts.csv", "summary.csv", "ranking.png", cwd=tmp_path)
+        tables_read = ("cells.csv", "summary.csv", "verdicts.csv")
+        drawn = run("plot_ranking.py", *tables_read, "ranking.png", cwd=tmp_path)
         assert (drawn.returncode, drawn.stderr) == (0, "")
         pictures.append((tmp_path / "ranking.png").read_bytes())
     assert pictures[0] == pictures[1]
@@ -735,14 +743,14 @@ def test_letters_are_the_largest_groups_that_are_not_told_apart() -> None:
 FOUR = {"server": 4, "server_thread": 2, BASE: 1, "server_uring": 0.8, CONTROL: 1}
 
 
-def ranking_sweep(**changes: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+def ranking_sweep(**changes: Any) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     cells = sweep(np.random.default_rng(9), servers=list(FOUR), factors=FOUR, lost=0, **changes)
     summary = summary_of(cells, limiter=limited("starving", "server", above=1))
-    return comparisons.verdict_table(cells, summary), summary
+    return cells, summary, comparisons.verdict_table(cells, summary)
 
 
 def test_ranking_is_by_cost_with_the_control_beside_its_base() -> None:
-    verdicts, summary = ranking_sweep()
+    _, summary, verdicts = ranking_sweep()
     # What starves is cheap, and serves another workload.
     starving = (summary["limiter"] == "starving") & (summary["connections"] == 10)
     summary.loc[starving, CPU_RATIO] = 1
@@ -774,10 +782,10 @@ def test_ranking_is_by_cost_with_the_control_beside_its_base() -> None:
 @pytest.mark.parametrize("servers", [[BASE], list(FOUR)[:4], ["server_uring", BASE], list(FOUR)])
 @pytest.mark.parametrize("repeats", [1, 2, 5])
 def test_every_ranking_is_drawn(servers: list[str], repeats: int, tmp_path: Path) -> None:
-    verdicts, summary = ranking_sweep(repeats=repeats)
+    cells, summary, verdicts = ranking_sweep(repeats=repeats)
     summary = summary[summary["server"].isin(servers)]
     verdicts = verdicts[verdicts["server"].isin(servers) & verdicts["other"].isin(servers)]
-    plot_ranking.draw(verdicts, summary, str(tmp_path / "ranking.png"))
+    plot_ranking.draw(cells, summary, verdicts, str(tmp_path / "ranking.png"))
     assert (tmp_path / "ranking.png").stat().st_size > 5000
 
 
@@ -789,16 +797,15 @@ def test_what_cannot_be_compared_has_no_place_in_the_ranking() -> None:
 
 def test_ranking_says_what_a_reader_must_know() -> None:
     cells = quiet({"server_poll": 1, BASE: 1, CONTROL: 1.03})
-    verdicts = verdicts_of(cells, limiter=limited("client-bound", above=10))
-    notes = "\n".join(plot_ranking.notes_of(verdicts))
+    notes = "\n".join(notes_of(cells, limiter=limited("client-bound", above=10)))
     assert "4 of 6 comparisons" in notes  # the control is compared at all
     difference = r"(3|2\.9|3\.1) % \(interval \+[23]\.\d to \+[23]\.\d %\)"
     assert re.search(f"twice: CPU time per request {difference}, throughput {difference}", notes)
     assert "doubt" in notes
-    nowhere = "\n".join(plot_ranking.notes_of(verdicts_of(cells, limiter=limited("starving"))))
+    nowhere = "\n".join(notes_of(cells, limiter=limited("starving")))
     assert "CPU time per request unknown, throughput unknown" in nowhere
     once = quiet({BASE: 1, CONTROL: 1.03}, repeats=1, counts=[1, 10])
-    assert "% (no interval)" in "\n".join(plot_ranking.notes_of(verdicts_of(once)))
-    notes = "\n".join(plot_ranking.notes_of(verdicts_of(quiet(ALIKE))))
+    assert "% (no interval)" in "\n".join(notes_of(once))
+    notes = "\n".join(notes_of(quiet(ALIKE)))
     assert "No control" in notes
     assert "wrk was the limit" not in notes

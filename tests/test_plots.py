@@ -104,7 +104,7 @@ SWEEPS = {
 SCRIPTS = {
     "server": ["plot_server.py", "cells.csv"],
     **{figure: ["plot_overview.py", figure, "cells.csv", "summary.csv"] for figure in FIGURES},
-    "ranking": ["plot_ranking.py", "verdicts.csv", "summary.csv"],
+    "ranking": ["plot_ranking.py", "cells.csv", "summary.csv", "verdicts.csv"],
     "story": ["plot_story.py", "cells.csv", "summary.csv", "verdicts.csv"],
 }
 
