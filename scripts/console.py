@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +105,7 @@ def _read_lines(path: str) -> list[str]:
 
 def _widths_of(table: Table) -> dict[str, int]:
     columns = zip(*([part.text for part in row] for row in table.rows), strict=True)
-    texts = columns if table.rows else [()] * len(table.columns)
+    texts: Iterable[Sequence[str]] = columns if table.rows else [()] * len(table.columns)
     return {
         name: max(map(len, [name, *its])) for name, its in zip(table.columns, texts, strict=True)
     }
