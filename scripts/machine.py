@@ -55,9 +55,7 @@ class CpuReading(NamedTuple):
     living_ns: int  # of these processes, by their clocks
     ended_ns: int  # of children that have ended and were waited for, in ticks of 10 ms
     group_ns: int | None  # of all processes so far, by their cgroup, if there is one
-    is_lacking: (
-        bool  # time may be missing: nobody waits for children, or they changed during each try
-    )
+    is_lacking: bool  # time may be missing: nobody waits for children, or they changed in each try
 
 
 CPU_TRIES = 5

@@ -110,7 +110,7 @@ def look(
     return {check.name: check for check in found}
 
 
-def test_ideal_machine_has_nothing_to_mend(root: Path) -> None:
+def test_ideal_machine_has_nothing_to_fix(root: Path) -> None:
     found = look(root, {})
     assert {check.status for check in found.values()} == {"ok"}, found
     assert not any(check.fix or check.stops for check in found.values())

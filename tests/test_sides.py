@@ -165,10 +165,10 @@ SAID = {
 
 @pytest.mark.parametrize("fault", SAID)
 def test_host_that_lets_nobody_in_is_one_line_with_what_to_do(fault: str, ssh: Ssh) -> None:
-    said, mend = SAID[fault]
+    said, fix = SAID[fault]
     ssh.script("ssh", f"cat >&2 <<'EOF'\n{said}\nEOF\nexit 255\n")
     line = refused()
-    assert line.startswith(f"{PLACE}: ") and line.endswith(mend)
+    assert line.startswith(f"{PLACE}: ") and line.endswith(fix)
 
 
 def test_advice_names_the_file_that_the_config_names() -> None:
@@ -817,7 +817,7 @@ def two_hosts(**ahead_s: float) -> Any:
     return runs.Sides(Network(load=PLACE), PreflightSide(), PreflightSide(), True, 0.01, ahead_s)
 
 
-def test_clock_that_is_wrong_is_told_with_its_mend() -> None:
+def test_clock_that_is_wrong_is_told_with_its_fix() -> None:
     checks = list(doctor.clock_checks(two_hosts(server=3.0, load=-3.0)))
     assert [check.status for check in checks] == ["warn", "warn"]
     assert [check.name for check in checks] == ["clock of server", "clock of load"]
