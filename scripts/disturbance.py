@@ -1,7 +1,8 @@
 """Whether something else used the machine during a run, from the kernel's figures for waiting, stolen and foreign CPU
 time.
 
-The readings do not depend on the run's result, because a result must not decide whether a run is repeated.
+The readings do not depend on the run's result, because a result must not decide whether a run is repeated
+(docs/method.md, "Disturbed cells").
 """
 
 import contextlib

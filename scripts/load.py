@@ -1,7 +1,7 @@
 """The load generator wrk: start a load, watch it, and read its result.
 
 wrk runs a closed loop: each connection has one request under way, so its latencies are not the response times of users
-who arrive whether or not the server is ready.
+who arrive whether or not the server is ready (docs/method.md, "Closed loop").
 """
 
 import contextlib
