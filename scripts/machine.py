@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
-# All users and checkouts of a machine lock this file (docs/method.md, "One cell at a time"). It belongs to root, all can
-# read it, nobody removes it, and it is the same in all network namespaces, whose /sys differ.
+# All users and checkouts of a machine lock this file (docs/method.md, "One cell at a time"). It belongs to root, all
+# can read it, nobody removes it, and it is the same in all network namespaces, whose /sys differ.
 LOCK_PATH = "/proc/cpuinfo"
 USER_HZ = os.sysconf("SC_CLK_TCK")
 SPARE_DESCRIPTORS = 64  # of a server or wrk, in addition to its connections
