@@ -4,20 +4,20 @@ const specOf = JSON.parse(document.getElementById("charts").textContent);
 const profiles = new Map(JSON.parse(document.getElementById("profiles-data").textContent).map((p) => [p.server, p]));
 const FUNCTIONS_SHOWN = 25;
 
-// Libraries are in the page as text, which no HTML parser can take for anything else.
+// The page holds its libraries as text, which no HTML parser can mistake for markup.
 function load(id) {
   const code = JSON.parse(document.getElementById(id).textContent);
   return import(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
 }
 
-// Charts: Vega-Lite draws them; a hidden server is a name in the parameter `hidden` of those that have it.
+// Vega-Lite draws the charts. The parameter `hidden` of a chart lists the servers that it hides.
 const views = [];
 async function drawChart(place) {
   const spec = specOf[place.dataset.chart];
-  // ast: expressions are interpreted, for the page's policy forbids eval.
+  // ast: Vega interprets expressions, since the page's policy forbids eval.
   const { view } = await vegaEmbed(place, spec, { actions: false, ast: true, renderer: "svg", tooltip: { theme: "dark" } });
   if ((spec.params || []).some((param) => param.name === "hidden")) views.push(view);
-  // Vega gives each group of marks the role of a symbol, but a label only to the marks.
+  // Vega gives each group of marks the role of a symbol, but labels only the marks.
   for (const group of place.querySelectorAll("g[role='graphics-symbol']:not([aria-label])")) group.removeAttribute("role");
   document.body.dataset.charts = Number(document.body.dataset.charts || 0) + 1;
 }
@@ -28,12 +28,12 @@ document.getElementById("servers").addEventListener("change", (event) => {
   for (const view of views) view.signal("hidden", hidden).runAsync();
 });
 
-// Flamegraphs: inferno's own SVG, with its own script, each in a document of its own.
+// Flamegraphs: inferno's SVG with its script, each in a separate document.
 const selects = ["left", "right"].map((side) => document.getElementById(`server_${side}`));
 function showFlamegraph(select, side) {
   const { server, status, svg } = profiles.get(select.value);
   const frame = document.getElementById(`flamegraph_${side}`);
-  frame.hidden = status !== "ok"; // then the note below says why
+  frame.hidden = status !== "ok"; // the note below then says why
   const title = document.createElement("title");
   title.textContent = `Flamegraph of ${server}`;
   const head = `<!DOCTYPE html><html lang="en">${title.outerHTML}<style>body { margin: 0 } svg { display: block; width: 100% } #title, #subtitle { display: none }</style>`;
@@ -45,8 +45,8 @@ function cell(row, text, tag = "td") {
   if (tag === "th") element.scope = "row";
   row.append(element);
 }
-function whyNot(profile) {
-  if (profile.status === "ok") return "no valid run at the connections of the profile";
+function describeMissing(profile) {
+  if (profile.status === "ok") return "no valid run at the profile's number of connections";
   const again = profile.status === "invalid" ? ` (to try again, delete results/profile/${profile.server}.json)` : "";
   return `no flamegraph: ${profile.reason}${again}`;
 }
@@ -57,7 +57,7 @@ function showSelfTimes() {
   const missing = [...new Set([a, b])].filter((p) => p.status !== "ok" || p.cpu_us_per_request === null);
   body.replaceChildren();
   if (missing.length > 0) {
-    note.textContent = missing.map((p) => `${p.server}: ${whyNot(p)}`).join("; ");
+    note.textContent = missing.map((p) => `${p.server}: ${describeMissing(p)}`).join("; ");
     return;
   }
   const time = (profile, name) => (profile.self_share[name] || 0) * profile.cpu_us_per_request;
@@ -73,7 +73,7 @@ function showSelfTimes() {
     body.append(row);
   }
   const total = (profile) => `${profile.server} ${profile.cpu_us_per_request.toFixed(2)} µs (${profile.samples.toLocaleString("en")} samples)`;
-  note.textContent = `A: ${total(a)}. B: ${total(b)}. At ${a.connections} connections. A function with few samples may differ by chance.`;
+  note.textContent = `A: ${total(a)}. B: ${total(b)}. Measured at ${a.connections} connections. The self time of a function with few samples may differ by chance.`;
 }
 for (const [index, side] of ["left", "right"].entries()) {
   selects[index].addEventListener("change", () => {
@@ -87,13 +87,13 @@ document.getElementById("search").addEventListener("submit", (event) => {
   const term = document.getElementById("term").value.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
   for (const frame of document.querySelectorAll("iframe")) {
     const flamegraph = frame.contentWindow;
-    if (!flamegraph.search) continue; // a notice instead of a flamegraph
-    flamegraph.searching = 1; // what its button does while something is found: forget it
+    if (!flamegraph.search) continue; // the document has a notice, not a flamegraph
+    flamegraph.searching = 1; // now the prompt clears the last search, as its button does
     flamegraph.search_prompt();
     if (term) flamegraph.search(term);
   }
 });
-// It keeps zoom and search in its address, which a document without one of its own may not change.
+// inferno's script keeps zoom and search in the document's address, which such a document may not change.
 for (const frame of document.querySelectorAll("iframe")) {
   frame.addEventListener("load", () => {
     frame.contentWindow.history.replaceState = () => {};
@@ -101,10 +101,10 @@ for (const frame of document.querySelectorAll("iframe")) {
   });
 }
 
-// What is shown, with names and numbers as in the files (flags apart, which are spaced).
+// Save the shown rows, with names and numbers as in the files (but flags separated by spaces).
 const csvButton = (table) => ({
   extend: "csv",
-  text: "Save what is shown as CSV",
+  text: "Save shown rows as CSV",
   filename: table.id.replace("table_", ""),
   exportOptions: {
     format: {
@@ -114,7 +114,7 @@ const csvButton = (table) => ({
   },
 });
 
-// Tables: DataTables sorts, filters and saves what is in the page; without it they are plain tables.
+// DataTables sorts, filters and saves the tables; without it they are plain tables.
 async function enhanceTables() {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const follow = () => document.documentElement.classList.toggle("dark", dark.matches);

@@ -78,10 +78,11 @@ rule tabulate_results:
         summary="results/summary.csv",
         verdicts="results/verdicts.csv",
     output:
-        "results/summary.txt",
+        text="results/summary.txt",
+        values="results/summary_table.json",
     log:
         "results/logs/tabulate_results.log",
     params:
         code=identity_of("tabulate_results"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/tabulate_results.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'
+        '{SHARED} python3 "$ROOT"/scripts/tabulate_results.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output.text:q} 2> {log:q}'

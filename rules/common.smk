@@ -40,7 +40,7 @@ from cells import (
     record_path,
 )
 from config_check import file_faults, schema_faults, sweep_faults
-from external import launched
+from external import describe_launcher
 from machine import LOCK_PATH
 from modules import ROOT_VARIABLE, identity_of
 from network import is_remote
@@ -168,7 +168,7 @@ check_config()
 SERVERS = list(config["servers"])
 MEASURED = measured_servers(config)
 EXTERNAL = {
-    server: launched(config["external"][server], str(ROOT))
+    server: describe_launcher(config["external"][server], str(ROOT))
     for server in SERVERS
     if server in config["external"]
 }

@@ -3,7 +3,8 @@ import result_sets
 # This result set against another one, the baseline: what got faster or slower, on request (docs/compare.md). Whatever the
 # baseline is, nothing is measured for it, and no cell depends on it.
 COMPARED = {"table": "results/compare.csv", "facts": "results/compare_facts.csv"}
-COMPARED |= {"text": "results/compare.txt", "png": "plots/compare.png", "svg": "plots/compare.svg"}
+COMPARED |= {"text": "results/compare.txt", "values": "results/compare_table.json"}
+COMPARED |= {"png": "plots/compare.png", "svg": "plots/compare.svg"}
 # As seen from where the user is: --directory has changed the working directory.
 BASELINE = config["baseline"] and os.path.join(os.getenv("PWD", ""), config["baseline"])
 
@@ -15,6 +16,7 @@ rule compare_results:
         table=COMPARED["table"],
         facts=COMPARED["facts"],
         text=COMPARED["text"],
+        values=COMPARED["values"],
     log:
         "results/logs/compare_results.log",
     params:

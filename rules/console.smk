@@ -53,7 +53,7 @@ TOLD_OTHERWISE = re.compile(
 def is_worth_showing(record):
     event = getattr(record, "event", None)
     if event == LogEvent.JOB_ERROR and not record.indent:  # else its group's error has told it
-        print(console.failed_job(record.rule_name, record.log), file=sys.stderr, flush=True)
+        print(console.describe_failed_job(record.rule_name, record.log), file=sys.stderr, flush=True)
     return event not in CHATTER and not TOLD_OTHERWISE.search(record.getMessage())
 
 
@@ -89,7 +89,7 @@ def tell_failures():
     jobs = workflow.dag.jobs
     lines = failures.lines_of(failures.find(jobs, EXTERNAL), jobs)
     for line in lines:
-        print(console.colored(console.wrapped(console.printable(line)), 31), file=sys.stderr)
+        print(console.color(console.wrap(console.make_printable(line)), 31), file=sys.stderr)
     return bool(lines)
 
 
@@ -129,10 +129,10 @@ def announce(jobs):
     other_s += sum(progress.JOBS_S.get(name, 0) * count for name, count in jobs.items())
     progress.write_plan(cells, cell_s, other_s)
     counted = [(cells, "cell"), (profiles, "profile")]
-    parts = [progress.count_of(number, noun) for number, noun in counted if number]
+    parts = [progress.format_count(number, noun) for number, noun in counted if number]
     left_s = cells * cell_s + other_s
     left = f", about {progress.format_duration(left_s)}" if workflow.local_exec else ""
-    print(console.wrapped(f"{' and '.join(parts)} to run{left}"), file=sys.stderr, flush=True)
+    print(console.wrap(f"{' and '.join(parts)} to run{left}"), file=sys.stderr, flush=True)
 
 
 def lift_rate_limit():
@@ -176,12 +176,12 @@ def meet_sides(tells_speed=False):
             split = preflight.split_of(found, json.loads(CPUS))
             hosts = doctor.gather(found, MOST_CONNECTIONS, COMPILER, config["host"])
             print(doctor.format_brief(hosts), flush=True)
-            if reasons := doctor.stopping(hosts):
+            if reasons := doctor.describe_stops(hosts):
                 sys.exit("\n".join(f"not measured: {reason}" for reason in reasons))
-            print(console.wrapped(preflight.describe_cpus(found, split)), flush=True)
+            print(console.wrap(preflight.describe_cpus(found, split)), flush=True)
             if tells_speed:
-                told = resolution.told(found, split, TOLD_BY, resolution.SWEEP_S)
-                print(console.wrapped(console.printable(told)), flush=True)
+                told = resolution.describe(found, split, TOLD_BY, resolution.SWEEP_S)
+                print(console.wrap(console.make_printable(told)), flush=True)
             return run_facts.read(found, str(ROOT), COMPILER, FLAGS)
     except (OSError, CpuFault) as error:
         sys.exit(f"not measured: {error}")
@@ -213,18 +213,18 @@ def tell_leftovers():
     cells = [job for job in dag.jobs if job.rule.name == "measure_cell" and not dag.needrun(job)]
     # As the user typed it: to this process --directory is the working directory.
     folder = workflow.overwrite_workdir or ""
-    for line in leftovers.told((job.output[0] for job in cells), folder):
-        print(console.wrapped(line), file=sys.stderr)
+    for line in leftovers.describe((job.output[0] for job in cells), folder):
+        print(console.wrap(line), file=sys.stderr)
 
 
 def begin(jobs):
     check_tools(jobs)
     tell_leftovers()
     for note in REVISION_NOTES:
-        print(console.wrapped(note), file=sys.stderr)
+        print(console.wrap(note), file=sys.stderr)
     if MEASURING & jobs.keys() and workflow.local_exec:
         for note in IGNORED:
-            print(console.wrapped(console.printable(note)), file=sys.stderr)
+            print(console.wrap(console.make_printable(note)), file=sys.stderr)
         try:
             facts = meet_sides(tells_speed="measure_cell" in jobs)
         except BaseException:
@@ -310,13 +310,13 @@ onsuccess:
     end()
     outputs_of_run = {str(path) for job in workflow.dag.jobs for path in job.output}
     if COMPARED["text"] in outputs_of_run:
-        print(f"\n{console.fitted_table(COMPARED['text'])}")
+        print(f"\n{console.format_fitted(COMPARED['text'])}")
         print(
             "Tables: results/compare.csv, results/compare_facts.csv; docs/compare.md explains them."
         )
     if "results/summary.txt" in outputs_of_run:
-        print(f"\n{console.fitted_table('results/summary.txt')}\n")
-        print(console.wrapped(where_to_look(outputs_of_run)))
+        print(f"\n{console.format_fitted('results/summary.txt')}\n")
+        print(console.wrap(where_to_look(outputs_of_run)))
     has_failures = tell_failures()
     status = 0
     if "compare" in workflow.dag_settings.targets:

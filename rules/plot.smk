@@ -48,8 +48,9 @@ rule plot_overview:
 
 rule plot_ranking:
     input:
-        verdicts="results/verdicts.csv",
+        cells="results/cells.csv",
         summary="results/summary.csv",
+        verdicts="results/verdicts.csv",
     output:
         png="plots/ranking.png",
         svg=report(
@@ -63,7 +64,7 @@ rule plot_ranking:
     params:
         code=identity_of("plot_ranking"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/plot_ranking.py {input.verdicts:q} {input.summary:q} {output:q} 2> {log:q}'
+        '{SHARED} python3 "$ROOT"/scripts/plot_ranking.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'
 
 
 rule plot_story:

@@ -1,7 +1,7 @@
-"""The far end of sides.py: an object that lives where a side runs, whose methods are called over standard input.
+"""The far end of sides.py: an object where a side runs, whose methods are called over standard input.
 
-Sent there with all that it imports, so that a host needs nothing but Python: see sides.BOOTSTRAP. It ends, with
-everything that it started, when its standard input does, or when its time is over.
+sides.BOOTSTRAP sends it there with all modules that it imports, so a host needs only Python. It ends, with everything
+that it started, when its standard input ends or its time is over.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ from typing import Any, NoReturn
 import environment
 
 FOLDER_PREFIX = "io_models_agent_"
-FRESH_S = 60.0  # a younger folder may be of a process that does not hold its lock yet
+FRESH_S = 60.0  # a process may not have locked a younger folder yet
 KNOWN_ERRORS = (OSError, ValueError)
 
 
 def remove_leftovers(prefix: str, own_folder: str) -> None:
-    """Folders of processes that were killed: nobody holds their lock."""
+    """Remove folders of processes that were killed, so that nobody holds their lock."""
     for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{prefix}*")):
         with contextlib.suppress(OSError):
-            found = os.lstat(folder)
-            is_fresh = time.time() - found.st_mtime < FRESH_S
-            if folder == own_folder or found.st_uid != os.getuid() or is_fresh:
+            status = os.lstat(folder)
+            is_fresh = time.time() - status.st_mtime < FRESH_S
+            if folder == own_folder or status.st_uid != os.getuid() or is_fresh:
                 continue
             lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
             try:
@@ -44,7 +44,7 @@ def remove_leftovers(prefix: str, own_folder: str) -> None:
 
 
 def describe_error(error: Exception) -> dict[str, Any]:
-    """An error as its class and arguments; one that nobody expected as its own traceback's last place."""
+    """Describe an error by its class and arguments; an unexpected one by the last place in its traceback."""
     module, name = type(error).__module__, type(error).__name__
     if module == "builtins":
         text = str(error)
@@ -52,12 +52,12 @@ def describe_error(error: Exception) -> dict[str, Any]:
             place = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{name} in {os.path.basename(place.filename)}:{place.lineno}: {error}"
         return {"module": module, "class": "OSError", "arguments": [text]}
-    # Others than ours arrive as OSError, with these arguments alone.
+    # The other end turns errors of other modules into OSError with these arguments.
     return {"module": module, "class": name, "arguments": [str(one) for one in error.args]}
 
 
 def read_requests(requests: "queue.SimpleQueue[bytes]") -> None:
-    """Hand on lines; at the end of standard input, end the process in the way that leaves nothing behind."""
+    """Pass lines on; at the end of standard input, end the process so that nothing is left behind."""
     for line in sys.stdin.buffer:
         requests.put(line)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -68,19 +68,19 @@ def _exit(_number: int, _frame: object) -> NoReturn:
 
 
 def serve(folder: str, message: dict[str, Any]) -> None:
-    """Answer requests, a JSON line each, until standard input ends. `folder`: of the modules; removed at the end."""
+    """Answer requests, a JSON line each, until standard input ends. folder: of the modules; removed at the end."""
     lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     sys.dont_write_bytecode = True
     environment.clean()
-    # Of ip and others, which ssh leaves out for users.
+    # The folders of ip and others, which ssh leaves out for users.
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     os.environ.update(message["environment"])
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, _exit)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this
     signal.alarm(message["lifetime_s"])
-    # What modules print must not get between the answers.
+    # Output of modules must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     side = None

@@ -1,11 +1,11 @@
-"""What identifies a cell, where its record is, and in which order cells are measured. Nothing else knows."""
+"""What identifies a cell, where its record is, and the order of cells. No other module decides this."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# The control: a server measured once more under this name, so that what differs is noise, or the layout of code.
+# The control is a server measured again under this name: a difference is noise, or comes from the layout of its code.
 CONTROL_SUFFIX = "_control"
-# servers/reference.c, which each cell's server is compared with in the cell's paired phase; no server of a sweep.
+# servers/reference.c: each cell compares its server with it in the paired phase. It is not a server of the sweep.
 REFERENCE = "reference"
 
 
@@ -20,7 +20,7 @@ class Cell(NamedTuple):
         return f"{self.server}, {self.connections} connections, repeat {self.repeat}"
 
 
-# What runs now: when it began (`started`), and its whole config (`config`).
+# The current run: when it began (`started`), and its whole config (`config`).
 SWEEP_PATH = "results/sweep.json"
 RECORD = "results/cells/{server}/c{connections}_r{repeat}.json"
 
@@ -34,17 +34,17 @@ def is_control(server: str) -> bool:
 
 
 def base_of(server: str) -> str:
-    """The server that is measured under this name: itself, if it is not the control."""
+    """The server that is measured under this name: the control's server, or the server itself."""
     return server.removesuffix(CONTROL_SUFFIX)
 
 
 def file_of(server: str) -> str:
-    """NAME of the servers/NAME.c that it is built from, whatever its revision."""
+    """The NAME of servers/NAME.c, from which the server is built, whatever its revision."""
     return base_of(server).partition("@")[0]
 
 
 def measured_servers(config: Mapping[str, Any]) -> list[str]:
-    """The compared servers, and the control, if its server is one of them."""
+    """The servers to compare, and the control, if its server is one of them."""
     servers = list(config["servers"])
     if config["control"] in servers:
         servers.append(config["control"] + CONTROL_SUFFIX)
@@ -54,7 +54,7 @@ def measured_servers(config: Mapping[str, Any]) -> list[str]:
 def cells_of(
     config: Mapping[str, Any], server: str | None = None, repeat: int | None = None
 ) -> list[Cell]:
-    """The cells of a sweep, of one server or one repeat if named."""
+    """The cells of a sweep, or only those of one server or one repeat."""
     return [
         Cell(name, connections, number)
         for number in ([repeat] if repeat else range(1, config["repeats"] + 1))
@@ -64,12 +64,12 @@ def cells_of(
 
 
 def order_of(config: Mapping[str, Any]) -> dict[Cell, int]:
-    """Position of each cell, from 0: repeat by repeat, each shuffled by the seed."""
-    import random  # noqa: PLC0415  here, since a cell's script needs only the rest of this file
+    """The position of each cell, from 0: repeat by repeat, each in a random order from the seed."""
+    import random  # noqa: PLC0415  a cell's script needs only the rest of this module
 
     order: list[Cell] = []
     for repeat in range(1, config["repeats"] + 1):
-        # Sorted, so that only the seed and what is measured decide, not how config.yaml lists it.
+        # Sorted, so that the order depends on the seed and the cells, not on their order in config.yaml.
         block = sorted(cells_of(config, repeat=repeat))
         random.Random(f"{config['seed']}/{repeat}").shuffle(block)
         order += block

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Two folders of results, before and after a change: did a server get faster or slower? Status 3 if one got slower.
+"""Compare two results folders, before and after a change: did a server get slower? Status 3 if one did.
 
-A server's ratios to the reference in one set are compared with those in the other, as those of two servers of one set
-are (comparisons.py); what the machine did between the two is in neither. Holm's method corrects over all changed
-servers, once for the whole sweep and once for the points. Servers whose binary is the same in both are a family of
-their own: what they differ by, though nothing known of the machine has changed, is what ratios do not show (drift).
+This compares a server's ratios to the reference in one set with those in the other, as comparisons.py compares two
+servers of one set; what the machine did between the two sets is in neither. Holm's method corrects over all changed
+servers, once for the whole sweep and once for the points. Servers with the same binary in both sets are a family of
+their own: if they differ although no known fact of the machine has changed, that is drift, which ratios do not show.
 """
 
 import argparse
@@ -14,15 +14,15 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import comparisons
+import console
 import faults
-import files
 import numpy as np
 import pandas as pd
 import result_sets
 import tables
 from cells import base_of, is_control
 from comparisons import (
-    COST,
+    CPU_RATIO,
     FASTER,
     SLOWER,
     THROUGHPUT,
@@ -31,18 +31,27 @@ from comparisons import (
     Pair,
     Sweep,
 )
+from console import Color, Part
 from result_sets import NoComparison, Record
-from tabulate_results import UNAVAILABLE, aligned
+from tabulate_results import UNAVAILABLE
 
 GOT_SLOWER, NOTHING_DECIDED = 3, 4  # statuses
 
-# Before a server's name in the arrays that hold both sets; no name of a server has a space.
+# Prefix of the baseline's servers in the arrays that hold both sets; no server's name has a space.
 OLD = "baseline "
 SAME, CHANGED = "same", "changed"
 DRIFT = "drift"
 CLIENT_LIMITED = "wrk was the limit in both"
 SAME_RUNS = "the same measurements in both"
-FIGURES = {COST: "CPU time", THROUGHPUT: "throughput"}  # as ratios to the reference
+FIGURES = {CPU_RATIO: "CPU time", THROUGHPUT: "throughput"}  # as ratios to the reference
+# Columns that a narrow terminal goes without, the least important first.
+SPARE = ["p (Holm)", "binary", "95 % interval", "detectable"]
+VERDICT_COLORS = {
+    SLOWER: Color.RED,
+    FASTER: Color.GREEN,
+    DRIFT: Color.GREY,
+    UNDECIDABLE: Color.GREY,
+}
 
 COLUMNS = ["metric", "server", "binary", "connections", "runs_baseline", "runs_current"]
 COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
@@ -52,7 +61,8 @@ FACT_COLUMNS = ["kind", "fact", "baseline", "current"]
 
 
 class Sets(NamedTuple):
-    """Records of one machine each, of the servers and numbers of connections in both; and what was left out."""
+    """Records of one machine each, of the servers and numbers of connections that both sets have, and notes about what
+    is left out."""
 
     baseline: list[Record]
     current: list[Record]
@@ -68,91 +78,94 @@ class Comparison(NamedTuple):
 # --- Which records are compared ---
 
 
-def machine_with_most(found: list[Record], like: Record | None = None) -> str:
-    """Of a set's machines that with most records; of the same hardware as another record's, if there is such a one."""
+def machine_with_most(set_records: list[Record], like: Record | None = None) -> str:
+    """The machine of a set with most records; if `like` is given, preferably one with that record's hardware."""
 
     def key(name: str) -> tuple[bool, bool, int]:
-        its = next(record for record in found if record["machine"] == name)
+        its = next(record for record in set_records if record["machine"] == name)
         alike = like is not None and result_sets.is_same_machine(its["facts"], like["facts"])
         return bool(alike), like is not None and name == like["machine"], counts[name]
 
-    counts: Counter[str] = Counter(record["machine"] for record in found)
+    counts: Counter[str] = Counter(record["machine"] for record in set_records)
     return max(counts, key=key)
 
 
 def label_of(record: Record) -> str:
-    return f"{record['machine']} ({result_sets.printable(record['facts']['machine_label'])})"
+    return f"{record['machine']} ({result_sets.format_value(record['facts']['machine_label'])})"
 
 
 def of_one_machine(
     baseline: list[Record], current: list[Record], other_machine: str | None
 ) -> Sets:
-    """The sets of the machine that is compared; NoComparison if it is another one that was not asked for by name."""
+    """Both sets reduced to one machine each. NoComparison if the two machines differ and the user named none."""
     name = machine_with_most(current)
     new = [record for record in current if record["machine"] == name]
     names = sorted({record["machine"] for record in baseline})
     if other_machine is not None and other_machine not in names:
-        raise NoComparison(f"the baseline has no machine {other_machine}, but {', '.join(names)}")
+        raise NoComparison(
+            f"the baseline has no machine {other_machine}, it has {', '.join(names)}"
+        )
     chosen = other_machine or machine_with_most(baseline, new[0])
     old = [record for record in baseline if record["machine"] == chosen]
     same = result_sets.is_same_machine(old[0]["facts"], new[0]["facts"])
     if not same and other_machine is None:
         raise NoComparison(
-            f"the baseline is of another machine, {label_of(old[0])}, not {label_of(new[0])}: to compare them"
-            f" nevertheless, name it: --other-machine {chosen} (of snakemake: --config other_machine={chosen})"
+            f"the baseline is of another machine, {label_of(old[0])}, not {label_of(new[0])}",
+            f"to compare them nevertheless, name it: --other-machine {chosen}"
+            f" (for snakemake: --config other_machine={chosen})",
         )
     notes = [] if same else [f"Two machines: {label_of(old[0])}, then {label_of(new[0])}."]
     for which, its, all_of_it in (("baseline", old, baseline), ("current", new, current)):
         if others := len(all_of_it) - len(its):
-            notes.append(f"{others} cells of other machines in the {which} set are left out.")
+            notes.append(f"{others} cells of other machines in the {which} set are not compared.")
         disturbed = sum("disturbed" in record["flags"] for record in its)
         if disturbed:
             notes.append(
-                f"Something else had the CPUs in {disturbed} of {len(its)} cells of the {which} set."
+                f"Other processes took CPU time in {disturbed} of {len(its)} cells of the {which} set."
             )
     return Sets(old, new, notes)
 
 
-def _listed(names: Iterable[Any]) -> str:
+def _list(names: Iterable[Any]) -> str:
     return ", ".join(map(str, sorted(names)))
 
 
 def in_common(sets: Sets) -> Sets:
-    """The servers and numbers of connections that both have; NoComparison if there are none."""
+    """Reduce both sets to the servers and numbers of connections that both have; NoComparison if there are none."""
     notes = list(sets.notes)
     baseline, current = sets.baseline, sets.current
     for key, noun in (("server", "servers"), ("connections", "connections")):
         compared = [
-            {record[key] for record in found if not is_control(record["server"])}
-            for found in (baseline, current)
+            {record[key] for record in its if not is_control(record["server"])}
+            for its in (baseline, current)
         ]
         old, new = compared
         if not old & new:
             raise NoComparison(
-                f"the two sets have no {noun} in common: the baseline has {_listed(old) or 'none'},"
-                f" the current one {_listed(new) or 'none'}"
+                f"the two sets have no {noun} in common: the baseline has {_list(old) or 'none'},"
+                f" the current one {_list(new) or 'none'}"
             )
         for which, alone in (("baseline", old - new), ("current", new - old)):
             if alone:
-                notes.append(f"In the {which} set alone: {noun} {_listed(alone)}.")
-        # A control stays, whichever server's it is in the other set: it tells of its own set's noise.
+                notes.append(f"Only the {which} set has {noun} {_list(alone)}.")
+        # A control stays even if the other set controls another server: it shows the noise of its own set.
         wanted = old & new
         baseline, current = (
-            [it for it in found if it[key] in wanted or base_of(str(it[key])) in wanted]
-            for found in (baseline, current)
+            [it for it in its if it[key] in wanted or base_of(str(it[key])) in wanted]
+            for its in (baseline, current)
         )
     return Sets(baseline, current, notes)
 
 
-def binaries_of(found: list[Record]) -> dict[str, set[str | None]]:
+def binaries_of(set_records: list[Record]) -> dict[str, set[str | None]]:
     binaries: dict[str, set[str | None]] = {}
-    for record in found:
+    for record in set_records:
         binaries.setdefault(record["server"], set()).add(record.get("binary_sha256"))
     return binaries
 
 
 def servers_with_same_binary(sets: Sets) -> set[str]:
-    """Those whose every record in both sets is of one binary."""
+    """The servers whose records in both sets all have one binary."""
     old, new = binaries_of(sets.baseline), binaries_of(sets.current)
     return {
         name
@@ -164,32 +177,32 @@ def servers_with_same_binary(sets: Sets) -> set[str]:
 # --- Their figures as arrays ---
 
 
-def _as_one_machine(found: list[Record], prefix: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _as_one_machine(records: list[Record], prefix: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cells and their summary, with a prefix to the servers' names.
 
-    Whatever has changed between the sets is told as a fact: what is their main yardstick counts as one.
+    The main yardsticks of both sets count as one: what has changed between the sets is reported as facts.
     """
-    cells = tables.of_main_yardstick(tables.cell_table(found)).assign(machine="", yardstick="")
+    cells = tables.of_main_yardstick(tables.cell_table(records)).assign(machine="", yardstick="")
     summary = tables.summary_table(cells)
     return tuple(table.assign(server=prefix + table["server"]) for table in (cells, summary))  # type: ignore[return-value]
 
 
 def sweep_of(sets: Sets) -> Sweep:
-    """Both sets as one sweep, in which the baseline's servers have names that begin with OLD."""
+    """Both sets as one sweep; the names of the baseline's servers begin with OLD."""
     parts = [_as_one_machine(sets.baseline, OLD), _as_one_machine(sets.current, "")]
     cells, summary = (pd.concat(tables_, ignore_index=True) for tables_ in zip(*parts, strict=True))
     return comparisons.sweep_of(cells, summary)
 
 
 def measured_twice(sets: Sets) -> set[tuple[str, int]]:
-    """Points with a measurement that is in both sets, as where one was copied and measured again in part."""
+    """Points with a measurement that is in both sets, as when a set was copied and then measured again in part."""
     keys = [
         {
             (record["server"], record["connections"], record["repeat"], record["started"])
-            for record in found
+            for record in its
             if record.get("started")
         }
-        for found in (sets.baseline, sets.current)
+        for its in (sets.baseline, sets.current)
     ]
     return {(server, connections) for server, connections, *_ in keys[0] & keys[1]}
 
@@ -208,10 +221,11 @@ def obstacles_of(
     sweep: Sweep, metric: str, pair: Pair, same_binary: bool, twice: set[tuple[str, int]]
 ) -> list[str]:
     """Why a server cannot be compared with itself at each point; empty where it can."""
-    found = comparisons.obstacles_of(sweep, metric, pair, same_binary)
+    obstacles = comparisons.obstacles_of(sweep, metric, pair, same_binary)
+    of_sets = {comparisons.CLIENT_LIMITED: CLIENT_LIMITED}
     return [
-        SAME_RUNS if (sweep.servers[pair[0]], count) in twice else its
-        for count, its in zip(sweep.connections, found, strict=True)
+        SAME_RUNS if (sweep.servers[pair[0]], count) in twice else of_sets.get(its, its)
+        for count, its in zip(sweep.connections, obstacles, strict=True)
     ]
 
 
@@ -226,7 +240,7 @@ def _family(
     floor: float,
     is_drift: bool,
 ) -> list[dict[str, Any]]:
-    """Rows of servers that are tested together; is_drift: what they differ by is nothing else."""
+    """Rows of servers that are tested together; is_drift: whether any difference between them is drift."""
     usable = np.array(obstacles) == ""
     estimates = comparisons.estimate(sweep.logarithms[metric], pairs, usable)
     floors = np.full(estimates.mean.shape, np.nan_to_num(floor))
@@ -238,7 +252,6 @@ def _family(
         for level, row in enumerate(levels):
             points = slice(None) if level == 0 else slice(level - 1, level)
             is_different = row["verdict"] in comparisons.DIFFERENCES
-            reason = row["reason"].replace(comparisons.CLIENT_LIMITED, CLIENT_LIMITED)
             rows.append(
                 {
                     **row,
@@ -248,7 +261,6 @@ def _family(
                     "runs_baseline": int(runs[old_at, points].sum()),
                     "verdict": DRIFT if is_drift and is_different else row["verdict"],
                     "noise_floor_percent": 100 * np.expm1(floor),
-                    "reason": reason,
                 }
             )
     return rows
@@ -257,9 +269,9 @@ def _family(
 def compare_metric(
     sweep: Sweep, metric: str, drifting: set[str], twice: set[tuple[str, int]]
 ) -> list[dict[str, Any]]:
-    """Rows of one metric: of changed servers, then of those that tell of drift alone."""
+    """Rows of one metric: first the changed servers, then those that only show drift."""
     floor = comparisons.noise_floor(sweep, metric)
-    # A control is its server once more.
+    # Without controls: a control is its server once more.
     every = [pair for pair in pairs_of(sweep) if not is_control(sweep.servers[pair[0]])]
     rows = []
     for is_drift in (False, True):
@@ -271,7 +283,7 @@ def compare_metric(
 
 
 def compare(sets: Sets) -> Comparison:
-    """Two sets → rows, what changed in their facts, and what to know of the rows."""
+    """Two sets → rows, the facts that changed, and notes for the reader."""
     facts = pd.DataFrame(result_sets.changes(sets.baseline, sets.current), columns=FACT_COLUMNS)
     is_unchanged = not (facts["kind"] == "environment").any()
     same = servers_with_same_binary(sets)
@@ -300,36 +312,38 @@ def compare(sets: Sets) -> Comparison:
 
 
 def drift_notes(table: pd.DataFrame, is_unchanged: bool) -> list[str]:
-    """What servers that have not changed say of all others."""
+    """What the unchanged servers say about all others."""
     if not is_unchanged:
         return [
-            "The environment changed: every ratio shows its effect too; one of a server whose binary is the same shows"
-            " it alone."
+            "The environment changed, and every ratio includes its effect. The ratio of a server with the same binary"
+            " shows this effect alone."
         ]
     drifted = table[(table["verdict"] == DRIFT) & (table["connections"] == WHOLE_SWEEP)]
     return [
-        f"{row['server']}, the same binary in both sets, differs from itself in {FIGURES[row['metric']]}: doubt the"
-        " other verdicts too."
+        f"{row['server']} has the same binary in both sets, but its {FIGURES[row['metric']]} differs: doubt the other"
+        " verdicts too."
         for row in drifted.to_dict("records")
     ]
 
 
 def change_notes(facts: pd.DataFrame) -> list[str]:
     if facts.empty:
-        return ["Nothing known of the machine, its tools or the source has changed."]
+        return ["No known fact of the machine, its tools or the source has changed."]
     notes = []
     for row in facts.to_dict("records"):
-        old, new = result_sets.shortened(row["baseline"], row["current"])
+        old, new = result_sets.shorten(row["baseline"], row["current"])
         notes.append(f"changed: {row['fact']}: {old} -> {new}")
     return notes
 
 
 def point_notes(table: pd.DataFrame) -> list[str]:
-    """Where at single points a changed server got faster or slower."""
+    """The single points at which a changed server got faster or slower."""
     points = table[table["connections"] != WHOLE_SWEEP]
-    told = points[points["verdict"].isin([FASTER, SLOWER])]
+    decided = points[points["verdict"].isin([FASTER, SLOWER])]
     notes = []
-    for (verdict, server, metric), its in told.groupby(["verdict", "server", "metric"], sort=False):
+    for (verdict, server, metric), its in decided.groupby(
+        ["verdict", "server", "metric"], sort=False
+    ):
         where = ", ".join(
             f"{row['ratio']:.3f} at {row['connections']:,}" for row in its.to_dict("records")
         )
@@ -340,7 +354,7 @@ def point_notes(table: pd.DataFrame) -> list[str]:
 
 
 def reason_notes(table: pd.DataFrame) -> list[str]:
-    """Why the rows over the whole sweep are as they are, a line for each reason."""
+    """The reasons of the rows over the whole sweep, a line for each."""
     whole = table[(table["connections"] == WHOLE_SWEEP) & (table["reason"] != "")]
     notes = []
     for (reason, metric), its in whole.groupby(["reason", "metric"], sort=False):
@@ -355,14 +369,14 @@ def conclusion(table: pd.DataFrame) -> str:
     if status_of(table) == NOTHING_DECIDED:
         return "Nothing could be decided."
     if (table["binary"] == SAME).all() and (table["verdict"] == DRIFT).any():
-        return "Nothing got slower: no server has changed, and what differs is drift."
+        return "Nothing got slower: no server has changed, and the differences are drift."
     return "Nothing got slower, as far as these two sets can tell."
 
 
-def _line_of(row: dict[Any, Any]) -> dict[str, str]:
+def _line_of(row: dict[Any, Any]) -> dict[str, Part]:
     low, high = row["ratio_low"], row["ratio_high"]
     detectable = row["smallest_detectable_percent"]
-    return {
+    texts = {
         "server": row["server"],
         "binary": row["binary"],
         "figure": FIGURES[row["metric"]],
@@ -370,15 +384,16 @@ def _line_of(row: dict[Any, Any]) -> dict[str, str]:
         "95 % interval": f"{low:.3f}–{high:.3f}" if pd.notna(low) else UNAVAILABLE,
         "p (Holm)": f"{row['p_adjusted']:.2g}" if pd.notna(row["p_adjusted"]) else UNAVAILABLE,
         "detectable": f"{detectable:.3g} %" if pd.notna(detectable) else UNAVAILABLE,
-        "verdict": row["verdict"],
     }
+    verdict = Part(row["verdict"], VERDICT_COLORS.get(row["verdict"], Color.NONE))
+    return {name: Part(text) for name, text in texts.items()} | {"verdict": verdict}
 
 
-def tabulate(compared: Comparison) -> str:
-    """The table for the console, a row a server and figure over the whole sweep, and what to know of it."""
+def tabulate(compared: Comparison) -> console.Table:
+    """The table for the console: a row for each server and figure over the whole sweep."""
     whole = compared.table[compared.table["connections"] == WHOLE_SWEEP]
-    lines = aligned(pd.DataFrame([_line_of(row) for row in whole.to_dict("records")]))
-    return "\n".join([*lines, "", *compared.notes]) + "\n"
+    rows = [_line_of(row) for row in whole.to_dict("records")]
+    return console.Table(list(rows[0]), [[*row.values()] for row in rows], compared.notes, SPARE)
 
 
 def status_of(table: pd.DataFrame) -> int:
@@ -387,7 +402,7 @@ def status_of(table: pd.DataFrame) -> int:
         return GOT_SLOWER
     undecided = (table["verdict"] == UNDECIDABLE).groupby(table["server"]).all()
     changed = set(table.loc[table["binary"] == "changed", "server"])
-    # A patch after which a server has no valid run at all must not pass for one that did no harm.
+    # If a server has no valid run at all after a patch, the patch must not pass as harmless.
     if undecided.all() or undecided[undecided.index.isin(changed)].any():
         return NOTHING_DECIDED
     return 0
@@ -399,7 +414,7 @@ def status_of(table: pd.DataFrame) -> int:
 def read_sets(
     baseline: str, current: str, other_machine: str | None, wanted: argparse.Namespace
 ) -> Sets:
-    """NoComparison or OSError."""
+    """Read both sets. Raises NoComparison or OSError."""
     folders = [result_sets.results_folder(path) for path in (baseline, current)]
     if result_sets.is_same_folder(*folders):
         raise NoComparison(f"{baseline}: the baseline is the current set itself")
@@ -413,12 +428,12 @@ def read_sets(
     ]
     if not new:
         raise NoComparison(f"{current}: no records of the wanted servers and connections")
-    versions = [{record.get("schema_version") for record in found} for found in (old, new)]
+    versions = [{record.get("schema_version") for record in its} for its in (old, new)]
     if versions[0] != versions[1]:
-        told = " and ".join(_listed(its) for its in versions)
+        both = " and ".join(_list(its) for its in versions)
         raise NoComparison(
-            f"the baseline and the current set have records of schema versions {told}, whose ratios do not compare:"
-            " measure the baseline again"
+            f"the baseline and the current set have records of schema versions {both}, whose ratios do not compare",
+            "measure the baseline again",
         )
     return in_common(of_one_machine(old, new, other_machine))
 
@@ -432,12 +447,15 @@ def main() -> int:
     parser.add_argument("baseline", help="a folder with results/ in it, measured before")
     parser.add_argument("current", nargs="?", default=".", help="the same, after (default: .)")
     parser.add_argument("--table", help="the table of comparisons to write, CSV")
-    parser.add_argument("--facts", help="the table of what changed to write, CSV")
-    parser.add_argument("--text", help="the text to write (default: standard output)")
-    parser.add_argument("--other-machine", help="that of a baseline of another machine, by name")
-    parser.add_argument("--servers", nargs="+", help="of the current set (default: all)")
-    parser.add_argument("--connections", type=int, nargs="+", help="the same")
-    parser.add_argument("--repeats", type=int, help="the first so many (default: all)")
+    parser.add_argument("--facts", help="the table of changed facts to write, CSV")
+    parser.add_argument(
+        "--text",
+        help="the text to write, beside it its values as JSON (default: text to standard output)",
+    )
+    parser.add_argument("--other-machine", help="the baseline's machine, if it is another one")
+    parser.add_argument("--servers", nargs="+", help="servers to compare (default: all)")
+    parser.add_argument("--connections", type=int, nargs="+", help="numbers to compare")
+    parser.add_argument("--repeats", type=int, help="compare the first N repeats (default: all)")
     parser.add_argument("--no-status", action="store_true", help="end with 0 whatever got slower")
     arguments = parser.parse_args()
     sets = read_sets(arguments.baseline, arguments.current, arguments.other_machine, arguments)
@@ -447,11 +465,11 @@ def main() -> int:
     if arguments.facts:
         tables.write_table(compared.facts, arguments.facts)
     if arguments.text:
-        files.write_text(arguments.text, tabulate(compared))
+        console.write_table(tabulate(compared), arguments.text)
     else:
-        print(tabulate(compared), end="")
+        print(console.format_text(tabulate(compared)), end="")
     return 0 if arguments.no_status else status_of(compared.table)
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

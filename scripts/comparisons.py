@@ -1,20 +1,21 @@
-"""Which server is faster, and can this sweep tell? Cells and their summary → a verdict for each pair of servers.
+"""Which server is faster, and can this sweep decide it? Cells and their summary → a verdict for each pair of servers.
 
-What is compared are ratios to the reference, which each cell has measured in turns with its server
-(docs/precision.md): what the machine did meanwhile is in none of them, so cells of different runs compare. Their
-logarithms are (Kalibera & Jones, "Rigorous benchmarking in reasonable time", ISMM 2013). A server's repeats at a number
-of connections are a sample of few, whose variance is hardly known. What servers share is: each variance is drawn to
-the one of all servers at that point, the further, the less they differ beyond chance (moderated t; Smyth, "Linear
-models and empirical Bayes methods", Stat. Appl. Genet. Mol. Biol. 3, 2004).
+Verdicts compare ratios to the reference. Each cell measures the reference in turns with its server
+(docs/precision.md), so the state of the machine cancels out and cells of different runs can be compared. The tests use
+logarithms of ratios (Kalibera & Jones, "Rigorous benchmarking in reasonable time", ISMM 2013).
 
-The numbers of connections are fixed, not a sample: over the whole sweep the differences at its points are averaged,
-each with the same weight, and their variances added, with degrees of freedom by Welch and Satterthwaite. What truly
-differs between the numbers is no noise.
+A server has few repeats at each number of connections, so its own variance is poorly known. Each variance is therefore
+shrunk towards that of all servers at the point: the less their variances differ beyond chance, the more it is shrunk
+(moderated t; Smyth, "Linear models and empirical Bayes methods", Stat. Appl. Genet. Mol. Biol. 3, 2004).
 
-Of the many tests of one machine and metric, Holm's method is to keep the chance of any false verdict below ALPHA (Holm,
-"A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979): over all pairs for the whole
-sweep, and over all pairs and points for the points; docs/precision.md says how far it does. "Depends on connections" is
-made of verdicts at points, and no test.
+The numbers of connections are fixed, not a sample. Over the whole sweep, the differences at the points are averaged
+with equal weights and their variances added, with degrees of freedom by Welch and Satterthwaite. A true difference
+between numbers of connections does not count as noise.
+
+Holm's method keeps the probability of any false verdict among the tests of one machine and metric below ALPHA (Holm, "A
+simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979): once over all pairs for the whole
+sweep, and once over all pairs and points for the points. docs/precision.md says how well this works. "Depends on
+connections" is not a test: it follows from verdicts at points.
 """
 
 import itertools
@@ -36,17 +37,17 @@ Booleans = npt.NDArray[np.bool_]
 Pair = tuple[int, int]
 
 ALPHA = 0.05
-# Of each server at a point. What the others vary by there makes up for few.
+# For each server at a point. Few repeats suffice, since the variances of the other servers help.
 MIN_REPEATS = 2
 POWER = 0.9
 TINY = np.finfo(float).tiny
-# Tables hold nine digits: logarithms that differ by less do not differ.
+# Tables hold nine digits: a smaller difference of logarithms is none.
 ROUNDING = 1e-8
 
-# Each as ratio to the reference; the first is what answers rest on.
-COST, THROUGHPUT = "cpu_ratio", "throughput_ratio"
-BETTER_SIGN = {COST: -1, THROUGHPUT: 1}
-NAMES = {COST: "CPU time per request", THROUGHPUT: "throughput"}  # within a sentence
+# Ratios to the reference; the report's first answer uses the first.
+CPU_RATIO, THROUGHPUT = "cpu_ratio", "throughput_ratio"
+BETTER_SIGN = {CPU_RATIO: -1, THROUGHPUT: 1}
+NAMES = {CPU_RATIO: "CPU time per request", THROUGHPUT: "throughput"}  # in sentences
 
 FASTER, SLOWER, EQUAL = "faster", "slower", "no difference"
 DEPENDS, UNDECIDABLE = "depends on connections", "not decidable here"
@@ -55,12 +56,14 @@ VERDICT_OF_SIGN = {1: FASTER, -1: SLOWER, 0: EQUAL}
 
 WHOLE_SWEEP = "all"
 CLIENT_LIMITED = "wrk was the limit for both"
-LOWER_BOUND = "wrk was the limit, and throughput a lower bound, of"
+LOWER_BOUND = "its throughput is a lower bound"
 OTHER_YARDSTICK = "measured with another kernel, compiler, wrk, reference or schema version than most of the sweep"
-NO_NOISE = f"less than {MIN_REPEATS} repeats, or they do not vary: no noise to test against"
+NO_NOISE = (
+    f"fewer than {MIN_REPEATS} repeats, or they do not vary: there is no noise to test against"
+)
 NO_RATIO = "no ratio to the reference"
 BELOW_FLOOR = "smaller than the noise floor"
-CONTROL_DIFFERS = "the same server twice: the layout of its code differs, or nothing"
+CONTROL_DIFFERS = "the same server measured twice: at most the layout of its code differs"
 
 OTHER_WORKLOAD = "a connection per request (another workload)"
 
@@ -73,9 +76,9 @@ VERDICT_COLUMNS = fields.columns_of(fields.VERDICTS)
 class Sweep(NamedTuple):
     """One machine's cells as arrays.
 
-    logarithms: of each metric in its own unit, [server, point, repeat]; NaN where no valid cell is.
+    logarithms: of each metric, [server, point, repeat]; NaN without a valid cell.
     has_valid: whether there are valid cells, [server, point].
-    other_yardstick: whether the only valid cells are left out for their yardstick, [server, point].
+    other_yardstick: whether there are valid cells but all have another yardstick, [server, point].
     starving, client_limited, connection_per_request: [server, point].
     """
 
@@ -92,8 +95,8 @@ class Sweep(NamedTuple):
 class Estimates(NamedTuple):
     """Mean differences of logarithms, arrays [pair, level]; NaN where a sample is too small or does not vary.
 
-    A level is the whole sweep, or one of its points. pairs: repeats that both servers have; freedom: degrees of it, of
-    Student's t.
+    A level is the whole sweep or one of its points. pairs: repeats that both servers have; freedom: degrees of freedom
+    of Student's t.
     """
 
     pairs: Integers
@@ -104,13 +107,13 @@ class Estimates(NamedTuple):
 
 
 def _points_of(rows: pd.DataFrame, servers: list[str], connections: list[int]) -> Booleans:
-    """Which points are in some rows of the summary: [server, point]."""
+    """Which points these rows of the summary contain: [server, point]."""
     points = set(zip(rows["server"], rows["connections"], strict=True))
     return np.array([[(name, count) in points for count in connections] for name in servers])
 
 
 def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
-    """One machine's tables → arrays. DamagedFile if a cell is there twice, ValueError if a figure is no number."""
+    """One machine's tables → arrays. Raises DamagedFile if a cell occurs twice, ValueError if a figure is no number."""
     if cells.duplicated(["server", "connections", "repeat"]).any():
         raise DamagedFile("a cell is there twice: tables of several sweeps cannot be compared")
     servers = [str(name) for name in cells["server"].unique()]
@@ -147,7 +150,7 @@ def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
 
 
 def pairs_of(servers: list[str]) -> list[Pair]:
-    """Positions of the servers of each pair, in order of appearance; a control has one pair, with its base server."""
+    """The positions of each pair's servers, in order of appearance; a control has one pair, with its base server."""
     return [
         (first, second)
         for first, second in itertools.combinations(range(len(servers)), 2)
@@ -161,10 +164,10 @@ def has_control(servers: list[str], pair: Pair) -> bool:
 
 
 def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimates:
-    """Two-sided tests, by Student's t, of whether servers differ. logarithms: [server, point, repeat], NaN what is
-    left out; usable: [pair, point].
+    """Two-sided tests by Student's t of whether servers differ. logarithms: [server, point, repeat], NaN for cells that
+    are left out; usable: [pair, point].
 
-    What has less than MIN_REPEATS, or does not vary, is not tested: it has no error and no p-value.
+    A level with fewer than MIN_REPEATS repeats, or without variation, is not tested: it has no error and no p-value.
     """
     first, second = np.array(pairs).T
     repeats = np.isfinite(logarithms).sum(axis=-1)
@@ -175,9 +178,9 @@ def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimat
     for pair, points in zip(pairs, usable, strict=True):
         compared[list(pair)] |= points
     freedoms = np.where(compared, counts - 1, 0)
-    variances, worth = moderated(np.where(compared, squares, 0), freedoms)
+    variances, worth = moderate(np.where(compared, squares, 0), freedoms)
     squared_errors = variances / counts
-    # Which points a level is made of: [pair, level, point].
+    # The points of each level: [pair, level, point].
     points = usable.shape[1]
     levels = np.vstack([np.ones(points), np.eye(points)])
     members = levels * usable[:, np.newaxis]
@@ -189,7 +192,7 @@ def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimat
     mean = np.where(members.any(axis=-1), total(means[first] - means[second]) / number, np.nan)
     at_points = squared_errors[first] + squared_errors[second]
     parts = squared_errors**2 / np.maximum(worth, 1)
-    # What both variances were drawn to is one estimate, not two.
+    # Both variances were shrunk towards one estimate, which must not count twice.
     most = np.minimum(worth[first] + freedoms[second], freedoms.sum(axis=0))
     most = np.maximum(most, 1)
     worth_at_points = np.clip(
@@ -205,18 +208,18 @@ def estimate(logarithms: Floats, pairs: list[Pair], usable: Booleans) -> Estimat
     return Estimates(observations, freedom, mean, error, p_value)
 
 
-def moderated(squares: Floats, freedoms: Integers) -> tuple[Floats, Floats]:
-    """Sums of squares and their degrees of freedom, [server, point] → variances, and what those are worth.
+def moderate(squares: Floats, freedoms: Integers) -> tuple[Floats, Floats]:
+    """Sums of squares and their degrees of freedom, [server, point] → variances and their degrees of freedom.
 
-    0 degrees: no part of it. A variance is drawn to that of all servers at its point, times how much more or less this
-    server varies at all points. How many degrees that counts as is found from how much the logarithms of the variances
-    differ still, beyond what chance makes of as many repeats (Smyth 2004).
+    Entries with 0 degrees are ignored. Each variance is shrunk towards that of all servers at its point, multiplied by
+    the factor by which this server varies more or less than others at all points. The weight of this prior follows from
+    how much the logarithms of the variances still differ, beyond chance for as many repeats (Smyth 2004).
     """
     together = freedoms.sum(axis=0)
     is_known = (freedoms > 0) & (squares > ROUNDING**2)
     half = np.where(is_known, freedoms / 2, 1)
     own = squares / np.maximum(freedoms, 1)
-    # Each of mean log(true variance).
+    # The expected value of each is log(true variance).
     logs = np.log(np.where(is_known, own, 1)) - psi(half) + np.log(half)
     number = is_known.sum(axis=0)
     middle = np.where(is_known, logs, 0).sum(axis=0) / np.maximum(number, 1)
@@ -226,7 +229,7 @@ def moderated(squares: Floats, freedoms: Integers) -> tuple[Floats, Floats]:
     factors = np.exp(noisiness)[:, np.newaxis]
     common = factors * (squares / factors).sum(axis=0) / np.maximum(together, 1)
     rest = np.where(is_known, rest - noisiness[:, np.newaxis], 0)
-    # Of one point and server alone nothing is known.
+    # One point of one server alone has no degrees of freedom.
     degrees = max((number[number > 0] - 1).sum(), 1)
     left = max(degrees - np.count_nonzero(noisiness), 1)
     expected = (by_chance * (1 - 1 / np.maximum(number, 1))).sum() / degrees
@@ -239,18 +242,18 @@ def moderated(squares: Floats, freedoms: Integers) -> tuple[Floats, Floats]:
 def noisiness_of_servers(
     rest: Floats, by_chance: Floats, is_known: Booleans
 ) -> tuple[Floats, Floats]:
-    """Of the logarithms of variances, [server, point], what each server has more than others at all points; the
-    variance of that.
+    """How much larger the logarithm of a server's variances is than that of others at all points, and the variance of
+    this figure.
 
-    rest: to the mean of all servers at a point; by_chance: its variance if all servers vary alike. Drawn to 0 as far as
-    servers differ by no more than chance makes of it.
+    rest: logarithms of variances, [server, point], minus the mean of all servers at the point; by_chance: its variance
+    if all servers vary alike. The result is shrunk towards 0 as far as chance explains the differences of servers.
     """
     points = np.maximum(is_known.sum(axis=1), 1)
     mean, variance = rest.sum(axis=1) / points, by_chance.sum(axis=1) / points**2
     measured = is_known.any(axis=1)
     several = max(measured.sum() - 1, 1)
     excess = (mean**2).sum() / several - variance[measured].sum() / max(measured.sum(), 1)
-    # Of one point alone nobody knows whether it is the server's, or chance.
+    # With one point, the server's property and chance cannot be distinguished.
     if excess <= 0 or is_known.any(axis=0).sum() < 2:
         return np.zeros(len(rest)), np.zeros(len(rest))
     weight = np.where(measured, excess / (excess + variance), 0)
@@ -272,7 +275,7 @@ def inverse_trigamma(value: float) -> float:
 
 
 def holm(p_values: Floats) -> Floats:
-    """p-values of one family, of any shape → adjusted ones; NaN is no member of the family, and stays (Holm 1979)."""
+    """Adjust the p-values of one family, of any shape (Holm 1979). NaN does not belong to the family and stays NaN."""
     flat = p_values.ravel()
     order = np.argsort(flat)  # NaN last
     members = np.isfinite(flat).sum()
@@ -283,15 +286,15 @@ def holm(p_values: Floats) -> Floats:
 
 
 def smallest_detectable(freedom: Floats, standard_error: Floats, floor: Floats) -> Floats:
-    """The true log-ratio that a sweep with the same noise finds with a chance of POWER, at Holm's first step.
+    """The true log-ratio that a sweep with the same noise detects with probability POWER, at Holm's first step.
 
-    freedom and standard_error: of all tests of one family, in any shape. What is to be found must be significant at
-    ALPHA divided by the number of tests, two-sided, and its estimate must lie above the floor.
+    freedom and standard_error: of all tests of one family, in any shape. A detected difference is significant at ALPHA
+    divided by the number of tests, two-sided, and its estimate lies above the floor.
     """
     tests = np.isfinite(standard_error).sum()
     different, inverse = np.unique(freedom, return_inverse=True)
     t_critical = stdtrit(different, 1 - ALPHA / 2 / max(tests, 1))
-    # By how many standard errors the truth must differ from 0.
+    # How many standard errors the truth must differ from 0.
     noncentrality = nctdtrinc(different, 1 - POWER, t_critical)
     significant = noncentrality[inverse].reshape(freedom.shape)
     above_floor = floor / standard_error + ndtri(POWER)
@@ -305,10 +308,10 @@ def obstacles_of(sweep: Sweep, metric: str, pair: Pair, same_binary: bool) -> li
     """
     points = range(len(sweep.connections))
     for least in (MIN_REPEATS, 1):
-        found = [_obstacle(sweep, metric, pair, point, same_binary, least) for point in points]
-        if "" in found:
+        obstacles = [_obstacle(sweep, metric, pair, point, same_binary, least) for point in points]
+        if "" in obstacles:
             break
-    return found
+    return obstacles
 
 
 def _obstacle(
@@ -334,7 +337,7 @@ def _lack(sweep: Sweep, metric: str, server: int, point: int, least: int) -> str
 
 
 def _workload_obstacle(sweep: Sweep, metric: str, pair: Pair, point: int, same_binary: bool) -> str:
-    """Why what a pair did at a point does not show which of the two is better; empty if it does."""
+    """Why a pair's figures at a point do not show which server is better; empty if they do."""
     starving = [sweep.servers[server] for server in pair if sweep.starving[server, point]]
     if starving:
         return f"{' and '.join(starving)} starving (another workload)"
@@ -344,12 +347,12 @@ def _workload_obstacle(sweep: Sweep, metric: str, pair: Pair, point: int, same_b
     if len(short) == 1:
         return f"{short[0]}: {OTHER_WORKLOAD}"
     limited = metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair)
-    # A server measured twice shows the noise, whatever the limit is.
+    # A server measured twice shows the noise, whatever limits it.
     return CLIENT_LIMITED if limited and not same_binary else ""
 
 
 class Tests(NamedTuple):
-    """All tests of one metric, arrays [pair, level]; sign: 1 faster, -1 slower, 0 if it is no verdict."""
+    """All tests of one metric, arrays [pair, level]; sign: 1 faster, -1 slower, 0 no difference."""
 
     estimates: Estimates
     p_adjusted: Floats
@@ -359,9 +362,9 @@ class Tests(NamedTuple):
 
 
 def _test(estimates: Estimates, decidable: Booleans, floors: Floats, better_sign: int) -> Tests:
-    """decidable: whether a level may have a verdict, [pair, level]; others are in no family of tests.
+    """Test all levels. decidable: whether a level may have a verdict, [pair, level]; others belong to no family.
 
-    floors: what a log-ratio must exceed, [pair, level].
+    floors: the noise floor that a log-ratio must exceed, [pair, level].
     """
     estimates = estimates._replace(p_value=np.where(decidable, estimates.p_value, np.nan))
     levels = [np.s_[:, :1], np.s_[:, 1:]]
@@ -383,36 +386,36 @@ def _test(estimates: Estimates, decidable: Booleans, floors: Floats, better_sign
     )
 
 
-def _joined(counts: Iterable[int]) -> str:
+def _join(counts: Iterable[int]) -> str:
     return ", ".join(map(str, counts))
 
 
-def enough_points(usable: int, points: int) -> bool:
-    """Whether a verdict over the whole sweep may rest on so many of its points."""
+def has_enough_points(usable: int, points: int) -> bool:
+    """Whether so many of its points suffice for a verdict over the whole sweep."""
     return 2 * usable >= points
 
 
 def _partial_reason(connections: list[int], obstacles: list[str]) -> str:
-    """What of the sweep a pair's verdict does not rest on; empty if it rests on all points."""
+    """Which points a pair's verdict leaves out, and why; empty if it uses all points."""
     usable, points = obstacles.count(""), len(obstacles)
     if usable == points:
         return ""
-    only = "only " if usable and not enough_points(usable, points) else ""
+    only = "only " if usable and not has_enough_points(usable, points) else ""
     parts = [f"{only}{usable or 'none'} of {points} points comparable"]
     for obstacle in dict.fromkeys(filter(None, obstacles)):
         missing = zip(connections, obstacles, strict=True)
-        parts.append(f"{obstacle} at {_joined(count for count, why in missing if why == obstacle)}")
+        parts.append(f"{obstacle} at {_join(count for count, why in missing if why == obstacle)}")
     return "; ".join(parts)
 
 
 def _depends_reason(connections: list[int], signs: Sequence[int]) -> str:
-    """The points where either is faster, if there are both; else empty."""
+    """The points at which each of the two is faster; empty if one is faster at no point."""
     parts = []
     for sign in (1, -1):
         counts = [count for count, its in zip(connections, signs, strict=True) if its == sign]
         if not counts:
             return ""
-        parts.append(f"{VERDICT_OF_SIGN[sign]} at {_joined(counts)}")
+        parts.append(f"{VERDICT_OF_SIGN[sign]} at {_join(counts)}")
     return "; ".join(parts)
 
 
@@ -426,14 +429,14 @@ def _limited_losers(
 ) -> list[list[str]]:
     """For each pair and level the slower server, if wrk was its limit there; else empty.
 
-    Then its throughput is a lower bound, and that it is the slower one does not follow.
+    Its throughput is then a lower bound, so it may not be the slower one.
     """
     names = [[""] * sign.shape[1] for _ in pairs]
     if metric != THROUGHPUT:
         return names
     for number, pair in enumerate(pairs):
         if same_binary[number]:
-            continue  # which is there for its noise
+            continue  # measured twice to show the noise
         for level in np.flatnonzero(sign[number]):
             loser = pair[1] if sign[number, level] > 0 else pair[0]
             points = usable[number] if level == 0 else np.arange(usable.shape[1]) == level - 1
@@ -450,7 +453,7 @@ def _judge(
     depends: str,
     limited_loser: str,
 ) -> tuple[str, str]:
-    """Verdict and reason of one test, apart from what could not be compared."""
+    """Verdict and reason of one test, without the reasons why points are left out."""
     if not decidable:
         return UNDECIDABLE, ""
     if np.isnan(tests.estimates.p_value[pair, level]):
@@ -458,14 +461,14 @@ def _judge(
     if depends:
         return DEPENDS, depends
     if limited_loser:
-        return UNDECIDABLE, f"{LOWER_BOUND} {limited_loser}"
+        return UNDECIDABLE, f"wrk was the limit of {limited_loser}: {LOWER_BOUND}"
     sign = int(tests.sign[pair, level])
     below_floor = bool(tests.significant[pair, level]) and not sign
     return VERDICT_OF_SIGN[sign], BELOW_FLOOR if below_floor else ""
 
 
 def _figures(tests: Tests) -> dict[str, npt.NDArray[Any]]:
-    """The columns of numbers, [pair, level]."""
+    """The numeric columns, [pair, level]."""
     pairs, freedom, mean, standard_error, p_value = tests.estimates
     half = stdtrit(freedom, 0.975) * standard_error
     return {
@@ -493,7 +496,7 @@ def judge(
     obstacles: [pair][point]; estimates and floors: [pair, level]; same_binary: [pair].
     """
     usable = np.array(obstacles) == ""
-    enough = [enough_points(its_points.sum(), len(its_points)) for its_points in usable]
+    enough = [has_enough_points(its_points.sum(), len(its_points)) for its_points in usable]
     decidable = np.column_stack([enough, usable])
     tests = _test(estimates, decidable, floors, BETTER_SIGN[metric])
     figures = _figures(tests)
@@ -523,7 +526,7 @@ def judge(
 
 
 def noise_floor(sweep: Sweep, metric: str) -> float:
-    """By what controls differ from their servers over the whole sweep, at most, as log-ratio; NaN if none is known."""
+    """The largest difference of a control from its server over the whole sweep, as log-ratio; NaN if unknown."""
     pairs = [pair for pair in pairs_of(sweep.servers) if has_control(sweep.servers, pair)]
     if not pairs:
         return np.nan
@@ -533,9 +536,9 @@ def noise_floor(sweep: Sweep, metric: str) -> float:
 
 
 def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
-    """Verdicts of one machine and metric, a row for each pair of servers and level; none for less than two servers.
+    """Verdicts of one machine and metric, a row for each pair of servers and level; none for fewer than two servers.
 
-    Keys as VERDICT_COLUMNS, without machine; "faster" is a higher throughput, or less CPU time per request.
+    Keys as VERDICT_COLUMNS, without machine. "faster" means higher throughput or less CPU time per request.
     """
     pairs = pairs_of(sweep.servers)
     if not pairs:
@@ -547,7 +550,7 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
     ]
     estimates = estimate(sweep.logarithms[metric], pairs, np.array(obstacles) == "")
     floor = noise_floor(sweep, metric)
-    # The control's own pair is what the floor is made of.
+    # The floor comes from the control's own pair, so it does not apply to that.
     floors = np.where(control, 0, np.nan_to_num(floor))[:, np.newaxis]
     floors = np.broadcast_to(floors, estimates.mean.shape)
     judged = judge(sweep, metric, pairs, obstacles, estimates, floors, control)
@@ -565,8 +568,8 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
 def verdict_table(cells: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """cells.csv and summary.csv → a row for each machine, metric, pair of servers and level (docs/results.md).
 
-    connections is "all" for the whole sweep, else a count. Machines are never pooled. DamagedFile if a cell is
-    there twice, ValueError if a figure is no number.
+    connections is "all" for the whole sweep, else a count. Machines are never pooled. Raises DamagedFile if a cell
+    occurs twice, ValueError if a figure is not a number.
     """
     rows = []
     for machine, its_cells in cells.groupby("machine", sort=False, dropna=False):
@@ -581,14 +584,25 @@ def read_verdicts(path: str) -> pd.DataFrame:
     return tables.read_table(path, VERDICT_COLUMNS, {"reason": "str"}).fillna({"reason": ""})
 
 
-def letter_groups(names: Sequence[str], told_apart: Iterable[frozenset[str]]) -> list[set[str]]:
-    """Largest groups of names no two of which are told apart, in order of their first members: one letter for each.
+def yardstick_note(cells: pd.DataFrame) -> str:
+    """How many cells no verdict uses because of their yardstick; empty if there are none."""
+    left_out = len(cells) - len(tables.of_main_yardstick(cells))
+    if not left_out:
+        return ""
+    return (
+        f"{left_out} of {len(cells)} cells were {OTHER_YARDSTICK}. No verdict uses them. To measure them again, delete"
+        " their records."
+    )
 
-    Every pair that is told apart splits the groups that hold both; what is part of another group is absorbed (Piepho,
-    "An algorithm for a letter-based representation of all-pairwise comparisons", J. Comput. Graph. Stat. 13, 2004).
+
+def letter_groups(names: Sequence[str], different: Iterable[frozenset[str]]) -> list[set[str]]:
+    """The largest groups of names in which no two differ significantly, in order of their first members: a letter each.
+
+    Each pair that differs splits the groups that hold both; a group that is part of another is absorbed (Piepho, "An
+    algorithm for a letter-based representation of all-pairwise comparisons", J. Comput. Graph. Stat. 13, 2004).
     """
     groups = [set(names)]
-    for pair in told_apart:
+    for pair in different:
         split = [part for group in groups for part in _split(group, pair)]
         unique = [group for number, group in enumerate(split) if group not in split[:number]]
         groups = [group for group in unique if not any(group < other for other in unique)]

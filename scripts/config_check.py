@@ -1,4 +1,4 @@
-"""config.yaml: one line for each fault, saying where it is, what was found and what is allowed."""
+"""Check config.yaml: a line for each fault says where it is, what was found and what is allowed."""
 
 import difflib
 import ipaddress
@@ -16,11 +16,11 @@ from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 from machine import SPARE_DESCRIPTORS, format_cpu_list, parse_cpu_list
 
-# Other pictures in plots/, the control and the reference are named like that.
+# Names of other pictures in plots/, of the control and of the reference.
 RESERVED = re.compile(
     f"overview.*|ranking|syscalls|compare|.*_flamegraph|.*{CONTROL_SUFFIX}|{REFERENCE}"
 )
-# Keys of earlier versions: what has taken their place.
+# Keys of earlier versions → what to use instead.
 REPLACED = {
     "ceiling_repeats": "the paired phase of each cell measures the reference (paired_s)",
     "cost": "each cell has a ratio to the reference (cpu_ratio in results/summary.csv); nginx, h2o and lighttpd:"
@@ -30,7 +30,7 @@ REPLACED = {
 }
 
 
-# JSON takes 5.0 for an integer and YAML knows .nan; neither makes a number of cells or of seconds.
+# JSON accepts 5.0 as an integer and YAML accepts .nan; neither is a valid number of cells or seconds.
 _StrictValidator = validators.extend(
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
@@ -64,7 +64,7 @@ def _describe(error: ValidationError) -> Iterator[str]:
         known = list(error.schema["properties"])
         for key in error.instance:
             if key in REPLACED and not error.absolute_path:
-                yield f"{key}: is no key any more, delete it: {REPLACED[key]}"
+                yield f"{key}: this key no longer exists, delete it: {REPLACED[key]}"
             elif key not in known:
                 name = _where([*error.absolute_path, key])
                 yield f"{name}: unknown key{_suggest(key, known)}, allowed: {', '.join(known)}"
@@ -80,7 +80,7 @@ def _describe(error: ValidationError) -> Iterator[str]:
 
 
 def _repeated_keys(node: yaml.Node, path: Sequence[str | int] = ()) -> Iterator[str]:
-    """Of which YAML and Snakemake take the last without a word."""
+    """A line for each key that occurs twice: YAML and Snakemake silently use the last."""
     if isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield from _repeated_keys(value, [*path, index])
@@ -100,42 +100,42 @@ def _repeated_keys(node: yaml.Node, path: Sequence[str | int] = ()) -> Iterator[
 def _faults_of_file(path: str) -> Iterator[str]:
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
-        found = yaml.compose(text, yaml.SafeLoader)
+        node = yaml.compose(text, yaml.SafeLoader)
     except FileNotFoundError:
-        yield "there is no such file (all words behind --configfile are files: put targets before it)"
+        yield "there is no such file (all words after --configfile are files: put targets before it)"
     except OSError as error:
         yield str(error.strerror)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start]
-        yield f"line {line}: byte 0x{byte:02x} is no UTF-8: save the file as UTF-8"
+        yield f"line {line}: byte 0x{byte:02x} is not UTF-8: save the file as UTF-8"
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark else ""
-        yield f"{place}no YAML: {error.problem or error.context}"
+        yield f"{place}not YAML: {error.problem or error.context}"
     except yaml.YAMLError as error:
-        yield f"no YAML: {' '.join(str(error).split())}"
+        yield f"not YAML: {' '.join(str(error).split())}"
     else:
-        if not isinstance(found, yaml.MappingNode):
+        if not isinstance(node, yaml.MappingNode):
             yield "found no keys, allowed: those of config.yaml"
         else:
-            yield from _repeated_keys(found)
+            yield from _repeated_keys(node)
 
 
 def file_faults(paths: Mapping[str, str]) -> list[str]:
-    """What Snakemake would read otherwise than its writer meant, or not at all. `paths`: by the names shown."""
+    """Faults because of which Snakemake would not read a file, or misread it. paths: by the names to show."""
     return [f"{name}: {fault}" for name, path in paths.items() for fault in _faults_of_file(path)]
 
 
 def schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
-    """What the schema does not allow, one line each, in the order of the file."""
+    """A line for each value that the schema does not allow, in the order of the file."""
     errors = _StrictValidator(schema).iter_errors(config)
     ordered = sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
     return [line for error in ordered for line in _describe(error)]
 
 
 def _cpu_faults(setting: str | Mapping[str, str | int], places: Mapping[str, Any]) -> Iterator[str]:
-    """What cannot be right on any machine; whether a machine has these CPUs is seen on it."""
+    """Faults on every machine; only the machine itself knows whether it has these CPUs."""
     if isinstance(setting, str):
         return
     sides = {}
@@ -164,16 +164,16 @@ def _external_faults(
 def sweep_faults(
     config: Mapping[str, Any], servers_folder: Path, open_files_limit: int
 ) -> list[str]:
-    """What a well-formed config asks for and this checkout or machine does not have, one line each."""
+    """A line for each thing that a well-formed config names and this checkout or machine lacks."""
     ours = {path.stem for path in servers_folder.glob("*.c")}
     faults = list(_external_faults(config["external"], ours, servers_folder.parent))
     known = sorted((ours | set(config["external"])) - {REFERENCE})
     named = [(f"servers[{i}]", name) for i, name in enumerate(config["servers"])]
     for where, name in [*named, ("control", config["control"])]:
-        # A tag may be named like a control, too.
+        # A tag may have a control's name, too.
         if any(map(RESERVED.fullmatch, [name or "", (name or "").partition("@")[0]])):
-            faults.append(f"{where}: found {name!r}, but other results are named like that")
-        elif "@" in (name or ""):  # whether that revision has it, git says
+            faults.append(f"{where}: found {name!r}, but other results have names like that")
+        elif "@" in (name or ""):  # git checks later whether that revision has the server
             if name.partition("@")[0] in config["external"]:
                 faults.append(f"{where}: found {name!r}, but an external server has no revisions")
         elif name not in [*known, None]:

@@ -1,115 +1,174 @@
-"""What a terminal shows of a text: no more than there is room for, and coloured where a colour says something."""
+"""What a terminal shows: tables and lines that fit its width, with colours where it can show them.
+
+A text never decides its colour: whoever makes the text passes a Part with the colour.
+"""
 
 import contextlib
+import json
 import os
-import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
-# Columns that a narrow terminal goes without, the least important first.
-LESS_IMPORTANT = {
-    "results/summary.txt": [
-        "p99 µs",
-        "at connections",
-        "95 % interval",
-        "CPU µs/request",
-        "limited by",
-        "CPU / reference",
-    ],
-    "results/compare.txt": ["p (Holm)", "binary", "95 % interval", "detectable"],
-}
-# The hues of the pictures. A cell of a table is two spaces away from the one before; the first, a name, has no colour.
-CELL = r"(?<=  )(?:{})(?=  |$)"
-COLORS = {
-    31: CELL.format("slower|starving|failed|invalid|no valid run|[1-9][0-9,]* of [0-9,]+"),
-    32: CELL.format("server|faster"),
-    33: CELL.format("wrk|≥ [0-9,]+"),
-    35: CELL.format("shared CPUs"),
-    36: CELL.format("round trip"),
-    90: CELL.format("disturbance|disturbed|unavailable|drift|not decidable here"),
-}
-COLORS_OF_SENTENCES = {
-    31: r"failed(?:, not tried again)?: .*|[0-9]+ connections unserved|invalid, not counted"
-    r"|invalid: [a-z_]+(?:, [a-z_]+)*(?=,|$)",
-    90: r"disturbed(?: in each of [0-9]+ attempts| in the paired phase)?(?=,|$)|unavailable: .*",
-}
+import files
+
+
+class Color(IntEnum):
+    """ANSI codes of the hues that the pictures use."""
+
+    NONE = 0
+    RED = 31
+    GREEN = 32
+    YELLOW = 33
+    PURPLE = 35
+    BLUE = 36
+    GREY = 90
+
+
+class Part(NamedTuple):
+    """A cell of a table or a part of a line, and its colour."""
+
+    text: str
+    color: int = Color.NONE
+
+
+class Table(NamedTuple):
+    """A table for a terminal, and the notes below it.
+
+    spare: columns that a narrow terminal goes without, the least important first.
+    """
+
+    columns: list[str]
+    rows: list[list[Part]]
+    notes: list[str]
+    spare: list[str]
 
 
 def width() -> int:
-    """By COLUMNS, else the terminal's; without bound where the output goes elsewhere."""
+    """The width by COLUMNS, else the terminal's; unlimited where the output goes elsewhere."""
     return shutil.get_terminal_size(fallback=(sys.maxsize, 0)).columns
 
 
 def has_color() -> bool:
-    """On a terminal that can, if nobody objects (https://no-color.org)."""
+    """Whether the terminal can show colours and nobody objects (https://no-color.org)."""
     return sys.stdout.isatty() and os.getenv("TERM") != "dumb" and not os.getenv("NO_COLOR")
 
 
-def painted(text: str) -> str:
-    """With colours, if they are wanted: of what the words say too."""
-    if has_color():
-        for code, pattern in [*COLORS.items(), *COLORS_OF_SENTENCES.items()]:
-            text = re.sub(pattern, rf"\033[{code}m\g<0>\033[0m", text, flags=re.MULTILINE)
-    return text
+def color(text: str, code: int) -> str:
+    return f"\033[{int(code)}m{text}\033[0m" if text and code and has_color() else text
 
 
-def colored(text: str, color: int) -> str:
-    return f"\033[{color}m{text}\033[0m" if has_color() else text
-
-
-def wrapped(text: str) -> str:
-    """Lines broken between words; a path or an option stays whole."""
+def wrap(text: str) -> str:
+    """Break lines between words; a path or an option stays whole."""
     words = textwrap.TextWrapper(width(), break_long_words=False, break_on_hyphens=False)
     return "\n".join(words.fill(line) for line in text.splitlines())
 
 
-def printable(text: str) -> str:
-    """Lines without control characters, which could make a terminal do or show anything."""
+def make_printable(text: str) -> str:
+    """Replace control characters, which could make a terminal do or show anything."""
     return "\n".join(
         "".join(letter if letter.isprintable() else " " for letter in line)
         for line in text.split("\n")
     )
 
 
-def cut(line: str) -> str:
-    return line if len(line) <= width() else line[: width() - 1] + "…"
+def format_line(parts: Sequence[Part]) -> str:
+    """One line of coloured parts, cut where the terminal ends."""
+    is_cut = sum(len(part.text) for part in parts) > width()
+    left = width() - is_cut
+    line = ""
+    for part in parts:
+        line += color(part.text[:left], part.color)
+        left = max(0, left - len(part.text))
+    return line + "…" * is_cut
 
 
-def failed_job(rule: str, logs: Sequence[str]) -> str:
-    """A line about a job that failed: the last one that its log has."""
-    said = [line for path in logs for line in _lines_of(path) if line.strip()]
-    line = said[-1] if said else f"{rule} ended without a word, killed perhaps: {', '.join(logs)}"
-    return colored(wrapped(printable(line)), 31)
+def describe_failed_job(rule: str, logs: Sequence[str]) -> str:
+    """A line about a job that failed: the last line of its log."""
+    said = [line for path in logs for line in _read_lines(path) if line.strip()]
+    line = said[-1] if said else f"{rule} ended without a message, maybe killed: {', '.join(logs)}"
+    return color(wrap(make_printable(line)), Color.RED)
 
 
-def _lines_of(path: str) -> list[str]:
+def _read_lines(path: str) -> list[str]:
     with contextlib.suppress(OSError):
         return Path(path).read_text(errors="replace").splitlines()
     return []
 
 
-def fitted_table(path: str) -> str:
-    """A table and its notes from a file, the table with as many columns as the terminal has room for.
+# --- Tables ---
 
-    Its second line underlines the columns, each of which ends where its line does.
-    """
-    table, _, notes = printable(Path(path).read_text()).partition("\n\n")
-    header, rule, *_ = lines = table.splitlines()
-    ends = [line.end() for line in re.finditer("-+", rule)]
-    columns = {
-        header[start:end].strip(): slice(start, end)
-        for start, end in zip([0, *ends], ends, strict=False)
+
+def _widths_of(table: Table) -> dict[str, int]:
+    columns = zip(*([part.text for part in row] for row in table.rows), strict=True)
+    texts: Iterable[Sequence[str]] = columns if table.rows else [()] * len(table.columns)
+    return {
+        name: max(map(len, [name, *its])) for name, its in zip(table.columns, texts, strict=True)
     }
-    left_out = []
-    for name in filter(columns.__contains__, LESS_IMPORTANT[path]):  # not each table has all
-        if sum(column.stop - column.start for column in columns.values()) <= width():
+
+
+def choose_columns(table: Table) -> list[str]:
+    """The columns that the terminal has room for: spare ones go first."""
+    widths = _widths_of(table)
+    kept = list(table.columns)
+    for name in filter(table.columns.__contains__, table.spare):  # not each table has all
+        if sum(2 + widths[column] for column in kept) - 2 <= width():
             break
-        del columns[name]
-        left_out.append(name)
-    lines = ["".join(line[column] for column in columns.values()) for line in lines]
+        kept.remove(name)
+    return kept
+
+
+def align(table: Table, columns: Sequence[str], paint: Callable[[Part], str]) -> list[str]:
+    """The header, a line under each column, and a line a row; the first column to the left."""
+    widths = _widths_of(table)
+    header = [Part(name) for name in table.columns]
+    underline = [Part("-" * widths[name]) for name in table.columns]
+    lines = []
+    for row in [header, underline, *table.rows]:
+        shown = [pair for pair in zip(table.columns, row, strict=True) if pair[0] in columns]
+        cells = [paint(part) for _, part in shown]
+        spaces = [" " * (widths[name] - len(part.text)) for name, part in shown]
+        others = (space + cell for cell, space in zip(cells[1:], spaces[1:], strict=True))
+        lines.append("  ".join([cells[0] + spaces[0], *others]))
+    return lines
+
+
+def format_text(table: Table) -> str:
+    """The whole table and its notes, without colours."""
+    lines = align(table, table.columns, lambda part: part.text)
+    return "\n".join([*lines, "", *table.notes]) + "\n"
+
+
+def values_path(text_path: str) -> str:
+    """Beside a table's text: the same table as values, for format_fitted()."""
+    return f"{text_path.removesuffix('.txt')}_table.json"
+
+
+def write_table(table: Table, text_path: str) -> None:
+    files.write_text(values_path(text_path), json.dumps(table._asdict(), ensure_ascii=False))
+    files.write_text(text_path, format_text(table))
+
+
+def _read_table(text_path: str) -> Table:
+    values = files.read_json(values_path(text_path), Table._fields)
+    rows = [[Part(make_printable(text), code) for text, code in row] for row in values["rows"]]
+    return Table(**{**values, "rows": rows, "notes": list(map(make_printable, values["notes"]))})
+
+
+def format_fitted(text_path: str) -> str:
+    """A table that write_table() wrote, with as many columns as the terminal has room for, and its notes."""
+    table = _read_table(text_path)
+    columns = choose_columns(table)
+    lines = align(table, columns, lambda part: color(part.text, part.color))
+    left_out = [name for name in table.spare if name in table.columns and name not in columns]
+    notes = list(table.notes)
     if left_out:
-        notes = f"Left out, for want of width: {', '.join(left_out)}. They are in {path}.\n{notes}"
-    return painted("\n".join([*lines, "", wrapped(notes)]))
+        notes.insert(
+            0,
+            f"The terminal is too narrow for these columns: {', '.join(left_out)}. {text_path} has them.",
+        )
+    return "\n".join([*lines, "", wrap("\n".join(notes))])

@@ -128,7 +128,7 @@ def make_rows(arguments: Arguments) -> list[Row]:
             except PerfObstacle as obstacle:
                 # When it is gone, the workflow tries again by itself: obstacle_met.
                 return [{"status": obstacle.status, "reason": str(obstacle)}]
-            return runs.tried_twice(lambda: count(found, arguments))
+            return runs.try_twice(lambda: count(found, arguments))
     except PerfObstacle as obstacle:
         return [{"status": obstacle.status, "reason": f"{obstacle}; {again}"}]
     except server_process.Unavailable as reason:
@@ -182,4 +182,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -1,7 +1,7 @@
-"""Which CPUs the server has and which its load: from the machine's topology, or as the config says.
+"""Choose CPUs for the server and its load, from the machine's topology or as the config says.
 
-Of the standard library and machine.py alone, since every cell and every host of a sweep imports it. `root` is where
-/sys is: "/" or a copy.
+This module needs only the standard library and machine.py, since every cell and every host imports it. root: the folder
+with /sys, "/" or a copy.
 """
 
 import os
@@ -12,11 +12,11 @@ import machine
 
 
 class CpuFault(ValueError):
-    """CPUs that a side cannot have; one line that says why."""
+    """A side cannot have these CPUs; the text is one line that says why."""
 
 
 class CpuSplit(NamedTuple):
-    """Disjoint sets of CPUs for the server and its load; one shared set where there is but one core."""
+    """Disjoint sets of CPUs for the server and its load; one shared set if there is only one core."""
 
     load: list[int]
     server: list[int]
@@ -24,19 +24,21 @@ class CpuSplit(NamedTuple):
 
 
 class Core(NamedTuple):
-    cpus: list[int]  # SMT siblings: those that may be used
-    node: int  # of NUMA
-    has_cpu_0: bool  # with the kernel's housekeeping, and interrupts that nobody moved
+    cpus: list[int]  # SMT siblings that this process may use
+    node: int  # NUMA
+    has_cpu_0: bool  # CPU 0 does the kernel's housekeeping, and takes interrupts that nobody moved
     slow: bool  # an efficiency core of a hybrid CPU
 
 
 class Topology(NamedTuple):
     cores: list[Core]  # in ascending order
-    isolated: list[int]  # isolcpus: the kernel starts nothing there, nor spreads threads over them
+    isolated: list[
+        int
+    ]  # isolcpus: the kernel starts nothing there and does not spread threads over them
 
 
 def _read_list(root: str, path: str) -> list[int]:
-    """Empty if the kernel does not tell."""
+    """Read a list of CPUs; empty if the kernel does not have it."""
     try:
         return machine.parse_cpu_list(machine.read_text(os.path.join(root, path)))
     except (OSError, ValueError):
@@ -44,9 +46,9 @@ def _read_list(root: str, path: str) -> list[int]:
 
 
 def read_topology(root: str = "/", allowed: Collection[int] | None = None) -> Topology:
-    """The physical cores of some CPUs, by default of those that this process may use.
+    """The physical cores of some CPUs (default: those that this process may use).
 
-    Where the kernel does not tell: each CPU is a core, and all are of node 0.
+    If the kernel does not say otherwise, each CPU is a core of node 0.
     """
     usable = set(os.sched_getaffinity(0) if allowed is None else allowed)
     node_of = {
@@ -65,13 +67,14 @@ def read_topology(root: str = "/", allowed: Collection[int] | None = None) -> To
 
 
 def _pool(topology: Topology, node: int | None) -> list[Core]:
-    """The cores of one node, CPU 0's first: `node`, else that with most cores; of equals the last, away from CPU 0."""
+    """The cores of one node, CPU 0's first. The node is `node`, else the one with most cores; of equals the last, which
+    does not have CPU 0."""
     nodes: dict[int, list[Core]] = {}
     for core in topology.cores:
         nodes.setdefault(core.node, []).append(core)
     chosen = node if node in nodes else max(nodes, key=lambda n: (len(nodes[n]), n))
     fast = [core for core in nodes[chosen] if not core.slow]
-    # Of two kinds of cores, server and load would each get another: what differs then is the kind.
+    # With two kinds of cores, server and load could get different kinds.
     pool = fast if len(fast) > 1 else nodes[chosen]
     return sorted(pool, key=lambda core: not core.has_cpu_0)
 
@@ -80,11 +83,11 @@ def _cpus_of(cores: Collection[Core]) -> list[int]:
     return sorted(cpu for core in cores for cpu in core.cpus)
 
 
-def split(topology: Topology, node: int | None = None) -> CpuSplit:
-    """CPUs for both sides on one machine: whole cores of one node, the larger half for the server.
+def choose_split(topology: Topology, node: int | None = None) -> CpuSplit:
+    """Choose CPUs for both sides on one machine: whole cores of one node, the larger half for the server.
 
-    Of 4 cores or more, CPU 0's stays idle for the rest of the system; of 2 or 3 the load has it.
-    `node`: of the network card, if it tells.
+    With 4 cores or more, CPU 0's core stays idle for the rest of the system; with 2 or 3 the load gets it.
+    node: of the network card, if it is known.
     """
     pool = _pool(topology, node)
     if len(pool) >= 4 and pool[0].has_cpu_0:
@@ -94,10 +97,10 @@ def split(topology: Topology, node: int | None = None) -> CpuSplit:
     return CpuSplit(_cpus_of(load), _cpus_of(server), shared=half == 0)
 
 
-def whole(topology: Topology, node: int | None = None) -> list[int]:
-    """CPUs for a side that has a machine to itself: all cores of one node.
+def choose_whole(topology: Topology, node: int | None = None) -> list[int]:
+    """Choose CPUs for a side that has its own machine: all cores of one node.
 
-    Of 3 cores or more without CPU 0's: it costs a third at most, of 2 it would cost half.
+    With 3 cores or more, CPU 0's core is left out: that costs a third at most. With 2 it would cost half.
     """
     pool = _pool(topology, node)
     if len(pool) >= 3 and pool[0].has_cpu_0:
@@ -106,7 +109,8 @@ def whole(topology: Topology, node: int | None = None) -> list[int]:
 
 
 def usable_cpus(cpus: Collection[int]) -> set[int]:
-    """Which of these this process could run on: online, in its cpuset. Isolated ones too, which none has by default."""
+    """The CPUs among these that this process could run on: online and in its cpuset. Isolated CPUs count, although no
+    process gets them by default."""
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, cpus)
@@ -117,13 +121,13 @@ def usable_cpus(cpus: Collection[int]) -> set[int]:
         os.sched_setaffinity(0, before)
 
 
-def given(
+def configured_cpus(
     side: str,
     text: str | int,
     root: str = "/",
     usable: Callable[[Collection[int]], set[int]] = usable_cpus,
 ) -> list[int]:
-    """The CPUs that the config names for a side; CpuFault if this machine does not have them, or not for us."""
+    """The CPUs that the config names for a side. Raises CpuFault if this machine lacks them, or we may not use them."""
     cpus = {*machine.parse_cpu_list(str(text))}
     missing = sorted(cpus - usable(cpus))
     if missing:
@@ -131,41 +135,41 @@ def given(
         offline = [cpu for cpu in missing if cpu not in online]
         named = machine.format_cpu_list(offline or missing)
         known = machine.format_cpu_list(online)
-        why = f"not online here (online: {known})" if offline else "kept from us by a cpuset"
+        why = f"not online here (online: {known})" if offline else "not in this process's cpuset"
         raise CpuFault(f"cpus.{side}: CPU {named} is {why}: name others")
     return sorted(cpus)
 
 
-def given_split(
+def configured_split(
     setting: Mapping[str, str | int],
     root: str = "/",
     usable: Callable[[Collection[int]], set[int]] = usable_cpus,
 ) -> CpuSplit:
-    """Both sides on one machine as the config says; CpuFault also where they would share a core."""
-    server = given("server", setting["server"], root, usable)
-    load = given("load", setting["load"], root, usable)
+    """The CPUs of both sides on one machine as the config says. Raises CpuFault, also if they would share a core."""
+    server = configured_cpus("server", setting["server"], root, usable)
+    load = configured_cpus("load", setting["load"], root, usable)
     for core in read_topology(root, {*server, *load}).cores:
         sides = [sorted({*core.cpus}.intersection(side)) for side in (server, load)]
         if all(sides):
             ours, theirs = map(machine.format_cpu_list, sides)
             raise CpuFault(
-                f"cpus: the server's CPU {ours} and the load's CPU {theirs} are of one core: give it to one of them"
+                f"cpus: the server's CPU {ours} and the load's CPU {theirs} share a core: give it to one of them"
             )
     return CpuSplit(load, server)
 
 
 def workers_for(workers: str, split: CpuSplit) -> int:
-    """Processes of a server: `cpus` is one for each of its CPUs, `auto` the same, but several in any case."""
+    """The number of a server's processes: `cpus` is one for each of its CPUs, `auto` the same but at least 2."""
     known = {"cpus": len(split.server), "auto": max(2, len(split.server))}
     return known.get(workers) or int(workers)
 
 
-def _named(cpus: Collection[int]) -> str:
+def _name_cpus(cpus: Collection[int]) -> str:
     return f"CPU{'s' if len(cpus) > 1 else ''} {machine.format_cpu_list(cpus)}"
 
 
 def describe(split: CpuSplit, topology: Topology) -> str:
-    """`server on CPUs 2-3, load on CPU 1 (2 cores and 1, node 0; CPU 0 idle)`; `topology`: of what may be used."""
+    """`server on CPUs 2-3, load on CPU 1 (2 cores and 1, node 0; CPU 0 idle)`; topology: of the usable CPUs."""
     used = {*split.server, *split.load}
     cores = [core for core in topology.cores if used.intersection(core.cpus)]
     counts = [
@@ -175,16 +179,16 @@ def describe(split: CpuSplit, topology: Topology) -> str:
     nodes = sorted({core.node for core in cores})
     idle = sorted({cpu for core in topology.cores for cpu in core.cpus} - used)
     if split.shared:
-        text = f"server and load share {_named(split.server)}, the only core"
+        text = f"server and load share {_name_cpus(split.server)}, the only core"
     else:
         plural = "" if counts[0] == 1 else "s"
         many = f"{counts[0]} core{plural} " + (
             "each" if counts[0] == counts[1] else f"and {counts[1]}"
         )
         where = f"node{'s' if len(nodes) > 1 else ''} {machine.format_cpu_list(nodes)}"
-        rest = f"; {_named(idle)} idle" if idle else ""
-        text = f"server on {_named(split.server)}, load on {_named(split.load)} ({many}, {where}{rest})"
+        rest = f"; {_name_cpus(idle)} idle" if idle else ""
+        text = f"server on {_name_cpus(split.server)}, load on {_name_cpus(split.load)} ({many}, {where}{rest})"
     stuck = [side for side in (split.server, split.load) if len({*side} & {*topology.isolated}) > 1]
     if stuck:
-        text += f"; {_named(stuck[0])} isolated: the kernel does not spread threads over them"
+        text += f"; {_name_cpus(stuck[0])} isolated: the kernel does not spread threads over them"
     return text

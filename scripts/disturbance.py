@@ -1,6 +1,7 @@
-"""Was something else on the machine during a run? What the kernel says of waiting, stolen and foreign CPU time.
+"""Whether something else used the machine during a run, from the kernel's figures for waiting, stolen and foreign CPU
+time.
 
-The readings know nothing of the run's result: whether a run is measured again must not depend on how it came out
+The readings do not depend on the run's result, because a result must not decide whether a run is repeated
 (docs/method.md, "Disturbed cells").
 """
 
@@ -20,7 +21,7 @@ class CpuTime(NamedTuple):
 
 
 def parse_cpu_time(stat: str, cpus: Collection[int]) -> CpuTime:
-    """/proc/stat → the time of these CPUs. Waiting for I/O is idle time: the CPU is free."""
+    """/proc/stat → the time of these CPUs. Waiting for I/O counts as idle: the CPU is free."""
     idle = stolen = 0
     for line in stat.splitlines():
         name, *fields = line.split()
@@ -31,12 +32,12 @@ def parse_cpu_time(stat: str, cpus: Collection[int]) -> CpuTime:
 
 
 def parse_pressure_s(text: str) -> float:
-    """/proc/pressure/cpu → seconds since boot in which some task waited for a CPU."""
+    """/proc/pressure/cpu → seconds since boot during which some task waited for a CPU."""
     return int(text.partition("total=")[2].split()[0]) / 1e6
 
 
 def read_pressure_s() -> float | None:
-    """None if the kernel does not tell."""
+    """Read the pressure; None if the kernel does not have it."""
     try:
         return parse_pressure_s(machine.read_text("/proc/pressure/cpu"))
     except (OSError, IndexError, ValueError):
@@ -44,7 +45,7 @@ def read_pressure_s() -> float | None:
 
 
 def read_waits_s(threads: Sequence[str]) -> dict[str, float]:
-    """By thread, the time in which it was runnable and had no CPU, since it began; without those that do not tell."""
+    """For each thread, the time since its start in which it was runnable but had no CPU; without unreadable threads."""
     waits_s = {}
     for thread in threads:
         with contextlib.suppress(OSError, IndexError):
@@ -53,10 +54,10 @@ def read_waits_s(threads: Sequence[str]) -> dict[str, float]:
 
 
 class Reading(NamedTuple):
-    """What grows with time where server or client runs, at one moment; as a list it goes from one host to another."""
+    """Counters at one moment where server or client runs; between hosts a reading travels as a list."""
 
     at_s: float
-    cpus: int  # whose time this is
+    cpus: int  # the number of CPUs that idle_s and stolen_s cover
     idle_s: float
     stolen_s: float
     own_s: float | None  # CPU time of the run's processes; None if it is not known
@@ -67,11 +68,8 @@ class Reading(NamedTuple):
 def read(
     own_ns: int, cpus: Collection[int], threads: Sequence[str], tells_pressure: bool
 ) -> Reading:
-    """Of a run's processes, which have used `own_ns`, and of CPUs that they have to themselves (empty where another
-    reading has them).
-
-    `threads`: whose waiting for a CPU is a sign of others.
-    """
+    """Read the counters. own_ns: CPU time of the run's processes; cpus: the CPUs that only these use (empty if another
+    reading covers them); threads: those whose waiting for a CPU shows other processes."""
     return Reading(
         time.monotonic(),
         len(cpus),
@@ -85,9 +83,9 @@ def read(
 def readings(
     before: dict[str, Any], after: dict[str, Any], own_ns: int | None = 0
 ) -> tuple[Reading, Reading]:
-    """What a side's answers hold under `disturbance`, which may have come as lists.
+    """The readings under `disturbance` of a side's answers, which may have come as lists.
 
-    `own_ns`: the CPU time of the run's processes between them, where it is not in the readings; None: not known.
+    own_ns: the CPU time of the run's processes between them, if the readings do not contain it; None: not known.
     """
     first, last = Reading(*before["disturbance"]), Reading(*after["disturbance"])
     if own_ns is None or last.own_s is None:
@@ -98,9 +96,9 @@ def readings(
 def between(
     server: tuple[Reading, Reading], client: tuple[Reading, Reading]
 ) -> dict[str, float | None]:
-    """The fields of a record, from readings before and after, each by its own clock; None for what cannot be told here.
+    """The fields of a record, from readings before and after, each with its own clock; None for what is not known.
 
-    Shares of the elapsed time; of all CPUs, but for pressure and waiting.
+    Shares of the elapsed time, on all CPUs except for pressure and waiting.
     """
     available_s = stolen_s = 0.0
     foreign_s: float | None = 0.0
@@ -117,8 +115,8 @@ def between(
         if before.pressure_s is not None and after.pressure_s is not None:
             pressures.append((after.pressure_s - before.pressure_s) / elapsed_s)
 
-    def waited(before: Reading, after: Reading) -> float | None:
-        """The longest of any thread; None if none tells."""
+    def longest_wait(before: Reading, after: Reading) -> float | None:
+        """The largest share of any thread; None if no thread's is known."""
         waits_s = [wait - before.waits_s.get(thread, 0.0) for thread, wait in after.waits_s.items()]
         return max(waits_s) / (after.at_s - before.at_s) if waits_s else None
 
@@ -126,6 +124,6 @@ def between(
         "steal_share": stolen_s / available_s,
         "foreign_cpu_share": None if foreign_s is None else max(0.0, foreign_s) / available_s,
         "cpu_pressure_share": max(pressures, default=None),
-        "client_wait_share": waited(*client),
-        "server_wait_share": waited(*server),
+        "client_wait_share": longest_wait(*client),
+        "server_wait_share": longest_wait(*server),
     }

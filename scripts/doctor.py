@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""What each host lacks, and what would make its results noisy or wrong, with the commands that mend it.
+"""Check each host: what it lacks, what would make its results noisy or wrong, and the commands that fix it.
 
-And how much its speed wanders, and which differences a sweep can then be expected to tell. Changes nothing. Status 1
-if no sweep should start: its results would be wrong, or there would be none.
+It also measures how much the machine's speed varies, and says which differences a sweep can therefore detect. Changes
+nothing. Status 1 if no sweep should start, because its results would be wrong or missing.
 """
 
 import argparse
 import json
-import re
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import console
 import machine
@@ -19,85 +19,95 @@ import network
 import preflight
 import resolution
 import runs
+from console import Color, Part
 from cpus import CpuFault
 from host_checks import Check
 from preflight_side import PreflightSide
 
-COLORS = {"ok": 32, "warn": 33, "bad": 31, "unknown": 90}
+COLORS = {"ok": Color.GREEN, "warn": Color.YELLOW, "bad": Color.RED, "unknown": Color.GREY}
 INDENT = " " * 9
-# What makes times in two hosts' logs hard to compare.
+# Beyond this, times in two hosts' logs are hard to compare.
 CLOCK_TOLERANCE_S = 1.0
 LIFETIME_S = 120
-NETWORK = "network"  # the check of the way between the sides
-Hosts = Mapping[str, Sequence[Check]]  # by the host's label
+NETWORK = "network"  # the check that the load reaches the server
 
 
-def gather(
-    found: preflight.Sides, connections: int, compiler: str, address: str
-) -> dict[str, list[Check]]:
-    """The checks of each host or namespace that takes part, and of the way between them. Raises SideLost.
+class HostChecks(NamedTuple):
+    """The checks of one host. role: as `load (ssh:far)`, where several hosts take part."""
 
-    `address`: that servers listen on over loopback.
+    label: str
+    checks: Sequence[Check]
+    role: str = ""
+
+    @property
+    def heading(self) -> str:
+        return f"{self.role}: {self.label}" if self.role else self.label
+
+
+Hosts = Sequence[HostChecks]
+
+
+def gather(both: preflight.Sides, connections: int, compiler: str, address: str) -> Hosts:
+    """The checks of each host or namespace that takes part, and of the network between them. Raises SideLost.
+
+    address: the servers' address over loopback.
     """
-    net = found.network
+    net = both.network
     listens = address if net.is_loopback else None
     parts: dict[str, tuple[PreflightSide, list[str]]] = {
         network.HERE: (PreflightSide(), ["control"])
     }
     for role, place, side in (
-        ("server", net.server, found.server),
-        ("load", net.load, found.load),
+        ("server", net.server, both.server),
+        ("load", net.load, both.load),
     ):
         parts.setdefault(place, (side, []))[1].append(role)
-    hosts: dict[str, list[Check]] = {}
-    # Namespaces of one machine share most of what there is to see.
+    hosts: list[HostChecks] = []
+    # Namespaces of one machine share most checks: each is shown once.
     seen: set[tuple[str, Check]] = set()
     for place, (side, roles) in parts.items():
-        label = side.label() if found.are_here else f"{', '.join(roles)} ({place}): {side.label()}"
         boot = side.boot()
         checks = [Check(*check) for check in side.checks(roles, connections, compiler, listens)]
-        hosts[label] = [check for check in checks if (boot, check) not in seen]
+        new = [check for check in checks if (boot, check) not in seen]
+        role = "" if both.are_here else f"{', '.join(roles)} ({place})"
+        hosts.append(HostChecks(side.label(), new, role))
         seen |= {(boot, check) for check in checks}
-    if not found.are_here:
-        hosts["between the two sides"] = [*way_checks(found), *clock_checks(found)]
+    if not both.are_here:
+        between = [*network_checks(both), *clock_checks(both)]
+        hosts.append(HostChecks("between the two sides", between))
     return hosts
 
 
-def way_checks(found: preflight.Sides) -> list[Check]:
-    why = "the network is part of what is measured: it must be the one that is meant"
-    faults = preflight.faults(found)
-    told = [Check(NETWORK, "bad", fault, why, "", True) for fault in faults]
-    if found.network.is_loopback:
-        return told
-    reached = f"the load reaches the server over {found.network.interface}"
-    return told or [Check(NETWORK, "ok", reached, why, "", False)]
+def network_checks(both: preflight.Sides) -> list[Check]:
+    why = "the network is part of what is measured: it must be the intended one"
+    faults = preflight.faults(both)
+    checks = [Check(NETWORK, "bad", fault, why, "", True) for fault in faults]
+    if both.network.is_loopback:
+        return checks
+    reached = f"the load reaches the server over {both.network.interface}"
+    return checks or [Check(NETWORK, "ok", reached, why, "", False)]
 
 
-def clock_checks(found: preflight.Sides) -> Iterator[Check]:
-    why = "no figure depends on it, but the times in the logs of two hosts cannot be compared"
-    for side, ahead_s in found.clocks_ahead_s.items():
+def clock_checks(both: preflight.Sides) -> Iterator[Check]:
+    why = "no result depends on it, but the times in two hosts' logs cannot be compared"
+    for side, ahead_s in both.clocks_ahead_s.items():
         direction = "ahead of" if ahead_s > 0 else "behind"
         said = f"the clock of the {side}'s host is {abs(ahead_s):.3f} s {direction} this one's"
         wrong = abs(ahead_s) > CLOCK_TOLERANCE_S
-        mend = "on that host: sudo chronyc makestep" if wrong else ""
-        yield Check(f"clock of {side}", "warn" if wrong else "ok", said, why, mend, False)
+        fix = "on that host: sudo chronyc makestep" if wrong else ""
+        yield Check(f"clock of {side}", "warn" if wrong else "ok", said, why, fix, False)
 
 
-def _whose(host: str, hosts: Hosts) -> str:
-    """Which host a line is of, where there are several: `load (ssh:far): `."""
-    place = re.match(r"[\w, ]+ \([^)]*\)", host)
-    return f"{place[0]}: " if place and len(hosts) > 1 else ""
-
-
-def stopping(hosts: Hosts) -> list[str]:
-    """One line for each check for which no sweep should start."""
-    return [
-        f"{_whose(host, hosts)}{check.found if check.name == NETWORK else f'{check.name}: {check.found}'}"
-        f"{f': {check.mend}' if check.mend else ''}"
-        for host, checks in hosts.items()
-        for check in checks
-        if check.stops and check.status == "bad"
-    ]
+def describe_stops(hosts: Hosts) -> list[str]:
+    """One line for each check that keeps a sweep from starting."""
+    lines = []
+    for host in hosts:
+        for check in host.checks:
+            if check.stops and check.status == "bad":
+                # The text of a network fault says itself what it is about.
+                name = "" if check.name == NETWORK else check.name
+                lines.append(": ".join(filter(None, [host.role, name, check.found, check.fix])))
+    return lines
 
 
 def count(checks: Iterable[Check]) -> str:
@@ -106,16 +116,17 @@ def count(checks: Iterable[Check]) -> str:
     return ", ".join(f"{numbers[status]} {status}" for status in COLORS if numbers[status])
 
 
-def first_line(check: Check) -> str:
+def format_result(check: Check) -> str:
     return f"{check.status:<8} {check.name:<20} {check.found}"
 
 
-def colored(line: str, check: Check) -> str:
-    return console.colored(check.status, COLORS[check.status]) + line[len(check.status) :]
+def color_status(line: str, check: Check) -> str:
+    """Colour the status, with which the line begins."""
+    return console.color(check.status, COLORS[check.status]) + line[len(check.status) :]
 
 
 def full_lines(check: Check) -> Iterator[str]:
-    def filled(text: str, indent: str) -> str:
+    def fill(text: str, indent: str) -> str:
         return textwrap.fill(
             text,
             console.width(),
@@ -125,43 +136,45 @@ def full_lines(check: Check) -> Iterator[str]:
             break_on_hyphens=False,
         )
 
-    yield colored(filled(first_line(check), ""), check)
-    yield filled(f"why:  {check.why}", INDENT)
-    if check.mend:
-        yield f"{INDENT}mend: {check.mend}"  # whole, to be copied
+    yield color_status(fill(format_result(check), ""), check)
+    yield fill(f"why:  {check.why}", INDENT)
+    if check.fix:
+        yield f"{INDENT}fix:  {check.fix}"  # whole, to be copied
 
 
 def format_full(hosts: Hosts) -> str:
-    """All checks, with why they matter and what mends them."""
+    """All checks, with why they matter and what fixes them."""
     lines: list[str] = []
-    for host, checks in hosts.items():
-        lines.append(console.wrapped(host))
-        lines += [line for check in checks for line in full_lines(check)]
-        lines += [count(checks), ""]
+    for host in hosts:
+        lines.append(console.wrap(host.heading))
+        lines += [line for check in host.checks for line in full_lines(check)]
+        lines += [count(host.checks), ""]
     return "\n".join(lines[:-1])
 
 
 def format_brief(hosts: Hosts) -> str:
     """A line for each check that is not ok, and one that counts them all."""
     lines: list[str] = []
-    for host, checks in hosts.items():
-        lines += [console.wrapped(host)] if len(hosts) > 1 else []
-        for check in checks:
+    for host in hosts:
+        lines += [console.wrap(host.heading)] if len(hosts) > 1 else []
+        for check in host.checks:
             if check.status != "ok":
-                mend = f"; {check.mend}" if check.mend else ""
-                lines.append(colored(console.cut(f"{first_line(check)}{mend}"), check))
-        lines.append(f"{count(checks)}; why, and what helps: make doctor")
+                status = Part(check.status, COLORS[check.status])
+                rest = format_result(check)[len(check.status) :]
+                fix = f"; {check.fix}" if check.fix else ""
+                lines.append(console.format_line([status, Part(f"{rest}{fix}")]))
+        lines.append(f"{count(host.checks)}; for reasons and fixes: make doctor")
     return "\n".join(lines)
 
 
-def speed(found: preflight.Sides, arguments: argparse.Namespace) -> str:
-    """How much the machine's speed wanders, and what the sweep can tell."""
+def describe_speed(both: preflight.Sides, arguments: argparse.Namespace) -> str:
+    """How much the machine's speed varies, and which differences the sweep can detect."""
     try:
-        split = preflight.split_of(found, arguments.cpus)
+        split = preflight.split_of(both, arguments.cpus)
     except (OSError, CpuFault) as fault:
         return f"{resolution.NOT_MEASURED}: {fault}."
     with machine.exclusive_machine():
-        return resolution.told(found, split, arguments.sweep, resolution.DOCTOR_S)
+        return resolution.describe(both, split, arguments.sweep, resolution.DOCTOR_S)
 
 
 def main() -> int:
@@ -169,9 +182,11 @@ def main() -> int:
     parser.add_argument(
         "--connections", type=int, default=1000, help="the most at a time (%(default)s)"
     )
-    parser.add_argument("--compiler", default="gcc", help="what compiles the servers (%(default)s)")
     parser.add_argument(
-        "--host", default="::1", help="what servers listen on over loopback (%(default)s)"
+        "--compiler", default="gcc", help="it compiles the servers (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--host", default="::1", help="the servers' address over loopback (default: %(default)s)"
     )
     parser.add_argument(
         "--network",
@@ -183,19 +198,20 @@ def main() -> int:
     parser.add_argument(
         "--sweep",
         type=resolution.from_json,
-        help="that is to tell servers apart, as JSON: how many servers, connections, repeats, paired_s",
+        help="what to measure, as JSON: servers (how many), connections, repeats, paired_s",
     )
-    parser.add_argument("--brief", action="store_true", help="a line for each that is not ok")
+    parser.add_argument("--brief", action="store_true", help="a line for each check that is not ok")
     arguments = parser.parse_args()
     try:
-        with runs.connected(arguments.network, PreflightSide, PreflightSide, LIFETIME_S) as found:
-            hosts = gather(found, arguments.connections, arguments.compiler, arguments.host)
+        with runs.connected(arguments.network, PreflightSide, PreflightSide, LIFETIME_S) as both:
+            hosts = gather(both, arguments.connections, arguments.compiler, arguments.host)
             print(format_brief(hosts) if arguments.brief else format_full(hosts), flush=True)
-            print(f"\n{console.wrapped(console.printable(speed(found, arguments)))}")
+            speed = console.make_printable(describe_speed(both, arguments))
+            print(f"\n{console.wrap(speed)}")
     except OSError as error:
-        print(f"doctor: {error}")  # it is the diagnosis: a workflow would hide it in a log
+        print(f"doctor: {error}")  # on standard output: the workflow would hide it in a log
         return 1
-    return 1 if stopping(hosts) else 0
+    return 1 if describe_stops(hosts) else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw folded stacks as an interactive SVG (inferno) and a PNG, or a picture that says why there are none."""
+"""Draw folded stacks as an interactive SVG (inferno) and a PNG, or a picture that says why there is no flamegraph."""
 
 import argparse
 import os
@@ -21,11 +21,12 @@ def title_of(facts: dict[str, Any]) -> str:
 
 
 def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
-    """Raises CalledProcessError. `flamegraph` wants to run perf itself: it gets `true`, and our stacks behind it."""
+    """Draw the flamegraph. Raises CalledProcessError. `flamegraph` wants to run perf itself, so it runs `true` instead,
+    and a post-processor that prints our stacks."""
     command = ["flamegraph", "--perfdata", folded, "--no-inline", "--deterministic"]
     command += ["--palette", "java", "--title", title_of(facts)]
     command += ["--subtitle", "orange: kernel, red: user space; width: share of samples"]
-    # Without what the compiler and glibc append to names, which this palette takes for Java.
+    # Remove the suffixes of the compiler and glibc, by which this palette would take names for Java's.
     tidy = r"s/[[:cntrl:]]//g; s/@@*GLIBC_[0-9.]*//g; s/\.(constprop|isra|part|cold)(\.[0-9]+)?//g"
     read_stacks = f"cat > /dev/null; sed -E '{tidy}' {shlex.quote(folded)}"
     command += ["--post-process", f"sh -c {shlex.quote(read_stacks)}", "-o", svg]
@@ -36,7 +37,7 @@ def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
 
 
 def notice_svg(facts: dict[str, Any]) -> str:
-    """A picture with text alone: why there is no flamegraph, and what mends it."""
+    """A picture with text alone: why there is no flamegraph, and what fixes it."""
     reason = f"{TITLES[facts['status']]}: {facts['reason']}"
     if facts["status"] == "invalid":
         reason += f" (to try again, delete results/profile/{facts['server']}.json)"
@@ -81,4 +82,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -1,4 +1,4 @@
-"""Servers of `external` in config.yaml: what is wrong with a description, and all that a launcher is made of."""
+"""Servers of `external` in config.yaml: check their descriptions, and collect what their launchers need."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from typing import Any
 from external_launcher import PLACEHOLDERS, Template
 from modules import ROOT_VARIABLE
 
-# Where Debian puts servers, which is in no user's PATH.
+# Debian installs servers here, outside users' PATH.
 SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -19,12 +19,12 @@ def _template_faults(where: str, text: str) -> Iterator[str]:
     for match in Template.pattern.finditer(text):
         name = match["named"] or match["braced"]
         if match["escaped"] is None and name not in PLACEHOLDERS:
-            found = match[0] if name else text[match.start() :].split(maxsplit=1)[0][:20]
-            yield f"{where}: found {found!r}, allowed: {known}, and @@ for @"
+            word = match[0] if name else text[match.start() :].split(maxsplit=1)[0][:20]
+            yield f"{where}: found {word!r}, allowed: {known}, and @@ for @"
 
 
 def description_faults(name: str, description: Mapping[str, Any], root: str) -> Iterator[str]:
-    """What the schema cannot see, a line each."""
+    """Faults that the schema cannot see, a line each."""
     where = f"external.{name}"
     for key in ("command", "build"):
         text = description.get(key)
@@ -45,13 +45,13 @@ def find_program(word: str, root: str) -> str:
     """The path of a command's program: from PATH, or with a slash from the root; empty if it is not installed."""
     if "/" in word:
         return os.path.join(root, Template(word).safe_substitute(root=root))
-    found = shutil.which(word, path=f"{os.environ['PATH']}:{SYSTEM_FOLDERS}") or ""
-    # /sbin and /usr/sbin are one folder, whichever comes first in PATH.
-    return found and os.path.join(os.path.realpath(os.path.dirname(found)), os.path.basename(found))
+    path = shutil.which(word, path=f"{os.environ['PATH']}:{SYSTEM_FOLDERS}") or ""
+    # /sbin and /usr/sbin may be one folder: the order of PATH must not matter.
+    return path and os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def _seen_from(root: str, path: str) -> str:
-    """Relative, if it is in the root: a checkout that was moved is the same."""
+    """A path relative to the root if it is in it, so that moving the checkout changes nothing."""
     relative = os.path.relpath(path, root)
     return path if relative.startswith("../") else relative
 
@@ -64,10 +64,10 @@ def _sha256_of(path: str) -> str | None:
         return None
 
 
-def launched(description: Mapping[str, Any], root: str) -> dict[str, Any]:
-    """What a launcher is made of: the description, and the identity of all that it names.
+def describe_launcher(description: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """The content of a launcher: the description, and hashes of the files that it names.
 
-    What the build makes is not known before it: its program, sources and words stand for it.
+    The build's result is not known before the build, so hashes of its program and sources, and its words, stand for it.
     """
     command = shlex.split(description["command"])
     build = shlex.split(description.get("build") or "")

@@ -1,8 +1,8 @@
-"""Starts a server of `external` in config.yaml as if it were one of ours.
+"""Start a server of `external` in config.yaml as if it were one of ours.
 
-results/bin/NAME is this file and a last line that calls main() with the description: see prepare_external.py. Runs once
-a cell, and imports nothing of ours. In place of "listening on" it prints a JSON line that says how to see that the
-server listens; then the server takes this process's place, so that how it ends is its own.
+results/bin/NAME is this file with a last line that calls main() with the description: see prepare_external.py. It runs
+once per cell and imports nothing of ours. In place of "listening on" it prints a JSON line that says how to see that
+the server listens; then the server replaces this process, whose end is thus the server's.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 PLACEHOLDERS = ("host", "address", "port", "workers", "scratch", "root")
 EX_USAGE, EX_UNAVAILABLE = 2, 69
-OUTPUT = ".output"  # no name of a file in a description begins with a dot
+OUTPUT = ".output"  # file names in descriptions do not begin with a dot
 
 
 class Template(string.Template):
@@ -52,7 +52,7 @@ def parse_options(arguments: list[str]) -> dict[str, str]:
 
 
 def free_port(host: str) -> int:
-    """A port that nobody listens on: the kernel's choice. Raises OSError if the address is none of this machine."""
+    """A free port that the kernel chooses. Raises OSError if this machine does not have the address."""
     family, kind, _, _, address = socket.getaddrinfo(
         host, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
     )[0]
@@ -62,7 +62,7 @@ def free_port(host: str) -> int:
 
 
 def redirect(path: str) -> None:
-    """Standard output and error go to a file."""
+    """Redirect standard output and error to a file."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -70,10 +70,12 @@ def redirect(path: str) -> None:
 
 
 def enter_scratch(scratch: str, files: Mapping[str, str], values: Mapping[str, str]) -> None:
-    """Make the scratch directory anew, with the files of the description; it is where the server runs."""
+    """Make a new scratch directory with the files of the description; the server runs in it."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(scratch)
-    os.umask(0o022)  # what root starts may become another user, who must be able to read them
+    os.umask(
+        0o022
+    )  # a server that root starts may become another user, who must be able to read the files
     os.makedirs(scratch)
     os.chdir(scratch)
     for name, text in files.items():
@@ -88,11 +90,14 @@ def main(description: dict[str, Any]) -> NoReturn:
     own_path = os.path.abspath(sys.argv[0])
     name = os.path.basename(own_path)
     scratch = os.path.join(os.path.dirname(os.path.dirname(own_path)), "external", name)
-    # The checkout may be moved, and a launcher stays the same.
+    # The checkout may move, but the launcher stays the same.
     root = os.environ.get(description["root_variable"], "")
     program = description["program"] and os.path.join(root, description["program"])
     if program and not os.path.isabs(program):
-        fail(1, f"{program} is seen from the checkout: set {description['root_variable']} to it")
+        fail(
+            1,
+            f"{program} is relative to the checkout: set {description['root_variable']} to its path",
+        )
     if not os.access(program, os.X_OK):
         package = description["package"]
         how = f": sudo apt-get install {package}" if package else ""

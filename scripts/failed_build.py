@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Build a server. If that fails, put a script in its place that gives the reason: it costs this server, and no other.
+"""Build a server. If that fails, write a script in its place that gives the reason, so that only this server fails.
 
-Every later stage starts that script as it starts any server, or asks reason_of(), and so fails for this server alone.
+Every later stage starts that script like any server, or calls reason_of(), and so fails for this server alone.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 
 import faults
 import files
-from processes import leashed, one_line
+from processes import leash, one_line
 
 CHECKOUT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 MARK = "# not built: "  # begins the second line; the reason is the rest of it
@@ -25,11 +25,11 @@ sed -n '2s/^# //p' "$0" >&2
 exit {status}
 """
 LONGEST_REASON = 300
-# What the machine lacked, not the source: as gcc and ld say it, or the kernel.
+# Messages of gcc, ld or the kernel that blame the machine, not the source.
 OF_THE_MACHINE = re.compile(
     "No space left on device|Cannot allocate memory|out of memory|memory exhausted|Killed signal"
 )
-# What names the cause, the best first; collect2 only says that the linker has failed.
+# Lines that name the cause, the best first; collect2 only says that the linker has failed.
 CAUSES = (
     re.compile(r"^(?!collect2: ).*\berror: .*", re.MULTILINE),
     re.compile(r"^.*(?:undefined reference|multiple definition|cannot find) .*", re.MULTILINE),
@@ -38,7 +38,7 @@ CAUSES = (
 
 
 def write(path: str, reason: str) -> None:
-    """The script in place of the binary; the reason becomes one line."""
+    """Write the script in place of the binary; the reason becomes one line."""
     line = MARK + one_line(reason)[:LONGEST_REASON]
     with files.replacing(path) as temporary:
         with open(temporary, "w", encoding="utf-8") as file:
@@ -47,7 +47,7 @@ def write(path: str, reason: str) -> None:
 
 
 def reason_of(binary: str) -> str:
-    """Why this server could not be built; empty if it was, or if there is no such file."""
+    """Why this server could not be built; empty if it was built, or if there is no such file."""
     try:
         with open(binary, "rb") as file:
             lines = file.read(4096).decode(errors="replace").splitlines()
@@ -59,12 +59,12 @@ def reason_of(binary: str) -> str:
 
 def first_error(said: str) -> str:
     """The line of a compiler's output that names the cause."""
-    found = (cause.search(said) for cause in CAUSES)
-    return next((match[0].strip() for match in found if match), "it gave no reason")
+    matches = (cause.search(said) for cause in CAUSES)
+    return next((match[0].strip() for match in matches if match), "it gave no reason")
 
 
 def give_up(output: str, why: str) -> int:
-    """The exit status: for the job this is no failure."""
+    """Write the script and return 0: for Snakemake the job has succeeded."""
     reason = f"does not compile: {why}"
     write(output, reason)
     print(f"{os.path.basename(output)}: {reason}", flush=True)
@@ -75,15 +75,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reason", help="why it cannot be built, if that is known")
     parser.add_argument("output", help="the binary")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="what makes it")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command that makes it")
     arguments = parser.parse_args()
     if arguments.reason:
         return give_up(arguments.output, arguments.reason)
-    # Ctrl-C ends this and the compiler, without a word.
+    # Ctrl-C ends this and the compiler silently.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    environment = {**os.environ, "LC_ALL": "C"}  # so that an error is called one
+    environment = {**os.environ, "LC_ALL": "C"}  # for messages in English
     run = subprocess.run(
-        leashed(arguments.command),
+        leash(arguments.command),
         check=False,
         env=environment,
         stderr=subprocess.PIPE,
@@ -91,7 +91,7 @@ def main() -> int:
         errors="replace",
     )
     sys.stderr.write(run.stderr)
-    if run.returncode < 0:  # killed: no fault of the source
+    if run.returncode < 0:  # killed: not a fault of the source
         return 128 - run.returncode
     if OF_THE_MACHINE.search(run.stderr):
         return run.returncode
@@ -101,4 +101,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -1,4 +1,4 @@
-"""Servers that failed in what a run of the workflow asked of them: what is tried again, and told at the end."""
+"""Servers that failed in a run of the workflow: which jobs to try again, and the lines that report them at the end."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -12,8 +12,8 @@ import records
 from cells import base_of
 
 CELL = "cell"
-# Rule → what it asks of a server, as a noun; in the order in which they are told.
-ASKED = {
+# Rule → what it makes of a server, as a noun, in the order of the report.
+PRODUCTS = {
     "measure_cell": CELL,
     "profile_server": "profile",
     "count_syscalls": "count of system calls",
@@ -25,37 +25,37 @@ ASKED = {
 class Failure(NamedTuple):
     job: Any  # of Snakemake
     server: str
-    what: str  # of ASKED
+    product: str  # of PRODUCTS
     reason: str
 
 
 def find(jobs: Iterable[Any], external: Collection[str]) -> list[Failure]:
-    """What servers could not do of these jobs of Snakemake, as far as their outputs are there.
+    """The failures in the outputs of these Snakemake jobs; jobs without output are skipped.
 
-    An external server that is not installed fails: it was asked for. What the machine refuses to a server of ours is no
-    failure. That cells are invalid is one where the server has no other.
+    An external server that is not installed has failed, since the config asks for it. A server of ours that the machine
+    cannot run has not. Invalid cells are a failure if the server has no other cells.
     """
-    found = []
+    failures = []
     statuses: dict[str, list[tuple[Any, str]]] = {}
     for job in jobs:
         rule = job.rule.name
         if rule == "measure_cell":
             status = records.read_status(job.output[0])
             statuses.setdefault(str(job.wildcards.server), []).append((job, status))
-        elif rule in ASKED and (reason := _reason_of(rule, job.output[-1])):
-            found.append(Failure(job, str(job.wildcards.server), ASKED[rule], reason))
+        elif rule in PRODUCTS and (reason := _reason_of(rule, job.output[-1])):
+            failures.append(Failure(job, str(job.wildcards.server), PRODUCTS[rule], reason))
     for server, its in statuses.items():
         failed = {"failed"}
         if base_of(server) in external:
             failed.add("unavailable")
         if not {"ok", ""} & {status for _, status in its}:
             failed.add("invalid")
-        found += [
+        failures += [
             Failure(job, server, CELL, _reason_in_record(job.output[0]))
             for job, status in its
             if status in failed
         ]
-    return found
+    return failures
 
 
 def _reason_in_record(path: str) -> str:
@@ -69,7 +69,7 @@ def _reason_in_record(path: str) -> str:
 
 
 def _reason_of(rule: str, path: str) -> str:
-    """Why a server failed in what is no cell; empty if it did not, or if nothing was made yet."""
+    """Why a server failed in a job that is not a cell; empty if it did not fail, or has no output yet."""
     if rule == "profile_server":
         return _reason_in_facts(path)
     if rule == "count_syscalls":
@@ -87,20 +87,24 @@ def _reason_in_facts(path: str) -> str:
 
 
 def lines_of(failures: Iterable[Failure], jobs: Iterable[Any]) -> list[str]:
-    """A line for each server: in how many of the things asked of it it failed, and its most frequent reason."""
+    """A line for each server: what failed, for cells how many, and the most frequent reason."""
     asked = Counter(
-        (str(job.wildcards.server), ASKED[job.rule.name]) for job in jobs if job.rule.name in ASKED
+        (str(job.wildcards.server), PRODUCTS[job.rule.name])
+        for job in jobs
+        if job.rule.name in PRODUCTS
     )
     by_server: dict[str, list[Failure]] = {}
     for failure in failures:
         by_server.setdefault(failure.server, []).append(failure)
     lines = []
     for server, its in sorted(by_server.items()):
-        counts = Counter(failure.what for failure in its)
+        counts = Counter(failure.product for failure in its)
         parts = [
-            f"{counts[what]} of {asked[server, what]} {what}s" if what == CELL else what
-            for what in dict.fromkeys(ASKED.values())
-            if what in counts
+            f"{counts[product]} of {asked[server, product]} {product}s"
+            if product == CELL
+            else product
+            for product in dict.fromkeys(PRODUCTS.values())
+            if product in counts
         ]
         (reason, _), *others = Counter(failure.reason for failure in its).most_common()
         more = f" (other reasons: {len(others)}, see results/logs)" if others else ""

@@ -1,4 +1,4 @@
-"""What a user or a machine can cause ends a script with status 1 and one line: a full disk, a damaged file."""
+"""End a script with status 1 and one line for faults of a user or a machine, such as a full disk or a damaged file."""
 
 import os
 import sys
@@ -8,8 +8,8 @@ from files import DamagedFile
 from processes import one_line
 
 
-def told(main: Callable[[], int]) -> int:
-    """The exit status of a script."""
+def report(main: Callable[[], int]) -> int:
+    """Run a script's main(), report such faults, and return the exit status."""
     try:
         return main()
     except OSError as error:

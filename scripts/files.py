@@ -1,4 +1,4 @@
-"""Files that are whole or not there: a reader, a crash or a full disk meets the old one or the new one."""
+"""Files that are replaced as a whole: whatever happens, a reader finds the old file or the new one."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ class DamagedFile(ValueError):
 
 
 def read_text(path: str) -> str:
-    """Raises OSError, also for a pipe or a device, of which there may be no end, and ValueError if it is no text."""
+    """Raises OSError, also for a pipe or a device, which may never end, and ValueError if it is not text."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", path)
     with open(path, encoding="utf-8") as file:
@@ -33,18 +33,18 @@ def read_text(path: str) -> str:
 
 
 def read_json(path: str, keys: Collection[str] = ()) -> dict[str, Any]:
-    """An object that has these keys, and may have others. Raises DamagedFile or OSError."""
+    """Read an object that has at least these keys. Raises DamagedFile or OSError."""
     try:
-        found = json.loads(read_text(path))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path} is no JSON ({error}): {MADE_AGAIN}") from None
-    if not isinstance(found, dict) or not found.keys() >= set(keys):
-        raise DamagedFile(f"{path} is no object with {', '.join(keys)}: {MADE_AGAIN}")
-    return found
+        raise DamagedFile(f"{path} is not JSON ({error})", MADE_AGAIN) from None
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        raise DamagedFile(f"{path} is not an object with {', '.join(keys)}", MADE_AGAIN)
+    return content
 
 
-def _locked(path: str) -> int:
-    """A descriptor of a file that only this process has locked: who else would write it waits until it is in place."""
+def _lock(path: str) -> int:
+    """Lock a file for this process alone and return its descriptor. Other writers wait until the file is in place."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with contextlib.suppress(OSError):  # some file systems have no such lock
@@ -52,17 +52,17 @@ def _locked(path: str) -> int:
         with contextlib.suppress(FileNotFoundError):
             if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
-        os.close(descriptor)  # that one has been put in its place meanwhile
+        os.close(descriptor)  # another process has moved that file into place meanwhile
 
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
-    """A path to write to, of the same suffix, which takes the place of `path` at the end. Raises OSError."""
+    """A path to write to, with the same suffix. At the end that file replaces `path`. Raises OSError."""
     folder, name = os.path.split(path)
     os.makedirs(folder or ".", exist_ok=True)
-    # Always the same: what a kill leaves of it, the next to write this file writes over.
+    # Always the same name: the next writer overwrites what a kill left.
     temporary = os.path.join(folder, f".part.{name}")
-    lock = _locked(temporary)
+    lock = _lock(temporary)
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -72,7 +72,7 @@ def replacing(path: str) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         if isinstance(error, OSError) and error.filename in (None, temporary):
-            error.filename = path  # a full disk is not said to be one of which file
+            error.filename = path  # the error of a full disk names no file
         raise
     finally:
         os.close(lock)

@@ -1,7 +1,7 @@
-"""What the verdicts of a sweep say, in sentences: never more than they carry.
+"""Turn the verdicts of a sweep into sentences that claim no more than the verdicts show.
 
-Only verdicts over the whole sweep are told. "The leaders" are the servers to which none was found superior; which of
-them comes first is no verdict, so all are named.
+The sentences use only verdicts over the whole sweep. "The leaders" are the servers that no other was found superior to.
+No verdict says which leader comes first, so the sentences name all of them.
 """
 
 import math
@@ -10,21 +10,22 @@ from typing import Any, NamedTuple
 
 import comparisons
 import pandas as pd
-from comparisons import COST, THROUGHPUT
+from comparisons import CPU_RATIO, THROUGHPUT
 
-IS_BEHIND = {COST: "needs {:.1f} % more", THROUGHPUT: "serves {:.1f} % fewer requests"}
+IS_BEHIND = {CPU_RATIO: "needs {:.1f} % more", THROUGHPUT: "serves {:.1f} % fewer requests"}
 ALIKE_PERCENT = 5.0  # servers that may differ by more are not called equal
 
 
 class Finding(NamedTuple):
-    """What one metric's verdicts say of one machine's servers.
+    """What one metric's verdicts say about one machine's servers.
 
-    leaders: those to which no unbeaten server was found superior, by their mean ratio to those behind. behind: the
-    others of those that could be compared. runner_up: of those, the nearest to which `ahead`, a leader, was found
-    superior, with `ratio`, of ahead to runner_up, its 95 % interval, and what else is to be said of it. left_out:
-    servers that could be compared with none. within_percent: by how much two leaders differ at most, by the 95 %
-    intervals of all their pairs; NaN if that is not known. depends: which of two leaders is superior was found to
-    depend on the number of connections.
+    leaders: servers that no unbeaten server was found superior to, ordered by their mean ratio to those behind.
+    behind: the other servers that could be compared. left_out: servers that could not be compared with any.
+    ahead, runner_up: a leader, and the closest server behind that it was found superior to, with the `ratio` of ahead
+    to runner_up, its 95 % interval and the verdict's reason. is_lower_bound: whether wrk limited `ahead` at some
+    points, so that its throughput is a lower bound. within_percent: the largest difference of two leaders that the
+    95 % intervals of their pairs allow; NaN if it is not known. depends: whether a verdict between two leaders is that
+    it depends on the number of connections.
     """
 
     metric: str
@@ -37,12 +38,13 @@ class Finding(NamedTuple):
     ratio_low: float = math.nan
     ratio_high: float = math.nan
     reason: str = ""
+    is_lower_bound: bool = False
     within_percent: float = math.nan
     depends: bool = False
 
 
 def _both_ways(whole: pd.DataFrame) -> pd.DataFrame:
-    """Each pair from either side: `server` is better than `other` where its verdict is "faster"."""
+    """Each pair in both directions: `server` is better than `other` if the verdict is "faster"."""
     turned = whole.rename(columns={"server": "other", "other": "server"})
     turned = turned.assign(
         ratio=1.0 / whole["ratio"],
@@ -58,7 +60,7 @@ def _both_ways(whole: pd.DataFrame) -> pd.DataFrame:
 def find(
     verdicts: pd.DataFrame, metric: str, servers: list[str], client_bound: Collection[str] = ()
 ) -> Finding:
-    """From one machine's verdicts; servers: without the control; client_bound: those that wrk limited at some point."""
+    """Read one machine's verdicts. servers: without the control; client_bound: those that wrk limited at some point."""
     rows = verdicts[
         (verdicts["metric"] == metric) & (verdicts["connections"] == comparisons.WHOLE_SWEEP)
     ]
@@ -68,10 +70,11 @@ def find(
     superior = decided[decided["verdict"] == comparisons.FASTER]
     worse = {str(name) for name in superior["other"]}
     unbeaten = [name for name in compared if name not in worse]
-    # By one of these itself: verdicts are not transitive.
+    # Beaten by an unbeaten server: verdicts are not transitive.
     beaten = {str(name) for name in superior[superior["server"].isin(unbeaten)]["other"]}
     behind = [name for name in compared if name in beaten]
-    # Against the same opponents: of the others some are compared at few points, or with none.
+    # Order the leaders by their results against the same opponents: other servers are compared at fewer points, or not
+    # with all leaders.
     against = decided[decided["other"].isin(behind) & ~decided["server"].isin(behind)]
     lead = against["ratio"].map(math.log) * comparisons.BETTER_SIGN[metric]
     mean = lead.groupby(against["server"]).mean().to_dict()
@@ -82,30 +85,29 @@ def find(
     depends = bool((between["verdict"] == comparisons.DEPENDS).any())
     closest = superior[superior["server"].isin(leaders) & superior["other"].isin(behind)]
     within = within_percent(between, len(leaders))
-    found = Finding(metric, leaders, behind, left_out, within_percent=within, depends=depends)
+    finding = Finding(metric, leaders, behind, left_out, within_percent=within, depends=depends)
     if closest.empty:
-        return found
-    # Who is next may be told from some of the leaders alone. Its margin is the first leader's own, where that has one.
+        return finding
+    # Perhaps only some leaders are superior to the runner-up. Its margin is the one to the first of these.
     by_distance = closest.iloc[closest["ratio"].map(math.log).abs().argsort(kind="stable")]
     runner_up = by_distance["other"].iloc[0]
     its = by_distance[by_distance["other"] == runner_up].to_dict("records")
     pair = min(its, key=lambda row: leaders.index(row["server"]))
     first = pair["server"]
-    remarks = [pair["reason"]] if pair["reason"] else []
-    if metric == THROUGHPUT and first in client_bound:
-        remarks.append(f"a lower bound, since wrk was the limit of {first} at some points")
-    return found._replace(
+    return finding._replace(
         ahead=first,
         runner_up=pair["other"],
         ratio=pair["ratio"],
         ratio_low=pair["ratio_low"],
         ratio_high=pair["ratio_high"],
-        reason="; ".join(remarks),
+        reason=pair["reason"],
+        is_lower_bound=metric == THROUGHPUT and first in client_bound,
     )
 
 
 def within_percent(between: pd.DataFrame, leaders: int) -> float:
-    """By how much servers differ at most, of the rows of their pairs from either side; NaN if a pair has none."""
+    """The largest difference that the intervals allow, from the rows of all pairs in both directions; NaN if a pair has
+    no interval."""
     ends = between[["ratio_low", "ratio_high"]]
     if len(ends) < leaders * (leaders - 1) or ends.empty or ends.isna().any(axis=None):
         return math.nan
@@ -117,7 +119,7 @@ def join(names: list[str]) -> str:
 
 
 def best_sentence(finding: Finding) -> str:
-    """Which server is best by one metric, or which share first place, and by how much the next is behind."""
+    """Which server is best by one metric, or which servers share first place, and how far the next one is behind."""
     figure, leaders = comparisons.NAMES[finding.metric], finding.leaders
     if not leaders:
         return f"This sweep cannot say which server is best by {figure}."
@@ -133,21 +135,23 @@ def _how_alike(finding: Finding) -> str:
     if finding.depends:
         return "; which of them is ahead depends on the number of connections"
     if math.isnan(finding.within_percent):
-        return "; they are not told apart"
+        return "; this sweep does not distinguish them"
     most = f"{math.ceil(10 * finding.within_percent) / 10:g} %"
     if finding.within_percent <= ALIKE_PERCENT:
         return f": equal within {most}"
-    return f"; they are not told apart, and differ by {most} at most"
+    return f"; this sweep does not distinguish them, and they differ by at most {most}"
 
 
 def _next_sentence(finding: Finding) -> str:
-    """By how much the nearest that is told from a leader is behind it; empty if none is."""
+    """How far the runner-up is behind; empty if there is none."""
     if not finding.runner_up:
         return ""
     ends = (finding.ratio, finding.ratio_low, finding.ratio_high)
     middle, *interval = (100 * abs(1 / end - 1) for end in ends)
     than = f" than {finding.ahead}" if len(finding.leaders) > 1 else ""
-    reason = f"; {finding.reason}" if finding.reason else ""
+    bound = f"a lower bound, since wrk was the limit of {finding.ahead} at some points"
+    remarks = [finding.reason, bound if finding.is_lower_bound else ""]
+    reason = "".join(f"; {remark}" for remark in remarks if remark)
     return (
         f"The next, {finding.runner_up}, {IS_BEHIND[finding.metric].format(middle)}{than} "
         f"(95 % interval {min(interval):.1f} to {max(interval):.1f} %{reason})."
@@ -155,7 +159,7 @@ def _next_sentence(finding: Finding) -> str:
 
 
 def workload(cells: pd.DataFrame, samples: list[dict[str, Any]]) -> str:
-    """What was asked of the servers, and on which CPUs, from the cells and one record of each server."""
+    """The load that the servers had, and on which CPUs, from the cells and one record of each server."""
     counts = sorted(int(count) for count in cells["connections"].unique())
     repeats = int(cells["repeat"].max())
     several = f"{counts[0]:,} to {counts[-1]:,}" if len(counts) > 1 else f"{counts[0]:,}"
@@ -163,70 +167,71 @@ def workload(cells: pd.DataFrame, samples: list[dict[str, Any]]) -> str:
     seconds = samples[0]["asked"]["duration_s"]
     times = f"{repeats} runs of {seconds:g} s each" if repeats > 1 else f"one run of {seconds:g} s"
     return (
-        f"HTTP/1.1 {cells['network'].iloc[0]}, {several} connection{plural} kept open, one request for 13 bytes"
-        f" at a time on each, {times}{placement(samples)}."
+        f"HTTP/1.1 {cells['network'].iloc[0]}: {several} open connection{plural}, each with one request for 13 bytes"
+        f" at a time; {times}{placement(samples)}."
     )
 
 
 def placement(samples: list[dict[str, Any]]) -> str:
-    """Which CPUs server and load had, and which servers had several processes on them."""
+    """The CPUs of server and load, and which servers ran several processes."""
     placed = [record for record in samples if "server_cpus" in record]
     if not placed:
         return ""
     server, load = (placed[0][name] for name in ("server_cpus", "load_cpus"))
-    text = f"; server on {cpu_list(server)}, wrk on {cpu_list(load)}"
+    text = f"; server on {format_cpus(server)}, wrk on {format_cpus(load)}"
     text += " of another host" if placed[0]["facts"].get("load") else ""
     workers = {record["server"]: record["workers"] for record in placed if record["workers"] > 1}
     return text + "".join(f"; {name}: {count} processes" for name, count in workers.items())
 
 
-def cpu_list(cpus: list[int]) -> str:
+def format_cpus(cpus: list[int]) -> str:
     return f"CPU{'s' if len(cpus) > 1 else ''} {', '.join(map(str, cpus))}"
 
 
 def reasons(finding: Finding, syscalls: pd.DataFrame, profiles: list[dict[str, Any]]) -> list[str]:
-    """What differs between a leader and the nearest told from it: what they ask of the kernel, and self times."""
+    """What differs between a leader and the runner-up, a sentence each: their system calls and context switches, and
+    the self times of functions."""
     if not finding.runner_up:
         return []
     pair = [finding.ahead, finding.runner_up]
-    said = []
+    sentences = []
     for kind, noun in (("system_call", "System calls"), ("context_switch", "Context switches")):
         names = dict.fromkeys([*finding.leaders, *pair])
         counts = {name: per_request(syscalls, name, kind) for name in names}
         known = [f"{name} {count:.2f}" for name, count in counts.items() if count is not None]
         if len(known) > 1:
-            said.append(f"{noun} per request, in a run of their own: {join(known)}.")
+            sentences.append(f"{noun} per request, from a separate run: {join(known)}.")
     by_name = {profile["server"]: profile for profile in profiles}
     first, second = (by_name[name] for name in pair)
     more = {
         name: difference
         for name in second["self_share"]
-        # A function of one program alone may be the other's under another name, or inlined.
+        # A function that only one program has may be inlined in the other, or have another name.
         if (name in first["self_share"] or name.endswith(" (kernel)"))
         and (difference := self_time_difference(first, second, name)) > 0
     }
     largest = sorted(more, key=lambda name: -more[name])[:3]
     if largest:
         listed = join([f"{name} (+{more[name]:.2f} µs)" for name in largest])
-        said.append(
-            f"By their profiles, at {first['connections']} connections, {pair[1]} spends more of each request "
-            f"in {listed}."
+        sentences.append(
+            f"Profiles at {first['connections']} connections: compared with {pair[0]}, {pair[1]} spends more of each"
+            f" request in {listed}."
         )
-    return said
+    return sentences
 
 
 def per_request(syscalls: pd.DataFrame, server: str, kind: str) -> float | None:
-    """How many system calls or context switches in all; None if they were not counted."""
+    """The number of system calls or context switches in all; None if they were not counted."""
     its = syscalls[(syscalls["server"] == server) & (syscalls["kind"] == kind)]
     rows = its[its["name"] == "all"] if (its["name"] == "all").any() else its
     return float(rows["per_request"].sum()) if len(rows) else None
 
 
 def self_time_difference(first: dict[str, Any], second: dict[str, Any], function: str) -> float:
-    """By how many µs per request a function's self time is more in the second profile; 0 where that may be chance.
+    """By how many µs per request a function takes longer in the second profile; 0 where that may be chance.
 
-    Counts of samples vary like Poisson's: what is told is more than three standard deviations. That the cost per
-    request is itself known to some percent is left out.
+    Numbers of samples follow Poisson's distribution: a difference must exceed three standard deviations. The
+    uncertainty of the CPU time per request itself, some percent, is neglected.
     """
     difference = variance = 0.0
     for profile, sign in ((first, -1), (second, 1)):

@@ -1,6 +1,6 @@
-"""What can be wrong with a cell: each flag once, with threshold, meaning, what helps, and if the cell still counts.
+"""What can be wrong with a cell: each flag with its threshold, its meaning, what helps, and whether the cell counts.
 
-docs/results.md has the same list as a table, which a test compares.
+docs/results.md has the same list as a table; a test compares the two.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -8,24 +8,24 @@ from typing import Any, NamedTuple
 
 Record = Mapping[str, Any]
 
-SATURATED_SHARE = 0.95  # of the CPU time that there was
+SATURATED_SHARE = 0.95  # of the available CPU time
 SYNTHETIC_SHARE = 0.05
 LITTLE_TOLERANCE = 0.1
-# Shares of the elapsed time. 270 clean runs on two virtual CPUs: steal to 0.008, waits to 0.017, foreign to 0.045 (most
-# of it the way in and out of idle), pressure to 0.04, but to 0.17 with one connection, whose every answer is a wake-up.
-# With a busy loop beside them: waits from 0.1, foreign from 0.25, pressure from 0.4.
+# Shares of the elapsed time. In 270 clean runs on two virtual CPUs steal was at most 0.008, waits 0.017, foreign 0.045
+# (mostly entering and leaving idle), pressure 0.04, but 0.17 with one connection, where each answer is a wake-up.
+# With a busy loop on the same CPUs waits were at least 0.1, foreign 0.25, pressure 0.4.
 STEAL_SHARE = 0.02
 PRESSURE_SHARE = 0.25
 WAIT_SHARE = 0.033
 FOREIGN_SHARE = 0.1
 # A clock that is slewed, not set, gains at most 0.0005.
 CLOCK_STEP_SHARE = 0.005
-# By which answers with varying headers may be longer or shorter than the one that was checked: less than a body.
+# How much the length of answers with varying headers may differ from the checked one: less than a body.
 VARYING_BYTES = 6
 
 
 def is_disturbed(record: Record) -> bool:
-    """Whether something else had the CPUs: by readings that say nothing of the result."""
+    """Whether something else used the CPUs, from readings that do not depend on the result."""
     gates = {
         "steal_share": STEAL_SHARE,
         "cpu_pressure_share": PRESSURE_SHARE,
@@ -39,31 +39,32 @@ def is_disturbed(record: Record) -> bool:
     )
 
 
-def clock_stepped(record: Record) -> bool:
+def has_clock_step(record: Record) -> bool:
     return bool(abs(record["wall_clock_step_share"]) > CLOCK_STEP_SHARE)
 
 
 def is_worth_repeating(record: Record) -> bool:
-    """Whether something that says nothing of the result spoilt it."""
-    return is_disturbed(record) or clock_stepped(record)
+    """Whether something that does not depend on the result has spoilt it."""
+    return is_disturbed(record) or has_clock_step(record)
 
 
 def is_saturated(share: float | None) -> bool:
-    """NaN and None, what is not known, are not."""
+    """Whether a CPU had no time left; false for NaN and None, which are unknown."""
     return share is not None and share >= SATURATED_SHARE
 
 
 def is_server_saturated(figures: Record) -> bool:
-    """All of the server's CPUs, or the busiest of its threads, had no time left; of a record or a point."""
+    """Whether all of the server's CPUs, or its busiest thread, had no time left; for a record or a point."""
     return is_saturated(figures["server_cpu_share"]) or is_saturated(
         figures["server_busiest_thread_share"]
     )
 
 
 def has_wrong_size(record: Record) -> bool:
-    """Without errors every byte belongs to a whole response, but for one on each connection when wrk stopped.
+    """Whether wrk received more or fewer bytes than its responses have.
 
-    Where headers vary, or the last answer on a connection announces its end, sizes are only known roughly.
+    Without errors every byte belongs to a whole response, except one on each connection when wrk stopped. If headers
+    vary, or the last answer on a connection announces its end, sizes are only roughly known.
     """
     size, requests = len(record["response"]), record["requests"]
     surplus = record["response_bytes"] - requests * size
@@ -74,22 +75,22 @@ def has_wrong_size(record: Record) -> bool:
 
 
 def disagrees(record: Record, names: tuple[str, ...], expected: float) -> bool:
-    """Whether a count of the server or of the kernel is further from wrk's than one for each connection."""
+    """Whether a count of the server or kernel differs from wrk's by more than one for each connection."""
     counts = [record[name] for name in names if record[name] is not None]
     return any(abs(count - expected) > record["connections"] for count in counts)
 
 
 def connections_disagree(record: Record) -> bool:
-    """Whether the server's or the kernel's count does not fit to wrk's connections."""
+    """Whether the server's or the kernel's count does not match wrk's connections."""
     accepted = ("server_accepted",)
     if record["connection_per_request"]:
-        # The kernel's count has other programs' connections in it.
+        # The kernel's count includes connections of other programs.
         too_few = record["kernel_connections"] < record["requests"]
         return too_few or disagrees(record, accepted, record["requests"] + 1)
     if record["reopened_connections"]:
         return disagrees(record, accepted, record["kernel_connections"])
     names = (*accepted, "kernel_connections")
-    return disagrees(record, names, record["connections"] + 1)  # wrk's probing one
+    return disagrees(record, names, record["connections"] + 1)  # wrk probes with one more
 
 
 def no_cpu_time(record: Record) -> bool:
@@ -108,14 +109,14 @@ def is_unpaired(record: Record) -> bool:
 
 class Flag(NamedTuple):
     name: str
-    invalidates: bool  # its figures are listed but never enter a summary
+    invalidates: bool  # the cell is listed, but its figures enter no summary
     when: str
     meaning: str
     hint: str
     is_raised: Callable[[Record], bool]
 
 
-def bypassed_interface(record: Record) -> bool:
+def bypasses_interface(record: Record) -> bool:
     crossed = record["interface"]
     return crossed is not None and crossed["sent_bytes"] < record["response_bytes"]
 
@@ -126,8 +127,8 @@ FLAGS = [
         True,
         "wrk's socket errors and timeouts > 0",
         "connections failed, or answers took longer than 2 s",
-        "look at errors_by_kind and server_counts in the record; fewer connections, a higher ulimit -n, or more ports"
-        " in net.ipv4.ip_local_port_range",
+        "look at errors_by_kind and server_counts in the record; use fewer connections, a higher ulimit -n, or more"
+        " ports in net.ipv4.ip_local_port_range",
         lambda record: sum(record["errors_by_kind"].values()) > record["errors_by_kind"]["status"],
     ),
     Flag(
@@ -135,16 +136,16 @@ FLAGS = [
         True,
         "responses with a status above 399 > 0",
         "the server refused requests",
-        "ask it with curl -i under load",
+        "send it a request with curl -i under load",
         lambda record: record["errors_by_kind"]["status"] > 0,
     ),
     Flag(
         "wrong_responses",
         True,
-        "the body of a response of the warm-up, each of which is compared, or the answer after the run, or after the"
-        " paired phase, is not what it was before; or, without errors, wrk did not receive the bytes of its requests",
+        "the body of a response in the warm-up (each is compared), or the answer after the run or after the paired"
+        " phase, differs from before; or, without errors, wrk received more or fewer bytes than its responses have",
         "wrong or short answers: the server did not do the work",
-        "look at the answers of the server under load, as with tcpdump -A",
+        "look at the server's answers under load, for example with tcpdump -A",
         lambda record: (
             record["warmup_wrong_responses"] > 0
             or not record["response_unchanged"]
@@ -156,7 +157,7 @@ FLAGS = [
         "no_requests",
         True,
         "requests = 0",
-        "not one request was answered",
+        "the server answered no request",
         "the server hangs: try it by hand",
         lambda record: record["requests"] == 0,
     ),
@@ -164,8 +165,8 @@ FLAGS = [
         "connections_differ",
         True,
         "established connections ≠ connections asked for (not with connection_per_request or connections_reopened)",
-        "another load than the one asked for was measured",
-        "a longer queue of the server's listen() (backlog), a higher net.core.somaxconn or ulimit -n, or fewer"
+        "the measured load is not the requested one",
+        "use a longer queue of the server's listen() (backlog), a higher net.core.somaxconn or ulimit -n, or fewer"
         " connections",
         lambda record: (
             not record["connection_per_request"]
@@ -176,22 +177,22 @@ FLAGS = [
     Flag(
         "connections_disagree",
         True,
-        "connections that the server or the kernel counted differ from wrk's by more than `connections`, and wrk saw"
-        " errors, or only one of the two differs; with connection_per_request, the server's from wrk's requests, or the"
-        " kernel counted fewer than those",
-        "connections were opened again and again, since the server closes them without announcing it; without errors,"
-        " the server counts wrongly",
-        "keep connections open after a response, or say Connection: close in it",
+        "the number of connections that the server or the kernel counted differs from wrk's by more than `connections`,"
+        " and wrk saw errors, or only one of the two differs; with connection_per_request, the server's number differs"
+        " from wrk's requests, or the kernel counted fewer",
+        "the server closes connections without announcing it, so wrk opens new ones; without errors, the server counts"
+        " wrongly",
+        "keep connections open after a response, or send Connection: close in it",
         connections_disagree,
     ),
     Flag(
         "requests_disagree",
         True,
-        "without errors, responses that the server or the kernel counted differ from wrk's by more than"
+        "without errors, the number of responses that the server or the kernel counted differs from wrk's by more than"
         " `connections`",
         "one of them counts wrongly, and no rate can be trusted",
         "look at server_counts, kernel_responses and requests in the record",
-        # Errors are of another size, and counted as bad requests.
+        # Error responses have another size and count as bad requests.
         lambda record: (
             record["errors"] == 0
             and disagrees(record, ("server_requests", "kernel_responses"), record["requests"])
@@ -201,24 +202,24 @@ FLAGS = [
         "bypassed_interface",
         True,
         "the server's interface sent fewer bytes than wrk received (not over loopback)",
-        "the answers went another way: another network than the configured one was measured",
+        "the answers took another way, so the configured network was not measured",
         "put server and load into different network namespaces or hosts, and look at `ip route get`",
-        bypassed_interface,
+        bypasses_interface,
     ),
     Flag(
         "clock_stepped",
         True,
         f"wall_clock_step_share further than {CLOCK_STEP_SHARE} from 0",
-        "the wall clock, by which wrk times everything, was set during the run, in each of the attempts",
-        "let the clock be slewed (chrony, systemd-timesyncd), or set it before the sweep; raise disturbed_retries",
-        clock_stepped,
+        "the wall clock, with which wrk times everything, was set during the run, in each of the attempts",
+        "let a daemon slew the clock (chrony, systemd-timesyncd), or set it before the sweep; raise disturbed_retries",
+        has_clock_step,
     ),
     Flag(
         "no_cpu_time",
         True,
         "server_cpu_ns_per_request is 0",
-        "requests were answered, but by none of the processes that the server's command has started",
-        "start the server itself, without systemctl, docker and the like",
+        "requests were answered, but not by a process that the server's command started",
+        "start the server itself, not through systemctl, docker and the like",
         no_cpu_time,
     ),
     Flag(
@@ -226,8 +227,8 @@ FLAGS = [
         False,
         "server_cpu_ns_per_request is empty: processes come and go, and their parent waits for none of them (SIGCHLD"
         " ignored)",
-        "throughput and latency count; the CPU time of processes that have ended is in no count",
-        "measure as root, or where you may make a cgroup (version 2), which counts it; or let the parent wait for"
+        "throughput and latency are valid; the CPU time of processes that have ended cannot be read",
+        "measure as root, or where you may create a cgroup (version 2), which counts it; or let the parent wait for"
         " its children",
         lambda record: record["server_cpu_ns_per_request"] is None and record["requests"] > 0,
     ),
@@ -235,17 +236,17 @@ FLAGS = [
         "processes_changed",
         False,
         "the server has other processes near the end of the run than before it",
-        "processes come and go, as one for each connection: starting them is a part of every figure; the server's own"
-        " counts are empty, and server_memory_peak_kib is of those that live at one moment",
-        "a property of the I/O model; a longer duration_s makes their start a smaller part",
+        "processes come and go, for example one for each connection: every figure includes starting them; the server's"
+        " own counts are empty, and server_memory_peak_kib covers the processes that live at one moment",
+        "this is a property of the I/O model; a longer duration_s makes their start a smaller part",
         lambda record: record["processes_changed"],
     ),
     Flag(
         "unpaired",
         False,
         "cpu_ratio is empty, though there was a paired phase",
-        "one of its two sides answered nothing or had errors, the reference lacked connections, a CPU time is not"
-        " known, or a server is so slow that it still worked in the other's slices: no ratio can be told",
+        "one of the two servers answered nothing or had errors, the reference lacked connections, a CPU time is not"
+        " known, or one is so slow that it still worked in the other's slices: the ratio is not known",
         "look at paired in the record, where the server's figure comes before the reference's",
         is_unpaired,
     ),
@@ -253,24 +254,24 @@ FLAGS = [
         "unserved_connections",
         False,
         "connections on which the server sent no byte > 0",
-        "the server starved them: wrk does not see it, its figures are those of the others",
-        "a property of the I/O model, or of a server that accepts too slowly",
+        "the server starved them: wrk does not see it, its figures come from the other connections",
+        "this is a property of the I/O model, or of a server that accepts too slowly",
         lambda record: (record["unserved_connections"] or 0) > 0,
     ),
     Flag(
         "connection_per_request",
         False,
         "the response announces that its connection ends: Connection: close, or HTTP/1.0 without keep-alive",
-        "another workload: each request has a connection of its own, whose making is in every figure but latencies",
-        "compare only with servers that do the same: what differs from others is not the I/O model's part",
+        "this is another workload: each request makes a connection, which every figure but latencies includes",
+        "compare only with servers that do the same: other differences do not come from the I/O model",
         lambda record: record["connection_per_request"],
     ),
     Flag(
         "connections_reopened",
         False,
         "without errors, the kernel counted more connections than wrk was asked for",
-        "the server ends a connection after some requests, and announces it: making connections is a part of every"
-        " figure. requests_per_connection in the record says after how many, if it was found",
+        "the server ends a connection after some requests and announces it: every figure includes making connections."
+        " requests_per_connection in the record says after how many, if it is known",
         "raise the server's limit: keepalive_requests of nginx, MaxKeepAliveRequests of Apache, maxRequestsPerSocket of"
         " node",
         lambda record: bool(record["reopened_connections"]),
@@ -278,42 +279,42 @@ FLAGS = [
     Flag(
         "leftover_connections",
         False,
-        "2 s after the warm-up, the server still kept connections of its load",
+        "2 s after the warm-up, the server still had connections of that load",
         "it may still have been busy with them",
-        "close connections when the client has",
+        "close a connection when the client has closed it",
         lambda record: record["leftover_connections"] > 0,
     ),
     Flag(
         "client_saturated",
         False,
         f"client_cpu_share ≥ {SATURATED_SHARE}",
-        "wrk had no CPU left: the server could do more, and latencies leave out the time in wrk",
-        "compare CPU per request; give wrk more CPUs, or a machine of its own",
+        "wrk had no CPU time left: the server could do more, and latencies leave out the time in wrk",
+        "compare CPU time per request; give wrk more CPUs, or its own machine",
         lambda record: is_saturated(record["client_cpu_share"]),
     ),
     Flag(
         "server_not_saturated",
         False,
         f"server_cpu_share and server_busiest_thread_share < {SATURATED_SHARE}",
-        "the server was not the limit: its throughput is not the most that it can do",
-        "compare CPU per request; see limiter in summary.csv",
+        "the server was not the limit: it can do more than this throughput",
+        "compare CPU time per request; see limiter in summary.csv",
         lambda record: not record["cpus_shared"] and not is_server_saturated(record),
     ),
     Flag(
         "synthetic_latency",
         False,
         f"latency_synthetic_share > {SYNTHETIC_SHARE}",
-        "wrk made up that many latencies (they are left out): some requests took far longer than most",
-        "look at latency_max_us; a longer duration_s",
+        "wrk synthesized that many latencies (they are left out): some requests took far longer than most",
+        "look at latency_max_us; use a longer duration_s",
         lambda record: record["latency_synthetic_share"] > SYNTHETIC_SHARE,
     ),
     Flag(
         "littles_law",
         False,
         f"littles_law_ratio further than {LITTLE_TOLERANCE} from 1",
-        "mean latency × throughput is not the number of served connections: latencies leave out time in wrk,"
-        " or connections were served in turns",
-        "do not read latencies as response times here",
+        "mean latency × throughput is not the number of served connections: latencies leave out time in wrk, or the"
+        " server served connections in turns",
+        "do not read these latencies as response times",
         violates_littles_law,
     ),
     Flag(
@@ -321,26 +322,26 @@ FLAGS = [
         False,
         f"steal_share > {STEAL_SHARE}, cpu_pressure_share > {PRESSURE_SHARE}, client_wait_share or server_wait_share"
         f" > {WAIT_SHARE}, or foreign_cpu_share > {FOREIGN_SHARE}",
-        "something else had the CPUs, in each of the attempts",
-        "end what else runs on the machine; raise disturbed_retries",
+        "something else used the CPUs in each of the attempts",
+        "end other work on the machine; raise disturbed_retries",
         is_disturbed,
     ),
     Flag(
         "shared_cpus",
         False,
         "server and load on the same CPUs",
-        "there is one core only: the two take it from each other",
-        "a machine with two cores or more",
+        "there is only one core, and server and load take it from each other",
+        "use a machine with two cores or more",
         lambda record: record["cpus_shared"],
     ),
 ]
 
 
 def invalidating(names: Collection[str]) -> list[str]:
-    """Those of these flags because of which a cell does not count."""
+    """The flags among these that make a cell invalid."""
     return [flag.name for flag in FLAGS if flag.invalidates and flag.name in names]
 
 
 def flags_of(record: Record) -> list[Flag]:
-    """The flags of a record that was measured, in the order above."""
+    """The flags of a measured record, in the order above."""
     return [flag for flag in FLAGS if flag.is_raised(record)]

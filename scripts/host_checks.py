@@ -1,7 +1,7 @@
-"""What a host must have, and what would make its results noisy or wrong. Changes nothing.
+"""Check what a host must have, and what would make its results noisy or wrong. Changes nothing.
 
-Needs the standard library alone, and takes and gives what JSON can hold: it runs on whatever host serves or loads.
-A file that is not there or may not be read makes its check "unknown", never "ok".
+This module needs the standard library alone, and its arguments and results fit into JSON: it runs on every host that
+serves or loads. A file that is missing or unreadable makes its check "unknown", never "ok".
 """
 
 import ctypes
@@ -21,66 +21,71 @@ from typing import NamedTuple
 import flags
 import machine
 import machine_facts
-from perf_permission import TRACEFS, permission_obstacle, tracefs_obstacle
+from perf_permission import TRACEFS, Obstacle, permission_obstacle, tracefs_obstacle
 from processes import one_line
 
 ROLES = ("control", "server", "load")
 BOTH_ENDS = {"server", "load"}
 PYTHON, KERNEL = (3, 11), (6, 1)  # the README's
-# A process that draws takes 183 MiB (pandas, SciPy, matplotlib and Altair imported), Snakemake 63 MiB: measured.
+# Measured: a process that draws takes 183 MiB (pandas, SciPy, matplotlib and Altair imported), Snakemake 63 MiB.
 MEMORY_AVAILABLE_MIB = 512
-# Which the vDSO reads: no system call.
+# The vDSO reads these without a system call.
 FAST_CLOCKS = {
     *("tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"),
     *("timebase", "tod", "riscv_clocksource"),
 }
-# What the kernel says of mitigations that work at each entry to it or return, or on each indirect branch in it.
+# How the kernel names mitigations that act at each entry or return, or at each of its indirect branches.
 COSTLY_MITIGATIONS = re.compile(
     r"PTI|Clear CPU buffers|Clear Register File|Safe RET|[Uu]ntrained return thunk|Retpolines"
     r"|(?<!Enhanced / Automatic )(?<!Enhanced )\bIBRS\b|STIBP: (?:forced|always-on)|SW loop"
 )
 SAMPLE_S = 0.1
-# It sets governors and Intel's turbo, and more: not turbo of other drivers, huge pages, swap, SMT (pyperf 2.11).
+# pyperf 2.11 sets governors, Intel's turbo and more, but not the turbo of other drivers, huge pages, swap or SMT.
 TUNE = "(or sudo pipx run pyperf system tune: docs/doctor.md)"
 
 
 class Check(NamedTuple):
     name: str
-    status: str  # ok; warn: results are noisier or dearer; bad: some are missing or wrong; unknown
+    status: str  # ok; warn: results are noisier or slower; bad: some are missing or wrong; unknown
     found: str
     why: str
-    mend: str  # a command; empty if there is none
-    stops: bool  # results would be wrong, or none: no sweep should start
+    fix: str  # a command; empty if there is none
+    stops: bool  # no sweep should start: its results would be wrong or missing
 
 
 class Finding(NamedTuple):
     status: str
     found: str
-    mend: str = ""
+    fix: str = ""
     stops: bool = False
 
 
 class Unread(Exception):
-    """What could not be read, and why."""
+    """Something could not be read; the text says what, and why."""
+
+
+class Foreign(NamedTuple):
+    """Another program that has the name of a tool."""
+
+    path: str
+    says: str
 
 
 class Seen(NamedTuple):
-    """What no file tells, or not at once. None: not known."""
+    """Facts that no file holds, or not at once. None: not known."""
 
     cpus: Sequence[int] | None  # that this process may use
-    open_files_limit: int | None  # the hard one: runs raise the other
+    open_files_limit: int | None  # the hard limit: runs raise the soft one
     python: str | None
-    tools: dict[
-        str, str | None
-    ]  # by name the version, "unknown", or None where it is not installed; and what is said of FOREIGN ones
-    io_uring: int | None  # errno of making a ring; 0: there was one
+    tools: dict[str, str | Foreign | None]  # the version or "unknown"; None: not installed
+    io_uring: int | None  # errno of making a ring; 0: it worked
     tcp_diag: int | None  # errno of asking the kernel for sockets; 0: it answered
-    address: int | None  # errno of binding a socket to the servers' address; 0: it is there
-    stats: tuple[str | None, str | None]  # /proc/stat, and a moment later
+    address: int | None  # errno of binding a socket to the servers' address; 0: it worked
+    stats: tuple[str | None, str | None]  # /proc/stat, and again a moment later
 
 
 class Host:
-    """What the checks of one host look at."""
+    """What the checks of one host read."""
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class Host:
         self.root = root
         self.roles = roles
         self.connections = connections  # the most at a time
-        self.address = address  # that servers listen on over loopback
+        self.address = address  # the servers' address over loopback
         self.seen = seen
 
     def fact(self, path: str) -> str | None:
@@ -107,11 +112,11 @@ class Host:
         return text
 
     def sysctl(self, name: str) -> int:
-        """The number that a file of /proc/sys holds. Raises Unread, or ValueError if it is none."""
+        """The number in a file of /proc/sys. Raises Unread, or ValueError if it is not a number."""
         return int(self.read(f"proc/sys/{name.replace('.', '/')}"))
 
     def find(self, pattern: str, path: str) -> str:
-        """What the group of a pattern matches in a file. Raises Unread."""
+        """The text that a pattern's group matches in a file. Raises Unread."""
         match = re.search(pattern, self.read(path), re.MULTILINE)
         if not match:
             raise Unread(f"/{path}: not understood")
@@ -119,14 +124,14 @@ class Host:
 
     def cpus(self) -> Sequence[int]:
         if not self.seen.cpus:
-            raise Unread("the CPUs of this process: not told")
+            raise Unread("the CPUs of this process: unknown")
         return self.seen.cpus
 
     def is_virtual(self) -> bool:
         return " hypervisor" in (self.fact("proc/cpuinfo") or "")
 
     def read_of_cpus(self, path: str) -> str:
-        """A file of the CPUs, that a virtual machine seldom has. Raises Unread."""
+        """Text of a file about the CPUs, which a virtual machine seldom has. Raises Unread."""
         try:
             return self.read(f"{machine_facts.CPU_FOLDER}/{path}")
         except Unread as reason:
@@ -147,7 +152,7 @@ RULES: list[_Rule] = []
 def check(
     roles: Collection[str], why: str
 ) -> Callable[[Callable[[Host], Finding]], Callable[[Host], Finding]]:
-    """The check that is named like the function, of hosts with one of the roles."""
+    """Register a function as the check of its name, for hosts with one of the roles."""
 
     def add(look: Callable[[Host], Finding]) -> Callable[[Host], Finding]:
         RULES.append(_Rule(look.__name__, roles, why, look))
@@ -172,39 +177,48 @@ class Tool(NamedTuple):
     package: str  # of Debian
     why: str
     needed: bool = True  # nothing can be measured without it
-    says: str = ""  # a pattern of what it says of itself, which other programs of its name do not
+    says: str = ""  # a pattern that its version text matches, and that of other programs of its name does not
 
 
-FOREIGN = "another program: "
-WRK = r"(?s)\A(?!.*--rate).*--script"  # wrk2's program has the name too, and wants a rate
+WRK = r"(?s)\A(?!.*--rate).*--script"  # wrk2 also installs a `wrk`, which requires --rate
 COMPILER = Tool({"control"}, "gcc", "it compiles the servers")
 TOOLS = {
     "flock": Tool(
         {"control"},
         "util-linux",
-        "it keeps compiling and drawing out of measurements",
+        "it keeps compiling and drawing from running during a measurement",
         says="util-linux",
     ),
     "flamegraph": Tool(
         {"control"}, "", "it draws the flamegraphs", needed=False, says=r"\Aflamegraph \d"
     ),
-    "rsvg-convert": Tool({"control"}, "librsvg2-bin", "it makes flamegraphs' PNGs", needed=False),
-    "perf": Tool({"server"}, "linux-perf", "flamegraphs and counts of system calls", needed=False),
+    "rsvg-convert": Tool(
+        {"control"}, "librsvg2-bin", "it converts flamegraphs to PNG", needed=False
+    ),
+    "perf": Tool(
+        {"server"},
+        "linux-perf",
+        "flamegraphs and counts of system calls come from it",
+        needed=False,
+    ),
     "ss": Tool(
         {"server"},
         "iproute2",
-        "the kernel's view of connections: wrk sees no starvation",
+        "it reads the kernel's view of connections: wrk does not see starvation",
         says="iproute2",
     ),
-    "wrk": Tool({"load"}, "wrk", "the load", says=WRK),
+    "wrk": Tool({"load"}, "wrk", "it makes the load", says=WRK),
     "taskset": Tool(
         BOTH_ENDS,
         "util-linux",
-        "it keeps server and load on CPUs of their own",
+        "it keeps server and load on their own CPUs",
         says="util-linux",
     ),
     "setpriv": Tool(
-        BOTH_ENDS, "util-linux", "no process outlives the run that started it", says="util-linux"
+        BOTH_ENDS,
+        "util-linux",
+        "with it no process outlives the run that started it",
+        says="util-linux",
     ),
 }
 
@@ -212,13 +226,14 @@ TOOLS = {
 def examine_tool(name: str, tool: Tool, host: Host) -> Check:
     version = host.seen.tools.get(name, machine_facts.UNKNOWN)
     if version is None:
-        # Only the host that has this checkout has its set-up.
-        mend = "make setup" if "control" in host.roles else f"sudo apt-get install {tool.package}"
-        return Check(name, "bad", "not installed", tool.why, mend, tool.needed)
-    if version.startswith(FOREIGN):
+        # `make setup` works only on the host that has this checkout.
+        fix = "make setup" if "control" in host.roles else f"sudo apt-get install {tool.package}"
+        return Check(name, "bad", "not installed", tool.why, fix, tool.needed)
+    if isinstance(version, Foreign):
+        found = f"another program: {version.path} {version.says}"
         package = f" (package {tool.package})" if tool.package else ""
-        mend = f"put the right {name} before it in PATH{package}"
-        return Check(name, "bad", version, tool.why, mend, tool.needed)
+        fix = f"put the right {name} before it in PATH{package}"
+        return Check(name, "bad", found, tool.why, fix, tool.needed)
     if version in machine_facts.UNREAD:
         return Check(name, "unknown", f"its version: {version}", tool.why, "", False)
     return Check(name, "ok", version, tool.why, "", False)
@@ -227,7 +242,7 @@ def examine_tool(name: str, tool: Tool, host: Host) -> Check:
 @check(set(ROLES), f"all scripts need {'.'.join(map(str, PYTHON))} or newer")
 def python(host: Host) -> Finding:
     if host.seen.python is None:
-        raise Unread("the version of Python: not told")
+        raise Unread("the version of Python: unknown")
     if version_of(host.seen.python) < PYTHON:
         return Finding("bad", host.seen.python, "sudo apt-get install python3.11", stops=True)
     return Finding("ok", host.seen.python)
@@ -243,70 +258,70 @@ def kernel(host: Host) -> Finding:
     return Finding("ok" if version_of(release) >= KERNEL else "bad", release)
 
 
-def obstacle_finding(obstacle: str | None, otherwise: str) -> Finding:
-    """From "what is wrong: sudo command"."""
-    found, _, mend = (obstacle or "").partition(": sudo ")
-    return Finding("bad", found, f"sudo {mend}") if obstacle else Finding("ok", otherwise)
+def obstacle_finding(obstacle: Obstacle | None, otherwise: str) -> Finding:
+    return Finding("bad", *obstacle) if obstacle else Finding("ok", otherwise)
 
 
 def capabilities(host: Host) -> int:
     return int(host.find(r"^CapEff:\s*([0-9a-f]+)$", "proc/self/status"), 16)
 
 
-@check({"server"}, "perf must see the kernel: without it there are no flamegraphs and no counts")
+@check({"server"}, "perf must see the kernel: otherwise there are no flamegraphs and no counts")
 def perf_permission(host: Host) -> Finding:
     paranoid = host.sysctl("kernel.perf_event_paranoid")
     obstacle = permission_obstacle(capabilities(host), paranoid, 0)
     return obstacle_finding(obstacle, f"kernel.perf_event_paranoid is {paranoid}")
 
 
-@check({"server"}, "hidden addresses leave the kernel's functions without names in flamegraphs")
+@check({"server"}, "if the kernel hides addresses, its functions have no names in flamegraphs")
 def kernel_symbols(host: Host) -> Finding:
     restricted = host.sysctl("kernel.kptr_restrict")
     obstacle = permission_obstacle(capabilities(host), 0, restricted)
     return obstacle_finding(obstacle, f"kernel.kptr_restrict is {restricted}")
 
 
-@check({"server"}, "perf finds the names of system calls there: without it they are not counted")
+@check({"server"}, "perf reads the names of system calls there: otherwise it cannot count them")
 def tracefs(host: Host) -> Finding:
     if not os.path.isdir(host.root + TRACEFS):
         raise Unread(f"{TRACEFS}: not there")
     return obstacle_finding(tracefs_obstacle(host.root), "readable")
 
 
-@check({"server"}, "where it is refused, all cells of the servers on io_uring are unavailable")
+@check({"server"}, "if it is refused, all cells of the servers on io_uring are unavailable")
 def io_uring(host: Host) -> Finding:
     error = host.seen.io_uring
     if error is None:
         raise Unread("making a ring: not tried")
     if error == 0:
-        return Finding("ok", "a ring was made")
+        return Finding("ok", "a ring can be made")
     refused = f"refused: {os.strerror(error)}"
     disabled = host.fact("proc/sys/kernel/io_uring_disabled")
     if error == errno.EPERM and disabled in {"1", "2"}:
-        mend = set_sysctl("kernel.io_uring_disabled", 0)
-        return Finding("bad", f"{refused}, kernel.io_uring_disabled is {disabled}", mend)
+        fix = set_sysctl("kernel.io_uring_disabled", 0)
+        return Finding("bad", f"{refused}, kernel.io_uring_disabled is {disabled}", fix)
     # Docker's filter says EPERM, Podman's ENOSYS.
     if re.search(r"^Seccomp:\s*2$", host.fact("proc/self/status") or "", re.MULTILINE):
-        mend = "docker run --security-opt seccomp=unconfined … (or podman)"
-        return Finding("bad", f"{refused}, by the container's seccomp filter it seems", mend)
+        fix = "docker run --security-opt seccomp=unconfined … (or podman)"
+        return Finding("bad", f"{refused}, probably by the container's seccomp filter", fix)
     return Finding("bad", refused)
 
 
-@check({"server"}, "servers listen on it: where it is missing, nothing can be measured")
+@check({"server"}, "servers listen on it: without it nothing can be measured")
 def address(host: Host) -> Finding:
     if host.address is None:
-        return Finding("ok", "an interface's own")
+        return Finding("ok", "an interface's address")
     if host.seen.address is None:
         raise Unread(f"{host.address}: not tried")
     if host.seen.address:
-        found = f"host: {host.address} is no address of this machine"
-        mend = "in config.yaml set host: 127.0.0.1 (or run snakemake with --config host=127.0.0.1)"
-        return Finding("bad", f"{found} ({os.strerror(host.seen.address)})", mend, stops=True)
+        found = f"host: {host.address} is not an address of this machine"
+        fix = "in config.yaml set host: 127.0.0.1 (or run snakemake with --config host=127.0.0.1)"
+        return Finding("bad", f"{found} ({os.strerror(host.seen.address)})", fix, stops=True)
     return Finding("ok", host.address)
 
 
-@check({"server"}, "ss asks it what the server sent on each connection: without it no cell counts")
+@check(
+    {"server"}, "ss reads there what the server sent on each connection: without it no cell counts"
+)
 def tcp_diag(host: Host) -> Finding:
     error = host.seen.tcp_diag
     if error is None:
@@ -316,14 +331,14 @@ def tcp_diag(host: Host) -> Finding:
     return Finding("ok", "the kernel answers")
 
 
-# --- Limits that a number of connections can meet ---
+# --- Limits on the number of connections ---
 
 
 @check(BOTH_ENDS, "server and load need a descriptor for each connection, or cells are invalid")
 def open_files(host: Host) -> Finding:
     limit = host.seen.open_files_limit
     if limit is None:
-        raise Unread("the limit of open files: not told")
+        raise Unread("the limit of open files: unknown")
     needed = host.connections + machine.SPARE_DESCRIPTORS
     found = f"at most {limit}, {host.connections} connections need {needed}"
     if limit < needed:
@@ -334,7 +349,7 @@ def open_files(host: Host) -> Finding:
 # listen(2) and the first retransmission of RFC 6298.
 @check(
     {"server"},
-    "the kernel drops what does not fit into a listener's queue: 1 s until it is tried again",
+    "the kernel drops connections that do not fit into a listener's queue; they retry after 1 s",
 )
 def backlog(host: Host) -> Finding:
     most = host.sysctl("net.core.somaxconn")
@@ -348,18 +363,18 @@ def backlog(host: Host) -> Finding:
 # 60 s: TCP_TIMEWAIT_LEN in the kernel's net/tcp.h; tcp_tw_reuse: its ip-sysctl.rst.
 @check(
     {"load"},
-    "each connection takes a port, and keeps it for 60 s after its end (on loopback 1 s, by tcp_tw_reuse)",
+    "each connection takes a port and keeps it for 60 s after its end (on loopback 1 s, by tcp_tw_reuse)",
 )
 def ephemeral_ports(host: Host) -> Finding:
     first, last = map(int, host.read("proc/sys/net/ipv4/ip_local_port_range").split())
     waiting = int(host.find(r"^TCP:.* tw (\d+)", "proc/net/sockstat"))
     ports = last - first + 1
     found = f"{ports} ports, {waiting} in TIME_WAIT, for {host.connections} connections"
-    mend = set_sysctl("net.ipv4.ip_local_port_range", '"1024 65535"')
+    fix = set_sysctl("net.ipv4.ip_local_port_range", '"1024 65535"')
     if ports < host.connections:
-        return Finding("bad", found, mend, stops=True)
-    if ports - waiting < 2 * host.connections:  # those of the warm-up still have theirs
-        return Finding("warn", found, mend)
+        return Finding("bad", found, fix, stops=True)
+    if ports - waiting < 2 * host.connections:  # connections of the warm-up still have their ports
+        return Finding("warn", found, fix)
     return Finding("ok", found)
 
 
@@ -368,7 +383,7 @@ def ephemeral_ports(host: Host) -> Finding:
 
 @check(
     BOTH_ENDS,
-    "server and load must not share a core: what one takes, the other lacks (shared_cpus)",
+    "server and load must not share a core: each would take CPU time from the other (shared_cpus)",
 )
 def cpus(host: Host) -> Finding:
     allowed = host.cpus()
@@ -385,7 +400,8 @@ def cpus(host: Host) -> Finding:
 
 # kernel-parameters.txt on isolcpus.
 @check(
-    BOTH_ENDS, "no scheduler balances isolated CPUs: all threads of a server stay on the first one"
+    BOTH_ENDS,
+    "the scheduler does not balance isolated CPUs: all threads of a server stay on the first one",
 )
 def isolated_cpus(host: Host) -> Finding:
     text = host.read(f"{machine_facts.CPU_FOLDER}/isolated")
@@ -398,7 +414,7 @@ def isolated_cpus(host: Host) -> Finding:
     return Finding("ok", text or "none")
 
 
-@check(BOTH_ENDS, "the kernel stops all that is over the quota until its period is over")
+@check(BOTH_ENDS, "the kernel stops processes that exceed the quota until the period ends")
 def cpu_quota(host: Host) -> Finding:
     quota = read_cpu_quota(host)
     allowed = host.cpus()
@@ -414,19 +430,17 @@ def cpu_quota(host: Host) -> Finding:
 
 
 def read_cpu_quota(host: Host) -> float | None:
-    """CPUs that the smallest quota of this process's cgroups is worth; None without one. Raises Unread."""
+    """The smallest quota of this process's cgroups, in CPUs; None without a quota. Raises Unread."""
     quotas: list[float] = []
-    told = False
+    is_readable = False
     for line in host.read("proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
         base = "sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup"
-        # The root of version 2 has no quota, but this file; that of version 1 has all.
-        told = (
-            told
-            or host.fact(f"{base}/cgroup.{'procs' if controllers else 'controllers'}") is not None
-        )
+        # The root of version 2 has no quota, but it has this file.
+        marker = f"{base}/cgroup.{'procs' if controllers else 'controllers'}"
+        is_readable = is_readable or host.fact(marker) is not None
         parts = path.strip("/").split("/")
         for depth in range(len(parts) + 1):
             group = "/".join([base, *filter(None, parts[:depth])])
@@ -438,13 +452,13 @@ def read_cpu_quota(host: Host) -> float | None:
             quota = re.fullmatch(r"(\d+) (\d+)", text or "")
             if quota:
                 quotas.append(int(quota[1]) / int(quota[2]))
-    if not quotas and not told:
-        raise Unread("/sys/fs/cgroup: nothing of the CPU")
+    if not quotas and not is_readable:
+        raise Unread("/sys/fs/cgroup: nothing about the CPU")
     return min(quotas, default=None)
 
 
 @check(
-    BOTH_ENDS, "at a lower or changing frequency the same request takes more, or changing, CPU time"
+    BOTH_ENDS, "at a lower or changing frequency the same request takes more or varying CPU time"
 )
 def governor(host: Host) -> Finding:
     pattern = f"{machine_facts.CPU_FOLDER}/cpufreq/policy*/scaling_governor"
@@ -461,7 +475,7 @@ def governor(host: Host) -> Finding:
 
 @check(
     BOTH_ENDS,
-    "the frequency falls as more cores are busy or get warm: runs differ, and so do servers",
+    "the frequency falls when more cores are busy or warm: runs differ, and so do servers",
 )
 def turbo(host: Host) -> Finding:
     for path, meanings in machine_facts.TURBO.items():
@@ -474,13 +488,13 @@ def turbo(host: Host) -> Finding:
             raise Unread(f"/{path}: not understood")
         if state != "on":
             return Finding("ok", state)
-        mend = write_file(off, f"/{path}")
-        return Finding("warn", state, f"{mend} {TUNE}" if "intel_pstate" in path else mend)
+        fix = write_file(off, f"/{path}")
+        return Finding("warn", state, f"{fix} {TUNE}" if "intel_pstate" in path else fix)
     host.read_of_cpus("cpufreq/boost")
-    raise Unread("turbo: not told")
+    raise Unread("turbo: unknown")
 
 
-@check(BOTH_ENDS, "two CPUs of one core share it: a request takes more CPU time when both are busy")
+@check(BOTH_ENDS, "two CPUs share one core: a request takes more CPU time when both are busy")
 def smt(host: Host) -> Finding:
     active = host.read_of_cpus("smt/active")
     if active == "1":
@@ -488,13 +502,14 @@ def smt(host: Host) -> Finding:
         return Finding("warn", "on", write_file("off", path))
     if host.is_virtual():
         raise Unread(
-            "off here, but a virtual machine does not see which CPUs share a core of its host"
+            "off here, but a virtual machine cannot see which CPUs share a core of its host"
         )
     return Finding("ok", "off")
 
 
 @check(
-    BOTH_ENDS, "what else runs takes CPU time and caches from both; cells above 10 % are disturbed"
+    BOTH_ENDS,
+    "other processes take CPU time and caches from both sides; cells above 10 % are disturbed",
 )
 def other_load(host: Host) -> Finding:
     busy, _ = cpu_shares(host)
@@ -504,16 +519,16 @@ def other_load(host: Host) -> Finding:
 
 @check(
     BOTH_ENDS,
-    "the hypervisor gave the CPU to others while somebody here waited for it; cells above 2 % are disturbed",
+    "the hypervisor gave the CPU to others while a process here waited for it; cells above 2 % are disturbed",
 )
 def steal(host: Host) -> Finding:
     _, stolen = cpu_shares(host)
-    found = f"{stolen:.1%} since the start"
+    found = f"{stolen:.1%} since boot"
     return Finding("ok" if stolen <= flags.STEAL_SHARE else "warn", found)
 
 
 def cpu_shares(host: Host) -> tuple[float, float]:
-    """Of this process's CPUs: the share that was busy between the readings, and that was stolen since the start."""
+    """Of this process's CPUs: the share that was busy between the readings, and the share stolen since boot."""
     ticks = []
     for stat in host.seen.stats:
         if stat is None or stat in machine_facts.UNREAD:
@@ -533,29 +548,29 @@ def cpu_shares(host: Host) -> tuple[float, float]:
 # The figure: pti.rst of the kernel, "moves to CR3 are on the order of a hundred cycles".
 @check(
     BOTH_ENDS,
-    "each costs time at every system call: page table isolation alone some hundred cycles on the way in and out",
+    "each costs time at every system call: page table isolation alone takes about a hundred cycles in and out",
 )
 def mitigations(host: Host) -> Finding:
-    told = {
+    known = {
         name: text
         for name, text in machine_facts.read_mitigations(host.root).items()
         if text is not None and text not in machine_facts.UNREAD
     }
-    if not told:
+    if not known:
         raise Unread(f"/{machine_facts.CPU_FOLDER}/vulnerabilities: nothing readable")
-    costly = [name for name, text in told.items() if COSTLY_MITIGATIONS.search(text)]
+    costly = [name for name, text in known.items() if COSTLY_MITIGATIONS.search(text)]
     if costly:
-        mend = (
+        fix = (
             "add mitigations=off to the kernel's command line, on a machine that does nothing else"
         )
-        return Finding("warn", ", ".join(costly), mend)
-    return Finding("ok", "none that costs at system calls")
+        return Finding("warn", ", ".join(costly), fix)
+    return Finding("ok", "none that costs time at system calls")
 
 
 # Measured, on an AMD EPYC (family 26): 22 ns by the vDSO, 168 ns by a system call.
 @check(
     BOTH_ENDS,
-    "wrk reads the clock for each request: 22 ns by the vDSO, 168 ns where it takes a system call",
+    "wrk reads the clock for each request: 22 ns by the vDSO, 168 ns by a system call",
 )
 def clock_source(host: Host) -> Finding:
     folder = "sys/devices/system/clocksource/clocksource0"
@@ -573,7 +588,7 @@ def clock_source(host: Host) -> Finding:
 
 @check(
     set(ROLES),
-    f"a process that draws takes 183 MiB; below {MEMORY_AVAILABLE_MIB} MiB the kernel swaps or kills",
+    f"a process that draws takes 183 MiB; below {MEMORY_AVAILABLE_MIB} MiB the kernel may swap or kill",
 )
 def memory(host: Host) -> Finding:
     available_mib = int(host.find(r"^MemAvailable: *(\d+) kB$", "proc/meminfo")) // 1024
@@ -584,7 +599,7 @@ def memory(host: Host) -> Finding:
 
 @check(
     BOTH_ENDS,
-    "a page that comes back from disk in a run takes milliseconds, where a request takes microseconds",
+    "reading a page back from disk takes milliseconds, a request takes microseconds",
 )
 def swap(host: Host) -> Finding:
     total, free = (
@@ -598,7 +613,7 @@ def swap(host: Host) -> Finding:
 
 @check(
     BOTH_ENDS,
-    "the kernel makes huge pages of any memory while servers run: CPU time and memory differ by chance",
+    "the kernel merges pages into huge ones while servers run: CPU time and memory differ by chance",
 )
 def huge_pages(host: Host) -> Finding:
     path = "sys/kernel/mm/transparent_hugepage/enabled"
@@ -611,7 +626,7 @@ def huge_pages(host: Host) -> Finding:
 # --- The network ---
 
 
-# This figure and the next, measured: server_epoll, 50 connections, loopback; medians of 9 pairs, 5 to 24, -9 to 14 %.
+# Measured, this figure and the next: server_epoll, 50 connections, loopback; medians of 9 pairs, 5 to 24, -9 to 14 %.
 NOTRACK = (
     "sudo nft 'table inet untracked {"
     " chain in { type filter hook prerouting priority raw; iif lo notrack; };"
@@ -621,10 +636,10 @@ NOTRACK = (
 
 @check(
     BOTH_ENDS,
-    "a look-up of each packet: 13 % more CPU time a request; a full table drops new connections",
+    "the kernel looks up each packet: 13 % more CPU time a request; a full table drops connections",
 )
 def connection_tracking(host: Host) -> Finding:
-    host.read("proc/sys/net/core/somaxconn")  # that /proc/sys/net is there at all
+    host.read("proc/sys/net/core/somaxconn")  # raises Unread if /proc/sys/net is missing
     count = host.fact("proc/sys/net/netfilter/nf_conntrack_count")
     if count is None:
         return Finding("ok", "not loaded")
@@ -635,18 +650,18 @@ def connection_tracking(host: Host) -> Finding:
     found = f"{tracked} tracked of at most {most}"
     if not tracked:
         return Finding("ok", found)
-    needed = tracked + 2 * host.connections  # those of the warm-up are still there
+    needed = tracked + 2 * host.connections  # connections of the warm-up are still tracked
     if most < needed:
-        mend = set_sysctl("net.netfilter.nf_conntrack_max", 2 * needed)
+        fix = set_sysctl("net.netfilter.nf_conntrack_max", 2 * needed)
         return Finding(
-            "bad", f"{found}, {host.connections} connections need {needed}", mend, stops=True
+            "bad", f"{found}, {host.connections} connections need {needed}", fix, stops=True
         )
     return Finding("warn", found, NOTRACK)
 
 
 @check(
     BOTH_ENDS,
-    "each packet goes through the rules: two chains of one rule take 7 % more CPU time a request",
+    "each packet passes the rules: two chains of one rule each take 7 % more CPU time a request",
 )
 def packet_filter(host: Host) -> Finding:
     tables = []
@@ -656,12 +671,12 @@ def packet_filter(host: Host) -> Finding:
         if names in {machine_facts.NOT_PERMITTED, machine_facts.UNKNOWN}:
             raise Unread(f"/{path}: {names}")
         tables += [f"{command} {name}" for name in (names or "").split()]
-    # nft tells its rules to root alone; how often its module is used tells whether there are any.
+    # nft shows its rules to root alone; the use count of its module shows whether there are any.
     modules = host.read("proc/modules") if not tables else host.fact("proc/modules") or ""
     users = re.search(r"^nf_tables \d+ (\d+)", modules, re.MULTILINE)
     builtin = host.fact(f"lib/modules/{host.fact('proc/sys/kernel/osrelease')}/modules.builtin")
     if not tables and not users and "/nf_tables.ko" in (builtin or ""):
-        raise Unread("nftables: part of this kernel, which does not tell of its tables")
+        raise Unread("nftables: built into this kernel, which does not show its tables")
     if users and int(users[1]):
         tables.append("nftables")
     if tables:
@@ -671,11 +686,11 @@ def packet_filter(host: Host) -> Finding:
     return Finding("ok", "no tables")
 
 
-# --- What no file tells ---
+# --- Facts that no file holds ---
 
 
 def try_io_uring() -> int:
-    """errno of making a ring of one entry; 0: it worked. The ring is gone afterwards."""
+    """Make a ring of one entry and close it; returns errno, 0 if it worked."""
     number = 425  # on all architectures but Alpha
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.syscall(number, 1, ctypes.create_string_buffer(120))  # struct io_uring_params
@@ -686,7 +701,7 @@ def try_io_uring() -> int:
 
 
 def try_sock_diag(protocol: int) -> int:
-    """errno of asking the kernel for the protocol's listening sockets, as ss does; 0: it answered."""
+    """Ask the kernel for the protocol's listening sockets, as ss does; returns errno, 0 if it answered."""
     # linux/{netlink,sock_diag,inet_diag}.h: NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, TCP_LISTEN.
     body = struct.pack("=BBBBI48x", socket.AF_INET6, protocol, 0, 0, 1 << 10)
     header = struct.pack("=IHHII", 16 + len(body), 20, 0x301, 1, 0)
@@ -698,53 +713,53 @@ def try_sock_diag(protocol: int) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     (kind,) = struct.unpack_from("=H", answer, 4)
-    if kind not in {2, 3}:  # NLMSG_ERROR, or NLMSG_DONE, which tells it too
+    if kind not in {2, 3}:  # NLMSG_ERROR or NLMSG_DONE: both carry an error number
         return 0
     (error_number,) = struct.unpack_from("=i", answer, 16)
     return -int(error_number)
 
 
 def try_bind(address: str) -> int:
-    """errno of binding a socket to a numeric address; 0: it is one of this network namespace."""
+    """Bind a socket to a numeric address; returns errno, 0 if this network namespace has the address."""
     try:
         family, kind, _, _, where = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as listener:
             listener.bind(where)
-    except socket.gaierror:  # it is numeric: this machine does not know its family
+    except socket.gaierror:  # the address is numeric, so this machine does not support its family
         return errno.EAFNOSUPPORT
     except OSError as error:
         return error.errno or errno.EADDRNOTAVAIL
     return 0
 
 
-def tool_versions(tools: Mapping[str, Tool], path: str) -> dict[str, str | None]:
-    """What each tool says of itself; all are asked at once."""
+def tool_versions(tools: Mapping[str, Tool], path: str) -> dict[str, str | Foreign | None]:
+    """The version of each tool, as in Seen; all are asked at once."""
     files = {name: shutil.which(name, path=path) for name in tools}
     started: dict[str, machine_facts.Started] = {}
     for name, file in files.items():
         ask = {"ss": "-V", "wrk": "-v"}.get(name, "--version")
         started[name] = machine_facts.start([file, ask], "") if file else None
-    versions: dict[str, str | None] = {}
+    versions: dict[str, str | Foreign | None] = {}
     for name, process in started.items():
         said = machine_facts.finish(process)
         if said not in machine_facts.UNREAD and not re.search(tools[name].says, said or ""):
             first = one_line((said or "").strip().partition("\n")[0])[:80]
             is_wrk2 = name == "wrk" and "--rate" in (said or "")
-            what = "is wrk2" if is_wrk2 else f"says {first!r}"
-            versions[name] = f"{FOREIGN}{files[name]} {what}"
+            says = "is wrk2" if is_wrk2 else f"says {first!r}"
+            versions[name] = Foreign(files[name] or "", says)
             continue
-        # Ubuntu's perf, where it lacks the kernel's own, fails and says for which kernel.
+        # Ubuntu's perf fails if the one for this kernel is not installed, and names the kernel.
         pattern = r"^perf version (\S+)" if name == "perf" else r"(\d+\.\d[\w.]*)"
-        found = machine_facts.find(pattern, said)
-        versions[name] = machine_facts.UNKNOWN if found is None and said is not None else found
+        version = machine_facts.find(pattern, said)
+        versions[name] = machine_facts.UNKNOWN if version is None and said is not None else version
     return versions
 
 
 def see(
     root: str, roles: Collection[str], tools: Mapping[str, Tool], path: str, address: str | None
 ) -> Seen:
-    """Of this host, in about 0.2 s."""
-    versions = tool_versions(tools, path)  # before the readings of CPU time, of which it takes some
+    """Look at this host; takes about 0.2 s."""
+    versions = tool_versions(tools, path)  # before the readings of CPU time, since it takes some
     before = machine_facts.read_fact(root, "proc/stat")
     time.sleep(SAMPLE_S)
     return Seen(
@@ -763,7 +778,7 @@ def see(
 
 
 def label(root: str = "/") -> str:
-    """The host in one line."""
+    """This host in one line."""
     lscpu = machine_facts.finish(machine_facts.start(["lscpu"], ""))
     facts = {
         "cpu": machine_facts.read_cpu(root, lscpu),
@@ -779,7 +794,7 @@ def examine(rule: _Rule, host: Host) -> Check:
         finding = Finding("unknown", str(reason))
     except (ValueError, IndexError) as error:
         finding = Finding("unknown", f"not understood: {error}")
-    return Check(rule.name, finding.status, finding.found, rule.why, finding.mend, finding.stops)
+    return Check(rule.name, finding.status, finding.found, rule.why, finding.fix, finding.stops)
 
 
 def checks(
@@ -792,11 +807,10 @@ def checks(
     path: str | None = None,
     seen: Seen | None = None,
 ) -> list[Check]:
-    """All checks of a host in its roles, for the most connections at a time. Raises nothing.
+    """All checks of a host in its roles. Raises nothing.
 
-    `address`: that servers listen on, unless it is an interface's;
-    `root`: where /proc and /sys are, "/" or a copy; `path`: where tools are looked for (PATH);
-    `seen`: what no file tells, if it is not to be asked of this host.
+    connections: the most at a time; address: the servers' address, unless it is an interface's; root: where /proc and
+    /sys are, "/" or a copy; path: where to look for tools (default: PATH); seen: facts to use in place of this host's.
     """
     known = {compiler: COMPILER, **TOOLS}
     tools = {name: tool for name, tool in known.items() if set(roles) & set(tool.roles)}

@@ -1,4 +1,4 @@
-"""What a side of any kind can be asked: which machine this is, its clock, its CPUs, its interface, its lock."""
+"""The methods of every side: its machine, clock, CPUs, interface and lock."""
 
 import base64
 import contextlib
@@ -12,7 +12,7 @@ import machine
 
 
 def node_of(interface: str | None) -> int | None:
-    """The NUMA node of an interface's card, if there is one and it tells."""
+    """The NUMA node of an interface's card, if it is known."""
     if interface is None:
         return None
     node: int | None = interfaces.facts_of(interfaces.read_links(), interface)["numa_node"]
@@ -23,14 +23,14 @@ class HostSide:
     """A host or network namespace."""
 
     def __init__(self) -> None:
-        self.held = contextlib.ExitStack()  # ended, the last first, when the side ends
-        self.run = self.held.enter_context(contextlib.ExitStack())  # and this when a run does
+        self.held = contextlib.ExitStack()  # closed when the side ends
+        self.run = self.held.enter_context(contextlib.ExitStack())  # closed when a run ends
 
     def close(self) -> None:
         self.held.close()
 
     def end_run(self) -> None:
-        """Nothing is left of what was started, watched or set for a run."""
+        """End all that was started, watched or set for a run."""
         self.run.close()
 
     def clock(self) -> float:
@@ -38,36 +38,36 @@ class HostSide:
         return time.time()
 
     def boot(self) -> str:
-        """The same for all sides on one running kernel."""
+        """A value that all sides on one running kernel share."""
         import machine_facts  # noqa: PLC0415  not needed when both sides are here
 
         return machine_facts.read_boot() or f"{machine_facts.UNKNOWN} of {os.uname().nodename}"
 
     def split_cpus(self, setting: dict[str, Any] | None, interface: str | None) -> cpus.CpuSplit:
-        """CPUs for both sides on this machine: as the config says, or chosen, near an interface's card."""
+        """Choose CPUs for both sides on this machine, as the config says or near an interface's card."""
         if setting:
-            return cpus.given_split(setting)
-        return cpus.split(cpus.read_topology(), node_of(interface))
+            return cpus.configured_split(setting)
+        return cpus.choose_split(cpus.read_topology(), node_of(interface))
 
     def whole_cpus(
         self, side: str, setting: dict[str, Any] | None, interface: str | None
     ) -> list[int]:
-        """CPUs for a side that has this machine to itself."""
+        """Choose CPUs for a side that has this machine alone."""
         if setting:
-            return cpus.given(side, setting[side])
-        return cpus.whole(cpus.read_topology(), node_of(interface))
+            return cpus.configured_cpus(side, setting[side])
+        return cpus.choose_whole(cpus.read_topology(), node_of(interface))
 
     def confine(self, cpu_list: list[int]) -> None:
-        """This process, and what it starts from now on, run on these CPUs until the run ends."""
+        """Confine this process, and all that it starts later, to these CPUs until the run ends."""
         self.run.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         os.sched_setaffinity(0, cpu_list)
 
     def keep_off(self, cpu_list: list[int]) -> None:
-        """This process, and what it starts from now on, leave these CPUs alone, if there are others."""
+        """Keep this process, and all that it starts later, off these CPUs, if there are others."""
         self.confine(sorted(os.sched_getaffinity(0) - set(cpu_list)) or cpu_list)
 
     def lock(self) -> bool:
-        """Hold this machine alone until the side ends; false if another measurement has it."""
+        """Lock this machine until the side ends; false if another measurement uses it."""
         return machine.take_lock(self.held.enter_context(machine.opened_lock()), wait=False)
 
     def host_facts(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class HostSide:
         return interfaces.find_address(interfaces.read_links(), interface, wanted)
 
     def deliver(self, name: str, content_base64: str) -> str:
-        """Put a program beside the modules that were sent here; its path."""
+        """Write a program into the folder of the modules that were sent here; return its path."""
         folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "bin")
         os.makedirs(folder, exist_ok=True)
         path = os.path.join(folder, name)

@@ -1,4 +1,4 @@
-"""A network interface: its addresses and whether it is ready, what it is, and how much has crossed it."""
+"""A network interface: its addresses, whether it is ready, what it is, and how much has crossed it."""
 
 import ipaddress
 import json
@@ -9,16 +9,28 @@ from typing import Any
 
 ADDRESS_KINDS = ("link-local", "global", "ipv4")
 Link = dict[str, Any]  # of `ip -j -d address`
-# operstate of an interface that has no carrier of its own to speak of: tun, some veth
+# The operstate is UNKNOWN where an interface does not report a carrier: tun, some veth.
 WORKS = ("UP", "UNKNOWN")
 
 
 class NotReady(OSError):
-    """An interface that cannot be used; the text is one line for the user."""
+    """An interface cannot be used. As text: one line for the user.
+
+    ip_arguments: the arguments with which `ip` fixes it in the interface's namespace; empty if ip cannot.
+    """
+
+    def __init__(self, fault: str, ip_arguments: str = "") -> None:
+        super().__init__(fault)
+        self.args = (fault, ip_arguments)  # what the other end makes it of again
+        self.fault = fault
+        self.ip_arguments = ip_arguments
+
+    def __str__(self) -> str:
+        return f"{self.fault}: sudo ip {self.ip_arguments}" if self.ip_arguments else self.fault
 
 
 def read_links() -> list[Link]:
-    """All interfaces of this network namespace. OSError if ip cannot tell."""
+    """All interfaces of this network namespace. Raises OSError if ip fails."""
     try:
         run = subprocess.run(
             ["ip", "-j", "-d", "address"],
@@ -34,7 +46,7 @@ def read_links() -> list[Link]:
     try:
         return [link for link in json.loads(run.stdout) if link]
     except ValueError:
-        raise OSError("ip said no JSON: is this the ip of iproute2?") from None
+        raise OSError("ip did not print JSON: is this the ip of iproute2?") from None
 
 
 def ready_link(links: Sequence[Link], interface: str) -> Link:
@@ -44,21 +56,21 @@ def ready_link(links: Sequence[Link], interface: str) -> Link:
         raise NotReady(f"there is no interface {interface!r}, there are: {', '.join(known)}")
     link = known[interface]
     if "UP" not in link["flags"]:
-        raise NotReady(f"{interface} is down: sudo ip link set {interface} up")
+        raise NotReady(f"{interface} is down", f"link set {interface} up")
     if "NO-CARRIER" in link["flags"] or link["operstate"] not in WORKS:
         raise NotReady(f"{interface} has no carrier: is its other end connected and up?")
     return link
 
 
 def is_wanted(address: Mapping[str, Any], wanted: str) -> bool:
-    """Whether an address is the one, or of the kind, that is wanted: link-local, global, ipv4, or an address."""
-    found = ipaddress.ip_address(address["local"])
+    """Whether an address is the wanted one, or of the wanted kind: link-local, global or ipv4."""
+    local = ipaddress.ip_address(address["local"])
     if wanted == "ipv4":
-        return found.version == 4
+        return local.version == 4
     if wanted in ADDRESS_KINDS:
         kind = "link" if wanted == "link-local" else "global"
-        return found.version == 6 and address["scope"] == kind
-    return found == ipaddress.ip_address(wanted.partition("%")[0])
+        return local.version == 6 and address["scope"] == kind
+    return local == ipaddress.ip_address(wanted.partition("%")[0])
 
 
 def find_address(links: Sequence[Link], interface: str, wanted: str) -> str:
@@ -92,7 +104,7 @@ def _read(path: str) -> str | None:
 
 
 def queueing_of(link: Mapping[str, Any]) -> str | None:
-    """Its queueing discipline; of netem with what that does, since another delay is another network."""
+    """The queueing discipline; for netem with its parameters, since another delay is another network."""
     if link.get("qdisc") != "netem":
         return link.get("qdisc")
     try:
@@ -106,13 +118,13 @@ def queueing_of(link: Mapping[str, Any]) -> str | None:
 
 
 def facts_of(links: Sequence[Link], interface: str, root: str = "/") -> dict[str, Any]:
-    """What it is, without addresses; null where it does not tell."""
+    """What the interface is, without addresses; None where the kernel does not say."""
     link = next((link for link in links if link["ifname"] == interface), {})
     folder = os.path.join(root, "sys/class/net", interface)
     device = os.path.join(folder, "device")
     driver = link.get("linkinfo", {}).get("info_kind")
     speed = node = None
-    # What is not hardware makes up a speed; and /sys may be another namespace's, with another interface of the name.
+    # A virtual interface reports a made-up speed; and /sys may show an interface of that name in another namespace.
     is_this = _read(os.path.join(folder, "address")) == link.get("address", "")
     if is_this and os.path.exists(device):
         driver = os.path.basename(os.path.realpath(os.path.join(device, "driver")))
@@ -128,7 +140,7 @@ def facts_of(links: Sequence[Link], interface: str, root: str = "/") -> dict[str
 
 
 def parse_counters(text: str, interface: str) -> dict[str, int]:
-    """/proc/net/dev → bytes and packets that an interface has received and sent. OSError if it is not there."""
+    """/proc/net/dev → bytes and packets that an interface has received and sent. Raises OSError if it is missing."""
     for line in text.splitlines():
         name, colon, rest = line.partition(":")
         if colon and name.strip() == interface:
@@ -145,12 +157,14 @@ def parse_counters(text: str, interface: str) -> dict[str, int]:
 
 
 def read_counters(interface: str) -> dict[str, int]:
-    """Of an interface in this network namespace."""
+    """Counters of an interface in this network namespace."""
     with open("/proc/self/net/dev", encoding="ascii") as file:
         return parse_counters(file.read(), interface)
 
 
-def crossed(before: dict[str, int] | None, after: dict[str, int] | None) -> dict[str, int] | None:
+def counters_between(
+    before: dict[str, int] | None, after: dict[str, int] | None
+) -> dict[str, int] | None:
     """What has crossed an interface between two readings; None over loopback."""
     if before is None or after is None:
         return None

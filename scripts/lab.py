@@ -1,10 +1,10 @@
-"""The lab on one machine: two hosts, which are network namespaces, and a link between them, while a command runs.
+"""Run a command in a lab on one machine: two network namespaces stand for two hosts with a link between them.
 
 lab.py run [--ssh] [--delay-ms N] [--loss-percent N] [--rate-mbit N] -- COMMAND…
-lab.py down        takes down what a lab that was killed has left
+lab.py down        removes what a killed lab has left
 
-Its exit status is COMMAND's. With --ssh COMMAND runs on the server's host, and `ssh -F CONFIG lab` reaches the load's;
-CONFIG is in the environment as LAB_SSH_CONFIG, and takes the place of {ssh_config} in COMMAND's words.
+Its exit status is COMMAND's. With --ssh COMMAND runs on the server's host, and `ssh -F CONFIG lab` reaches the load's
+host; the environment has CONFIG as LAB_SSH_CONFIG, and {ssh_config} in COMMAND's words is replaced with it.
 """
 
 import argparse
@@ -36,15 +36,15 @@ from lab_link import (
     remove_link,
     shape_link,
 )
-from processes import leashed
+from processes import leash
 
-ENDING_S = 6.0  # of what a lab that was killed has left, by itself
-GRACE_S = 10  # for the cell under way
-LOCK_PATH = "/sys/class/net"  # any that every user has and nobody else locks
+ENDING_S = 6.0  # processes of a killed lab end by themselves within this time
+GRACE_S = 10  # for the running cell
+LOCK_PATH = "/sys/class/net"  # any path that every user has and nobody else locks
 
 
 class Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line."""
+    """A parser that reports a fault in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise LabError(f"{message} (see lab.py --help)")
@@ -57,7 +57,7 @@ def number(lowest: float, highest: float) -> Callable[[str], float]:
                 return float(text)
         except ValueError:
             pass
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from {lowest:g} to {highest:g}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {lowest:g} to {highest:g}")
 
     return parse
 
@@ -67,13 +67,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "lab.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("down", help="take down what a lab that was killed has left")
+    actions.add_parser("down", help="remove what a killed lab has left")
     run = actions.add_parser("run", help="run a command in a lab")
-    run.add_argument("--ssh", action="store_true", help="the load's host is reached by ssh")
+    run.add_argument("--ssh", action="store_true", help="reach the load's host by ssh")
     run.add_argument("--delay-ms", type=number(0, 60_000), help="of each direction")
     run.add_argument("--loss-percent", type=number(0, 100), help="of each direction")
     run.add_argument("--rate-mbit", type=number(0.001, 1e6), help="Mbit/s of each direction")
-    # Not argparse's: what it makes of a second -- differs between versions of Python.
+    # argparse treats a second -- differently in different versions of Python.
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:cut])
     options.command = arguments[cut + 1 :]
@@ -83,9 +83,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 class Stop:
-    """Signals that ask for an end: noted while the lab is built, passed on to COMMAND once that runs.
+    """Handle signals that ask for the end: note them while the lab is built, pass them on once COMMAND runs.
 
-    Whatever comes, COMMAND ends first, then the lab is taken down.
+    In any case COMMAND ends first; then the lab is removed.
     """
 
     def __init__(self) -> None:
@@ -98,12 +98,12 @@ class Stop:
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
-        if self.command is not None and number != signal.SIGINT:  # the terminal sends that to both
+        if self.command is not None and number != signal.SIGINT:  # a terminal sends SIGINT to both
             self.command.send_signal(number)
             signal.alarm(GRACE_S)
 
     def insist(self, _number: int, _frame: FrameType | None) -> None:
-        """Snakemake may wait for ever for a lock that it holds itself if SIGTERM comes while it looks at what ended."""
+        """Kill COMMAND: Snakemake can deadlock on its own lock if SIGTERM comes while it handles ended jobs."""
         if self.command is not None:
             self.command.kill()
 
@@ -112,11 +112,11 @@ class Stop:
             sys.exit(128 + self.number)
 
     def run(self, command: list[str], environment: dict[str, str]) -> int:
-        """Run a command with the terminal to its end; its exit status, as a shell gives it."""
+        """Run a command to its end, with the terminal; return its exit status as a shell does."""
         self.check()
-        process = subprocess.Popen(leashed(command), env=environment)
+        process = subprocess.Popen(leash(command), env=environment)
         self.command = process
-        if self.number:  # while it was started
+        if self.number:  # a signal came during the start
             process.send_signal(self.number)
             signal.alarm(GRACE_S)
         status = process.wait()
@@ -131,14 +131,14 @@ def only_lab() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LabError("another lab is up on this machine: wait for its end") from None
+            raise LabError("another lab runs on this machine: wait for its end") from None
         yield
     finally:
         os.close(lock)
 
 
 def wait_for_address(end: End, stop: Stop) -> str:
-    """The end's link-local address, once no other host turned out to have it."""
+    """Wait until no other host claims the end's link-local address, and return it."""
     deadline = time.monotonic() + ADDRESS_TIMEOUT_S
     while (address := link_local_address(end)) is None:
         stop.check()
@@ -175,7 +175,7 @@ def main() -> int:
         if os.geteuid():
             raise LabError("network namespaces need root: run this with sudo")
         with only_lab():
-            # What a lab that was killed has left.
+            # Remove what a killed lab has left.
             refuse_inhabitants(ENDING_S)
             remove_link()
             lab_ssh.remove_folder()

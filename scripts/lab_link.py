@@ -1,6 +1,7 @@
 """The lab's link: two network namespaces and the veth pair between them.
 
-Both interfaces are made inside the namespaces: the machine's own never sees them, and no other interface is touched.
+Both interfaces are made inside the namespaces: the machine's own namespace never has them, and no other interface
+changes.
 """
 
 import contextlib
@@ -18,13 +19,13 @@ from processes import one_line
 ADDRESS_TIMEOUT_S = 10.0  # detecting a duplicate takes one or two
 GRACE_S = 2.0
 POLL_S = 0.05
-# Packets that netem holds: its default of 1,000 would drop some of what is under way in a delay.
+# Packets that netem holds: its default of 1,000 would drop some of the packets that are delayed.
 NETEM_LIMIT = 100_000
 
 
 @dataclass(frozen=True)
 class End:
-    """One host of the lab. Its MAC address is fixed, and with it the link-local one: the next lab is the same."""
+    """One host of the lab. Its MAC address is fixed, and so is its link-local one: the next lab is the same."""
 
     namespace: str
     interface: str
@@ -32,22 +33,22 @@ class End:
 
     @property
     def inside(self) -> list[str]:
-        """What starts a command in the namespace. Unlike `ip netns exec` it leaves /sys as it is, with the
-        machine's cgroups."""
+        """A prefix that starts a command in the namespace. Unlike `ip netns exec` it keeps /sys, with the machine's
+        cgroups."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
 
 
-SERVER = End("swissknife_server", "swissknife0", "02:00:00:00:00:01")
-LOAD = End("swissknife_load", "swissknife1", "02:00:00:00:00:02")
+SERVER = End("io_models_server", "io-models0", "02:00:00:00:00:01")
+LOAD = End("io_models_load", "io-models1", "02:00:00:00:00:02")
 ENDS = (SERVER, LOAD)
 
 
 class LabError(Exception):
-    """What is wrong, where, and what to do, in one line."""
+    """One line that says what is wrong, where, and what to do."""
 
 
 def run_tool(*command: str) -> str:
-    """What a command printed. Raises LabError if it failed."""
+    """Run a command and return its output. Raises LabError if it fails."""
     try:
         done = subprocess.run(
             command,
@@ -83,7 +84,7 @@ def build_link() -> None:
 def netem_commands(
     delay_ms: float | None, loss_percent: float | None, rate_mbit: float | None
 ) -> list[list[str]]:
-    """What gives each direction of the link this delay, loss and rate; nothing if none is given."""
+    """Commands that set delay, loss and rate in each direction of the link; none if no option is given."""
     options = [
         *([] if delay_ms is None else ["delay", f"{delay_ms:g}ms"]),
         *([] if loss_percent is None else ["loss", f"{loss_percent:g}%"]),
@@ -109,13 +110,13 @@ def shape_link(commands: list[list[str]]) -> None:
 
 
 def link_local_address(end: End) -> str | None:
-    """The end's link-local address; None as long as it has none, or may not use it yet."""
+    """The end's link-local address; None if it has none yet, or cannot use it yet."""
     output = run_tool("ip", "-n", end.namespace, "-j", "-6", "addr", "show", "dev", end.interface)
     return usable_address(json.loads(output), end.interface)
 
 
 def usable_address(listing: list[dict[str, list[dict[str, object]]]], interface: str) -> str | None:
-    """From what `ip -j -6 addr` lists. Raises LabError if another host has the address."""
+    """The usable link-local address in the output of `ip -j -6 addr`. Raises LabError if another host has it."""
     for address in (info for entry in listing for info in entry.get("addr_info", [])):
         if address.get("dadfailed"):
             raise LabError(f"{interface}: {address['local']} is a duplicate: another host has it")
@@ -125,45 +126,45 @@ def usable_address(listing: list[dict[str, list[dict[str, object]]]], interface:
 
 
 def namespaces() -> list[str]:
-    """Those of the lab that exist."""
+    """The lab's namespaces that exist."""
     return [end.namespace for end in ENDS if Path("/run/netns", end.namespace).exists()]
 
 
 def inhabitants() -> dict[int, str]:
-    """Process ids and names of what lives in the lab."""
-    found = {}
+    """Ids and names of the processes in the lab's namespaces."""
+    names = {}
     for namespace in namespaces():
         for pid in map(int, run_tool("ip", "netns", "pids", namespace).split()):
             with contextlib.suppress(OSError):  # it has ended
-                found[pid] = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    return found
+                names[pid] = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    return names
 
 
 def end_inhabitants() -> None:
-    """End what lives in the lab, with a moment of grace."""
+    """End the processes in the lab's namespaces: first ask, then kill."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        told: set[int] = set()
+        signalled: set[int] = set()
         deadline = time.monotonic() + GRACE_S
         while (living := inhabitants()) and time.monotonic() < deadline:
-            for pid in living.keys() - told:
+            for pid in living.keys() - signalled:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            told |= living.keys()
+            signalled |= living.keys()
             time.sleep(POLL_S)
     refuse_inhabitants()
 
 
 def refuse_inhabitants(patience_s: float = 0.0) -> None:
-    """Raises LabError if something lives in the lab, even after a while."""
+    """Raise LabError if processes still run in the lab's namespaces after a while."""
     deadline = time.monotonic() + patience_s
     while (living := inhabitants()) and time.monotonic() < deadline:
         time.sleep(POLL_S)
     if living:
         which = ", ".join(f"{pid} ({name})" for pid, name in sorted(living.items()))
-        raise LabError(f"processes still live in the lab's namespaces, end them first: {which}")
+        raise LabError(f"processes still run in the lab's namespaces, end them first: {which}")
 
 
 def remove_link() -> None:
-    """Take the namespaces down, and with them the pair, whose ends both lie inside."""
+    """Remove the namespaces, and with them the pair, which lies inside."""
     for namespace in namespaces():
         run_tool("ip", "netns", "delete", namespace)

@@ -1,4 +1,4 @@
-"""A way into the lab's second host by ssh: an sshd of its own, with keys of its own, that only the link reaches."""
+"""Reach the lab's second host by ssh: start an sshd with its own keys that can be reached only over the link."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lab_link import LOAD, POLL_S, SERVER, LabError, run_tool
-from processes import leashed
+from processes import leash
 
-# Always the same, since it is in the config of a sweep: another would make that another sweep.
-FOLDER = Path("/run/swissknife_lab")
+# Always the same path, since it is in the config of a sweep: another path would make another sweep.
+FOLDER = Path("/run/io_models_lab")
 CONFIG = FOLDER / "ssh_config"
 HOST = "lab"
 PORT = 2222
@@ -23,14 +23,14 @@ STOP_TIMEOUT_S = 2.0
 
 @contextlib.contextmanager
 def ssh_server(address: str) -> Iterator[None]:
-    """An sshd on a link-local address of the load's host; `ssh -F CONFIG lab` on the server's host reaches it."""
+    """Start an sshd on a link-local address of the load's host; `ssh -F CONFIG lab` on the server's host reaches it."""
     write_keys_and_configs(address)
     log = FOLDER / "log"
     with (
         log.open("wb") as output,
         subprocess.Popen(
             [
-                *(*leashed(LOAD.inside), "unshare", "--mount"),
+                *(*leash(LOAD.inside), "unshare", "--mount"),
                 *(str(Path(__file__).with_name("lab_sshd.sh")), find_sshd(), str(FOLDER)),
             ],
             stdin=subprocess.DEVNULL,
@@ -51,13 +51,13 @@ def ssh_server(address: str) -> Iterator[None]:
 
 
 def find_sshd() -> str:
-    """sshd is not on everybody's PATH, and starts itself again by its absolute path."""
+    """The absolute path of sshd, which is not in every user's PATH, and which starts itself again by that path."""
     of_venv = Path(sys.executable).parent
     path = f"{os.environ.get('PATH', '')}:{of_venv}:/usr/local/sbin:/usr/sbin:/sbin"
-    found = shutil.which("sshd", path=path)
-    if found is None:
+    sshd = shutil.which("sshd", path=path)
+    if sshd is None:
         raise LabError("sshd is not installed: scripts/setup.sh lab")
-    return os.path.abspath(found)
+    return os.path.abspath(sshd)
 
 
 def write_keys_and_configs(address: str) -> None:
@@ -98,7 +98,7 @@ PidFile none
 SetEnv "PATH={os.environ.get("PATH", os.defpath)}"
 """
     )
-    # What sshd and its sessions see: a user that sshd wants, and a root that is not locked, as it often is.
+    # Files for sshd and its sessions: they add a user that sshd needs, and a root account that is not locked.
     passwd = Path("/etc/passwd").read_bytes()
     (FOLDER / "passwd").write_bytes(passwd + b"sshd:x:65534:65534::/nonexistent:/bin/false\n")
     (FOLDER / "shadow").write_text("root:*:::::::\n")

@@ -1,4 +1,4 @@
-"""What earlier versions of the workflow have left in a folder of results: a line for each kind, with what to delete."""
+"""Describe what earlier versions of the workflow have left in a results folder, and what to delete."""
 
 import os
 import re
@@ -8,31 +8,32 @@ from collections.abc import Iterable, Iterator
 
 import records
 
-# The benchmark of cost, and runs of the reference by itself.
+# Files of a former benchmark of cost, and of separate runs of the reference.
 REPLACED = ["results/cost", "results/cost.csv", "results/cost.txt"]
 REPLACED += ["results/ceiling", "results/ceiling.csv", "results/bin/ceiling"]
 VERSION = re.compile(r'"schema_version": (\d+)')
 
 
 def _version_of(path: str) -> int | None:
-    """By the beginning of a record; None if it is not there, or does not say."""
+    """The schema version at the beginning of a record; None if it is missing."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            found = VERSION.search(file.read(100))
+            match = VERSION.search(file.read(100))
     except OSError:
         return None
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None
 
 
-def told(paths: Iterable[str], folder: str) -> Iterator[str]:
-    """Of the working directory, which is `folder` to the user; `paths`: of records that this run does not replace."""
+def describe(paths: Iterable[str], folder: str) -> Iterator[str]:
+    """A line for each kind of leftover in the working directory. paths: records that this run does not replace; folder:
+    the working directory as the user wrote it."""
     if left := [os.path.join(folder, path) for path in REPLACED if os.path.exists(path)]:
-        yield f"left by an earlier version, and not used any more: delete it: rm -r {shlex.join(left)}"
+        yield f"An earlier version left files that are not used any more. To delete them: rm -r {shlex.join(left)}"
     versions = Counter(map(_version_of, paths))
     if old := [version for version in records.READABLE[:-1] if versions[version]]:
         cells = os.path.join(folder, "results/cells")
         counts = ", ".join(f"{versions[version]} of schema version {version}" for version in old)
         yield (
-            f"{cells} has records of earlier versions ({counts}): they are shown, but not compared. "
+            f"{cells} has records of earlier versions ({counts}). They are shown but not compared. "
             f"To measure them again: rm -r {shlex.quote(cells)}"
         )

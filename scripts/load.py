@@ -1,6 +1,6 @@
-"""The load generator, behind one small interface: start a load, watch it, take its result. wrk is the first.
+"""The load generator wrk: start a load, watch it, and read its result.
 
-wrk's loop is closed: each connection has one request under way, so its latencies are no response times of users
+wrk runs a closed loop: each connection has one request under way, so its latencies are not the response times of users
 who arrive whether or not the server is ready (docs/method.md, "Closed loop").
 """
 
@@ -20,29 +20,29 @@ from processes import NOT_FOUND, Process, describe_status, running
 
 REPORT_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrk_report.lua")
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
-# wrk looks every 0.1 s whether to stop: told a little before, it stops in time, not 0.1 s late.
+# wrk checks every 0.1 s whether to stop: interrupted a little early it stops in time, not 0.1 s late.
 STOP_LEAD_S = 0.03
 LOOK_S = 0.001
 BEGIN_TIMEOUT_S = 30.0
 FINISH_TIMEOUT_S = 30.0
-# Where SIGINT came before the sleep that it is to end, it is told again.
+# SIGINT may come before the sleep that it should end, so wrk is interrupted again after this time.
 TELL_AGAIN_S = 5.0
-# tgkill(2), which Python has not; C libraries without it have a thread take the signal that they like.
+# Python lacks tgkill(2). With a C library that lacks it too, any thread may get the signal.
 TGKILL = getattr(ctypes.CDLL(None), "tgkill", lambda pid, _, number: os.kill(pid, number))
-# We end wrk with SIGINT. Its own -d lies so much later that it never comes first, however late we wake up.
+# We end wrk with SIGINT. Its own -d is so much later that it never comes first, however late we wake up.
 OWN_END_SLACK_S = 60
 
 
 class LoadError(Exception):
-    """A load that failed; the text is one line for the user."""
+    """The load failed; the text is one line for the user."""
 
 
 class Unstopped(OSError):
-    """A wrk that went on after it was told to end, so that its time is too long: no fault of a server."""
+    """wrk ran on after it was interrupted, so that its time is too long: not a server's fault."""
 
 
 def threads_for(connections: int, cpus: int) -> int:
-    """wrk's threads: at most one a CPU, and they must divide the connections, or wrk would open fewer."""
+    """The number of wrk's threads: at most one per CPU, and a divisor of the connections, or wrk would open fewer."""
     return max(count for count in range(1, min(connections, cpus) + 1) if connections % count == 0)
 
 
@@ -51,7 +51,7 @@ def url_of(host: str, port: int) -> str:
 
 
 class Wrk:
-    """A running wrk, once it has begun. Raises LoadError, or OSError for what no server can be blamed for."""
+    """A running wrk, once it has begun. Raises LoadError, or OSError for faults that are not a server's."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Wrk:
         duration_s: float,
         wall_ahead_s: float,
     ) -> None:
-        """`wall_ahead_s`: machine.wall_clock_ahead_s() of before its start."""
+        """wall_ahead_s: machine.wall_clock_ahead_s() before its start."""
         self.process = process
         self.command = command
         self.connections = connections
@@ -71,64 +71,64 @@ class Wrk:
         self.started_s = time.monotonic()
 
     def _wait_until_begun(self) -> None:
-        """A SIGINT before wrk has its handler would kill it, and one before it sleeps would not end its sleep."""
-        # By looks, not by the clock: to be late oneself, as after a pause of the whole machine, is no fault of wrk's.
+        """Wait, since a SIGINT before wrk has its handler would kill it, and one before it sleeps would not end it."""
+        # Count tries, not time: if this process is late, as after a pause of the machine, that is not wrk's fault.
         for _ in range(round(BEGIN_TIMEOUT_S / LOOK_S)):
             if has_begun(self.process.pid):
                 return
             self._sleep(LOOK_S)
-        # Perhaps a server that takes no connection.
+        # Perhaps the server accepts no connection.
         raise LoadError(f"wrk did not begin within {BEGIN_TIMEOUT_S:g} s")
 
     def _sleep(self, seconds: float) -> None:
-        """LoadError if wrk ends meanwhile."""
+        """Sleep; raises LoadError if wrk ends meanwhile."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
             self._result()  # says why, if it failed
             raise LoadError(f"wrk ended before its {self.duration_s:g} s were over")
 
     def check_running(self) -> None:
-        """LoadError if it has ended."""
+        """Raises LoadError if it has ended."""
         if self.process.poll() is not None:
             self._sleep(0)
 
     def stop(self) -> None:
-        """Let it rest, with its connections, until go_on()."""
+        """Pause it, with its connections, until go_on()."""
         self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def check_stopped(self) -> None:
-        """LoadError if it has ended, Unstopped if it does not rest."""
+        """Raises LoadError if it has ended, Unstopped if it does not pause."""
         deadline_s = time.monotonic() + TELL_AGAIN_S
         while not is_stopped(self.process.pid):
             self.check_running()
             if time.monotonic() > deadline_s:
-                raise Unstopped("wrk was told to rest and did not")
+                raise Unstopped("wrk did not pause when it was told to")
             time.sleep(0.005)
 
     def wait_until(self, elapsed_s: float) -> None:
-        """Sleep until so many seconds have passed since the start; LoadError if wrk ends before."""
+        """Sleep until so many seconds have passed since the start. Raises LoadError if wrk ends before."""
         self._sleep(max(0.0, self.started_s + elapsed_s - time.monotonic()))
 
     def finish(self) -> dict[str, Any]:
-        """Wait for the end; the parsed result, with wrk's own text under `raw_text`.
+        """Wait for the end and return the parsed result, with wrk's own text under `raw_text`.
 
-        wrk times everything by the wall clock: by how much of the run that was set meanwhile is
-        `wall_clock_step_share`.
+        wrk times everything with the wall clock. `wall_clock_step_share` is the share of the run by which that clock
+        was set meanwhile.
         """
         self.wait_until(self.duration_s - STOP_LEAD_S)
         self.interrupt()
         return self.result()
 
     def interrupt(self) -> None:
-        """Have it end: SIGINT for its main thread, whose sleep no other thread's handler would end."""
+        """End it: send SIGINT to its main thread, since another thread's handler would not end that one's sleep."""
         if self.process.poll() is None:
             TGKILL(self.process.pid, self.process.pid, signal.SIGINT)
 
     def result(self) -> dict[str, Any]:
-        """As finish(), of one that was told to end. Raises Unstopped if it had to be told again."""
+        """The result, as of finish(), after interrupt(). Raises Unstopped if it needed a second interrupt."""
         result = self._result()
         step_s = machine.wall_clock_ahead_s() - self.wall_ahead_s
         return {**result, "wall_clock_step_share": step_s / (time.monotonic() - self.started_s)}
@@ -143,34 +143,34 @@ class Wrk:
                 waited_s += TELL_AGAIN_S
                 self.interrupt()
         else:
-            late = f"wrk did not end within {FINISH_TIMEOUT_S:g} s of its time"
+            late = f"wrk did not end within {FINISH_TIMEOUT_S:g} s after its time"
             back_s = self.wall_ahead_s - machine.wall_clock_ahead_s()
             if back_s > 1:
-                late += f": the wall clock, which it goes by, was set back by {back_s:.0f} s"
-            raise OSError(late)  # no fault of a server, either
+                late += f": the wall clock, which it uses, was set back by {back_s:.0f} s"
+            raise OSError(late)  # not a server's fault, either
         if self.process.returncode == NOT_FOUND:
-            raise OSError("wrk is not installed: see make setup")  # no fault of a server
+            raise OSError("wrk is not installed: see make setup")  # not a server's fault
         if self.process.returncode != 0:
             how = describe_status(self.process.returncode, errors or output)
             raise LoadError(f"wrk failed: {how}")
         if waited_s:
-            raise Unstopped(f"wrk went on for {waited_s:g} s after it was told to end")
+            raise Unstopped(f"wrk ran on for {waited_s:g} s after it was told to end")
         return parse_report(output, self.connections)
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether all threads of a process rest after SIGSTOP."""
+    """Whether SIGSTOP has paused all threads of a process."""
     states = [
         machine.read_text(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[0]
         for thread in os.listdir(f"/proc/{pid}/task")
-    ]  # of a process that has ended, but was not waited for, it is Z
+    ]  # Z for a process that has ended but was not waited for
     return set(states) == {"T"}
 
 
 def has_begun(pid: int) -> bool:
-    """Whether wrk's threads are at work and its main thread, with a handler for SIGINT, sleeps until the end.
+    """Whether wrk's threads work, and its main thread has a handler for SIGINT and sleeps until the end.
 
-    A shell on the way to wrk may sleep with such a handler too, but has one thread.
+    A shell that starts wrk may also sleep with such a handler, but has one thread.
     """
     try:
         lines = machine.read_text(f"/proc/{pid}/status").splitlines()
@@ -185,10 +185,10 @@ def has_begun(pid: int) -> bool:
 def running_load(
     url: str, *, connections: int, threads: int, duration_s: float, expected_body: str | None = None
 ) -> Iterator[Wrk]:
-    """Start a load; nothing of it is left afterwards.
+    """Start a load; afterwards nothing of it is left.
 
-    With an expected body every response is compared with it, which a timed load cannot afford: the result's
-    `wrong_responses` counts those that had another one, beside errors.
+    With an expected body, wrk compares every response with it, which is too slow for a timed load. The result's
+    `wrong_responses` counts responses with another body, in addition to errors.
     """
     command = ["wrk", "-t", str(threads), "-c", str(connections)]
     command += ["-d", f"{math.ceil(duration_s) + OWN_END_SLACK_S}s", "-s", REPORT_SCRIPT, url]
@@ -200,20 +200,20 @@ def running_load(
 
 
 def measured_histogram(histogram: dict[int, int], interval_us: int) -> dict[int, int]:
-    """Latencies that were measured, without those that wrk makes up for "coordinated omission".
+    """The measured latencies, without those that wrk synthesizes to correct "coordinated omission".
 
     At its end wrk adds, for each latency n of at least 2 × interval_us (run time per request of a connection),
     as many at n - interval_us, n - 2 × interval_us, … while these are above interval_us (stats_correct in its
-    stats.c). What stands at n came from n itself and from greater latencies, so from the greatest down the
-    additions can be taken off again, exactly.
+    stats.c). The count at n came from n itself and from greater latencies, so the additions can be removed exactly,
+    from the greatest latency down.
     """
     measured = dict(histogram)
     for latency in sorted(histogram, reverse=True):
         count = measured[latency]
         if latency < 2 * interval_us or count == 0:
             continue
-        for made_up in range(latency - interval_us, interval_us, -interval_us):
-            measured[made_up] -= count
+        for synthetic in range(latency - interval_us, interval_us, -interval_us):
+            measured[synthetic] -= count
     return {latency: count for latency, count in measured.items() if count}
 
 
@@ -229,7 +229,7 @@ def percentile(histogram: dict[int, int], percent: float) -> int:
 
 
 def latency_figures(measured: dict[int, int], reported_count: int) -> dict[str, float | None]:
-    """The latency fields of a record, in µs, from measured latencies; None where nothing was answered."""
+    """The latency fields of a record, in µs, from measured latencies; None if no request was answered."""
     count = sum(measured.values())
     figures: dict[str, float | None] = {
         "latency_mean_us": sum(us * n for us, n in measured.items()) / count if count else None
@@ -258,7 +258,7 @@ def parse_report(output: str, connections: int) -> dict[str, Any]:
     measured = histogram
     if requests >= connections:
         measured = measured_histogram(histogram, duration_us // (requests // connections))
-    # A response later than wrk's timeout (2 s) is counted as one, but has no place in the histogram.
+    # wrk counts a response later than its timeout (2 s), but does not put it into the histogram.
     expected = requests - report["errors"]["timeout"]
     if sum(measured.values()) != expected or min(measured.values(), default=0) < 0:
         raise LoadError(

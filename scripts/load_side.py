@@ -1,4 +1,4 @@
-"""What is done where the load generator runs: asking the server, and loading it."""
+"""The side of the load: ask the server for its answer, and load it."""
 
 import contextlib
 import time
@@ -10,10 +10,10 @@ import machine
 import server_process
 from host_side import HostSide
 
-# Of a load that is about to rest: until it has its connections, and all of them have been answered.
+# Within this time a load makes its connections, and the server answers on all of them; then the load is paused.
 BEGIN_S, BEGIN_S_PER_CONNECTION = 0.03, 1e-4
-# Until the server has answered what was under way, at the least.
-SETTLE_S = 0.02  # of its first requests
+# The least time for the server to answer pending requests.
+SETTLE_S = 0.02  # after its first requests
 BLOCK_SETTLE_S = 0.01
 
 
@@ -25,7 +25,7 @@ class LoadSide(HostSide):
     _load: contextlib.ExitStack
 
     def verify(self, address: str, port: int) -> dict[str, Any]:
-        """The server's answer, which was checked, as Latin-1, and what varies in it: server_process.Verified."""
+        """Check the server's answer; return it as Latin-1, and the headers that vary: server_process.Verified."""
         verified = server_process.verify(address, port)
         return {"response": verified.response.decode("latin-1"), "varying": verified.varying}
 
@@ -43,7 +43,7 @@ class LoadSide(HostSide):
         duration_s: float,
         expected_body: str | None = None,
     ) -> list[str]:
-        """Start a load; its command."""
+        """Start a load and return its command."""
         machine.raise_open_files_limit()
         self._load = self.run.enter_context(contextlib.ExitStack())
         self.wrk = self._load.enter_context(
@@ -58,13 +58,13 @@ class LoadSide(HostSide):
         return self.wrk.command
 
     def read_idle(self, cpus: list[int], tells_pressure: bool) -> disturbance.Reading:
-        """What has grown so far, of these CPUs, before a load."""
+        """Read the counters of these CPUs before a load."""
         return disturbance.read(0, cpus, [], tells_pressure)
 
     def read_at(
         self, elapsed_s: float, cpus: list[int], tells_waits: bool, tells_pressure: bool
     ) -> dict[str, Any]:
-        """Wait until so many seconds have passed since the load's start, then read what has grown."""
+        """Wait until so many seconds have passed since the load's start, then read its counters."""
         self.wrk.wait_until(elapsed_s)
         pids = [self.wrk.process.pid]
         threads = machine.threads_of(pids) if tells_waits else []
@@ -76,11 +76,11 @@ class LoadSide(HostSide):
         }
 
     def wait_until(self, elapsed_s: float) -> None:
-        """LoadError if the load ends before."""
+        """Wait until so many seconds have passed since the load's start. Raises LoadError if it ends before."""
         self.wrk.wait_until(elapsed_s)
 
     def finish_load(self) -> dict[str, Any]:
-        """Wait for its end; its result."""
+        """Wait for the load's end and return its result."""
         try:
             return self.wrk.finish()
         finally:
@@ -89,12 +89,12 @@ class LoadSide(HostSide):
     def end_load(self) -> None:
         self._load.close()
 
-    # --- Two loads, of which one at most runs ---
+    # --- Two loads, of which at most one runs ---
 
     def start_pair(
         self, urls: list[str], *, connections: int, threads: int, duration_s: float
     ) -> None:
-        """Start a load of each URL; both rest, and what they have asked was answered."""
+        """Start a load for each URL and pause it when the server has answered its requests."""
         machine.raise_open_files_limit()
         self._load = self.run.enter_context(contextlib.ExitStack())
         self.pair = []
@@ -104,14 +104,11 @@ class LoadSide(HostSide):
             )
             self.pair.append(self._load.enter_context(wrk))
             time.sleep(BEGIN_S + BEGIN_S_PER_CONNECTION * connections)
-            self._rest(self.pair[-1], SETTLE_S)
-
-    def _rest(self, wrk: load.Wrk, seconds: float) -> None:
-        wrk.stop()
-        time.sleep(seconds)
+            self.pair[-1].stop()
+            time.sleep(SETTLE_S)
 
     def alternate(self, order: list[int], slice_s: float, pause_s: float) -> list[float]:
-        """Let one of them run at a time, as `order` says; for how many seconds each ran."""
+        """Let one load run at a time, in this order; return the seconds that each ran."""
         seconds = [0.0] * len(self.pair)
         for side in order:
             wrk = self.pair[side]
@@ -128,12 +125,12 @@ class LoadSide(HostSide):
         return seconds
 
     def read_pair_idle(self, cpus: list[int]) -> dict[str, Any]:
-        """CPU time of both, and what else these CPUs did."""
+        """Read the CPU time of both loads, and the counters of these CPUs."""
         own_ns = machine.cpu_time_ns([wrk.process.pid for wrk in self.pair])
         return {"disturbance": disturbance.read(own_ns, cpus, [], tells_pressure=False)}
 
     def finish_pair(self) -> list[dict[str, Any]]:
-        """End both; requests, bytes and errors of each in its whole life."""
+        """End both loads; return the requests, bytes and errors of each in all."""
         names = ("requests", "response_bytes", "errors_by_kind")
         try:
             for wrk in self.pair:

@@ -1,6 +1,6 @@
-"""The machine: clocks, limits, lists of CPUs, and the lock that keeps it to one measurement at a time.
+"""The machine: clocks, limits, lists of CPUs, and the lock that allows one measurement at a time.
 
-Imported once a cell, like its neighbours: hence no pathlib, which takes as long to import as all of this.
+Every cell imports this module, so it does without pathlib, whose import takes as long as all of this.
 """
 
 import contextlib
@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
-# One lock for all users and checkouts of a machine (docs/method.md, "One cell at a time"): of root, readable by all,
-# never removed, and the same in all network namespaces, which have a /sys of their own.
+# All users and checkouts of a machine lock this file (docs/method.md, "One cell at a time"). It belongs to root, all
+# can read it, nobody removes it, and it is the same in all network namespaces, whose /sys differ.
 LOCK_PATH = "/proc/cpuinfo"
 USER_HZ = os.sysconf("SC_CLK_TCK")
-SPARE_DESCRIPTORS = 64  # of a server or wrk, beside its connections
+SPARE_DESCRIPTORS = 64  # of a server or wrk, in addition to its connections
 
 
 def read_text(path: str) -> str:
-    """Of the kernel, which tells names of processes as their owners gave them, of any bytes."""
+    """Text of a kernel file, in which names of processes may contain any bytes."""
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
 
@@ -49,23 +49,23 @@ def format_cpu_list(cpus: Collection[int]) -> str:
 
 
 class CpuReading(NamedTuple):
-    """CPU time of a server's processes at one moment; as a list it goes from one host to another."""
+    """CPU time of a server's processes at one moment; between hosts it travels as a list."""
 
     pids: list[int]
-    living_ns: int  # of those, by their clocks
+    living_ns: int  # of these processes, by their clocks
     ended_ns: int  # of children that have ended and were waited for, in ticks of 10 ms
-    group_ns: int | None  # of all that there ever were, by their cgroup, if there is one
-    is_lacking: bool  # time may be missing: nobody waits for children, or they changed at each try to read them
+    group_ns: int | None  # of all processes so far, by their cgroup, if there is one
+    is_lacking: bool  # time may be missing: nobody waits for children, or they changed in each try
 
 
 CPU_TRIES = 5
 
 
 def read_cpu(supervisor: int, list_pids: Callable[[], list[int]], group: str | None) -> CpuReading:
-    """Of a supervisor's descendants; `group`: the folder of their cgroup.
+    """CPU time of a supervisor's descendants; group: the folder of their cgroup.
 
-    Without one, a child that is waited for while this reads would be neither among those that live nor among those
-    that have ended: it reads until nothing has changed meanwhile.
+    Without a cgroup, a child that ends during the reading could be missing from both the living and the ended
+    processes, so this reads again until nothing has changed meanwhile.
     """
     pids = list_pids()
     for _ in range(CPU_TRIES):
@@ -75,27 +75,27 @@ def read_cpu(supervisor: int, list_pids: Callable[[], list[int]], group: str | N
             return CpuReading(pids, living_ns, ended_ns, group_ns, False)
         read, pids = pids, list_pids()
         if read == pids and ended_ns == _ended_ns(supervisor, pids):
-            # Those that have started the others come first.
+            # Parents come first.
             is_lacking = any(_ignores_children(pid) for pid in pids[:16])
             return CpuReading(pids, living_ns, ended_ns, None, is_lacking)
     return CpuReading(read, living_ns, ended_ns, None, True)
 
 
-UNSEEN_NS = 20_000_000  # more than what clocks and cgroup differ by, which is updated at each tick
+UNSEEN_NS = 20_000_000  # clocks and cgroup differ by less: the cgroup is updated at each tick
 
 
 def cpu_time_between(*readings: CpuReading) -> int | None:
     """CPU time of a server, in ns, from the first reading to the last; None if it is not known.
 
-    Exact to the ns while the processes stay the same. Of those that come and go: by a cgroup, to 4 ms for each CPU that
-    is busy at the last reading; without one to 20 ms, if their parents wait for them.
+    Exact to the ns while the processes stay the same. If processes come and go: with a cgroup, exact to 4 ms for each
+    CPU that is busy at the last reading; without one, to 20 ms if their parents wait for them.
     """
     first, last = readings[0], readings[-1]
     by_clocks = last.living_ns - first.living_ns
     by_group = None
     if first.group_ns is not None and last.group_ns is not None:
         by_group = last.group_ns - first.group_ns
-    # Processes that were there between two readings are in none of them.
+    # No reading contains a process that lived only between two readings.
     if by_group is None and any(it.is_lacking for it in readings):
         return None
     is_steady = all((it.pids, it.ended_ns) == (first.pids, first.ended_ns) for it in readings)
@@ -119,7 +119,7 @@ def _ended_ns(supervisor: int, pids: Sequence[int]) -> int:
 
 
 def _ended_children_ns(pid: int) -> int:
-    """CPU time of a process's children that it has waited for, and of theirs; 0 if it has ended."""
+    """CPU time of the children that a process has waited for, and of their children; 0 if it has ended."""
     try:
         fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     except OSError:
@@ -128,7 +128,7 @@ def _ended_children_ns(pid: int) -> int:
 
 
 def _ignores_children(pid: int) -> bool:
-    """Whether a process has said that it waits for no child (SIGCHLD ignored)."""
+    """Whether a process ignores SIGCHLD, so that it waits for no child."""
     try:
         mask = read_text(f"/proc/{pid}/status").partition("SigIgn:")[2].split()[0]
     except (OSError, IndexError):
@@ -137,7 +137,7 @@ def _ignores_children(pid: int) -> bool:
 
 
 def cpu_time_ns(pids: Collection[int]) -> int:
-    """CPU time of processes, summed; threads that have ended are included, processes are not.
+    """The sum of the processes' CPU times, with threads that have ended, without processes that have ended.
 
     The clock id is the kernel's encoding of a process's CPU clock, as clock_getcpuclockid(3) returns it.
     """
@@ -158,19 +158,19 @@ def threads_of(pids: Collection[int]) -> list[str]:
 
 
 def thread_times_ns(threads: Collection[str], most: int = 64) -> dict[str, int]:
-    """CPU time of each thread that lives; empty for more than `most`, of which no single one can be the limit.
+    """CPU time of each living thread; empty for more than `most`, since then no single one can be the limit.
 
-    The kernel's schedstat, in which a thread that runs now may lack its last 4 ms.
+    It comes from the kernel's schedstat, which may lack the last 4 ms of a running thread.
     """
     times_ns = {}
     for thread in threads if len(threads) <= most else []:
-        with contextlib.suppress(OSError):  # it has ended, or the kernel does not tell
+        with contextlib.suppress(OSError):  # it has ended, or the kernel has no schedstat
             times_ns[thread] = int(read_text(f"{thread}/schedstat").split()[0])
     return times_ns
 
 
 def memory_peak_kib(pids: Collection[int]) -> int:
-    """Largest resident memory (VmHWM), summed over processes that live: pages that they share count for each."""
+    """The largest resident memory (VmHWM), summed over living processes; shared pages count for each."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -181,7 +181,7 @@ def memory_peak_kib(pids: Collection[int]) -> int:
 
 
 def wall_clock_ahead_s() -> float:
-    """By how much the wall clock is ahead of the monotonic one, which nobody can set: the quickest of 5 readings."""
+    """How far the wall clock is ahead of the monotonic one, which nobody can set: the quickest of 5 readings."""
     readings = []
     for _ in range(5):
         before_s = time.monotonic()
@@ -198,7 +198,7 @@ def raise_open_files_limit() -> int:
 
 
 def take_lock(lock: int, wait: bool) -> bool:
-    """Take the machine's lock for oneself; false if another has it and there is no waiting."""
+    """Take the machine's lock; false if another process has it and `wait` is false."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -207,7 +207,7 @@ def take_lock(lock: int, wait: bool) -> bool:
 
 
 def lock_holder(descriptor: int) -> str:
-    """Who has a file locked (flock), as far as this user may know, in words."""
+    """Describe the processes that have locked a file (flock), as far as this user may see them."""
     file = os.fstat(descriptor)
     wanted = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
     pids = [
@@ -220,7 +220,7 @@ def lock_holder(descriptor: int) -> str:
 
 def describe_process(pid: str) -> str:
     """`process 1234 of alice in /home/alice/checkout`."""
-    import pwd  # noqa: PLC0415  only for who has to wait
+    import pwd  # noqa: PLC0415  only processes that wait need it
 
     said = f"process {pid}"
     with contextlib.suppress(OSError, KeyError):
@@ -240,7 +240,7 @@ def opened_lock() -> Iterator[int]:
 
 @contextlib.contextmanager
 def exclusive_machine() -> Iterator[None]:
-    """Hold the machine alone: no other cell runs on it meanwhile, and no compile or plot of any checkout."""
+    """Hold the machine's lock: meanwhile no other cell, compile or plot of any checkout runs on it."""
     with opened_lock() as lock:
         if not take_lock(lock, wait=False):
             print(f"waiting for this machine: {lock_holder(lock)} uses it", flush=True)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The facts of the machine, its tools and this checkout that a comparison must name, as JSON.
 
-What is not there is null, what may not be read is "not permitted", what was not understood is "unknown".
-Facts tell machines apart without telling whose they are: no host, user, address, or place on disk.
+A missing value is null, an unreadable one is "not permitted", one that this code does not understand is "unknown".
+Facts distinguish machines but do not identify their owners: they contain no host, user, address or path.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import files
 import machine
 
 PATH = "results/machine.json"  # written when a sweep begins
-# The environment names another path where a block of a sweep runs on a node of a cluster.
+# On a node of a cluster, this variable of the environment names another path.
 PATH_VARIABLE = "MACHINE_FACTS"
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOT_PERMITTED = "not permitted"
@@ -32,7 +32,7 @@ UNREAD = {None, NOT_PERMITTED, UNKNOWN}
 TOOL_TIMEOUT_S = 5.0
 CPU_FOLDER = "sys/devices/system/cpu"
 
-# Keys of /proc/cpuinfo, of x86 and of Arm, which has numbers in place of a name.
+# Keys of /proc/cpuinfo on x86 and on Arm, which has numbers in place of a name.
 CPUINFO_KEYS = {
     "vendor_id": "vendor",
     "CPU implementer": "vendor",
@@ -45,15 +45,15 @@ CPUINFO_KEYS = {
     "CPU revision": "stepping",
     "microcode": "microcode",
 }
-# intel_pstate says what is forbidden, the other drivers what is allowed.
+# intel_pstate says whether turbo is forbidden, other drivers whether it is allowed.
 TURBO = {
     f"{CPU_FOLDER}/intel_pstate/no_turbo": {"0": "on", "1": "off"},
     f"{CPU_FOLDER}/cpufreq/boost": {"1": "on", "0": "off"},
 }
-# The rest of the kernel's command line may tell addresses and disks.
+# The rest of the kernel's command line may contain addresses and disks.
 KERNEL_OPTIONS = ("isolcpus", "mitigations", "nohz_full", "nosmt", "preempt", "rcu_nocbs")
 SECCOMP_MODES = {"0": "off", "1": "strict", "2": "filter"}
-# Without perf_event_max_sample_rate, which the kernel changes by itself. kernel.sched_* come on top.
+# Without perf_event_max_sample_rate, which the kernel changes by itself. read_sysctls() adds kernel.sched_*.
 SYSCTLS = (
     "fs.file-max",
     "fs.nr_open",
@@ -106,11 +106,11 @@ Fact = str | int | None
 Started = subprocess.Popen[str] | str | None
 
 
-# --- Text understood, without a machine ---
+# --- Parsing ---
 
 
 def find(pattern: str, text: str | None) -> str | None:
-    """What a pattern's group matches; null if nothing. A text that was not readable says so itself."""
+    """The text that a pattern's group matches, or null. An unreadable text (UNREAD) is returned as it is."""
     if text is None or text in UNREAD:
         return text
     match = re.search(pattern, text, re.MULTILINE)
@@ -123,7 +123,7 @@ def number(text: str | None) -> Fact:
 
 
 def parse_cpus(text: str | None) -> list[int]:
-    """CPUs or nodes from the kernel's list format; empty if it does not tell."""
+    """CPUs or nodes from the kernel's list format; empty if the text is missing or invalid."""
     try:
         return machine.parse_cpu_list(text or "")
     except ValueError:
@@ -131,14 +131,14 @@ def parse_cpus(text: str | None) -> list[int]:
 
 
 def parse_cpuinfo(text: str | None) -> dict[str, Fact]:
-    """Who made which CPU, by the names in CPUINFO_KEYS; where CPUs differ (big and little), all values."""
+    """The CPU's maker and model, by the names in CPUINFO_KEYS; if CPUs differ (big and little), all values."""
     values: dict[str, list[str]] = {name: [] for name in CPUINFO_KEYS.values()}
     for line in (text or "").splitlines():
         key, _, value = line.partition(":")
         name = CPUINFO_KEYS.get(key.strip())
         if name and value.strip() not in values[name]:
             values[name].append(value.strip())
-    return {name: number(", ".join(found) or None) for name, found in values.items()}
+    return {name: number(", ".join(its) or None) for name, its in values.items()}
 
 
 def parse_hypervisor(lscpu: str | None, cpuinfo: str | None) -> str | None:
@@ -150,7 +150,7 @@ def parse_hypervisor(lscpu: str | None, cpuinfo: str | None) -> str | None:
 
 
 def parse_kernel_options(cmdline: str | None) -> dict[str, str]:
-    """Those of KERNEL_OPTIONS that the kernel was given, with their values; what follows `--` is for init."""
+    """The KERNEL_OPTIONS on the kernel's command line, with their values; words after `--` are for init."""
     options = {}
     for word in (cmdline or "").partition(" -- ")[0].split():
         name, _, value = word.partition("=")
@@ -160,13 +160,13 @@ def parse_kernel_options(cmdline: str | None) -> dict[str, str]:
 
 
 def parse_version(tool: str, output: str | None) -> str | None:
-    """A tool's version from what it prints; "unknown" if it prints something else."""
+    """A tool's version from its output; "unknown" if that has no version."""
     version = find(VERSION_PATTERNS[tool], output)
     return UNKNOWN if version is None and output is not None else version
 
 
-def without_places(flag: str, checkout: str) -> str:
-    """A compiler flag with `.` for the checkout and `~` for the home directory, which name a user."""
+def hide_places(flag: str, checkout: str) -> str:
+    """Replace the checkout with `.` and the home directory with `~` in a compiler flag, since both name a user."""
     home = os.path.expanduser("~")
     flag = flag.replace(checkout, ".")
     return flag if home == "/" else flag.replace(home, "~")
@@ -185,7 +185,7 @@ def parse_git_status(output: str | None) -> dict[str, str | bool | None]:
 
 
 def _git_reason(output: str | None) -> str:
-    # git's own words would tell where the checkout is.
+    # git's own message would reveal the checkout's path.
     if output is None:
         return "git is not installed"
     for said, reason in {
@@ -200,11 +200,11 @@ def _git_reason(output: str | None) -> str:
     return UNKNOWN
 
 
-# --- Files: `root` is where /proc, /sys and /etc are, "/" or a copy ---
+# --- Files. root: the folder with /proc, /sys and /etc, "/" or a copy ---
 
 
 def read_fact(root: str, path: str) -> str | None:
-    """A file's text, stripped; null if it is not there, else "not permitted" or "unknown"."""
+    """A file's stripped text; null if the file is missing, "not permitted" or "unknown" if it is unreadable."""
     try:
         with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
             return file.read().strip()
@@ -217,13 +217,13 @@ def read_fact(root: str, path: str) -> str | None:
 
 
 def read_distinct(root: str, pattern: str) -> str | None:
-    """The different texts of all files that match, `performance, powersave`; null if there is none."""
+    """The distinct texts of all matching files, as `performance, powersave`; null if there are none."""
     texts = (read_fact(root, path) for path in glob.glob(pattern, root_dir=root))
     return ", ".join(sorted(set(filter(None, texts)))) or None
 
 
 def read_topology(root: str, cpus: Sequence[int]) -> dict[str, int | None]:
-    """Sockets, physical cores, and the most threads on a core, of CPUs that are online."""
+    """Sockets, physical cores, and the largest number of threads on a core, for CPUs that are online."""
     folders = [f"{CPU_FOLDER}/cpu{cpu}/topology" for cpu in cpus]
     sockets = {read_fact(root, f"{folder}/physical_package_id") for folder in folders} - UNREAD
     cores = {read_fact(root, f"{folder}/thread_siblings_list") for folder in folders} - UNREAD
@@ -245,7 +245,7 @@ def read_caches_kib(root: str, cpu: int) -> dict[str, Fact]:
 
 
 def read_turbo(root: str) -> str | None:
-    """on, off, or null where no frequency driver tells."""
+    """on, off, or null if no frequency driver says."""
     for path, meanings in TURBO.items():
         value = read_fact(root, path)
         if value is not None:
@@ -254,7 +254,7 @@ def read_turbo(root: str) -> str | None:
 
 
 def read_cpu(root: str, lscpu: str | None) -> dict[str, Any]:
-    """What the CPUs are, how many, and who decides on their frequency. `lscpu`: its output, or null."""
+    """The CPUs: model, number, and what controls their frequency. lscpu: its output, or null."""
     cpuinfo = read_fact(root, "proc/cpuinfo")
     identity = parse_cpuinfo(cpuinfo)
     online = parse_cpus(read_fact(root, f"{CPU_FOLDER}/online"))
@@ -291,13 +291,13 @@ def read_memory(root: str) -> dict[str, Fact]:
 
 
 def read_mitigations(root: str) -> dict[str, str | None]:
-    """The kernel's word on each vulnerability of the CPU."""
+    """The kernel's text about each vulnerability of the CPU."""
     paths = glob.glob(f"{CPU_FOLDER}/vulnerabilities/*", root_dir=root)
     return {os.path.basename(path): read_fact(root, path) for path in sorted(paths)}
 
 
 def read_kernel(root: str) -> dict[str, Any]:
-    """The kernel, how it was started, and what it does against the CPU's vulnerabilities."""
+    """The kernel, its options, and its mitigations of the CPU's vulnerabilities."""
     version = read_fact(root, "proc/sys/kernel/version")
     return {
         "release": read_fact(root, "proc/sys/kernel/osrelease"),
@@ -313,7 +313,7 @@ def read_kernel(root: str) -> dict[str, Any]:
 
 
 def read_container(root: str) -> str | None:
-    """What kind of container this is, as far as a file in it says so."""
+    """The kind of container, if a file in it says so."""
     for marker, name in {".dockerenv": "docker", "run/.containerenv": "podman"}.items():
         if os.path.exists(os.path.join(root, marker)):
             return name
@@ -321,27 +321,27 @@ def read_container(root: str) -> str | None:
 
 
 def read_installation(root: str) -> str | None:
-    """A hash of /etc/machine-id, which itself is confidential (machine-id(5)); null where it is not set."""
-    found = find(r"^([0-9a-f]{32})$", read_fact(root, "etc/machine-id"))
-    if found in UNREAD:
-        return found
-    return hashlib.sha256(f"machine_facts {found}".encode()).hexdigest()[:12]
+    """A hash of /etc/machine-id, which is itself confidential (machine-id(5)); null if it is not set."""
+    machine_id_text = find(r"^([0-9a-f]{32})$", read_fact(root, "etc/machine-id"))
+    if machine_id_text in UNREAD:
+        return machine_id_text
+    return hashlib.sha256(f"machine_facts {machine_id_text}".encode()).hexdigest()[:12]
 
 
-def hashed_node() -> str | None:
-    """A hash of the node's name in a cluster of Slurm: nodes may all have the machine-id of one image."""
+def hash_node() -> str | None:
+    """A hash of the node's name in a Slurm cluster: all nodes may have the machine-id of one image."""
     name = os.getenv("SLURMD_NODENAME")
     return hashlib.sha256(f"machine_facts {name}".encode()).hexdigest()[:12] if name else None
 
 
 def read_boot(root: str = "/") -> str | None:
-    """What differs with each start of each machine's kernel: the same value is the same kernel, still running."""
-    found = read_fact(root, "proc/sys/kernel/random/boot_id")
-    return hashlib.sha256(f"machine_facts {found}".encode()).hexdigest()[:12] if found else None
+    """A value that changes with each start of each kernel: the same value means the same running kernel."""
+    boot_id = read_fact(root, "proc/sys/kernel/random/boot_id")
+    return hashlib.sha256(f"machine_facts {boot_id}".encode()).hexdigest()[:12] if boot_id else None
 
 
 def libc_version() -> str | None:
-    """`glibc 2.36`; null for any other libc, which has no such name or no answer."""
+    """`glibc 2.36`; null for any other libc, which has no such version."""
     try:
         return os.confstr("CS_GNU_LIBC_VERSION")
     except (ValueError, OSError):
@@ -349,7 +349,7 @@ def libc_version() -> str | None:
 
 
 def read_system(root: str) -> dict[str, str | None]:
-    """What runs on the kernel, and how far it is confined. `cgroup_cpu_max`: quota and period (µs), or max."""
+    """The system on the kernel, and how it is confined. `cgroup_cpu_max`: quota and period (µs), or max."""
     release = read_fact(root, "etc/os-release") or read_fact(root, "usr/lib/os-release")
     seccomp = find(r"^Seccomp:\s*(\d)$", read_fact(root, "proc/self/status"))
     return {
@@ -360,12 +360,12 @@ def read_system(root: str) -> dict[str, str | None]:
         "seccomp": SECCOMP_MODES.get(seccomp, seccomp) if seccomp else None,
         "installation": read_installation(root),
         "boot": read_boot(root),
-        "node": hashed_node(),
+        "node": hash_node(),
     }
 
 
 def read_sysctls(root: str) -> dict[str, Fact]:
-    """SYSCTLS and all kernel.sched_*, by name; several values in one, as of tcp_rmem, stay one text."""
+    """SYSCTLS and all kernel.sched_*, by name; one with several values, such as tcp_rmem, stays one text."""
     folder = "proc/sys"
     scheduler = (
         path.removeprefix(f"{folder}/").replace("/", ".")
@@ -391,12 +391,12 @@ def read_limits() -> dict[str, dict[str, int | str]]:
     }
 
 
-# --- Tools: all are started at once, and files are read meanwhile ---
+# --- Tools: all start at once, and run while files are read ---
 
 
 def start(command: Sequence[str], checkout: str) -> Started:
-    """A process whose output is wanted; null if the tool is not installed."""
-    # A repository above the checkout is not its own.
+    """Start a tool whose output is wanted; null if it is not installed."""
+    # Git must ignore a repository above the checkout.
     ceiling = {"GIT_CEILING_DIRECTORIES": os.path.dirname(checkout)}
     try:
         return subprocess.Popen(
@@ -404,7 +404,7 @@ def start(command: Sequence[str], checkout: str) -> Started:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**environment.cleaned(os.environ), **ceiling},
+            env={**environment.clean_copy(os.environ), **ceiling},
             encoding="utf-8",
             errors="replace",
         )
@@ -417,7 +417,7 @@ def start(command: Sequence[str], checkout: str) -> Started:
 
 
 def finish(started: Started) -> str | None:
-    """All that the process said, or "unknown" if it does not end in time."""
+    """The process's output, or "unknown" if it does not end in time."""
     if not isinstance(started, subprocess.Popen):
         return started
     with started:
@@ -429,11 +429,11 @@ def finish(started: Started) -> str | None:
 
 
 def start_tools(commands: dict[str, list[str]], checkout: str = "/") -> dict[str, Started]:
-    """Every tool that is asked, under way; finish() has what it says."""
+    """Start every tool; finish() returns its output."""
     return {name: start(command, checkout) for name, command in commands.items()}
 
 
-# Of a host; perf is the slowest.
+# A host's tools; perf is the slowest.
 TOOLS = {
     "perf": ["perf", "--version"],
     "lscpu": ["lscpu"],
@@ -452,9 +452,9 @@ def build_tools(checkout: str, compiler: str) -> dict[str, list[str]]:
 
 
 def read_liburing(archive: str | None, compiler: str, checkout: str) -> str | None:
-    """liburing's version by the pkg-config file beside the archive that is linked, else by its header.
+    """liburing's version from the pkg-config file next to the linked archive, else from its header.
 
-    `archive`: where the compiler finds it, or a bare name if it does not. The header tells from liburing 2.4 on.
+    archive: where the compiler finds it, or a bare name if it does not. The header has the version since liburing 2.4.
     """
     if archive is None or archive in UNREAD:
         return archive
@@ -476,8 +476,8 @@ def _header_version(compiler: str, checkout: str) -> str | None:
 
 
 def snakemake_version() -> str | None:
-    """Of the Snakemake that this Python has; null if it has none."""
-    # Imported here: it takes as long as all the rest, unless Snakemake itself has done so.
+    """The version of Snakemake in this Python; null without Snakemake."""
+    # Imported here, since it takes as long as all the rest, unless Snakemake itself has imported it.
     from importlib import metadata  # noqa: PLC0415
 
     try:
@@ -490,21 +490,22 @@ def snakemake_version() -> str | None:
 
 
 def machine_id(facts: dict[str, Any]) -> str:
-    """m and 12 hexadecimal digits that differ where results must not be compared without saying so.
+    """m and 12 hexadecimal digits that differ between machines whose results must not be compared silently.
 
-    Of what changes results and lasts: CPU, CPUs allowed, memory (GiB), kernel, hypervisor, mitigations, and the
-    installation, with the node's name in a cluster; of both machines, if the load has one of its own, and of the
-    interface between them. Not of load, tools and source: the same machine in a new container keeps its id.
+    The id depends on lasting facts that change results: CPU, CPUs allowed, memory (GiB), kernel, hypervisor,
+    mitigations, and the installation, with the node's name in a cluster; if the load has its own machine, on those of
+    both machines and on the interface between them. It does not depend on tools, source or other work: the same machine
+    in a new container keeps its id.
     """
     identity = _identity_of(facts)
     if facts["network"]:
         identity = [identity, facts["load"] and _identity_of(facts["load"]), facts["network"]]
-    # A letter first, or tables would take some ids for numbers.
+    # Tables would read some ids as numbers without the letter.
     return "m" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def hardware_of(host: dict[str, Any]) -> dict[str, Any]:
-    """What makes it another machine, whatever kernel it has: CPU, CPUs allowed, memory (GiB), and the installation."""
+    """What identifies a machine, whatever its kernel: CPU, CPUs allowed, memory (GiB), and the installation."""
     memory, system = host["memory"]["memory_total_kib"], host["system"]
     names = (
         "vendor",
@@ -519,7 +520,7 @@ def hardware_of(host: dict[str, Any]) -> dict[str, Any]:
     return {
         "cpu": [host["cpu"][name] for name in names],
         "memory_gib": round(memory / 2**20) if isinstance(memory, int) else memory,
-        # Nodes of a cluster may share an image; where there is none, a machine keeps its id.
+        # Nodes of a cluster may share an image. Without a node's name the id depends on the installation alone.
         "installation": " ".join(filter(None, [system["installation"], system.get("node")]))
         or None,
     }
@@ -532,13 +533,13 @@ def _identity_of(host: dict[str, Any]) -> list[Any]:
 
 
 def machine_label(facts: dict[str, Any]) -> str:
-    """One line for people: the server's host, and that of the load if it is another."""
+    """One line for people: the server's host, and the load's host if it is another."""
     label = host_label(facts)
     return f"{label}; load from {host_label(facts['load'])}" if facts["load"] else label
 
 
 def network_label(facts: dict[str, Any]) -> str:
-    """`over loopback`, or `over swissknife0 (veth) between two network namespaces`."""
+    """`over loopback`, or `over io-models0 (veth) between two network namespaces`."""
     way = facts["network"]
     if not way:
         return "over loopback"
@@ -552,7 +553,7 @@ def host_label(host: dict[str, Any]) -> str:
     """`AMD EPYC (family 26), 2 CPUs, KVM, Linux 6.18.44`."""
     cpu = host["cpu"]
     numbers = " ".join(str(cpu[name]) for name in ("architecture", "vendor", "model") if cpu[name])
-    # Without what says nothing: trade marks, "CPU @ 2.90GHz", "64-Core Processor".
+    # Without words that carry no information: trade marks, "CPU @ 2.90GHz", "64-Core Processor".
     name = re.sub(
         r"\((R|TM)\)|( CPU)? @.*| \d+-Core Processor", "", str(cpu["model_name"] or numbers)
     )
@@ -564,7 +565,7 @@ def host_label(host: dict[str, Any]) -> str:
 
 
 def read_host(root: str = "/") -> dict[str, Any]:
-    """The facts of a machine and its tools, of this network namespace. Raises nothing."""
+    """The facts of this machine, this network namespace and the tools. Raises nothing."""
     started = start_tools(TOOLS)
     return {
         "memory": read_memory(root),
@@ -581,13 +582,13 @@ def read_host(root: str = "/") -> dict[str, Any]:
 
 
 def read_source(checkout: str, compiler: str, flags: Sequence[str]) -> dict[str, Any]:
-    """What was built and with what: `build` and `source`. Raises nothing."""
+    """`build`, the tools that compile the servers, and `source`, the checkout's commit. Raises nothing."""
     started = start_tools(build_tools(checkout, compiler), checkout)
     return {
         "build": {
             "compiler": os.path.basename(compiler),
             "compiler_version": parse_version("compiler", finish(started["compiler"])),
-            "flags": [without_places(flag, checkout) for flag in flags],
+            "flags": [hide_places(flag, checkout) for flag in flags],
             "liburing": read_liburing(finish(started["liburing"]), compiler, checkout),
         },
         "source": parse_git_status(finish(started["git"])),
@@ -602,11 +603,11 @@ def read_facts(
     load: dict[str, Any] | None = None,
     way: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """All facts, ready for JSON; two reads are equal unless a fact has changed. Raises nothing.
+    """All facts, ready for JSON; two readings are equal unless a fact has changed. Raises nothing.
 
-    Units are in the keys. `checkout`: the repository; `compiler` and `flags`: what servers are compiled with. `host`:
-    of the server, by default this one; `load`: of the load, where that is another machine; `way`: of the server's
-    interface, null over loopback.
+    Keys contain units. checkout: the repository; compiler and flags: those of the servers; host: facts of the server's
+    host (default: this one); load: facts of the load's host, if it is another; way: facts of the server's interface,
+    null over loopback.
     """
     checkout = os.path.realpath(checkout)
     source = read_source(checkout, compiler, flags)
@@ -621,12 +622,12 @@ def read_facts(
 
 
 def format_facts(facts: dict[str, Any]) -> str:
-    """The JSON, the same for the same facts."""
+    """The facts as JSON; the same facts give the same text."""
     return json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def write_facts(path: str, facts: dict[str, Any]) -> None:
-    """Write the JSON at once; a file that says the same already is left alone, its time too. Raises OSError."""
+    """Write the facts as JSON, unless the file has the same text, so that its time stays. Raises OSError."""
     text = format_facts(facts)
     if read_fact("", path) != text.strip():
         files.write_text(path, text)
@@ -635,8 +636,8 @@ def write_facts(path: str, facts: dict[str, Any]) -> None:
 def facts_of_sweep(
     boots: Sequence[str | None], way: dict[str, Any] | None, path: str | None = None
 ) -> dict[str, Any] | None:
-    """The facts written when the sweep began, if these are still its machines (the server's, the load's) and the way
-    between them; or null."""
+    """The facts written when the sweep began, if the machines (the server's, the load's) and the interface between them
+    are still the same; else null."""
     try:
         with open(path or os.getenv(PATH_VARIABLE) or PATH, encoding="utf-8") as file:
             facts = json.load(file)
@@ -652,9 +653,9 @@ def facts_of_sweep(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", nargs="?", help="where the JSON goes (default: standard output)")
-    parser.add_argument("--compiler", default="gcc", help="what compiles the servers")
+    parser.add_argument("--compiler", default="gcc", help="it compiles the servers")
     parser.add_argument(
-        "--flags", nargs=argparse.REMAINDER, default=[], help="its flags, to the end of the line"
+        "--flags", nargs=argparse.REMAINDER, default=[], help="its flags: all following words"
     )
     arguments = parser.parse_args()
     facts = read_facts(CHECKOUT, arguments.compiler, arguments.flags)
@@ -666,4 +667,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

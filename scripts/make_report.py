@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the report: one HTML file that needs nothing else, from the tables and profiles of a sweep.
+"""Write the report: one self-contained HTML file, from the tables and profiles of a sweep.
 
 Reads results/ and plots/ of the working directory: tables, profiles, flamegraphs, and one record of each server.
 """
@@ -29,17 +29,17 @@ import report_profiles
 import tables
 import vl_convert
 from cells import Cell, record_path
-from comparisons import COST, THROUGHPUT
+from comparisons import CPU_RATIO, THROUGHPUT
 from itables.utils import read_package_file
 from markupsafe import Markup
 from tabulate_results import LIMITED_BY, best_point
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "report"
-# inferno's; the second is an attribute of its <svg>.
+# Both are inferno's; the second is an attribute of its <svg>.
 FLAMEGRAPH_SCRIPT = re.compile(r'<script type="text/ecmascript">(.*?)</script>', re.DOTALL)
 FLAMEGRAPH_START = "init(evt)"
-# Written to the report as files to download.
+# Tables that the report offers as files to download.
 DOWNLOADS = ["cells", "summary", "verdicts", "syscalls"]
 SHOWN_OF_CELLS = [
     "server",
@@ -79,22 +79,22 @@ SHOWN_OF_POINTS = [
 
 
 def facts_of(cells: pd.DataFrame, machine: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A machine's facts, and one record of each of its servers: of its first valid cells."""
+    """A machine's facts, and one record of each of its servers: its first valid cell, if it has one."""
     first = cells[cells["machine"] == machine].sort_values(
         "status", key=lambda status: status != "ok", kind="stable"
     )
     named = first.drop_duplicates("server")[[*Cell._fields]].itertuples(index=False)
-    found = [records.read(record_path(Cell(*cell))) for cell in named]
-    return found[0]["facts"], found
+    samples = [records.read(record_path(Cell(*cell))) for cell in named]
+    return samples[0]["facts"], samples
 
 
-def shown_command(command: list[str]) -> str:
-    """A command with paths from results/ or scripts/ on, wherever this checkout is."""
+def shorten_command(command: list[str]) -> str:
+    """A command whose paths begin at results/ or scripts/, not at the root."""
     return " ".join(re.sub("^/(.*/)?(?=results/bin/|scripts/)", "", word) for word in command)
 
 
-def flat_facts(facts: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Section of machine.json → its fields as text."""
+def flatten_facts(facts: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Sections of machine.json → their fields as text."""
     sections: dict[str, list[tuple[str, str]]] = {}
     for section, fields in facts.items():
         if isinstance(fields, dict):
@@ -110,8 +110,8 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def chosen_pair(finding: findings.Finding, profiles: list[dict[str, Any]]) -> dict[str, str]:
-    """Whose flamegraphs are shown first: those of the answer, if they were published."""
+def choose_pair(finding: findings.Finding, profiles: list[dict[str, Any]]) -> dict[str, str]:
+    """The servers whose flamegraphs the page shows first: those of the answer, if they have flamegraphs."""
     names = [str(profile["server"]) for profile in profiles]
     published = [str(profile["server"]) for profile in profiles if profile["status"] == "ok"]
     pair = {"left": finding.ahead, "right": finding.runner_up}
@@ -130,11 +130,11 @@ def best_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
         if best is not None:
             rows.append({**best, "limited_by": LIMITED_BY[best["limiter"]]})
         else:
-            rows.append({"server": server, "missing": tables.why_no_result(points)})
+            rows.append({"server": server, "missing": tables.describe_no_result(points)})
     return rows
 
 
-def cost_at(summary: pd.DataFrame, server: str, connections: int | None) -> float | None:
+def cpu_ns_at(summary: pd.DataFrame, server: str, connections: int | None) -> float | None:
     point = summary[(summary["server"] == server) & (summary["connections"] == connections)]
     rows = point["server_cpu_ns_per_request"].dropna()
     return float(rows.iloc[0]) if len(rows) else None
@@ -150,25 +150,25 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     verdicts = comparisons.read_verdicts("results/verdicts.csv")
     verdicts = verdicts[verdicts["machine"] == machine]
     syscalls = tables.read_table("results/syscalls.csv", dtype={"reason": "str"})
-    # Of another machine's servers nothing is on the page. (Which machine a count or profile is of, they do not say.)
+    # The page leaves out servers of other machines. (Counts and profiles do not say which machine they are of.)
     syscalls = syscalls[syscalls["server"].isin(summary["server"])]
     compared = tables.without_control(summary)
     servers = [str(name) for name in compared["server"].unique()]
     facts, samples = facts_of(cells, machine)
     profiles = [
-        report_profiles.profile_of(name, cost_at(summary, name, arguments.profile_connections))
+        report_profiles.profile_of(name, cpu_ns_at(summary, name, arguments.profile_connections))
         for name in servers
     ]
     client_bound = set(compared[compared["limiter"] == "client-bound"]["server"])
-    single, repeats_note = tables.shown_singly(cells)
-    found = {
+    single, repeats_note = tables.choose_single_runs(cells)
+    by_metric = {
         metric: findings.find(verdicts, metric, servers, client_bound)
-        for metric in (COST, THROUGHPUT)
+        for metric in (CPU_RATIO, THROUGHPUT)
     }
     measured = [record for record in samples if "server_command" in record]
     return {
         "machine": facts,
-        "machine_facts": flat_facts(facts),
+        "machine_facts": flatten_facts(facts),
         "other_machines": other_machines if len(all_machines) > 1 else "",
         "workload": findings.workload(cells, samples),
         "sweeps": sorted(str(name) for name in cells["sweep"].dropna().unique()),
@@ -180,26 +180,26 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
             }
             for name in servers
         ],
-        "findings": found,
+        "findings": by_metric,
         "answer": findings,
-        "left_out": [name for name in servers if name in found[COST].left_out],
-        "reasons": findings.reasons(found[COST], syscalls, profiles),
+        "left_out": [name for name in servers if name in by_metric[CPU_RATIO].left_out],
+        "reasons": findings.reasons(by_metric[CPU_RATIO], syscalls, profiles),
         "caveats": report_caveats.caveats(cells[cells["server"].isin(servers)], compared, verdicts),
         "best": best_rows(compared),
         "limiters": {name: letter for name, (_, letter) in plot_style.LIMITERS.items()},
         "limiter_notes": plot_style.limiter_notes(compared),
-        "ranking_notes": plot_ranking.notes_of(verdicts),
+        "ranking_notes": plot_ranking.notes_of(cells, summary, verdicts),
         "latency_note": plot_style.saturation_note(compared),
         "uncounted": syscalls[syscalls["status"] != "ok"][["server", "reason"]].to_dict("records"),
         "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),
         "profiles": profiles,
-        "chosen": chosen_pair(found[COST], profiles),
-        "flagged": report_caveats.flagged(cells),
+        "chosen": choose_pair(by_metric[CPU_RATIO], profiles),
+        "flagged": report_caveats.list_flags(cells),
         "commands": [
             (
                 record["server"],
-                shown_command(record["server_command"]),
-                shown_command(record["load_command"]),
+                shorten_command(record["server_command"]),
+                shorten_command(record["load_command"]),
             )
             for record in measured
         ],
@@ -218,24 +218,24 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table_of(table: pd.DataFrame, columns: list[str]) -> dict[str, Any]:
-    """Columns, and rows of text, each with what it is sorted by. Those that matter most: the files have all."""
+    """The columns that matter most, and rows of pairs: a text, and the value to sort by. The files have all columns."""
     decimals = {name: _decimals(table[name]) for name in columns}
     rows = [
-        [_shown(value, decimals[name]) for name, value in zip(columns, row, strict=True)]
+        [_format(value, decimals[name]) for name, value in zip(columns, row, strict=True)]
         for row in table[columns].itertuples(index=False)
     ]
     return {"columns": columns, "rows": rows}
 
 
 def _decimals(column: "pd.Series[Any]") -> int:
-    """So many that the largest number has five digits; none where all are whole."""
+    """Decimals with which the largest number has five digits; none if all are whole."""
     if not pd.api.types.is_numeric_dtype(column) or (column.dropna() % 1 == 0).all():
         return 0
     return max(0, 4 - math.floor(math.log10(column.abs().max())))
 
 
-def _shown(value: Any, decimals: int) -> tuple[str, Any]:
-    """A value as text, and as what it is sorted by."""
+def _format(value: Any, decimals: int) -> tuple[str, Any]:
+    """A value as text, and the value to sort by."""
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return "", ""
     if isinstance(value, (bool, str)):
@@ -248,7 +248,7 @@ def _base64(data: bytes) -> str:
 
 
 def as_json(value: Any) -> Markup:
-    """For a script element: nothing in it can end the element."""
+    """JSON for a script element: nothing in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
         "<", "\\u003c"
     )
@@ -256,9 +256,9 @@ def as_json(value: Any) -> Markup:
 
 
 def content_security_policy(script: str, profiles: list[dict[str, Any]]) -> str:
-    """Nothing is loaded from anywhere, and no script runs but the page's own, its libraries and the flamegraphs'."""
+    """A policy that loads nothing, and runs no script but the page's, its libraries' and the flamegraphs'."""
     drawn = [FLAMEGRAPH_SCRIPT.search(profile["svg"]) for profile in profiles]
-    scripts = {found[1].replace("<![CDATA[", "").replace("]]>", "") for found in drawn if found}
+    scripts = {match[1].replace("<![CDATA[", "").replace("]]>", "") for match in drawn if match}
     hashes = [
         f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"
         for text in [script, *sorted(scripts), FLAMEGRAPH_START]
@@ -310,4 +310,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

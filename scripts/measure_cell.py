@@ -110,7 +110,7 @@ def run_timed_load(run: runs.Run, arguments: runs.CellArguments) -> dict[str, An
             disturbance.readings(before, during, cpu_at_snapshot_ns),
             disturbance.readings({"disturbance": idle}, client),
         ),
-        "interface": interfaces.crossed(before["interface"], after["interface"]),
+        "interface": interfaces.counters_between(before["interface"], after["interface"]),
         "raw_bytes_sent": bytes_sent,
     }
 
@@ -284,7 +284,7 @@ def measure_undisturbed(sides: AllSides, arguments: runs.CellArguments) -> dict[
     is_paired = bool(arguments.reference) and arguments.paired_s > 0
     if is_paired:
         pairing.check_reference(arguments.reference)
-    *earlier, seen = runs.undisturbed(
+    *earlier, seen = runs.repeat_while_disturbed(
         lambda: measure(sides, arguments), flags.is_worth_repeating, arguments.disturbed_retries
     )
     paired = {}
@@ -383,9 +383,9 @@ def main() -> int:
     if record["status"] == "failed":
         print(f"measure_cell: {cell}: {record['reason']}", file=sys.stderr)
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the measurement
-        progress.tell_cell(*cell, record)
+        progress.print_cell(*cell, record)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables with the same columns, one after the other; the first line of each is its header."""
+"""Join tables with the same columns; the first line of each is its header."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ def merge(texts: list[str]) -> str:
     headers = {text.partition("\n")[0] for text in texts}
     if len(headers) != 1:
         raise files.DamagedFile(
-            "the columns of the tables differ: delete them, they are made again"
+            "the columns of the tables differ", "delete the tables, they are made again"
         )
     return headers.pop() + "\n" + "".join(text.partition("\n")[2] for text in texts)
 
@@ -29,4 +29,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

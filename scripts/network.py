@@ -1,7 +1,7 @@
-"""`network` of the config: over which interface load reaches the server, and where each of the two sides runs.
+"""`network` of the config: the interface over which the load reaches the server, and where each of the two sides runs.
 
-A side is reached by a command prefix: none for this host and namespace, `nsenter` for a network namespace of this host,
-`ssh` for another host.
+A command prefix reaches a side: none for this host and namespace, `nsenter` for a network namespace of this host, `ssh`
+for another host.
 """
 
 import ipaddress
@@ -16,9 +16,10 @@ from interfaces import ADDRESS_KINDS
 LOOPBACK = "loopback"
 HERE = "here"
 CONTROL_FOLDER = "IO_MODELS_SSH"  # environment variable
+NETNS = "netns:"
 NAMESPACES = "/run/netns"  # of ip-netns(8)
 CONNECT_TIMEOUT_S = 10
-# A host that is gone is noticed after so many questions without an answer, a second each.
+# After so many questions without an answer, one a second, ssh gives a host up.
 ALIVE_QUESTIONS = 15
 
 
@@ -38,26 +39,26 @@ class Network(NamedTuple):
 
     @property
     def places(self) -> list[str]:
-        """Where something runs, each once."""
+        """The places where something runs, each once."""
         return list(dict.fromkeys([self.server, self.load]))
 
 
 def from_json(text: str) -> Network:
-    """ValueError or TypeError if it is not what `network` may hold."""
+    """Raises ValueError or TypeError if the text is not a valid `network`."""
     network = Network(**json.loads(text))
     for place in network.places:
-        if place != HERE and not str(place).startswith(("netns:", "ssh:")):
+        if place != HERE and not str(place).startswith((NETNS, "ssh:")):
             raise ValueError(f"a side runs at here, netns:NAME or ssh:HOST, not at {place!r}")
     return network
 
 
 def is_link_local(address: str) -> bool:
-    """Whether an address means nothing without an interface: IPv6 alone."""
+    """Whether an address means nothing without an interface: only in IPv6."""
     return ":" in address and ipaddress.ip_address(address).is_link_local
 
 
 def with_scope(address: str, interface: str) -> str:
-    """An address as a program takes it that runs beside the interface."""
+    """An address as programs in the interface's namespace need it."""
     return f"{address}%{interface}" if is_link_local(address) else address
 
 
@@ -65,8 +66,14 @@ def is_remote(place: str) -> bool:
     return place.startswith("ssh:")
 
 
+def namespace_of(place: str) -> str:
+    """The name of a network namespace; empty for other places."""
+    return place.removeprefix(NETNS) if place.startswith(NETNS) else ""
+
+
 def control_path() -> str:
-    """Where connections are shared that the workflow holds open (sides.share_connection); by hand none is."""
+    """Path of the sockets by which jobs share connections that the workflow holds open (sides.share_connection).
+    "none" in a script run by hand."""
     folder = os.environ.get(CONTROL_FOLDER)
     return os.path.join(folder, "%C") if folder else "none"
 
@@ -74,9 +81,9 @@ def control_path() -> str:
 def ssh_command(
     place: str, ssh_config: str | None, *, master: bool = False, control: str | None = None
 ) -> list[str]:
-    """ssh to another host, which never asks anything.
+    """An ssh command to another host that never asks the user anything.
 
-    It uses the connection that a `master` holds open, if there is one; `control` is an order to that.
+    It uses the connection that a `master` holds open, if there is one; `control` is a command for the master.
     """
     command = ["ssh", *(["-F", os.path.expanduser(ssh_config)] if ssh_config else [])]
     command += ["-N"] if master else []
@@ -103,17 +110,17 @@ def ssh_command(
 
 
 def command_at(place: str, ssh_config: str | None, command: list[str]) -> list[str]:
-    """A command as it is started from here to run at a place."""
+    """The command that runs a command at a place."""
     if is_remote(place):
         return [*ssh_command(place, ssh_config), shlex.join(command)]
-    if place != HERE:
+    if namespace := namespace_of(place):
         # Not `ip netns exec`: that mounts another /sys, in which cgroups are missing.
-        return ["nsenter", f"--net={NAMESPACES}/{place.removeprefix('netns:')}", "--", *command]
+        return ["nsenter", f"--net={NAMESPACES}/{namespace}", "--", *command]
     return command
 
 
 def faults(network: Mapping[str, Any]) -> Iterator[str]:
-    """What the schema cannot see, a line each."""
+    """Faults that the schema cannot see, a line each."""
     wanted = network["address"]
     if wanted not in ADDRESS_KINDS:
         try:
@@ -128,8 +135,8 @@ def faults(network: Mapping[str, Any]) -> Iterator[str]:
         )
     if network["interface"] != LOOPBACK and not apart:
         yield (
-            f"network.load: found {network['load']!r}, where the server runs too, and the kernel would take the way"
-            " through loopback, allowed: another network namespace or host"
+            f"network.load: found {network['load']!r}, where the server runs too, so the kernel would use loopback,"
+            " allowed: another network namespace or host"
         )
     path = network["ssh_config"]
     if path and not os.path.isfile(os.path.expanduser(path)):

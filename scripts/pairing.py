@@ -1,10 +1,10 @@
-"""The paired phase of a cell: its server and a reference, loaded in turns, so that both meet the same machine.
+"""The paired phase of a cell: its server and a reference are loaded in turns, so that both meet the same machine.
 
-A machine's speed wanders over seconds. What two servers did in slices a few ms apart it changes in the same way, and
-their ratio not at all (Bulej et al.: Duet Benchmarking, ICPE 2020). Both servers are alive at the same time, each with
-a load of its own, of which one at most runs. Only the side of the load knows of slices; CPU times and bytes are read
-between blocks of some slices, while neither load runs. A block that something has hit is an outlier: the ratio of a
-cell is the median of its blocks'.
+A machine's speed varies over seconds. It changes the work of two servers in slices a few ms apart in the same way, so
+their ratio stays the same (Bulej et al.: Duet Benchmarking, ICPE 2020). Both servers run at the same time, each with
+its own load, but at most one load runs at a time. Only the load's side knows about slices; CPU times and bytes are
+read between blocks of some slices, while neither load runs. A disturbed block is an outlier: a cell's ratio is the
+median over its blocks.
 """
 
 import math
@@ -25,38 +25,39 @@ import sides
 
 SERVER, REFERENCE = 0, 1
 FIGURES = ("cpu_ratio", "throughput_ratio", "reference_requests_per_second")
-# docs/precision.md says where these come from, and what is not shown of them.
+# docs/precision.md says where these values come from, and what is not proved about them.
 FEW_CONNECTIONS = 10
 SLICE_FEW_S = 0.02
 SLICE_S = 0.05
 SLICE_S_PER_CONNECTION = 1e-4
-# After a slice, until what is under way has been answered: so many times what all connections take once, but no longer
-# than MOST_PAUSE_S. Ratios of slices with longer pauses vary more (docs/precision.md).
+# A pause after a slice lets the server answer pending requests. It lasts this many times what one answer on every
+# connection takes, but at most MOST_PAUSE_S. Ratios of slices with longer pauses vary more (docs/precision.md).
 ROUNDS_OF_PAUSE = 1.5
 MOST_PAUSE_S = 0.05
-ROUND_S_PER_CONNECTION = 1e-5  # where it was not measured
-# Of a block: seconds of load on each side, and pairs of slices at least.
+ROUND_S_PER_CONNECTION = 1e-5  # if it was not measured
+# Seconds of load on each side of a block, and its least number of pairs of slices.
 BLOCK_S = 0.15
 LEAST_PAIRS = 2
-READING_S = 1.0  # at most, of what is asked between blocks
-# Of a side's requests, at most: what is answered after its slices, one on each connection each time. So much nearer to
-# 1 is a ratio of throughputs, if the servers were not busy; if they were, their CPU time tells (serving_s).
+READING_S = 1.0  # the longest that the readings between blocks take
+# The largest share of a side's requests that it answers after its slices, one on each connection each time. By so much
+# a ratio of throughputs is too close to 1 if the servers were not busy; if they were, their CPU time corrects it
+# (serving_s).
 TAIL_SHARE = 0.15
-DRAIN_SHARE = 0.1  # of a slice, where there is no pause
+DRAIN_SHARE = 0.1  # of a slice, if there is no pause
 
 
 class ReferenceFault(OSError):
-    """A reference that cannot be what servers are compared with; the text is one line for the user."""
+    """The reference cannot be used; the text is one line for the user."""
 
 
 class Plan(NamedTuple):
     slice_s: float
     pause_s: float  # after each slice
-    blocks: list[list[int]]  # whose slice: SERVER or REFERENCE; each pair has one of both
+    blocks: list[list[int]]  # each slice's side: SERVER or REFERENCE; each pair has one of both
 
     @property
     def slices(self) -> int:
-        """Of each side."""
+        """The number of each side's slices."""
         return sum(map(len, self.blocks)) // 2
 
     @property
@@ -65,10 +66,10 @@ class Plan(NamedTuple):
 
 
 def plan_of(connections: int, load_s: float, seed: str, round_s: float | None = None) -> Plan:
-    """Slices that give each side `load_s` seconds of load, or some more.
+    """Plan slices that give each side `load_s` seconds of load, or some more.
 
-    Which of a pair comes first is random, from `seed`. `round_s`: in which the server answers each
-    connection once, as measured.
+    The order within a pair is random, from `seed`. round_s: the measured time in which the server answers every
+    connection once.
     """
     if round_s is None:
         round_s = ROUND_S_PER_CONNECTION * connections
@@ -93,9 +94,9 @@ def _block(pairs: int, chosen: random.Random) -> list[int]:
 def requests_of(
     before: dict[str, int], after: dict[str, int], response_bytes: float | None
 ) -> float | None:
-    """Requests that were answered between two readings of the bytes sent on each connection, by its peer.
+    """Requests that were answered between two readings of the bytes sent on each connection; keys are the peers.
 
-    None if they are not the same connections, or if it is not known how large a response is.
+    None if the connections differ, or if the size of a response is not known.
     """
     if not response_bytes or not before or before.keys() != after.keys():
         return None
@@ -105,9 +106,9 @@ def requests_of(
 def is_drained_in_time(
     plan: Plan, connections: int, requests: float, time_s: float, cpu_ns: int | None, cpus: int
 ) -> bool:
-    """Whether a side has answered what is under way before the other's slice; true if its cost is not known.
+    """Whether a side answers its pending requests before the other's slice; true if its CPU time is not known.
 
-    `time_s`: of its slices. Servers of several processes work at the same time.
+    time_s: of its slices; cpus: of the server, whose processes work at the same time.
     """
     if not cpu_ns or requests <= 0:
         return True
@@ -116,7 +117,7 @@ def is_drained_in_time(
 
 
 def has_errors(errors_by_kind: list[dict[str, int]]) -> bool:
-    """Without timeouts: for wrk a slice of the other side is one answer that came late."""
+    """Whether there were errors other than timeouts: wrk counts a late answer when the other side has had its slice."""
     return any(
         number
         for of_side in errors_by_kind
@@ -126,15 +127,15 @@ def has_errors(errors_by_kind: list[dict[str, int]]) -> bool:
 
 
 def serving_s(time_s: float, cpu_ns: int | None, cpus: int) -> float:
-    """In how many seconds a side has answered its requests.
+    """The seconds in which a side has answered its requests.
 
-    A busy server works on after a slice, for what is under way then: as long as its CPU time exceeds the slices'.
+    A busy server works on pending requests after a slice, so its CPU time may exceed the time of the slices.
     """
     return max(time_s, (cpu_ns or 0) / 1e9 / cpus)
 
 
 class Work(NamedTuple):
-    """What server and reference did in some slices; None where it is not known."""
+    """The work of server and reference in some slices; None for what is not known."""
 
     seconds: list[float]
     requests: list[float | None]
@@ -149,10 +150,12 @@ def figures_of(
     is_sound: bool,
     is_counted: bool,
 ) -> dict[str, float | None]:
-    """`cpu_ratio`, of CPU time per request, and `throughput_ratio`, of requests per second of a side's own slices:
-    server / reference; and the reference's requests per second. None for what is not known, or would be of no requests:
-    all if the phase is not `is_sound`, `throughput_ratio` if it is not known which requests are of the slices
-    (`is_counted`). `cpus`: of the servers."""
+    """Compute server / reference for CPU time per request (`cpu_ratio`) and for requests per second of a side's own
+    slices (`throughput_ratio`), and the reference's requests per second.
+
+    A figure is None if it is not known or there were no requests. is_sound: otherwise all are None; is_counted: whether
+    the requests of the slices are known, otherwise throughput_ratio is None; cpus: the number of the servers' CPUs.
+    """
     figures: dict[str, float | None] = dict.fromkeys(FIGURES)
     answered = [counted for counted in requests if counted]
     if not is_sound or len(answered) < len(requests):
@@ -173,9 +176,9 @@ def figures_of(
 def figures_of_blocks(
     blocks: list[Work], cpus: int, *, is_sound: bool, is_counted: bool
 ) -> dict[str, float | None]:
-    """The median over blocks of each of their figures; None if it is not known of one."""
-    found = [figures_of(*block, cpus, is_sound, is_counted) for block in blocks]
-    of_blocks = {name: [figures[name] for figures in found] for name in FIGURES}
+    """The median over blocks of each figure; None if one block's figure is not known."""
+    each = [figures_of(*block, cpus, is_sound, is_counted) for block in blocks]
+    of_blocks = {name: [figures[name] for figures in each] for name in FIGURES}
     return {
         name: None if None in its else statistics.median(its)  # type: ignore[type-var]
         for name, its in of_blocks.items()
@@ -183,20 +186,20 @@ def figures_of_blocks(
 
 
 def check_reference(path: str) -> None:
-    """Raises ReferenceFault if it could not be built: before any time is spent."""
+    """Raise ReferenceFault if the reference could not be built, before any time is spent."""
     if reason := failed_build.reason_of(path):
         raise ReferenceFault(f"the reference {os.path.basename(path)}: {reason}")
 
 
 def start_reference(run: runs.Run, arguments: runs.CellArguments) -> str:
     """Start the reference beside the server; its URL. Raises ReferenceFault."""
-    found, path = run.sides, arguments.reference
+    both, path = run.sides, arguments.reference
     try:
-        address, target, scope = runs.addresses(found.network, arguments.host, found.server)
-        told = found.server.start_reference(
-            runs.binary_at(found, path),
+        address, target, scope = runs.addresses(both.network, arguments.host, both.server)
+        listening = both.server.start_reference(
+            runs.binary_at(both, path),
             address=address,
-            interface=None if found.network.is_loopback else found.network.interface,
+            interface=None if both.network.is_loopback else both.network.interface,
             scope=scope,
             workers=len(run.split.server),
             cpus=run.split.server,
@@ -204,23 +207,23 @@ def start_reference(run: runs.Run, arguments: runs.CellArguments) -> str:
             watch_closed=False,
             start_timeout_s=arguments.start_timeout_s,
         )
-        found.load.verify(target, told["port"])
+        both.load.verify(target, listening["port"])
     except FileNotFoundError:
         raise ReferenceFault(f"there is no reference {path}") from None
     except (server_process.RunError, server_process.Unavailable) as error:
         raise ReferenceFault(f"the reference {os.path.basename(path)}: {error}") from None
-    return load.url_of(target, told["port"])
+    return load.url_of(target, listening["port"])
 
 
 def time_between(readings: Iterable[Any]) -> int | None:
-    """CPU time from the first to the last of readings, which may have come from afar."""
+    """CPU time from the first to the last reading; readings from another host come as lists."""
     return machine.cpu_time_between(*(machine.CpuReading(*reading) for reading in readings))
 
 
 def _work(
     readings: list[dict[str, Any]], seconds: list[list[float]], sizes: list[float | None]
 ) -> Work:
-    """From the first to the last of readings; `seconds`: of the blocks between them; `sizes`: of a response."""
+    """The work from the first to the last reading; seconds: of the blocks between them; sizes: of a response."""
     sent = zip(readings[0]["bytes_sent"], readings[-1]["bytes_sent"], sizes, strict=True)
     cpu = zip(*(reading["cpu"] for reading in readings), strict=True)
     return Work(
@@ -230,8 +233,8 @@ def _work(
     )
 
 
-def _seen_in(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
-    """Load both sides in turns: what was read of them, and what both loads tell in the end."""
+def _load_in_turns(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
+    """Load both sides in turns; return the readings, and the results of both loads."""
     server, load_side = run.sides.server, run.sides.load
     load_cpus = [] if run.split.shared else run.split.load
     unloaded = server.read_pair_cpu()
@@ -256,9 +259,9 @@ def _seen_in(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     }
 
 
-def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
-    """The fields that tell of the phase; those of `paired` as lists of server and reference."""
-    seen = _seen_in(run, urls, plan)
+def _measure_pair(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
+    """Run the phase and return its fields; those of `paired` are lists of server and reference."""
+    seen = _load_in_turns(run, urls, plan)
     readings, seconds, results = seen["readings"], seen["seconds"], seen["results"]
     sizes = [its["requests"] and its["response_bytes"] / its["requests"] for its in results]
     whole = _work(readings, seconds, sizes)
@@ -266,7 +269,9 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     own_ns = sum(known_ns) if len(known_ns) == len(urls) else None
     counted_by = ["wrk" if counted is None else "kernel" for counted in whole.requests]
     for side in (SERVER, REFERENCE):
-        if counted_by[side] == "wrk":  # its connections come and go: all that it did for this load
+        if (
+            counted_by[side] == "wrk"
+        ):  # its connections come and go: take all its work for this load
             cpu = [reading["cpu"][side] for reading in readings]
             whole.requests[side] = results[side]["requests"]
             whole.cpu_ns[side] = time_between([seen["ends"][0][side], *cpu, seen["ends"][1][side]])
@@ -298,7 +303,7 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
             for order, block in zip(plan.blocks, blocks, strict=True)
         ],
         "counted_by": counted_by,
-        "wrk_requests": [result["requests"] for result in results],  # of all its life
+        "wrk_requests": [result["requests"] for result in results],  # in all
         "connections": connections,
         "errors_by_kind": errors,
         **disturbance.between(
@@ -309,38 +314,38 @@ def _loaded(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     return {**figures, "paired": paired}
 
 
-def _once(found: runs.Sides[Any, Any], arguments: runs.CellArguments, plan: Plan) -> dict[str, Any]:
+def _once(both: runs.Sides[Any, Any], arguments: runs.CellArguments, plan: Plan) -> dict[str, Any]:
     """The phase, of a fresh server and a fresh reference."""
-    with runs.started(found, arguments) as run:
+    with runs.started(both, arguments) as run:
         url = start_reference(run, arguments)
         try:
-            seen = _loaded(run, [run.url, url], plan)
+            seen = _measure_pair(run, [run.url, url], plan)
             seen["paired"]["response_unchanged"] = run.answers_as_before()
             return seen
         except sides.SideLost:
             raise
         except (load.LoadError, OSError, server_process.RunError):
-            # If one of the two has ended, that explains it.
-            found.server.check_running(runs.ENDING_S)
+            # If one of the two servers has ended, say that instead.
+            both.server.check_running(runs.ENDING_S)
             try:
-                found.server.check_reference()
+                both.server.check_reference()
             except server_process.RunError as its:
-                raise ReferenceFault(f"in the paired phase, of the reference: {its}") from None
+                raise ReferenceFault(f"the reference, in the paired phase: {its}") from None
             raise
 
 
 def measure(
-    found: runs.Sides[Any, Any], arguments: runs.CellArguments, round_s: float | None = None
+    both: runs.Sides[Any, Any], arguments: runs.CellArguments, round_s: float | None = None
 ) -> dict[str, Any]:
-    """The fields of a record that tell of the paired phase. `round_s`: as plan_of.
+    """Run the paired phase and return its fields of the record. round_s: as in plan_of().
 
-    Raises ReferenceFault if that side fails; RunError or LoadError if the server's does.
+    Raises ReferenceFault if the reference fails, RunError or LoadError if the server does.
     """
     seed = f"{arguments.server}/{arguments.connections}/{arguments.repeat}"
     plan = plan_of(arguments.connections, arguments.paired_s, seed, round_s)
     try:
-        *earlier, seen = runs.undisturbed(
-            lambda: _once(found, arguments, plan),
+        *earlier, seen = runs.repeat_while_disturbed(
+            lambda: _once(both, arguments, plan),
             lambda seen: flags.is_disturbed(seen["paired"]),
             arguments.disturbed_retries,
         )

@@ -1,4 +1,4 @@
-"""perf record where the server runs: folded stacks of a time under load, and what vouches for them."""
+"""Run perf record where the server runs: folded stacks of a time under load, and counts to check them."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from processes import Process, describe_status, one_line, running
 from server_side import ServerSide
 
 STACK_BYTES = 8192  # dwarf unwinding: 4096 is too small
-BUFFER_PAGES = 1024  # of perf for each CPU: room for a second of samples that nobody fetches
+BUFFER_PAGES = 1024  # perf's buffer for each CPU: room for a second of samples that nobody fetches
 PERF_TIMEOUT_S = 60.0
 
 
@@ -36,7 +36,7 @@ def _capabilities() -> int:
 
 
 def stackcollapse_script() -> str:
-    """perf's own folding script. Raises PerfObstacle if this machine has no perf, or no such part of it."""
+    """perf's own folding script. Raises PerfObstacle if this machine lacks perf or the script."""
     if shutil.which("perf") is None:
         raise PerfObstacle("unavailable", "perf is not installed: make setup names its package")
     run = subprocess.run(
@@ -55,7 +55,7 @@ def check_here() -> str:
         _capabilities(), _sysctl("kernel.perf_event_paranoid"), _sysctl("kernel.kptr_restrict")
     )
     if obstacle:
-        raise PerfObstacle("not_permitted", obstacle)
+        raise PerfObstacle("not_permitted", str(obstacle))
     return script
 
 
@@ -65,7 +65,7 @@ def scope_of(
     """What perf samples: the server's CPUs where we may, since a timer for each task misses short bursts.
 
     A server with a thread per connection switches every 10 µs: timers by task took 70 % of the samples due, timers
-    by CPU 96 %. Samples of other processes are left out when folding.
+    by CPU 96 %. Folding leaves out samples of other processes.
     """
     privileged = bool(capabilities >> CAP_PERFMON & 1 or capabilities >> CAP_SYS_ADMIN & 1)
     if not privileged and paranoid > 0:
@@ -91,7 +91,7 @@ class Recording:
             raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
         if not os.read(self._answers, 16):
             error = one_line(self.process.communicate(timeout=PERF_TIMEOUT_S)[1])
-            if self.process.returncode < 0:  # killed: this machine does let us
+            if self.process.returncode < 0:  # killed: the machine does permit perf
                 how = describe_status(self.process.returncode, error)
                 raise server_process.RunError(f"perf record ended: {how}")
             raise PerfObstacle("not_permitted", f"perf record failed: {error[:300]}")
@@ -105,7 +105,7 @@ class Recording:
 
 @contextlib.contextmanager
 def recording(scope: Sequence[str], frequency_hz: int, output: str) -> Iterator[Recording]:
-    """Start perf, which is ready when it answers the first command."""
+    """Start perf; it is ready when it answers the first command."""
     control_read, control_write = os.pipe()
     answers_read, answers_write = os.pipe()
     command = ["perf", "record", "-q", "-N", "-e", "cpu-clock", "-F", str(frequency_hz)]
@@ -131,7 +131,8 @@ def run_perf(*arguments: str) -> str:
 
 
 def unreadable_path(pids: Sequence[int]) -> str | None:
-    """A program's or library's path that perf cannot read: a byte beyond ASCII in /proc/PID/maps is its end to perf."""
+    """The path of a program or library that perf cannot read: for perf a path in /proc/PID/maps ends at a byte beyond
+    ASCII."""
     for pid in pids:
         with contextlib.suppress(OSError):  # it has ended
             for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
@@ -141,7 +142,7 @@ def unreadable_path(pids: Sequence[int]) -> str | None:
 
 
 def is_compiled(binary: str) -> bool:
-    """A program, not a script that starts one from where it lies."""
+    """Whether it is a program, not a script, which may start another program by a path relative to its own."""
     with open(binary, "rb") as file:
         return file.read(4) == b"\x7fELF"
 
@@ -150,10 +151,10 @@ class ProfiledSide(ServerSide):
     """A server, and perf beside it."""
 
     _perf: Recording
-    _come_and_go = False  # the server's processes
+    _come_and_go = False  # whether the server's processes do
 
     def start_server(self, binary: str, **options: Any) -> dict[str, Any]:
-        """As a copy elsewhere, if perf could not read its path."""
+        """Start the server, from a copy elsewhere if perf could not read its path."""
         if not binary.isascii() and is_compiled(binary):
             folder = tempfile.TemporaryDirectory(prefix="profile_")
             binary = shutil.copy(binary, self.run.enter_context(folder))
@@ -164,7 +165,7 @@ class ProfiledSide(ServerSide):
         self._script = check_here()
 
     def start_perf(self, frequency_hz: int) -> list[str]:
-        """Start perf, which takes about a second and samples nothing yet; its command."""
+        """Start perf, which takes about a second and samples nothing yet. Returns its command."""
         scope = scope_of(
             _capabilities(),
             _sysctl("kernel.perf_event_paranoid"),
@@ -177,7 +178,7 @@ class ProfiledSide(ServerSide):
         return self._perf.command
 
     def sample(self, duration_s: float) -> dict[str, Any]:
-        """Sample for some time: `server_pids`, `server_cpu_s` that they used in it, and the `unreadable_path`."""
+        """Sample for some time. Returns `server_pids`, `server_cpu_s` that they used, and the `unreadable_path`."""
         self._perf.tell("enable")
         before = self.read_cpu()
         time.sleep(duration_s)
@@ -195,10 +196,10 @@ class ProfiledSide(ServerSide):
         self._perf.finish()
 
     def fold(self, pids: list[int]) -> dict[str, Any]:
-        """What perf saw of these processes: `folded` stacks, and counts that must agree. Its data goes with the run."""
+        """What perf saw of these processes: `folded` stacks, and counts that must agree."""
         if self._come_and_go:
             tasks = ["--show-task-events", "-F", "comm,pid,tid"]
-            pids = profile_gates.with_forked(pids, run_perf("script", *tasks, "-i", self._data))
+            pids = profile_gates.add_forked(pids, run_perf("script", *tasks, "-i", self._data))
         source = ["-i", self._data, "--pid", ",".join(map(str, pids))]
         stats = run_perf("report", "--stats", "-i", self._data)
         report = ["report", "--no-children", "-g", "none", "-F", "sample,pid,sym", "--stdio"]

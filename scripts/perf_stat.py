@@ -1,4 +1,4 @@
-"""perf stat where the server runs: its system calls, context switches and page faults by event."""
+"""Run perf stat where the server runs: system calls, context switches and page faults by event."""
 
 import contextlib
 import os
@@ -10,12 +10,12 @@ import subprocess
 from collections.abc import Iterator, Sequence
 
 import server_process
-from perf_permission import TRACEFS, PerfObstacle, tracefs_obstacle
+from perf_permission import TRACEFS, Obstacle, PerfObstacle, tracefs_obstacle
 from processes import Process, describe_status, one_line, running
 from server_side import ServerSide
 
-# By name, those that this kernel has: of receiving, sending, waiting, and of connections. The rest are counted as one:
-# perf takes 40 ms to let go of each tracepoint, and no server here makes others more than a few times a connection.
+# Counted by name if this kernel has them: receiving, sending, waiting, and making connections. The rest count as one:
+# perf takes 40 ms to release each tracepoint, and no server here makes others more than a few times a connection.
 SYSTEM_CALLS = (
     *("recvfrom", "read", "sendto", "write", "writev"),
     *("epoll_wait", "epoll_pwait", "poll", "ppoll", "pselect6", "io_uring_enter", "futex"),
@@ -29,41 +29,42 @@ PERF_TIMEOUT_S = 60.0
 
 
 def refusal(said: str) -> str:
-    """Why perf did not count, from all that it said: what follows its "Error:"."""
+    """Why perf did not count: in its output the text after "Error:"."""
     match = re.search(r"^Error:\s*(.+)", said, re.MULTILINE)
     return match[1] if match else one_line(said)[:300]
 
 
-def kernel_obstacle(said: str) -> str:
-    """What keeps perf from counting in the kernel, from what `perf stat -e page-faults` said; empty if nothing does.
+def kernel_obstacle(said: str) -> Obstacle | None:
+    """What keeps perf from counting in the kernel, from the output of `perf stat -e page-faults`.
 
-    Without the right to it perf counts in user space alone, and tells it only by a letter behind the event's name.
+    Without permission perf counts in user space alone, and shows it only by a letter behind the event's name.
     """
     if ",page-faults," in said:
-        return ""
+        return None
     if ",page-faults:u," in said or "perf_event_paranoid" in said:
-        return "perf may not count in the kernel: sudo sysctl kernel.perf_event_paranoid=1"
-    return f"perf may not count: {refusal(said)}"
+        command = "sudo sysctl kernel.perf_event_paranoid=1"
+        return Obstacle("perf may not count in the kernel", command)
+    return Obstacle(f"perf may not count: {refusal(said)}")
 
 
 def check_permission() -> None:
-    """In 10 ms; raises PerfObstacle with all that has to be mended."""
+    """Takes 10 ms. Raises PerfObstacle with all that must be fixed."""
     if shutil.which("perf") is None:
         raise PerfObstacle("unavailable", "perf is not installed: make setup names its package")
     obstacles = [kernel_obstacle(try_perf("page-faults").stderr), tracefs_obstacle()]
     if any(obstacles):
-        raise PerfObstacle("not_permitted", "; ".join(filter(None, obstacles)))
+        raise PerfObstacle("not_permitted", "; ".join(map(str, filter(None, obstacles))))
 
 
 def try_perf(event: str) -> "subprocess.CompletedProcess[str]":
-    """Let perf count an event of a process of its own."""
+    """Let perf count an event in a short process."""
     command = ["perf", "stat", "-x,", "-e", event, "true"]
     return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
 
 
 @contextlib.contextmanager
 def counting(pids: Sequence[int], events: Sequence[str]) -> Iterator[Process]:
-    """Start perf; it counts what these processes, and what they start from now on, do until it gets SIGINT.
+    """Start perf. It counts events of these processes, and of processes they start later, until it gets SIGINT.
 
     Raises PerfObstacle if perf refuses.
     """
@@ -77,7 +78,7 @@ def counting(pids: Sequence[int], events: Sequence[str]) -> Iterator[Process]:
                 raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
             if not perf.stdout.readline():
                 said = perf.communicate(timeout=PERF_TIMEOUT_S)[1]
-                if perf.returncode < 0:  # killed: this machine does let us
+                if perf.returncode < 0:  # killed: the machine does permit perf
                     how = describe_status(perf.returncode, said)
                     raise server_process.RunError(f"perf stat ended: {how}")
                 status = "not_permitted" if "ermission" in said else "unavailable"
@@ -105,12 +106,12 @@ def parse_counts(output: str, events: Sequence[str]) -> dict[str, int]:
 
 
 class CountedSide(ServerSide):
-    """A server, and perf that counts what it does."""
+    """A server, and perf that counts its events."""
 
     _perf: Process
 
     def events(self) -> list[str]:
-        """What to count on this machine. Raises PerfObstacle if perf knows of no system calls here."""
+        """The events to count on this machine. Raises PerfObstacle if perf knows no system calls here."""
         if not os.path.isdir(f"{TRACEFS}/events"):
             tried = try_perf(ALL_CALLS)  # which mounts it
             if tried.returncode != 0:
@@ -131,6 +132,6 @@ class CountedSide(ServerSide):
         self._perf = self.run.enter_context(counting(self.server.pids, events))
 
     def finish_counting(self) -> dict[str, int]:
-        """End perf; the count of each event."""
+        """End perf and return the count of each event."""
         self._perf.send_signal(signal.SIGINT)
         return parse_counts(self._perf.communicate(timeout=PERF_TIMEOUT_S)[1], self._events)

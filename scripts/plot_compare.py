@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw results/compare.csv: each server's figures as ratios to those of the baseline, with their verdicts."""
+"""Draw results/compare.csv: the ratios of each server's figures to those of the baseline, with verdicts."""
 
 import argparse
 import math
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from plot_ranking import TITLES, Row
 
-# Told apart by the mark too, and by the word at the right.
+# Verdicts differ by colour, by mark, and by the word at the right.
 STYLES = {
     SLOWER: ("#bb4455", "X"),
     FASTER: ("#228833", "P"),
@@ -33,7 +33,7 @@ WIDEST = 40  # characters of a fact's value
 
 
 def row_of(its: dict[Any, Any]) -> Row:
-    """Of the table, with what to say at the right."""
+    """A row of the table as a row of the picture, with the text at its right."""
     ratio = its["ratio"]
     word = WORDS.get(its["verdict"], its["verdict"])
     remark = f"{ratio:.3f}  {word}" if math.isfinite(ratio) else ""
@@ -41,7 +41,7 @@ def row_of(its: dict[Any, Any]) -> Row:
 
 
 def draw_points(axes: Axes, height: int, points: pd.DataFrame) -> None:
-    """One server's ratios at its numbers of connections: small and pale, above the one over the sweep."""
+    """Draw one server's ratios at each number of connections, small and pale, above its ratio over the sweep."""
     for verdict, its in points.dropna(subset=["ratio"]).groupby("verdict"):
         color, marker = STYLES[str(verdict)]
         heights = [height - 0.27] * len(its)
@@ -51,7 +51,7 @@ def draw_points(axes: Axes, height: int, points: pd.DataFrame) -> None:
 
 
 def draw_panel(axes: Axes, metric: str, table: pd.DataFrame, servers: list[str]) -> None:
-    """One metric: a row a server from the top down, with its ratio and verdict at the right."""
+    """Draw one metric: a row a server from the top down, with its ratio and verdict at the right."""
     is_whole = table["connections"] == WHOLE_SWEEP
     whole = table[is_whole].set_index("server").loc[servers].to_dict("records")
     floor = 1 + plot_ranking.floor_percent(table[is_whole]) / 100
@@ -68,19 +68,19 @@ def notes_of(table: pd.DataFrame, facts: pd.DataFrame) -> list[str]:
     """What a reader must know, a line each."""
     notes = [
         "Large marks: mean ratio over the numbers of connections; lines: its 95 % interval (Student's t); small marks:"
-        " each number. Verdicts by Holm's method.",
-        "Grey band: noise floor, within which nothing is called a difference."
+        " the ratio at each number of connections. Verdicts use Holm's method.",
+        "Grey band: noise floor; smaller differences are treated as noise."
         if table["noise_floor_percent"].notna().any()
-        else "No noise floor is known.",
+        else "The noise floor is not known.",
     ]
     if (table["verdict"] == "drift").any():
         notes.append("Drift: the same binary differs from itself; doubt the other verdicts too.")
     environment = facts[facts["kind"] == "environment"]
     if len(environment):
-        notes.append("The environment changed: every ratio shows its effect too.")
+        notes.append("The environment changed, and every ratio includes its effect.")
     changed = pd.concat([environment, facts[facts["kind"] != "environment"]])
     for row in changed.head(MOST_FACTS).to_dict("records"):
-        old, new = result_sets.shortened(row["baseline"], row["current"], WIDEST)
+        old, new = result_sets.shorten(row["baseline"], row["current"], WIDEST)
         notes.append(f"Changed: {row['fact']}: {old} → {new}")
     if len(changed) > MOST_FACTS:
         notes.append(f"{len(changed) - MOST_FACTS} more facts changed: results/compare_facts.csv.")
@@ -138,4 +138,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw one figure of all servers over the number of connections, on one scale."""
+"""Draw one figure of all servers over the number of connections, on a common scale."""
 
 import argparse
 import math
@@ -22,7 +22,7 @@ class Figure(NamedTuple):
     note: str = ""
     logarithmic: bool = True
     with_limits: bool = False
-    of_client: bool = False  # by the client's clock
+    of_client: bool = False  # measured with the client's clock
 
 
 FIGURES = {
@@ -40,30 +40,31 @@ FIGURES = {
         unit="99th percentile (logarithmic)",
         formatter=plot_style.format_microseconds,
         of_client=True,
-        note="A closed loop: each connection waits for its answer before it asks again, so this is no response "
-        "time of users who come whether or not the server is ready. Unserved connections are not in it.",
+        note="wrk runs a closed loop: each connection waits for its answer before it sends the next request. This is "
+        "not the response time of users who arrive whether or not the server is ready. Unserved connections are not "
+        "included.",
     ),
     "cpu": Figure(
         column="cpu_ratio",
         title="CPU time per request / the reference's",
         unit="ratio (logarithmic)",
         formatter=plot_style.format_ratio,
-        note="Lower is better. The reference is a loop that only receives and sends, measured in turns with them. "
-        "It also tells servers apart where wrk is the limit of throughput.",
+        note="Lower is better. The reference is a bare receive/send loop, measured in turns with each server. "
+        "The ratio shows differences between servers even where wrk limits the throughput.",
     ),
 }
 
 
 POINTS_NOTE = (
-    "Points: single runs; hollow, dotted line: connections were left unserved; "
-    "hollow alone: invalid or disturbed."
+    "Points: single runs. Hollow points on a dotted line: connections were left unserved; "
+    "other hollow points: invalid or disturbed runs."
 )
 
 
 def label_of(server: str, points: pd.DataFrame, column: str) -> str:
-    """A server's name, and what must be known before its line is compared with others."""
+    """A server's name, and what a reader must know before comparing its line with others."""
     has_run = points["requests_per_second"].notna().any()
-    remarks = [] if has_run else [tables.why_no_result(points)]
+    remarks = [] if has_run else [tables.describe_no_result(points)]
     if has_run and points[column].isna().all():
         remarks.append("not known")
     if tables.has_flag(points, "connection_per_request").any():
@@ -72,7 +73,7 @@ def label_of(server: str, points: pd.DataFrame, column: str) -> str:
 
 
 def label_lines(axes: Axes, summary: pd.DataFrame, figure_of: Figure, servers: list[str]) -> None:
-    """Every server's name at the end of its line, the reference's too where it is drawn."""
+    """Write every server's name at the end of its line, and the reference's if it is drawn."""
     ends = []
     for server in servers:
         points = summary[summary["server"] == server].sort_values("connections")
@@ -93,7 +94,7 @@ def label_lines(axes: Axes, summary: pd.DataFrame, figure_of: Figure, servers: l
 def draw_lines(
     axes: Axes, figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, servers: list[str]
 ) -> None:
-    """All servers and the axis of their values; their labels come last, and the other axis is the caller's."""
+    """Draw all servers and the axis of their values. The caller sets the other axis, and then labels the lines."""
     if figure_of.with_limits:
         plot_style.draw_reference(axes, summary)
     for server in servers:
@@ -118,14 +119,14 @@ def draw_lines(
 
 
 def draw_limits(axes: Axes, summary: pd.DataFrame, servers: list[str], above: bool = False) -> None:
-    """The strip that says what limited each point, and its legend."""
+    """Draw the strip that shows what limited each point, and its legend."""
     plot_style.draw_limiters(axes, summary, servers)
     plot_style.limiter_legend(axes, summary, above)
 
 
 def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
-    cells, repeats_note = tables.shown_singly(cells)
+    cells, repeats_note = tables.choose_single_runs(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
     cells, summary = tables.without_control(cells), tables.without_control(summary)
     servers = [str(name) for name in summary["server"].unique()]
@@ -167,4 +168,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

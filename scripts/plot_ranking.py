@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the ranking of one machine's servers: ratios to one of them, the anchor, and which are not told apart."""
+"""Draw the ranking of one machine's servers: ratios to one of them, the anchor, and which differ significantly."""
 
 import argparse
 import math
@@ -14,18 +14,18 @@ import pandas as pd
 import plot_style
 import tables
 from cells import base_of, is_control
-from comparisons import COST, THROUGHPUT
+from comparisons import CPU_RATIO, THROUGHPUT
 from matplotlib.axes import Axes
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-TITLES = {COST: "CPU time per request", THROUGHPUT: "Throughput"}
-DIRECTIONS = {COST: "← better", THROUGHPUT: "better →"}
+TITLES = {CPU_RATIO: "CPU time per request", THROUGHPUT: "Throughput"}
+DIRECTIONS = {CPU_RATIO: "← better", THROUGHPUT: "better →"}
 REMARKS = {comparisons.DEPENDS: "depends", comparisons.UNDECIDABLE: "not decidable"}
 BAND_COLOR = "#e2e2e2"
 
 
 class Row(NamedTuple):
-    """One server in one panel: its ratio to the anchor, and its interval, NaN where there is none; a remark."""
+    """One server in one panel: its ratio to the anchor, the ratio's interval, and a remark; NaN for what is unknown."""
 
     ratio: float
     low: float
@@ -37,23 +37,23 @@ NOTHING = Row(math.nan, math.nan, math.nan, "")
 
 
 def served_points(summary: pd.DataFrame) -> pd.DataFrame:
-    """Those with a valid run in which no connection was left unserved: only these are compared."""
-    return summary[summary["limiter"] != "starving"].dropna(subset=[COST])
+    """The points with a valid run in which every connection was served: only these are compared."""
+    return summary[summary["limiter"] != "starving"].dropna(subset=[CPU_RATIO])
 
 
 def anchor_of(servers: list[str], summary: pd.DataFrame) -> str:
-    """The control's base; without a control the first server of those that can be compared at most points."""
+    """The control's base; without a control the first of the servers with most comparable points."""
     bases = [base_of(name) for name in servers if is_control(name) and base_of(name) in servers]
     points = served_points(summary)["server"].value_counts().to_dict()
     return bases[0] if bases else max(servers, key=lambda name: points.get(name, 0))
 
 
-def ordered(servers: list[str], summary: pd.DataFrame) -> list[str]:
-    """By CPU time per request, its mean where all connections were served; who served fewer points comes later, and a
-    control after its base."""
+def order_servers(servers: list[str], summary: pd.DataFrame) -> list[str]:
+    """Sort by mean CPU time per request over the points where all connections were served. Servers with fewer such
+    points come later, and a control comes after its base."""
     served = served_points(summary)
     points = served["server"].value_counts().to_dict()
-    mean = np.log(served[COST]).groupby(served["server"]).mean().to_dict()
+    mean = np.log(served[CPU_RATIO]).groupby(served["server"]).mean().to_dict()
 
     def key(server: str) -> tuple[int, float, str, bool]:
         base = base_of(server)
@@ -63,7 +63,7 @@ def ordered(servers: list[str], summary: pd.DataFrame) -> list[str]:
 
 
 def row_of(server: str, anchor: str, verdicts: pd.DataFrame) -> Row:
-    """From one metric's verdicts."""
+    """One server's row, from one metric's verdicts."""
     if server == anchor:
         return Row(1, math.nan, math.nan, "")
     names = [server, anchor]
@@ -77,21 +77,21 @@ def row_of(server: str, anchor: str, verdicts: pd.DataFrame) -> Row:
     if whole["server"] == anchor:
         ratio, low, high = 1 / ratio, 1 / high, 1 / low
     remarks = [f"{usable} of {len(points)} points"] if usable < len(points) else []
-    if whole["verdict"] in REMARKS and comparisons.enough_points(usable, len(points)):
+    if whole["verdict"] in REMARKS and comparisons.has_enough_points(usable, len(points)):
         remarks.append(REMARKS[whole["verdict"]])
     return Row(ratio, low, high, ", ".join(remarks))
 
 
 def letters_of(servers: list[str], verdicts: pd.DataFrame) -> dict[str, str]:
-    """Each server's letters, from one metric's verdicts over the whole sweep; none where nothing was decidable."""
+    """Each server's letters, from one metric's verdicts over the whole sweep; none if no verdict was possible."""
     pairs = verdicts[verdicts["server"].isin(servers) & verdicts["other"].isin(servers)]
     whole = pairs[pairs["connections"] == comparisons.WHOLE_SWEEP]
     decided = whole[whole["verdict"] != comparisons.UNDECIDABLE]
-    told = decided[decided["verdict"].isin(comparisons.DIFFERENCES)]
+    different = decided[decided["verdict"].isin(comparisons.DIFFERENCES)]
     known = {*decided["server"], *decided["other"]}
     groups = comparisons.letter_groups(
         [name for name in servers if name in known],
-        [frozenset(pair) for pair in zip(told["server"], told["other"], strict=True)],
+        [frozenset(pair) for pair in zip(different["server"], different["other"], strict=True)],
     )
     return {
         name: "".join(_letter(number) for number, group in enumerate(groups) if name in group)
@@ -104,14 +104,14 @@ def _letter(number: int) -> str:
 
 
 def ratio_locator(span: float) -> Locator:
-    """Ticks at round factors; where all is near to 1, at even steps."""
+    """Ticks at round factors, or at even steps where all ratios are close to 1."""
     if span < 4:
         return MaxNLocator(6, steps=[1, 2, 5, 10])
     return LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if span < 6 else (1, 2, 5))
 
 
 def ratio_limits(rows: list[Row], floor: float) -> tuple[float, float]:
-    """Around 1, all ratios and the floor (a factor); intervals far wider run out of it."""
+    """Limits that contain 1, all ratios and the floor (a factor); much wider intervals are cut off."""
     ratios = np.array([1, *(row.ratio for row in rows if math.isfinite(row.ratio))])
     ends = [*ratios, 1 / floor, floor, *(end for row in rows for end in (row.low, row.high))]
     reach = max(ratios.max() / ratios.min(), 1.5)
@@ -147,15 +147,15 @@ def draw_row(axes: Axes, height: int, row: Row, color: str, marker: str, is_holl
 
 
 def floor_percent(verdicts: pd.DataFrame) -> float:
-    """Of one metric's verdicts; NaN if it was not measured."""
+    """The noise floor of one metric's verdicts; NaN if it was not measured."""
     return float(verdicts["noise_floor_percent"].max())
 
 
 def set_up_panel(
     axes: Axes, metric: str, rows: list[Row], floor: float, base: str, remarks: list[str]
 ) -> None:
-    """All but the rows: the band of the floor (a factor), a logarithmic axis around the rows' ratios to `base`, with as
-    many labels as its span has room for, and a remark on each row at the right."""
+    """Draw all but the rows: the band of the floor (a factor), a logarithmic axis around the rows' ratios to `base`,
+    with as many labels as have room, and a remark on each row at the right."""
     if math.isfinite(floor):
         axes.axvspan(1 / floor, floor, color=BAND_COLOR, linewidth=0, zorder=0)
     axes.axvline(1, color=plot_style.GREY, linewidth=0.8, zorder=1)
@@ -178,7 +178,7 @@ def set_up_panel(
 def draw_panel(
     axes: Axes, metric: str, rows: dict[str, Row], anchor: str, verdicts: pd.DataFrame
 ) -> None:
-    """One metric and its verdicts: a row a server from the top down, with its letters and remark at the right."""
+    """Draw one metric and its verdicts: a row a server from the top down, with its letters and remark at the right."""
     letters = letters_of([server for server in rows if not is_control(server)], verdicts)
     remarks = [f"{letters.get(server, '')}  {row.remark}" for server, row in rows.items()]
     floor = 1 + floor_percent(verdicts) / 100
@@ -189,8 +189,8 @@ def draw_panel(
         draw_row(axes, height, row, color, marker, is_control(server))
 
 
-def control_difference(verdicts: pd.DataFrame) -> str:
-    """The noise floor of one metric, and the interval of what it was found from: the control against its server."""
+def describe_floor(verdicts: pd.DataFrame) -> str:
+    """The noise floor of one metric, and the interval of the control's ratio to its server, which the floor is from."""
     floor = floor_percent(verdicts)
     if math.isnan(floor):
         return "unknown"
@@ -200,31 +200,38 @@ def control_difference(verdicts: pd.DataFrame) -> str:
     return f"{floor:.2g} % ({interval if math.isfinite(row.low) else 'no interval'})"
 
 
-def floor_note(verdicts: pd.DataFrame) -> str:
+def floor_note(verdicts: pd.DataFrame, name: str = "Grey band: noise floor") -> str:
     if not verdicts["other"].map(is_control).any():
         return "No control: noise floor not measured."
-    differences = [
-        f"{name} {control_difference(verdicts[verdicts['metric'] == metric])}"
-        for metric, name in comparisons.NAMES.items()
+    floors = [
+        f"{metric_name} {describe_floor(verdicts[verdicts['metric'] == metric])}"
+        for metric, metric_name in comparisons.NAMES.items()
     ]
-    return (
-        "Grey band: noise floor, by which one server, measured twice, differed from itself: "
-        f"{', '.join(differences)}."
-    )
+    return f"{name}, the difference of a server from itself, measured twice: {', '.join(floors)}."
 
 
-def notes_of(verdicts: pd.DataFrame) -> list[str]:
-    """What a reader must know, a line each."""
+def count_client_limited(verdicts: pd.DataFrame, summary: pd.DataFrame) -> int:
+    """How many comparisons at points are left out because wrk was the limit for both servers."""
+    bound = summary[summary["limiter"] == "client-bound"]
+    points = set(zip(bound["server"], bound["connections"].map(str), strict=True))
+    left_out = verdicts[(verdicts["verdict"] == comparisons.UNDECIDABLE) & (verdicts["pairs"] == 0)]
+    names = zip(left_out["server"], left_out["other"], left_out["connections"], strict=True)
+    return sum({(one, str(count)), (other, str(count))} <= points for one, other, count in names)
+
+
+def notes_of(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
+    """What a reader must know, a line each; of one machine."""
     if verdicts.empty:
         return ["One server: nothing to compare it with."]
-    points = verdicts[verdicts["connections"] != comparisons.WHOLE_SWEEP]
-    throughput = points[(points["metric"] == THROUGHPUT) & ~points["other"].map(is_control)]
-    limited = int((throughput["reason"] == comparisons.CLIENT_LIMITED).sum())
-    surprising = verdicts["reason"].str.contains(comparisons.CONTROL_DIFFERS, regex=False)
+    is_of_control = verdicts["other"].map(is_control).astype(bool)
+    is_point = verdicts["connections"] != comparisons.WHOLE_SWEEP
+    throughput = verdicts[is_point & (verdicts["metric"] == THROUGHPUT) & ~is_of_control]
+    limited = count_client_limited(throughput, summary)
+    surprising = is_of_control & verdicts["verdict"].isin(comparisons.DIFFERENCES)
     notes = [
         "Marks: mean ratio over the numbers of connections at which the two can be compared; lines: its 95 % interval.",
-        "Servers that share a letter are not told apart by a verdict "
-        "(Holm's method: a risk of about 5 % that any in a panel is false).",
+        "Servers that share a letter do not differ significantly (Holm's method: the risk that any verdict in a panel"
+        " is false is about 5 %).",
         floor_note(verdicts),
     ]
     if limited:
@@ -232,15 +239,12 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
             f"Throughput: {limited} of {len(throughput)} comparisons of two servers at one number of connections "
             "are left out, since wrk was the limit for both."
         )
-    if verdicts["reason"].str.contains(comparisons.OTHER_YARDSTICK, regex=False).any():
-        notes.append(
-            f"Cells that were {comparisons.OTHER_YARDSTICK} are in no comparison: delete their records to measure them"
-            " again."
-        )
+    if note := comparisons.yardstick_note(cells):
+        notes.append(note)
     if surprising.any():
         notes.append(
-            "The control differs from its server by a verdict, by its code's layout or by chance: "
-            "doubt differences as small."
+            "The control differs significantly from its server, because of its code's layout or by chance: "
+            "doubt other differences of this size."
         )
     return notes
 
@@ -248,18 +252,15 @@ def notes_of(verdicts: pd.DataFrame) -> list[str]:
 def label_of(server: str, summary: pd.DataFrame) -> str:
     points = summary[summary["server"] == server]
     label = f"control: {base_of(server)} again" if is_control(server) else server
-    return (
-        label
-        if points["requests_per_second"].notna().any()
-        else f"{label} ({tables.why_no_result(points)})"
-    )
+    has_run = points["requests_per_second"].notna().any()
+    return label if has_run else f"{label} ({tables.describe_no_result(points)})"
 
 
 def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.DataFrame) -> None:
-    """One machine's ranking, a panel a metric, whose rows the panels share."""
+    """Draw one machine's ranking: a panel a metric, with the same rows."""
     names = [str(name) for name in summary["server"].unique()]
     measured = set(summary.dropna(subset=["requests_per_second"])["server"])
-    anchor, servers = anchor_of(names, summary), ordered(names, summary)
+    anchor, servers = anchor_of(names, summary), order_servers(names, summary)
     for axes, metric in zip(panels, TITLES, strict=True):
         its_verdicts = verdicts[verdicts["metric"] == metric]
         rows = {
@@ -271,18 +272,19 @@ def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.Data
     panels[0].set_ylim(len(servers) - 0.5, -0.5)
 
 
-def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
+def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *paths: str) -> None:
     machine = tables.main_machine(summary)
     others = summary["machine"].nunique() - 1
-    summary = summary[summary["machine"] == machine]
-    verdicts = verdicts[verdicts["machine"] == machine]
+    cells, summary, verdicts = (
+        table[table["machine"] == machine] for table in (cells, summary, verdicts)
+    )
     height = 2.2 + 0.28 * summary["server"].nunique()
     figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, height)
     draw_panels(figure.subplots(1, len(TITLES), sharey=True), verdicts, summary)
-    notes = notes_of(verdicts)
+    notes = notes_of(cells, summary, verdicts)
     if others:
         notes.append(
-            f"Only machine {machine} is drawn; verdicts of {others} more are in the table, not mixed with it."
+            f"This shows machine {machine} alone; the table also has the verdicts of {others} more, never mixed."
         )
     plot_style.add_notes(figure, notes)
     plot_style.save(figure, paths)
@@ -290,18 +292,19 @@ def draw(verdicts: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verdicts", help="results/verdicts.csv")
+    parser.add_argument("cells", help="results/cells.csv")
     parser.add_argument("summary", help="results/summary.csv")
+    parser.add_argument("verdicts", help="results/verdicts.csv")
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
-    verdicts = comparisons.read_verdicts(arguments.verdicts)
     draw(
-        verdicts,
+        tables.read_cell_table(arguments.cells, comparisons.CELL_COLUMNS),
         tables.read_summary(arguments.summary),
+        comparisons.read_verdicts(arguments.verdicts),
         *arguments.output,
     )
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

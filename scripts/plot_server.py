@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 
 def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
-    """≥ where the load generator was the limit of what was measured."""
+    """Draw ≥ at the points where wrk was the limit."""
     for point in summary[summary["limiter"] == "client-bound"].itertuples():
         axes.annotate(
             "≥",
@@ -27,7 +27,7 @@ def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
-    cells, repeats_note = tables.shown_singly(cells)
+    cells, repeats_note = tables.choose_single_runs(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
     server = str(summary["server"].iloc[0])
     color = plot_style.color_of(server)
@@ -47,30 +47,30 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     axes.set_ylabel("requests per second")
     axes.set_title(f"{server}: throughput")
     notes = [
-        f"Line: total over the valid repeats. {plot_style.interval_note(summary)} Points: single runs."
+        f"Line: all valid repeats together. {plot_style.interval_note(summary)} Points: single runs."
     ]
     if cells[column].notna().sum() == 0:
-        plot_style.say_nothing_drawn(axes, tables.why_no_result(summary))
+        plot_style.say_nothing_drawn(axes, tables.describe_no_result(summary))
     unserved = summary[summary["unserved_connections"] > 0]
     if not unserved.empty:
         most = unserved.sort_values("unserved_connections").iloc[-1]
         notes.append(
-            f"Hollow, dotted: connections that never got a response, up to {most['unserved_connections']:,.0f} "
-            f"of {most['connections']:,}."
+            f"Hollow points, dotted line: up to {most['unserved_connections']:,.0f} of {most['connections']:,} "
+            "connections never got a response."
         )
     if tables.has_flag(summary, "connection_per_request").any():
         notes.append(
-            "Each request has a connection of its own: compare only with servers that do the same."
+            "Each request makes a new connection: compare only with servers that do the same."
         )
     if (summary["repeats_invalid"] > 0).any():
         notes.append(
-            "Hollow and off the line: invalid runs, which are not counted (flags in cells.csv)."
+            "Hollow points off the line: invalid runs, which are not counted (flags in cells.csv)."
         )
     notes += tables.failure_notes(summary)
     if (summary["disturbed_share"] > 0).any():
-        notes.append("Hollow: disturbed runs, which count only where there are no others.")
+        notes.append("Hollow points: disturbed runs, which count only if there are no others.")
     if (summary["limiter"] == "client-bound").any():
-        notes.append("≥: wrk was the limit, the server could do more.")
+        notes.append("≥: wrk was the limit, so the server could do more.")
     plot_style.add_notes(figure, [*notes, *plot_style.throughput_notes(summary), machine_note])
     plot_style.label_ends(axes, plot_style.reference_ends(axes))
     plot_style.save(figure, paths)
@@ -87,4 +87,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -17,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
 HEADLINE_CHARACTERS = 92
-LABELS_OF_CONNECTIONS = 7  # for which a panel half as wide as the picture has room
+LABELS_OF_CONNECTIONS = 7  # as many fit into a panel half as wide as the picture
 
 
 def title_of(cells: pd.DataFrame) -> str:
-    """What was measured, in a line."""
+    """Describe the sweep in a line."""
     servers = tables.without_control(cells)["server"].nunique()
     counts, repeats = cells["connections"], cells["repeat"].nunique()
     span = " to ".join(f"{count:,}" for count in sorted({counts.min(), counts.max()}))
@@ -31,15 +31,15 @@ def title_of(cells: pd.DataFrame) -> str:
 
 
 def headline_of(verdicts: pd.DataFrame, servers: list[str]) -> str:
-    """Which server costs least, as far as the verdicts say; empty for one server."""
+    """Which server needs least CPU time, as far as the verdicts show; empty for one server."""
     if verdicts.empty:
         return ""
-    sentence = findings.best_sentence(findings.find(verdicts, comparisons.COST, servers))
+    sentence = findings.best_sentence(findings.find(verdicts, comparisons.CPU_RATIO, servers))
     return textwrap.fill(sentence, HEADLINE_CHARACTERS)
 
 
 def draw_lines(figure: SubFigure, cells: pd.DataFrame, summary: pd.DataFrame) -> None:
-    """Three figures over the number of connections, and what limited each point."""
+    """Draw three figures over the number of connections, and what limited each point."""
     servers = [str(name) for name in summary["server"].unique()]
     panels: list[Axes] = list(figure.subplots(2, 2).flat)
     for axes, figure_of in zip(panels, plot_overview.FIGURES.values(), strict=False):
@@ -61,13 +61,15 @@ def label_lines(figure: SubFigure, summary: pd.DataFrame) -> None:
         plot_overview.label_lines(axes, summary, figure_of, servers)
 
 
-def notes_of(summary: pd.DataFrame, verdicts: pd.DataFrame, machine_note: str) -> list[str]:
+def notes_of(
+    cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, machine_note: str
+) -> list[str]:
     """What a reader must know, a line each."""
     return [
         f"{plot_style.interval_note(summary)} {plot_overview.POINTS_NOTE}",
         *plot_style.throughput_notes(summary),
         plot_style.saturation_note(summary),
-        *plot_ranking.notes_of(verdicts),
+        *plot_ranking.notes_of(cells, summary, verdicts),
         *tables.failure_notes(summary),
         machine_note,
     ]
@@ -75,17 +77,17 @@ def notes_of(summary: pd.DataFrame, verdicts: pd.DataFrame, machine_note: str) -
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.of_main_machine(cells, summary)
-    cells, repeats_note = tables.shown_singly(cells)
+    shown, repeats_note = tables.choose_single_runs(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
     verdicts = verdicts[verdicts["machine"].isin(summary["machine"])]
-    its_cells = tables.without_control(cells)
+    its_cells = tables.without_control(shown)
     its_summary = tables.without_control(summary)
     servers = [str(name) for name in its_summary["server"].unique()]
-    notes = notes_of(its_summary, verdicts, machine_note)
+    notes = notes_of(cells, its_summary, verdicts, machine_note)
     inches = [2 * max(2.5, 1 + 0.19 * len(servers)), 0.8 + 0.25 * summary["server"].nunique()]
     if verdicts.empty:
         inches.pop()
-    title = "\n".join(filter(None, [title_of(cells), headline_of(verdicts, servers)]))
+    title = "\n".join(filter(None, [title_of(shown), headline_of(verdicts, servers)]))
     height = sum(inches) + 0.4 + 0.18 * (1 + title.count("\n")) + 0.14 * len(notes)
     figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, height)
     parts = figure.subfigures(len(inches), 1, height_ratios=inches, squeeze=False)[:, 0]
@@ -113,4 +115,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -1,4 +1,4 @@
-"""How the plots look: one place for colours, axes, intervals, and for what a hollow point means."""
+"""How the plots look: colours, axes, intervals, and the meaning of hollow points."""
 
 import math
 import textwrap
@@ -24,11 +24,11 @@ from scipy.optimize import isotonic_regression
 
 Floats = npt.NDArray[np.float64]
 
-WIDTH_INCHES = 9.0  # as wide as a README shows it, 900 px, so that SMALL is 11 px there
+WIDTH_INCHES = 9.0  # a README shows it 900 px wide, so that SMALL is 11 px there
 SMALL = 8  # points: the smallest text
 CHARACTERS_AN_INCH = 17.5  # of that size, in sentences
 GREY = "#666666"
-matplotlib.rcdefaults()  # a matplotlibrc of the user's would give other pictures
+matplotlib.rcdefaults()  # a user's matplotlibrc would change the pictures
 matplotlib.rcParams.update(
     {
         "figure.dpi": 200,
@@ -47,13 +47,13 @@ matplotlib.rcParams.update(
         "grid.linewidth": 0.6,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "text.parse_math": False,  # names are text, whatever is in them
-        "svg.hashsalt": "plots",  # or the names within an SVG would be random
+        "text.parse_math": False,  # names are plain text, whatever they contain
+        "svg.hashsalt": "plots",  # otherwise names within an SVG would be random
     }
 )
 
-# Found by a search for colours that readers with each kind of colour blindness tell apart (tests/test_plots.py);
-# one family a kind of I/O: yellow and orange scan all connections, blue is epoll, green is io_uring.
+# A search found these colours, which readers with each kind of colour blindness can distinguish (tests/test_plots.py).
+# Each kind of I/O has its own hues: yellow and orange scan all connections, blue is epoll, green is io_uring.
 COLORS = {
     "server": "#484848",
     "server_thread": "#bc00b2",
@@ -74,7 +74,7 @@ OTHER_COLORS = ["#999933", "#cc6677", "#000000"]
 MARKERS = "osD^vP*X<>"
 REFERENCE_COLOR = "#555555"
 REFERENCE_DASHES = (0, (4, 2))
-# What limits a point: its colour, and a letter for those who do not see it.
+# What limits a point: its colour, and a letter for readers who do not see colours.
 LIMITERS = {
     "server-bound": ("#228833", "S"),
     "client-bound": ("#a0700a", "C"),
@@ -86,7 +86,7 @@ LIMITERS = {
 
 
 def color_of(server: str) -> str:
-    """A server's colour, the same in all plots; of a server that is not ours it follows from its name."""
+    """A server's colour, the same in all plots; other servers get one derived from their name."""
     return COLORS.get(server) or OTHER_COLORS[zlib.crc32(server.encode()) % len(OTHER_COLORS)]
 
 
@@ -122,7 +122,7 @@ def new_canvas(width: float, height: float) -> Figure:
 
 
 def new_figure_with_strip(width: float, height: float, rows: int) -> tuple[Figure, Axes, Axes]:
-    """A figure whose plot has, below and over the same connections, a strip with so many rows."""
+    """A figure with a plot and, below it over the same connections, a strip with so many rows."""
     figure = new_canvas(width, height)
     strip_inches = 0.25 * rows + 0.05
     axes, strip = figure.subplots(
@@ -131,8 +131,8 @@ def new_figure_with_strip(width: float, height: float, rows: int) -> tuple[Figur
     return figure, axes, strip
 
 
-def labelled_counts(connections: list[int], most: int) -> list[int]:
-    """Those whose labels have room on a logarithmic axis for so many: the ends and powers of ten before others."""
+def choose_labels(connections: list[int], most: int) -> list[int]:
+    """The counts to label on a logarithmic axis with room for `most` labels: the ends and powers of ten first."""
     ends = min(connections), max(connections)
     least = (math.log10(ends[1] / ends[0]) or 1.0) / most
     shown: list[int] = []
@@ -143,18 +143,18 @@ def labelled_counts(connections: list[int], most: int) -> list[int]:
 
 
 def set_connections_axis(axes: Axes, connections: list[int], most: int = 18) -> None:
-    """A logarithmic axis whose ticks are the measured counts; labels that would touch are left out."""
+    """Set a logarithmic axis with ticks at the measured counts, without labels that would touch."""
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    shown = labelled_counts(connections, most)
+    shown = choose_labels(connections, most)
     labels = [f"{count:,}" if count in shown else "" for count in connections]
     axes.set_xticks(connections, labels)
     axes.set_xlabel("connections (logarithmic)")
 
 
 def set_logarithmic(axes: Axes, values: "pd.Series[float]") -> None:
-    """A logarithmic y axis around the values, whose intervals may be far wider, with labels enough for any span."""
+    """Set a logarithmic y axis around the values, whose intervals may be far wider, with enough labels for any span."""
     if values.dropna().empty:
         return
     low, high = values.min() / 1.25, values.max() * 1.25
@@ -166,25 +166,25 @@ def set_logarithmic(axes: Axes, values: "pd.Series[float]") -> None:
 
 
 def start_at_zero(axes: Axes, values: "pd.Series[float]") -> None:
-    """A y axis from 0 to above the values, whose intervals may be far wider."""
+    """Set a y axis from 0 to above the values, whose intervals may be far wider."""
     axes.set_ylim(0, values.max() * 1.12 if values.max() > 0 else 1)
 
 
 def say_nothing_drawn(axes: Axes, text: str = "no valid run") -> None:
-    """In place of lines: no scale, which would be made up."""
+    """Write a text in place of lines, and remove the scale, which would be meaningless."""
     axes.yaxis.set_major_locator(NullLocator())
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=GREY)
 
 
 def spread(wanted: Floats, sizes: Floats, low: float, high: float) -> Floats:
-    """Positions nearest to the wanted ones, which ascend, of labels that neither overlap nor leave low…high."""
+    """Positions of labels closest to the wanted ones, which ascend, so that none overlap or leave low…high."""
     offsets = np.cumsum(sizes) - sizes / 2
     free = isotonic_regression(wanted - offsets).x
     return np.asarray(np.clip(free, low, max(low, high - sizes.sum())) + offsets)
 
 
 class End(NamedTuple):
-    """The right end of a line (y is NaN if there is no line), and the label that belongs to it."""
+    """The right end of a line (y is NaN if there is no line), and its label."""
 
     x: float
     y: float
@@ -194,13 +194,13 @@ class End(NamedTuple):
 
 
 def label_ends(axes: Axes, ends: list[End]) -> None:
-    """The label of each line beside its end, moved as far as needed. Last of all: scales and layout must be final."""
+    """Write each line's label near its end, moved as far as needed. Call this last: scales and layout must be final."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
     box = axes.get_window_extent()
     drawn = [axes.transData.transform((end.x, end.y))[1] for end in ends]
-    # Rounded, since the layout's last digits differ from process to process.
+    # Rounded, because the layout's last digits differ between processes.
     heights = np.round(np.nan_to_num(np.array(drawn, float), nan=box.y0), 3)
     order = np.argsort(heights, kind="stable")
     line_height = 1.3 * SMALL * figure.dpi / 72
@@ -210,7 +210,7 @@ def label_ends(axes: Axes, ends: list[End]) -> None:
 
 
 def _label_end(axes: Axes, end: End, height: float) -> None:
-    """At a height in parts of the axes': a thin line from the end, its marker, the label."""
+    """Draw a thin line from the end, its marker and the label, at a height relative to the axes'."""
     if math.isfinite(end.y):
         axes.annotate(
             "",
@@ -221,7 +221,7 @@ def _label_end(axes: Axes, end: End, height: float) -> None:
             arrowprops={
                 "arrowstyle": "-",
                 "color": end.color,
-                "linestyle": (0, (1, 1.5)),  # or it would look like more of the server's line
+                "linestyle": (0, (1, 1.5)),  # a solid line would look like a part of the server's
                 "linewidth": 0.8,
                 "shrinkA": 0,
                 "shrinkB": 3,
@@ -250,7 +250,7 @@ def _label_end(axes: Axes, end: End, height: float) -> None:
 def draw_points(
     axes: Axes, cells: pd.DataFrame, column: str, color: str, marker: str, size: float
 ) -> None:
-    """Each cell's own value; hollow if invalid, disturbed, or if it left connections unserved."""
+    """Draw each cell's value; hollow if the cell is invalid, disturbed or left connections unserved."""
     drawn = cells.dropna(subset=[column])
     hollow = (drawn["status"] != "ok") | (drawn["unserved_connections"].fillna(0) > 0)
     hollow |= drawn["flags"].str.contains("disturbed")
@@ -269,7 +269,7 @@ def draw_points(
 
 
 def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, color: str) -> None:
-    """The line of a server's summary, dotted if it left connections unserved, and the band of its intervals."""
+    """Draw the line of a server's summary, dotted if it left connections unserved, and the band of its intervals."""
     drawn = summary.dropna(subset=[column]).sort_values("connections")
     style = ":" if (drawn["unserved_connections"] > 0).any() else "-"
     axes.plot(
@@ -292,7 +292,7 @@ def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, color: str) ->
 
 
 def draw_reference(axes: Axes, summary: pd.DataFrame) -> None:
-    """Throughput of the reference in the paired phases, over the number of connections."""
+    """Draw the throughput of the reference in the paired phases over the number of connections."""
     rates = tables.reference_rates(summary)
     if rates.empty:
         return
@@ -308,14 +308,14 @@ def draw_reference(axes: Axes, summary: pd.DataFrame) -> None:
 
 
 def reference_ends(axes: Axes) -> list[End]:
-    """The end of draw_reference's line, if it drew one, for label_ends."""
+    """The end of the line that draw_reference() drew, if any, for label_ends()."""
     lines = [line for line in axes.get_lines() if line.get_label() == REFERENCE]
     ends = [np.asarray(line.get_xydata())[-1] for line in lines]
     return [End(x, y, REFERENCE, REFERENCE_COLOR, "") for x, y in ends]
 
 
 def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None:
-    """A row for each server, from the top down: what limited it at each number of connections."""
+    """Draw a row for each server from the top down: what limited it at each number of connections."""
     for row, server in enumerate(servers):
         its_points = summary[summary["server"] == server]
         invalid = invalid_points(its_points)["connections"]
@@ -343,13 +343,13 @@ def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None
 
 
 def invalid_points(summary: pd.DataFrame) -> pd.DataFrame:
-    """Those that were measured, or tried to, but without a valid run."""
+    """The points that were measured or tried, but have no valid run."""
     tried = summary["repeats_invalid"] + summary["repeats_failed"]
     return summary[(summary["repeats_ok"] == 0) & (tried > 0)]
 
 
 def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> None:
-    """Beside draw_limiters, or above it under a title: what its colours mean, those that occur."""
+    """Explain the colours of draw_limiters() that occur, to the right or, under a title, above."""
     present = [name for name in LIMITERS if (summary["limiter"] == name).any()]
     handles = [
         Line2D([], [], marker="s", markersize=8, linestyle="", color=LIMITERS[name][0])
@@ -381,7 +381,7 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> No
             handletextpad=0.2,
             columnspacing=0.8,
         )
-        # It is wider than the axes, but not than these with the names beside them.
+        # The legend is wider than the axes, but not wider than the axes with the names at their side.
         legend.set_in_layout(False)
         axes.set_title("Limited by", pad=4 + 14 * math.ceil(len(handles) / columns))
     else:
@@ -389,24 +389,26 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> No
 
 
 LIMITER_NOTES = {
-    "server-bound": "server-bound: the server had no CPU left; wrk may have had none either.",
-    "client-bound": "client-bound: wrk had no CPU left, the server had some.",
-    "latency-bound": "latency-bound: neither was busy, both waited for the other's packets.",
+    "server-bound": "server-bound: the server had no CPU time left; wrk may have had none either.",
+    "client-bound": "client-bound: wrk had no CPU time left, the server had some.",
+    "latency-bound": "latency-bound: neither was busy, each waited for the other's packets.",
     "shared-cpus": "shared-cpus: server and wrk took turns on the same CPUs.",
-    "disturbed": "disturbed: something else on the machine had the CPUs.",
-    "starving": "starving: connections never got a response, wrk's figures are those of the others.",
+    "disturbed": "disturbed: something else on the machine used the CPUs.",
+    "starving": "starving: connections never got a response; wrk's figures are those of the others.",
 }
 
 
 def limiter_notes(summary: pd.DataFrame) -> list[str]:
-    """A line for each limiter that occurs and does not speak for itself."""
+    """A line that explains each limiter that occurs."""
     return [note for name, note in LIMITER_NOTES.items() if (summary["limiter"] == name).any()]
 
 
 def throughput_notes(summary: pd.DataFrame) -> list[str]:
-    """What draw_reference's line is, where it drew one, and limiter_notes."""
+    """A note on the line of draw_reference(), if there is one, and limiter_notes()."""
     drawn = summary[tables.REFERENCE_RATE].notna().any()
-    note = f"Dashed: {REFERENCE} (servers/{REFERENCE}.c), in the paired phases of the same cells."
+    note = (
+        f"Dashed line: {REFERENCE} (servers/{REFERENCE}.c) in the paired phases of the same cells."
+    )
     return [*([note] if drawn else []), *limiter_notes(summary)]
 
 
@@ -417,24 +419,24 @@ def interval_note(summary: pd.DataFrame) -> str:
 
 
 def saturation_note(summary: pd.DataFrame) -> str:
-    """What a reader of latencies must know; empty if the client was never the limit."""
+    """A warning for readers of latencies; empty if the client was never the limit."""
     bound = summary["limiter"] == "client-bound"
     if not bound.any():
         return ""
     return (
-        f"At {bound.sum()} of {len(summary)} points wrk was the limit: "
-        "there its latencies leave out the time that requests waited in wrk."
+        f"At {bound.sum()} of {len(summary)} points wrk was the limit; "
+        "its latencies there leave out the time that requests waited in wrk."
     )
 
 
 def add_notes(figure: Figure, notes: list[str]) -> None:
-    """Below all, a line each, or more where it is longer than the figure is wide."""
+    """Write notes below the plots, wrapped to the figure's width."""
     most = int(CHARACTERS_AN_INCH * figure.get_figwidth())
     lines = [textwrap.fill(note, most, subsequent_indent="   ") for note in notes if note]
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color="#444444")
 
 
-# Neither date nor version, so that the same data give the same bytes.
+# No date and no version, so that the same data give the same bytes.
 METADATA: dict[str, dict[str, None]] = {
     ".png": {"Software": None},
     ".svg": {"Date": None, "Creator": None},
@@ -442,7 +444,7 @@ METADATA: dict[str, dict[str, None]] = {
 
 
 def fix_layout(figure: Figure) -> None:
-    """Lay the figure out for good, and round: the solver's last digits differ from process to process."""
+    """Fix the layout, and round it: the solver's last digits differ between processes."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for part in figure.subfigs:
@@ -453,7 +455,7 @@ def fix_layout(figure: Figure) -> None:
 
 
 def save(figure: Figure, paths: Iterable[str]) -> None:
-    """One picture in as many formats as there are paths, by their suffixes."""
+    """Save a picture to each path, in the format of its suffix."""
     fix_layout(figure)
     for path in paths:
         with files.replacing(path) as temporary:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw what each server asks of the kernel for a request: system calls, context switches, and memory in all."""
+"""Draw each server's system calls and context switches per request, and its peak memory."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from perf_permission import TITLES
 
-# By what a call is for: blue receives, orange sends, green waits, purple does all of it at once, as does io_uring.
+# The hue shows the purpose of a call: blue receives, orange sends, green waits, purple (io_uring) does all of these.
 COLORS = {
     "recvfrom": "#4477aa",
     "read": "#88bbdd",
@@ -35,12 +35,12 @@ COLORS = {
 OTHER_COLOR = "#cccccc"
 PLAIN_COLOR = "#667788"
 BAR_HEIGHT = 0.62
-LEAST = 0.02  # calls a request; what no server makes as often would not be seen
+LEAST = 0.02  # calls a request; rarer ones would be invisible
 KIB_PER_MIB = 1024
 
 
 def calls_by_server(table: pd.DataFrame) -> pd.DataFrame:
-    """System calls per request: a row a server, a column a call; rare ones are in `other`."""
+    """System calls per request: a row for each server, a column for each call; rare calls are in `other`."""
     calls = table[(table["kind"] == "system_call") & (table["name"] != "all")]
     wide = calls.pivot(index="server", columns="name", values="per_request").fillna(0.0)
     common = [name for name in COLORS if name in wide and wide[name].max() >= LEAST]
@@ -65,7 +65,7 @@ def draw_calls(axes: Axes, calls: pd.DataFrame, rows: dict[str, int]) -> None:
 def draw_figure(
     axes: Axes, values: "pd.Series[float]", rows: dict[str, int], title: str, form: str
 ) -> None:
-    """One bar a server."""
+    """Draw one bar for each server."""
     positions = [rows[str(server)] for server in values.index]
     bars = axes.barh(positions, values, height=BAR_HEIGHT, color=PLAIN_COLOR)
     label_ends(axes, bars, values, form, room=1.5)
@@ -75,13 +75,13 @@ def draw_figure(
 def label_ends(
     axes: Axes, bars: BarContainer, values: "pd.Series[float]", form: str, room: float
 ) -> None:
-    """The figure at the end of each bar; the axis is so many times as long as the longest."""
+    """Write the figure at the end of each bar; room: the length of the axis relative to the longest bar."""
     axes.bar_label(bars, list(map(form.format, values)), padding=3, fontsize=plot_style.SMALL)
     axes.set_xlim(0, max(values, default=0) * room or 1)
 
 
 def say_why(axes: Axes, table: pd.DataFrame, rows: dict[str, int]) -> None:
-    """In place of the bar of a server that was not counted."""
+    """Write the reason in place of the bar of a server that was not counted."""
     for _, row in table[table["status"] != "ok"].iterrows():
         said = f"{TITLES[row['status']]}: {row['reason']}"
         axes.annotate(
@@ -99,15 +99,15 @@ def say_why(axes: Axes, table: pd.DataFrame, rows: dict[str, int]) -> None:
 def notes_of(table: pd.DataFrame) -> list[str]:
     connections = ", ".join(f"{count:,}" for count in table["connections"].unique())
     return [
-        f"A run of its own under perf stat, {connections} connections; its start and end are counted too. "
-        f"other: calls that perf was not asked for by name, and those below {LEAST:g} a request.",
-        "Calls that wait are shared by all requests that are ready: the busier the server, the smaller the share. "
-        "Memory: summed over processes.",
+        f"Counted in a separate run under perf stat at {connections} connections, including its start and end. "
+        f"other: calls that perf did not count by name, and calls rarer than {LEAST:g} a request.",
+        "One waiting call serves all requests that are ready: the busier a server is, the fewer such calls it makes "
+        "per request. Memory: the sum over processes.",
     ]
 
 
 def new_panels(servers: list[str]) -> tuple[Figure, list[Axes]]:
-    """Three panels with a row a server, the first server above."""
+    """Three panels with a row for each server, the first server at the top."""
     figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, 1.9 + 0.38 * len(servers))
     panels = list(figure.subplots(1, 3, sharey=True, width_ratios=[3.6, 1, 1]))
     for axes in panels:
@@ -145,4 +145,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

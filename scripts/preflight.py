@@ -1,4 +1,4 @@
-"""Before a sweep: are both sides what the config says, and does load reach the server over the interface?"""
+"""Checks before a sweep: are both sides as the config says, and does the load reach the server over the interface?"""
 
 import os
 from collections.abc import Iterator
@@ -9,61 +9,65 @@ import network
 import runs
 import sides
 from cpus import CpuSplit
+from interfaces import NotReady
 from preflight_side import PreflightSide
 from processes import Process
 
 Sides = runs.Sides[PreflightSide, PreflightSide]
 
 
-def mend_at(place: str, text: str) -> str:
-    """A command that mends something, as it works from here or, on another host, there."""
-    if place.startswith("netns:"):
-        return text.replace("sudo ip link", f"sudo ip -n {place.removeprefix('netns:')} link")
-    return text.replace("sudo ", "on that host: sudo ") if network.is_remote(place) else text
+def describe_fault(place: str, error: OSError) -> str:
+    """The fault of a place with the command that fixes it: from here, or on the other host."""
+    if not isinstance(error, NotReady) or not error.ip_arguments:
+        return str(error)
+    where = "on that host: " if network.is_remote(place) else ""
+    namespace = network.namespace_of(place)
+    ip = f"ip -n {namespace}" if namespace else "ip"
+    return f"{error.fault}: {where}sudo {ip} {error.ip_arguments}"
 
 
-def _reach_faults(found: Sides) -> Iterator[str]:
-    net = found.network
+def _reach_faults(both: Sides) -> Iterator[str]:
+    net = both.network
     load_interface = net.load_interface or net.interface
     try:
-        address = found.server.address(net.interface, net.address)
+        address = both.server.address(net.interface, net.address)
     except OSError as error:
-        yield f"network.interface at {net.server}: {mend_at(net.server, str(error))}"
+        yield f"network.interface at {net.server}: {describe_fault(net.server, error)}"
         return
     try:
         if net.load_interface or network.is_link_local(address):
-            found.load.check_interface(load_interface)
+            both.load.check_interface(load_interface)
     except OSError as error:
-        yield f"network.load_interface at {net.load}: {mend_at(net.load, str(error))}"
+        yield f"network.load_interface at {net.load}: {describe_fault(net.load, error)}"
         return
-    port = found.server.listen(network.with_scope(address, net.interface))
-    before = found.server.interface_counters(net.interface)
+    port = both.server.listen(network.with_scope(address, net.interface))
+    before = both.server.interface_counters(net.interface)
     try:
-        found.load.reach(network.with_scope(address, load_interface), port)
+        both.load.reach(network.with_scope(address, load_interface), port)
     except OSError as error:
         yield (
             f"network: the load at {net.load} does not reach [{address}]:{port} of {net.interface} at {net.server}:"
-            f" {error}: are both on one link, and does no firewall refuse it?"
+            f" {error}: are both on one link, and does a firewall refuse it?"
         )
         return
-    after = found.server.interface_counters(net.interface)
+    after = both.server.interface_counters(net.interface)
     if after["received_packets"] == before["received_packets"]:
         yield (
-            f"network.interface: what the load sends to {address} does not come in over {net.interface}: "
+            f"network.interface: packets from the load to {address} do not come in over {net.interface}: "
             "both sides are in one network namespace, or there is a shorter way between them"
         )
 
 
-def _architecture_faults(found: Sides) -> Iterator[str]:
-    here, there = os.uname().machine, found.server.architecture()
+def _architecture_faults(both: Sides) -> Iterator[str]:
+    here, there = os.uname().machine, both.server.architecture()
     if here != there:
-        yield f"network.server: {found.network.server} is {there}, but servers are compiled here, for {here}"
+        yield f"network.server: {both.network.server} is {there}, but this host compiles the servers for {here}"
 
 
-def faults(found: Sides) -> list[str]:
+def faults(both: Sides) -> list[str]:
     """What would make every cell fail, a line each. Raises SideLost."""
-    told = list(_architecture_faults(found))
-    return told if found.network.is_loopback else [*told, *_reach_faults(found)]
+    lines = list(_architecture_faults(both))
+    return lines if both.network.is_loopback else [*lines, *_reach_faults(both)]
 
 
 def share_connections(net: network.Network) -> Iterator[Process]:
@@ -75,15 +79,15 @@ def share_connections(net: network.Network) -> Iterator[Process]:
         yield sides.share_connection(place, net.ssh_config)
 
 
-def split_of(found: Sides, setting: dict[str, Any] | None) -> CpuSplit:
+def split_of(both: Sides, setting: dict[str, Any] | None) -> CpuSplit:
     """Which CPUs each side will have. Raises CpuFault."""
-    return runs.split_of(found, setting)
+    return runs.split_of(both, setting)
 
 
-def describe_cpus(found: Sides, split: CpuSplit) -> str:
-    if found.apart:
+def describe_cpus(both: Sides, split: CpuSplit) -> str:
+    if both.apart:
         return (
             f"server on CPUs {machine.format_cpu_list(split.server)} of its host, "
             f"load on CPUs {machine.format_cpu_list(split.load)} of its own"
         )
-    return str(found.server.describe_split(split))
+    return str(both.server.describe_split(split))

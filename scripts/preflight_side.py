@@ -1,4 +1,4 @@
-"""What a side is asked before a sweep alone: what it lacks, and whether the way between the sides is there."""
+"""The side of the checks before a sweep: what the host lacks, and whether the sides can reach each other."""
 
 import json
 import os
@@ -21,18 +21,18 @@ LOOP_OVERHEAD_S = 10.0  # of starting Python on a busy machine
 
 
 class PreflightSide(HostSide):
-    """A host or network namespace that is looked at before anything is measured."""
+    """A host or network namespace that is checked before anything is measured."""
 
     def checks(
         self, roles: list[str], connections: int, compiler: str, address: str | None
     ) -> list[list[Any]]:
-        """As host_checks.checks."""
+        """The results of host_checks.checks()."""
         # .venv/bin/python works as if the venv were activated.
         path = f"{sys.prefix}/bin:{os.environ.get('PATH', os.defpath)}"
-        found = host_checks.checks(
+        results = host_checks.checks(
             roles=roles, connections=connections, compiler=compiler, address=address, path=path
         )
-        return [list(check) for check in found]
+        return [list(check) for check in results]
 
     def label(self) -> str:
         return host_checks.label()
@@ -51,7 +51,7 @@ class PreflightSide(HostSide):
         return interfaces.read_counters(interface)
 
     def listen(self, address: str) -> int:
-        """Listen until the side ends; the port."""
+        """Listen until the side ends; return the port."""
         family, kind, _, _, bound = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
         listener = self.held.enter_context(socket.socket(family, kind))
         listener.bind(bound)
@@ -59,7 +59,7 @@ class PreflightSide(HostSide):
         return int(listener.getsockname()[1])
 
     def reach(self, address: str, port: int) -> None:
-        """Connect; OSError if nobody is reached."""
+        """Connect. Raises OSError if nobody answers."""
         socket.create_connection((address, port), timeout=REACH_TIMEOUT_S).close()
 
     def start_speed_loop(self, cpu_list: list[int], seconds: float) -> None:
@@ -69,14 +69,14 @@ class PreflightSide(HostSide):
         self._loop_timeout_s = seconds + LOOP_OVERHEAD_S
 
     def end_speed_loop(self) -> list[list[float]]:
-        """As speed_loop.windows. Raises OSError."""
+        """The result of speed_loop.windows(). Raises OSError."""
         try:
-            told, said = self._loop.communicate(timeout=self._loop_timeout_s)
+            output, errors = self._loop.communicate(timeout=self._loop_timeout_s)
         except subprocess.TimeoutExpired:
             raise OSError(f"no answer within {self._loop_timeout_s:g} s") from None
         finally:
             self.end_run()
         if self._loop.returncode:
-            raise OSError(processes.describe_status(self._loop.returncode, said))
-        windows: list[list[float]] = json.loads(told)
+            raise OSError(processes.describe_status(self._loop.returncode, errors))
+        windows: list[list[float]] = json.loads(output)
         return windows

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the launcher of an external server, which is started like ours; run its build first, if it has one."""
+"""Make the launcher of an external server, which then starts like ours; first run its build, if it has one."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ import modules
 import server_process
 from processes import NOT_FOUND
 
-# To sh a command, to Python a string: a #! line allows no spaces in a path. -I and -S: Python's own library alone.
+# A command for sh, a string for Python, because a #! line allows no spaces in a path. -IS: Python's own library alone.
 FIRST_LINES = f"""\
 {server_process.EXTERNAL.decode()}\
 '''':; p={{python}}; [ -x "$p" ] || p=python3; exec "$p" -IS "$0" "$@"
@@ -26,7 +26,7 @@ FIRST_LINES = f"""\
 
 
 def build(words: list[str], root: str) -> int:
-    """Its exit status."""
+    """Run the build and return its exit status."""
     program = external.find_program(words[0], root)
     if not os.access(program, os.X_OK):
         return NOT_FOUND
@@ -46,7 +46,7 @@ def write_launcher(path: str, description: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("description", help="what external.launched() returned, as JSON")
+    parser.add_argument("description", help="what external.describe_launcher() returned, as JSON")
     parser.add_argument("output", help="where the launcher goes")
     arguments = parser.parse_args()
     description = json.loads(arguments.description)
@@ -55,7 +55,7 @@ def main() -> int:
     if words := description["build"]:
         status = build(words, root)
         made = os.access(os.path.join(root, description["program"]), os.X_OK)
-        if status == NOT_FOUND:  # no fault: the launcher says what to install
+        if status == NOT_FOUND:  # the launcher will say what to install
             description.update(program="", command=words)
         elif status != 0 or not made:
             why = f"status {status}" if status else f"there is no {description['command'][0]}"
@@ -68,4 +68,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -1,4 +1,4 @@
-"""Processes that a run starts: each leads a group of its own, dies with this script, and is ended with its children."""
+"""Start processes for a run: each leads its own group, dies with this script, and is ended with its children."""
 
 import contextlib
 import os
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 Process = subprocess.Popen[str]
 LONGEST_LINE = 1000
-NOT_FOUND = 127  # setpriv's status, and a shell's, for a program that is not there
+NOT_FOUND = 127  # the status of setpriv and of shells for a missing program
 
-# Before a command: it dies with its parent, whose process id comes first, also if that was killed before this line.
+# A prefix for a command that makes it die with its parent, even if that dies before this line; $0 is the parent's pid.
 LEASH = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 
 
-def leashed(command: Sequence[str]) -> list[str]:
-    """A command that dies with this process."""
+def leash(command: Sequence[str]) -> list[str]:
+    """Make a command die with this process."""
     return [*LEASH, str(os.getpid()), *command]
 
 
@@ -26,7 +26,7 @@ def started(
     pass_fds: Sequence[int] = (),
     stdin: int = subprocess.DEVNULL,
 ) -> Iterator[Process]:
-    """Start a command, with pipes for its output; at the end, end() is called and the process waited for."""
+    """Start a command with pipes for its output; at the end, call end() and wait for the process."""
     process = subprocess.Popen(
         command,
         stdin=stdin,
@@ -35,7 +35,7 @@ def started(
         text=True,
         errors="replace",
         pass_fds=pass_fds,
-        start_new_session=True,  # Ctrl-C comes to this script alone, which ends the rest in its order
+        start_new_session=True,  # only this script gets Ctrl-C; it ends the rest in order
     )
     try:
         yield process
@@ -51,24 +51,24 @@ def started(
 def running(
     command: Sequence[str], pass_fds: Sequence[int] = (), stdin: int = subprocess.DEVNULL
 ) -> contextlib.AbstractContextManager[Process]:
-    """Start a command, with pipes for its output; nothing of it is left afterwards."""
-    return started(leashed(command), kill_group, pass_fds, stdin)
+    """Start a command with pipes for its output; afterwards nothing of it is left."""
+    return started(leash(command), kill_group, pass_fds, stdin)
 
 
 def kill_group(process: Process) -> None:
-    """End what is left of the process and of its children."""
+    """Kill the process and its children."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def one_line(text: str) -> str:
-    """What a process said, fit for a message of one line, and cut if it is long."""
+    """Make a process's output fit for a message of one line; cut it if it is long."""
     lines = " / ".join(text[: 2 * LONGEST_LINE].strip().splitlines())
     line = "".join(letter if letter.isprintable() else " " for letter in lines)
     return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
 
 
-LOADER = "error while loading shared libraries"  # which ends with the same status
+LOADER = "error while loading shared libraries"  # the loader's status for this is the same
 
 
 def _name_of(number: int) -> str:
@@ -79,7 +79,7 @@ def _name_of(number: int) -> str:
 
 
 def describe_status(code: int, said: str) -> str:
-    """How a process ended, in one line with what it said."""
+    """Describe in one line how a process ended, with its output."""
     how = f"status {code}" if code >= 0 else _name_of(-code)
     if code == NOT_FOUND and LOADER not in said:
         how = "not installed, see make setup: " + how

@@ -1,18 +1,16 @@
-"""What vouches for a profile: perf's output read, and the gates that stacks must pass before they are published."""
+"""Check a profile: parse perf's output, and apply the gates that stacks must pass before they are published."""
 
 import collections
 import re
 from collections.abc import Iterable
 
-# What a profile must pass before it is drawn.
+# Limits that a profile must meet before it is drawn.
 SAMPLES_SHARE_MIN = 0.8  # of frequency × CPU seconds
 ROOTED_SHARE_MIN = 0.99  # of samples whose stack reaches main, or the start of a thread
 UNKNOWN_SHARE_MAX = 0.01  # of samples with an [unknown] frame
 ROOTS = {"main", "start_thread"}
-OF_A_BUSY_MACHINE = {
-    "few_samples",
-    "lost_samples",
-}  # may pass the next time; the others are of the program
+# These gates may pass at the next try; the others depend on the program.
+OF_A_BUSY_MACHINE = {"few_samples", "lost_samples"}
 
 
 def parse_folded(text: str) -> dict[tuple[str, ...], int]:
@@ -25,14 +23,14 @@ def parse_folded(text: str) -> dict[tuple[str, ...], int]:
 
 
 def parse_event_counts(stats: str) -> dict[str, int]:
-    """Events by kind, from `perf report --stats`, whose second part lists them by event again."""
+    """Events by kind, from `perf report --stats`, whose second part lists them again by event."""
     total = stats.partition("\ncpu-clock stats")[0]
-    found = re.findall(r"^ *(\w+) events: *(\d+)", total, re.MULTILINE)
-    return {kind: int(count) for kind, count in found}
+    counts = re.findall(r"^ *(\w+) events: *(\d+)", total, re.MULTILINE)
+    return {kind: int(count) for kind, count in counts}
 
 
-def with_forked(pids: Iterable[int], script: str) -> list[int]:
-    """Processes, and those that they and theirs have forked, from `perf script --show-task-events`."""
+def add_forked(pids: Iterable[int], script: str) -> list[int]:
+    """Processes and all their descendants, from `perf script --show-task-events`."""
     known = set(pids)
     for child, parent in re.findall(r"PERF_RECORD_FORK\((\d+):\d+\):\((\d+):", script):
         if int(parent) in known:
@@ -63,7 +61,7 @@ def failed_gates(
     reported_self: dict[str, int],
     expected_samples: float,
 ) -> dict[str, str]:
-    """What keeps a profile from being published: gate → what it found, in words. Empty if nothing does."""
+    """The gates that a profile fails, each with the reason in words."""
     total = sum(stacks.values())
     own = {stack: count for stack, count in stacks.items() if not stack[0].startswith("iou-")}
     own_total = sum(own.values())
@@ -76,8 +74,8 @@ def failed_gates(
         failed["few_samples"] = f"{total} samples where {expected_samples:.0f} were expected"
     if rooted < ROOTED_SHARE_MIN * own_total:
         failed["unrooted"] = (
-            f"only {rooted} of {own_total} stacks reach main, as where an interpreter runs the program, or it was "
-            "compiled without -fno-omit-frame-pointer: look at it with its language's profiler, or compile it with that"
+            f"only {rooted} of {own_total} stacks reach main: an interpreter runs the program (use its language's "
+            "profiler), or it was compiled without -fno-omit-frame-pointer (compile it with that flag)"
         )
     if unknown > UNKNOWN_SHARE_MAX * total:
         failed["unknown_frames"] = f"{unknown} of {total} stacks have an unknown frame"

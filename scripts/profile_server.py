@@ -24,6 +24,7 @@ import profile_gates
 import progress
 import runs
 import server_process
+from console import Part
 from load_side import LoadSide
 from perf_permission import PerfObstacle
 from perf_record import ProfiledSide
@@ -107,7 +108,7 @@ def main() -> int:
         with runs.exclusive_sides(arguments, ProfiledSide) as found:
             found.server.check_profiling()
             for attempt in range(1, ATTEMPTS + 1):
-                folded, seen = runs.tried_twice(lambda: record_profile(found, arguments))
+                folded, seen = runs.try_twice(lambda: record_profile(found, arguments))
                 seen["attempts"] = attempt
                 if not profile_gates.OF_A_BUSY_MACHINE & set(seen["failed_gates"]):
                     break
@@ -128,9 +129,9 @@ def main() -> int:
     told = f"{seen['samples']} samples" if seen["status"] == "ok" else "no flamegraph"
     reason = f": {seen['reason']}" if seen["reason"] else ""
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the profile
-        progress.tell(name, facts["connections"], "profile", [told + reason])
+        progress.print_line(name, facts["connections"], "profile", [Part(told + reason)])
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

@@ -1,4 +1,4 @@
-"""What a reader of the report must know before believing its answer."""
+"""The caveats of the report: what a reader must know before believing its answer."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ import pandas as pd
 import plot_ranking
 import tables
 from cells import is_control
-from comparisons import COST
+from comparisons import CPU_RATIO
 from findings import join
 
 
-def flagged(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each flag that was raised: on how many cells of which servers, what it means, what helps."""
+def list_flags(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each flag that was raised: the number of cells, the servers, its meaning and what helps."""
     rows = []
     for flag in flags.FLAGS:
         its = cells[tables.has_flag(cells, flag.name)]
@@ -21,7 +21,7 @@ def flagged(cells: pd.DataFrame) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "name": flag.name,
-                    "effect": "invalid: never counted" if flag.invalidates else "counted",
+                    "effect": "invalid, not counted" if flag.invalidates else "counted",
                     "count": len(its),
                     "servers": join([str(name) for name in its["server"].unique()]),
                     "meaning": flag.meaning,
@@ -32,69 +32,67 @@ def flagged(cells: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
-    """What a reader must know before believing the answer, a sentence each."""
+    """What a reader must know before believing the answer, an item each."""
     said = []
     bound = int((summary["limiter"] == "client-bound").sum())
     if bound:
         said.append(
-            f"At {bound} of {len(summary)} points wrk was the limit, not the server: throughput there is a lower "
-            "bound, and says little about which server is better. CPU time per request does."
+            f"At {bound} of {len(summary)} points wrk was the limit, not the server. Throughput there is a lower "
+            "bound and hardly shows which server is better; compare CPU time per request."
         )
     starving = summary[summary["unserved_connections"] > 0]
     for server, points in starving.groupby("server", sort=False):
         worst = points.sort_values("unserved_connections").iloc[-1]
         said.append(
             f"{server} left up to {worst['unserved_connections']:,.0f} of {worst['connections']:,} connections without "
-            "any answer. wrk does not see that; such points are in no comparison."
+            "any answer. wrk does not see that. Such points are not compared."
         )
     short = summary[tables.has_flag(summary.fillna({"flags": ""}), "connection_per_request")]
     for server in short["server"].unique():
         said.append(
-            f"{server} closes the connection after each response: another workload, compared with no other; "
-            "who was served is not known."
+            f"{server} closes the connection after each response. That is another workload, so it is not compared with "
+            "other servers; which connections it served is not known."
         )
     invalid = int((cells["status"] == "invalid").sum())
     if invalid:
-        said.append(f"{invalid} of {len(cells)} runs are invalid and not counted: see “Flagged”.")
+        said.append(f"{invalid} of {len(cells)} runs are invalid and not counted: see “Flags”.")
     said += tables.failure_notes(summary)
     disturbed = int((tables.has_flag(cells, "disturbed") & (cells["status"] == "ok")).sum())
     if disturbed:
         said.append(
-            f"{disturbed} of {len(cells)} runs were disturbed by something else on the machine in each attempt."
+            f"Something else on the machine disturbed all attempts of {disturbed} of {len(cells)} runs."
         )
     again = int((cells["attempts"] > 1).sum())
     if again:
         said.append(
-            f"{again} of {len(cells)} runs were measured again, since something else had disturbed them."
+            f"{again} of {len(cells)} runs were measured again, because something else had disturbed them."
         )
     if verdicts.empty:
         said.append("One server: there is nothing to compare it with.")
     else:
         if cells["repeat"].max() == 1:
             said.append("One repeat: there are no intervals and no verdicts.")
-        said.append(
-            plot_ranking.floor_note(verdicts).replace("Grey band: noise floor", "Noise floor")
-        )
+        said.append(plot_ranking.floor_note(verdicts, "Noise floor"))
         said.append(detectable(verdicts))
     said.append(
-        "These are micro-benchmarks of one small answer, under wrk's closed loop: they compare ways "
-        "of doing I/O. They do not predict an application, and latencies are no response "
-        "times of users who come at any time."
+        "These are micro-benchmarks of one small answer under wrk's closed loop. They compare ways of doing I/O. They"
+        " do not predict the performance of an application, and their latencies are not the response times of users who"
+        " arrive at any time."
     )
     return [text for text in said if text]
 
 
 def detectable(verdicts: pd.DataFrame) -> str:
-    """The range of smallest differences that this sweep would have found in CPU time per request."""
+    """The range of smallest differences in CPU time per request that this sweep would detect."""
     whole = verdicts[
         (verdicts["connections"] == comparisons.WHOLE_SWEEP)
-        & (verdicts["metric"] == COST)
+        & (verdicts["metric"] == CPU_RATIO)
         & ~verdicts["other"].map(is_control).astype(bool)
     ]
-    found = whole["smallest_detectable_percent"].dropna()
-    if found.empty:
+    percents = whole["smallest_detectable_percent"].dropna()
+    if percents.empty:
         return ""
     return (
-        f"Smallest difference in CPU time per request that would have been found nine times in ten: {found.min():.1f} "
-        f"to {found.max():.1f} %, by pair. Where no difference is told, it may be that large."
+        f"This sweep detects differences in CPU time per request from {percents.min():.1f} to {percents.max():.1f} %,"
+        " depending on the pair, nine times in ten. If it reports no difference, the true one may be that large."
     )

@@ -1,4 +1,4 @@
-"""The charts of the report, as Vega-Lite specifications made with Altair; the page draws them."""
+"""The charts of the report as Vega-Lite specifications, made with Altair; the page draws them."""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -11,7 +11,7 @@ import plot_style
 import plot_syscalls
 import tables
 from cells import REFERENCE, base_of, is_control
-from comparisons import COST, THROUGHPUT
+from comparisons import CPU_RATIO, THROUGHPUT
 
 # Set by the page: names of the servers that the reader has hidden.
 HIDDEN = alt.param(name="hidden", value=[])
@@ -25,7 +25,7 @@ ROW_COLUMNS = list(plot_ranking.Row._fields)
 
 
 class Figure(NamedTuple):
-    """A column of the tables, the axis' title, and how numbers are written."""
+    """A column of the tables, the axis' title, and the format of numbers."""
 
     column: str
     title: str
@@ -55,14 +55,14 @@ SHAPES = {
         "★",
     ),
 }
-# By how much points of neighbouring servers stand apart, of the width of a decade.
+# Horizontal distance of the points of neighbouring servers, in decades.
 APART_DECADES = 0.012
 
 Spec = dict[str, Any]
 
 
 def _spec(chart: Any, description: str) -> Spec:
-    """Of a chart as wide as the page allows."""
+    """The specification of a chart as wide as the page allows."""
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     sized = chart.configure(
         font=FONT, axis=alt.AxisConfig(labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
@@ -83,14 +83,14 @@ def _shapes(servers: list[str]) -> alt.Shape:
 
 
 def _spread(table: pd.DataFrame, servers: list[str]) -> pd.DataFrame:
-    """With `x`: connections, a little to the side, so that servers do not hide each other."""
+    """Add `x`: connections, moved sideways a little so that servers do not hide each other."""
     places = {name: number - (len(servers) - 1) / 2 for number, name in enumerate(servers)}
     aside = 10 ** (APART_DECADES * table["server"].map(places).astype(float))
     return table.assign(x=table["connections"] * aside)
 
 
 def _chart(table: pd.DataFrame) -> alt.Chart:
-    """Of a table's rows: what is missing is null."""
+    """A chart of a table's rows; missing values become null."""
     plain = table.astype(object)
     rows = plain.where(plain.notna(), None).to_dict("records")
     return alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]
@@ -109,18 +109,18 @@ def _connections(summary: pd.DataFrame) -> alt.X:
     )
 
 
-def _state_of(row: Mapping[Hashable, Any]) -> str:
-    """What became of a cell or point, in words."""
+def _fault_of(row: Mapping[Hashable, Any]) -> str:
+    """What is wrong with a cell, in words; empty if nothing is."""
     unserved = row.get("unserved_connections")
     if row["status"] != "ok":
         return str(row["status"])
     if unserved and unserved > 0:
         return f"{unserved:,.0f} connections unserved"
-    return "disturbed" if "disturbed" in str(row["flags"]).split(";") else "ok"
+    return "disturbed" if "disturbed" in str(row["flags"]).split(";") else ""
 
 
 def _value_scale(figure: Figure, values: "pd.Series[float]") -> alt.Scale:
-    """Around what was measured: intervals of few repeats are far wider, and run out of it."""
+    """A scale around the measured values; wider intervals of few repeats are cut off."""
     if values.dropna().empty:
         return alt.Scale(zero=True)
     if figure.logarithmic:
@@ -138,12 +138,14 @@ def _tooltip(figure: Figure) -> list[alt.Tooltip]:
 
 def _single_runs(figure: Figure, cells: pd.DataFrame, servers: list[str]) -> Any:
     runs = cells.dropna(subset=[figure.column])
+    faults = [_fault_of(row) for row in runs.to_dict("records")]
     runs = runs.assign(
         value=runs[figure.column],
-        state=[_state_of(row) for row in runs.to_dict("records")],
+        doubtful=[fault != "" for fault in faults],
+        state=[fault or "ok" for fault in faults],
     )
-    columns = ["x", "server", "connections", "repeat", "value", "state"]
-    hollow = alt.condition("datum.state == 'ok'", _colors(servers), alt.value("transparent"))
+    columns = ["x", "server", "connections", "repeat", "value", "doubtful", "state"]
+    hollow = alt.condition("datum.doubtful", alt.value("transparent"), _colors(servers))
     marks = _chart(_spread(runs, servers)[columns]).transform_filter(IS_SHOWN)
     return marks.mark_point(size=16, strokeWidth=1, opacity=0.55).encode(
         fill=hollow,
@@ -204,8 +206,8 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
     if name == "throughput":
         layers.insert(0, _reference(summary, x, scale, title))
     chart = alt.layer(*layers).add_params(HIDDEN).properties(height=HEIGHT_PX)
-    told = f"{figure.title} of each server over the number of connections"
-    return _spec(chart, f"{told}; the same figures are in the tables below.")
+    description = f"{figure.title} of each server over the number of connections"
+    return _spec(chart, f"{description}. The tables below have the same figures.")
 
 
 def _reference(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) -> Any:
@@ -231,7 +233,7 @@ def _reference(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) ->
 
 
 def limiters(summary: pd.DataFrame) -> Spec:
-    """What limited each point: a letter on a colour."""
+    """What limited each point: a letter on a coloured tile."""
     servers = [str(server) for server in summary["server"].unique()]
     points = summary.assign(
         limiter=summary["limiter"].where(summary["limiter"].notna(), "no valid run")
@@ -269,7 +271,7 @@ def limiters(summary: pd.DataFrame) -> Spec:
 
 
 def fairness(summary: pd.DataFrame) -> Spec:
-    """Jain's index over the bytes that each connection got, hollow where connections were left unserved."""
+    """Jain's index over the bytes that each connection received; hollow where connections were left unserved."""
     servers = [str(server) for server in summary["server"].unique()]
     points = _spread(summary.dropna(subset=["fairness_jain"]), servers)
     columns = ["x", "server", "connections", "fairness_jain", "unserved_connections"]
@@ -287,7 +289,7 @@ def fairness(summary: pd.DataFrame) -> Spec:
     )
     y = alt.Y(
         "fairness_jain:Q",
-        title="Jain's index (1: all alike)",
+        title="Jain's index (1: all connections alike)",
         scale=alt.Scale(domain=[0, 1.04], nice=False),
     )
     x, color = _connections(summary), _colors(servers)
@@ -301,7 +303,7 @@ def fairness(summary: pd.DataFrame) -> Spec:
 def _ranking_table(
     servers: list[str], anchor: str, summary: pd.DataFrame, verdicts: pd.DataFrame
 ) -> pd.DataFrame:
-    """A row a server, of one metric's verdicts: as in plots/ranking.png."""
+    """A row for each server, from one metric's verdicts, as in plots/ranking.png."""
     measured = set(summary.dropna(subset=["requests_per_second"])["server"])
     letters = plot_ranking.letters_of([name for name in servers if not is_control(name)], verdicts)
     rows = []
@@ -316,10 +318,10 @@ def _ranking_table(
 
 
 def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
-    """Ratios to one server with intervals, on the noise floor's band."""
+    """Ratios to one server with intervals, on a band that shows the noise floor."""
     names = [str(name) for name in summary["server"].unique()]
     anchor = plot_ranking.anchor_of(names, summary)
-    servers = plot_ranking.ordered(names, summary)
+    servers = plot_ranking.order_servers(names, summary)
     its = verdicts[verdicts["metric"] == metric]
     table = _ranking_table(servers, anchor, summary, its)
     floor = 1 + plot_ranking.floor_percent(its) / 100
@@ -332,7 +334,7 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
         title = f"ratio to {anchor} ({plot_ranking.DIRECTIONS[metric]})"
         return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 
-    # A remark on a line of its own.
+    # The remark has its own line.
     label = alt.Axis(labelLimit=260, labelExpr="split(datum.label, '\\n')")
     y = alt.Y("label:N", sort=list(table["label"]), title=None, axis=label)
     color = _colors(servers)
@@ -342,7 +344,7 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
         alt.Tooltip("ratio:Q", title=f"ratio to {anchor}", format=".3f"),
         alt.Tooltip("low:Q", title="95 % interval from", format=".3f"),
         alt.Tooltip("high:Q", title="to", format=".3f"),
-        alt.Tooltip("letters:N", title="shared letters: not told apart"),
+        alt.Tooltip("letters:N", title="letters (shared: no significant difference)"),
     ]
     one = _chart(pd.DataFrame({"one": [1]})).mark_rule(color=GREY).encode(x=across("one"))
     intervals = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=3, clip=True)
@@ -418,11 +420,11 @@ def system_calls(syscalls: pd.DataFrame) -> Spec:
 def all_charts(
     cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, syscalls: pd.DataFrame
 ) -> dict[str, Spec]:
-    """Name of the place in the page → specification; a chart with nothing to show is left out."""
+    """Name of the place in the page → specification; charts with nothing to show are left out."""
     compared, its_cells = tables.without_control(summary), tables.without_control(cells)
     charts: dict[str, Spec] = {}
     if len(verdicts):
-        charts["ranking_cpu"] = ranking(verdicts, summary, COST)
+        charts["ranking_cpu"] = ranking(verdicts, summary, CPU_RATIO)
         charts["ranking_throughput"] = ranking(verdicts, summary, THROUGHPUT)
     if compared["requests_per_second"].notna().any():
         for name in [name for name in FIGURES if compared[FIGURES[name].column].notna().any()]:

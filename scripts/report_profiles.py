@@ -1,4 +1,4 @@
-"""Profiles for the report: self time by function, as CPU time per request, so that two servers can be compared."""
+"""Profiles for the report: the self time of each function as CPU time per request, to compare two servers."""
 
 import re
 from collections import Counter
@@ -8,9 +8,9 @@ from typing import Any
 
 import files
 
-# What the compiler and glibc append to names: left out of flamegraphs, too.
+# Suffixes that the compiler and glibc append to names; flamegraphs leave them out, too.
 APPENDED = re.compile(r"@+GLIBC_[0-9.]*|\.(constprop|isra|part|cold)(\.[0-9]+)?")
-# More would not be read; the flamegraph has all of them.
+# Nobody would read more; the flamegraph has all functions.
 FUNCTIONS_MAX = 400
 
 
@@ -27,8 +27,8 @@ def self_counts(folded: Iterable[str]) -> Counter[str]:
 def profile_of(server: str, cpu_ns_per_request: float | None) -> dict[str, Any]:
     """A server's profile from results/ and plots/: status, reason, flamegraph (SVG text) and self times.
 
-    self_share: function → share of all samples, the largest FUNCTIONS_MAX. cpu_us_per_request: as measured, apart from
-    the profile, at its number of connections; None if that is not in the sweep.
+    self_share: function → share of all samples, the largest FUNCTIONS_MAX. cpu_us_per_request: measured without perf at
+    the profile's number of connections; None if the sweep does not have that number.
     """
     facts = files.read_json(f"results/profile/{server}.json", ["status"])
     profile: dict[str, Any] = {

@@ -1,8 +1,8 @@
-"""How much a machine's speed wanders, and which differences a sweep on it can be expected to find.
+"""How much a machine's speed varies, and which differences a sweep on it can be expected to detect.
 
-A cell's ratio to the reference varies between repeats by two things: what differs between fresh processes, and what the
-machine's speed changes between the neighbouring slices of its paired phase (docs/precision.md). The second is measured
-here, on the CPUs of both sides at the same time, by scripts/speed_loop.py; the first is taken from measurements.
+A cell's ratio to the reference varies between repeats for two reasons: fresh processes differ, and the machine's speed
+changes between the neighbouring slices of a paired phase (docs/precision.md). This module measures the second with
+scripts/speed_loop.py on the CPUs of both sides at the same time. For the first it uses results of earlier measurements.
 """
 
 import itertools
@@ -18,15 +18,15 @@ import runs
 from cpus import CpuSplit
 from speed_loop import WINDOW_S, Window
 
-# Seconds of the loop. What wanders more slowly than that is not seen.
+# Seconds of the loop. It does not see slower changes.
 DOCTOR_S = 4.0
 SWEEP_S = 1.2
-STEP_S = 0.1  # windows by which the wandering is told: longer ones vary hardly less
-# Standard deviation of a ratio between fresh pairs of processes, beyond the noise of their slices: what was left of
-# whole cells' noise, but for a server with a thread for each connection (docs/precision.md).
+STEP_S = 0.1  # windows over which the speed is compared: longer ones vary hardly less
+# Standard deviation of a ratio between fresh pairs of processes, beyond the noise of their slices: the rest of the
+# noise of whole cells, except for a server with a thread for each connection (docs/precision.md).
 PROCESSES_FEW = 0.01
 PROCESSES_MANY = 0.02
-# As the verdicts (scripts/comparisons.py, whose own function would bring SciPy into the process of Snakemake).
+# As in scripts/comparisons.py, whose own function would bring SciPy into Snakemake's process.
 ALPHA = 0.05
 POWER = 0.9
 LEAST_REPEATS = 2
@@ -34,7 +34,7 @@ NOT_MEASURED = "The machine's speed was not measured"
 
 
 class Sweep(NamedTuple):
-    """What of a config decides how much its sweep can tell."""
+    """The settings that decide which differences a sweep can detect."""
 
     servers: int
     connections: list[int]
@@ -43,15 +43,15 @@ class Sweep(NamedTuple):
 
 
 def from_json(text: str) -> Sweep:
-    """ValueError or TypeError if it is none."""
+    """Raises ValueError or TypeError if the text is not a sweep."""
     return Sweep(**json.loads(text))
 
 
 # --- Figures ---
 
 
-def wandering(windows: Sequence[Window]) -> float:
-    """Coefficient of variation of the work over STEP_S: what other processes take of the CPU is part of it."""
+def speed_variation(windows: Sequence[Window]) -> float:
+    """Coefficient of variation of the work over STEP_S. It includes the CPU time that other processes take."""
     step = round(STEP_S / WINDOW_S)
     steps = _sums([window.work for window in windows], step)[::step]
     return statistics.pstdev(steps) / statistics.fmean(steps)
@@ -60,14 +60,14 @@ def wandering(windows: Sequence[Window]) -> float:
 def slice_noise(windows: Sequence[Window], slice_s: float, pause_s: float) -> float:
     """Standard deviation of the ratio of two neighbouring slices' work per CPU time.
 
-    Where there is no pause, that is the Allan deviation × √2. Slices for which the windows are too few are taken as
-    long as fits.
+    Without a pause that is the Allan deviation × √2. If there are too few windows for slices of this length, the slices
+    are as long as fits.
     """
     width = max(1, min(round(slice_s / WINDOW_S), len(windows) // 4))
     distance = min(width + round(pause_s / WINDOW_S), len(windows) // 2)
     total = sum(window.work for window in windows)
     rate = total / sum(window.cpu_ns for window in windows)
-    # Beyond what its CPU time would let expect: a slice without any has no ratio.
+    # Work beyond that expected from its CPU time, since a slice without CPU time has no ratio.
     slices = _sums([window.work - rate * window.cpu_ns for window in windows], width)
     changes = [after - before for before, after in zip(slices, slices[distance:], strict=False)]
     expected = total / len(windows) * width
@@ -75,7 +75,7 @@ def slice_noise(windows: Sequence[Window], slice_s: float, pause_s: float) -> fl
 
 
 def _sums(figures: Sequence[float], width: int) -> list[float]:
-    """Of each `width` neighbours."""
+    """Sums of each `width` neighbours."""
     totals = list(itertools.accumulate(figures, initial=0.0))
     return [after - before for before, after in zip(totals, totals[width:], strict=False)]
 
@@ -88,16 +88,16 @@ def noise_of_slices(windows: Sequence[Window], sweep: Sweep) -> list[float]:
 
 def deviations(noises: Sequence[float], sweep: Sweep) -> list[float]:
     """Standard deviation of one repeat's ratio to the reference; both lists: at each number of connections."""
-    found = []
+    of_ratios = []
     for count, noise in zip(sweep.connections, noises, strict=True):
         pairs = pairing.plan_of(count, sweep.paired_s, "").slices
         processes = PROCESSES_FEW if count <= pairing.FEW_CONNECTIONS else PROCESSES_MANY
-        found.append(math.hypot(processes, noise / math.sqrt(pairs)))
-    return found
+        of_ratios.append(math.hypot(processes, noise / math.sqrt(pairs)))
+    return of_ratios
 
 
 def t_quantile(probability: float, freedom: float) -> float:
-    """Of Student's t, to 2 % from 4 degrees of freedom (Abramowitz & Stegun 26.7.5)."""
+    """Quantile of Student's t, accurate to 2 % from 4 degrees of freedom (Abramowitz & Stegun 26.7.5)."""
     z = statistics.NormalDist().inv_cdf(probability)
     terms = (
         z,
@@ -109,18 +109,18 @@ def t_quantile(probability: float, freedom: float) -> float:
 
 
 def detectable(deviation: float, repeats: int, freedom: float, tests: int) -> float:
-    """The difference of two servers that is found with a chance of POWER, as a share: 0.02 is 2 %.
+    """The difference of two servers that a sweep detects with probability POWER, as a share: 0.02 is 2 %.
 
-    deviation: of one repeat's ratio; repeats: that each server has in all; freedom: of the deviation;
-    tests: among which Holm's method keeps the chance of a false verdict below ALPHA.
+    deviation: of one repeat's ratio; repeats: of each server in all; freedom: of the deviation; tests: among which
+    Holm's method keeps the probability of a false verdict below ALPHA.
     """
     error = math.sqrt(2 / repeats) * deviation
-    found_from = t_quantile(1 - ALPHA / 2 / tests, freedom)
-    return math.expm1(error * (found_from + t_quantile(POWER, freedom)))
+    significant = t_quantile(1 - ALPHA / 2 / tests, freedom)
+    return math.expm1(error * (significant + t_quantile(POWER, freedom)))
 
 
 def detectable_by(noises: Sequence[float], sweep: Sweep) -> tuple[float, list[float]]:
-    """Over all numbers of connections, and at each of them; `noises`: of noise_of_slices()."""
+    """detectable() over all numbers of connections, and at each of them; noises: of noise_of_slices()."""
     at_points = deviations(noises, sweep)
     points = len(at_points)
     pairs = math.comb(sweep.servers, 2)
@@ -135,7 +135,7 @@ def detectable_by(noises: Sequence[float], sweep: Sweep) -> tuple[float, list[fl
 # --- Words ---
 
 
-def span(*shares: float) -> str:
+def format_span(*shares: float) -> str:
     """`about 4 %`, `3 to 5 %`; bounds where a share is below 1 %."""
     low, high = (round(100 * share) for share in (min(shares), max(shares)))
     if max(shares) < 0.01:
@@ -146,50 +146,51 @@ def span(*shares: float) -> str:
 
 
 def describe_speed(windows_of: dict[str, list[Window]], seconds: float) -> str:
-    told = []
+    variations = []
     for role, windows in windows_of.items():
-        share = wandering(windows)
+        share = speed_variation(windows)
         by = "less than 1 %" if share < 0.01 else f"{100 * share:.0f} %"
-        told.append(f"by {by} on the {role}'s CPUs")
-    return f"In {seconds:g} s the machine's speed wandered {' and '.join(told)}."
+        variations.append(f"by {by} on the {role}'s CPUs")
+    return f"In {seconds:g} s the machine's speed varied {' and '.join(variations)}."
 
 
 def describe_sweep(windows: Sequence[Window], sweep: Sweep) -> str:
-    """What it can be expected to tell; `windows`: of the server's CPUs."""
+    """The differences that a sweep can be expected to detect; windows: of the server's CPUs."""
     if sweep.servers < 2:
         return "This sweep has one server: there is nothing to compare."
     if sweep.repeats < LEAST_REPEATS:
         needed = f"that takes {LEAST_REPEATS} or more repeats (repeats: {sweep.repeats})"
-        return f"This sweep can tell no servers apart: {needed}."
+        return f"This sweep cannot detect any difference: {needed}."
     if not sweep.paired_s:
-        return "This sweep has no paired phase (paired_s: 0): what it can tell is not known."
+        return "This sweep has no paired phase (paired_s: 0): the differences that it can detect are not known."
     noises = noise_of_slices(windows, sweep)
     overall, at_points = detectable_by(noises, sweep)
     points = len(sweep.connections)
     size = f"{sweep.repeats} repeats at {points} number{'s' * (points > 1)} of connections"
-    at_one = f" over all connections, {span(*at_points)} at one number of them" * (points > 1)
+    one = f" over all connections, {format_span(*at_points)} at a single number of connections"
     return (
-        f"From one slice to the next the work per CPU time changes by {span(*noises)}."
-        f" This sweep ({size}) will tell differences in CPU time per request of {span(overall)}{at_one}."
+        f"From one slice to the next the work per CPU time changes by {format_span(*noises)}."
+        f" This sweep ({size}) can detect differences in CPU time per request of {format_span(overall)}"
+        f"{one * (points > 1)}."
     )
 
 
 # --- The machine ---
 
 
-def told(found: preflight.Sides, split: CpuSplit, sweep: Sweep | None, seconds: float) -> str:
-    """Run the loop on both sides' CPUs at the same time, and say what comes of it; a line for each fault.
+def describe(both: preflight.Sides, split: CpuSplit, sweep: Sweep | None, seconds: float) -> str:
+    """Run the loop on both sides' CPUs at the same time and describe the result, with a line for each fault.
 
-    The caller holds this machine alone.
+    The caller must hold this machine's lock.
     """
     try:
-        busy = runs.lock_all(found)
+        busy = runs.lock_all(both)
     except OSError as error:
         return f"{NOT_MEASURED}: {error}."
     if busy:
-        return f"{NOT_MEASURED}: another measurement has {busy}."
-    sides = {"server": (found.server, split.server), "load": (found.load, split.load)}
-    if split.shared:  # the two would meet each other
+        return f"{NOT_MEASURED}: another measurement uses {busy}."
+    sides = {"server": (both.server, split.server), "load": (both.load, split.load)}
+    if split.shared:  # the two loops would disturb each other
         del sides["load"]
     faults: dict[str, str] = {}
     windows_of: dict[str, list[Window]] = {}

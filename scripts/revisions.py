@@ -1,4 +1,4 @@
-"""Servers of other revisions: server_epoll@v1.2 is built from servers/ as that commit of the checkout has it."""
+"""Servers of other revisions: server_epoll@v1.2 is built from servers/ of that commit of the checkout."""
 
 import io
 import os
@@ -16,12 +16,12 @@ FOLDER = (
 
 
 class NoRevision(Exception):
-    """A server that cannot be had; the text is one line for the user."""
+    """A server's revision is not available; the text is one line for the user."""
 
 
 def _git(checkout: str, *arguments: str) -> bytes | None:
-    """What git says; None if it does not know. Raises NoRevision if it cannot be asked."""
-    # A repository above the checkout is not its own.
+    """git's output; None if git fails. Raises NoRevision if git cannot be run."""
+    # Git must ignore a repository above the checkout.
     above = {"GIT_CEILING_DIRECTORIES": os.path.dirname(os.path.realpath(checkout))}
     try:
         run = subprocess.run(
@@ -29,7 +29,7 @@ def _git(checkout: str, *arguments: str) -> bytes | None:
             check=False,
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            env={**environment.cleaned(os.environ), **above},
+            env={**environment.clean_copy(os.environ), **above},
         )
     except OSError as error:
         raise NoRevision(f"git cannot be run ({error.strerror})") from None
@@ -41,7 +41,7 @@ def _object(checkout: str, name: str) -> str:
 
 
 def find(server: str, checkout: str) -> tuple[str, str]:
-    """The commit that a server's revision names, and the folder in the working directory where its servers/ is now.
+    """Extract servers/ of a server's revision; return the commit and the folder in the working directory.
 
     Raises NoRevision. The checkout's own files are neither read nor changed.
     """
@@ -52,7 +52,7 @@ def find(server: str, checkout: str) -> tuple[str, str]:
         said = machine_facts.finish(machine_facts.start(command, os.path.realpath(checkout)))
         if reason := machine_facts.parse_git_status(said)["reason"]:
             raise NoRevision(f"{server}: {checkout} has no revisions: {reason}")
-        raise NoRevision(f"{server}: git knows no revision {revision!r} here")
+        raise NoRevision(f"{server}: this checkout has no revision {revision!r}")
     if not _object(checkout, f"{commit}:servers/{name}.c"):
         raise NoRevision(f"{server}: there is no servers/{name}.c in revision {revision!r}")
     tree = _object(checkout, f"{commit}:servers")
@@ -84,7 +84,7 @@ def _extract(archive: bytes, tree: str) -> None:
         os.rename(temporary, os.path.join(FOLDER, tree))
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not os.path.isdir(os.path.join(FOLDER, tree)):  # else another run was quicker
+        if not os.path.isdir(os.path.join(FOLDER, tree)):  # otherwise another run was faster
             raise
 
 

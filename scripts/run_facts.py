@@ -1,4 +1,4 @@
-"""The facts of a run's machines, of the way between them, and of this checkout."""
+"""The facts of a run's machines, of the network between them, and of this checkout."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,26 +8,26 @@ import runs
 
 
 def read(
-    found: runs.Sides[Any, Any], checkout: str, compiler: str, flags: Sequence[str]
+    both: runs.Sides[Any, Any], checkout: str, compiler: str, flags: Sequence[str]
 ) -> dict[str, Any]:
-    """As machine_facts.read_facts. Raises OSError if a side is lost."""
+    """Read the facts, as machine_facts.read_facts(). Raises OSError if a side is lost."""
     return machine_facts.read_facts(
         checkout,
         compiler,
         flags,
-        found.server.host_facts(),
-        found.load.host_facts() if found.apart else None,
-        _way(found),
+        both.server.host_facts(),
+        both.load.host_facts() if both.apart else None,
+        _way(both),
     )
 
 
-def _way(found: runs.Sides[Any, Any]) -> dict[str, Any] | None:
-    net = found.network
-    return None if net.is_loopback else dict(found.server.interface_facts(net.interface))
+def _way(both: runs.Sides[Any, Any]) -> dict[str, Any] | None:
+    net = both.network
+    return None if net.is_loopback else dict(both.server.interface_facts(net.interface))
 
 
-def of_sweep(found: runs.Sides[Any, Any]) -> dict[str, Any]:
-    """The facts written when the sweep began, if these are still its machines; else, as by hand, those of now."""
-    facts = machine_facts.facts_of_sweep([found.server.boot(), found.load.boot()], _way(found))
-    # By hand it is not known with what the binary was built.
-    return facts or {**read(found, machine_facts.CHECKOUT, "gcc", []), "build": None}
+def of_sweep(both: runs.Sides[Any, Any]) -> dict[str, Any]:
+    """The facts written when the sweep began, if its machines are the same; else, as in a run by hand, current ones."""
+    facts = machine_facts.facts_of_sweep([both.server.boot(), both.load.boot()], _way(both))
+    # In a run by hand, the tools that built the binary are not known.
+    return facts or {**read(both, machine_facts.CHECKOUT, "gcc", []), "build": None}

@@ -1,4 +1,4 @@
-"""What every run of a server begins with, measured or profiled: two sides, CPUs, a fresh process, a checked answer."""
+"""Begin a run, measured or profiled: connect to both sides, choose CPUs, start a fresh server, check its answer."""
 
 import argparse
 import base64
@@ -25,10 +25,10 @@ from host_side import HostSide
 from load_side import LoadSide
 from server_side import ServerSide
 
-# What a user or a machine can cause: one line each.
+# Faults of a user or a machine: one line each.
 FAULTS = (server_process.RunError, load.LoadError, cpus.CpuFault, OSError)
-ENDING_S = 1.0  # a server that crashes is gone for some of us before it is for others
-# Beyond warm-up and load: what a run takes at most, with the answers to wait for.
+ENDING_S = 1.0  # not all parts of this program see a crash of the server at the same time
+# The most that a run takes in addition to warm-up and load, including waiting for answers.
 OVERHEAD_S = 120
 MOST_UNSTOPPED = 2  # attempts that wrk spoilt
 
@@ -44,8 +44,8 @@ class Sides(NamedTuple, Generic[ServerS, LoadS]):
     server: ServerS
     load: LoadS
     apart: bool  # on different machines
-    round_trips_s: dict[str, float]  # of a question to server and load, where they are elsewhere
-    clocks_ahead_s: dict[str, float]  # of server and load, by how much, where they are elsewhere
+    round_trips_s: dict[str, float]  # of a question to server and load, if they are elsewhere
+    clocks_ahead_s: dict[str, float]  # of server and load, if they are elsewhere
 
     @property
     def are_here(self) -> bool:
@@ -56,7 +56,7 @@ class Run(NamedTuple):
     sides: Sides[Any, LoadSide]
     port: int
     command: list[str]
-    address: str  # as the load takes it
+    address: str  # for the load
     split: cpus.CpuSplit
     connections: int
     threads: int  # of the load
@@ -72,12 +72,12 @@ class Run(NamedTuple):
         return load.url_of(self.address, self.port)
 
     def verify(self) -> server_process.Verified:
-        """The server's answer, which was checked, or RunError."""
-        told = self.sides.load.verify(self.address, self.port)
-        return server_process.Verified(told["response"].encode("latin-1"), told["varying"])
+        """Check the server's answer and return it. Raises RunError."""
+        verified = self.sides.load.verify(self.address, self.port)
+        return server_process.Verified(verified["response"].encode("latin-1"), verified["varying"])
 
     def answers_as_before(self) -> bool:
-        """Whether the server's answer is still the one that was checked. Raises RunError if there is none."""
+        """Whether the server still gives the checked answer. Raises RunError if there is no answer."""
         try:
             return server_process.is_same_answer(self.verify().response, self.response)
         except server_process.WrongAnswer:
@@ -90,7 +90,7 @@ class Run(NamedTuple):
         return self.sides.load.requests_until_close(self.address, self.port, most, within_s)
 
     def start_load(self, duration_s: float, expected_body: str | None = None) -> list[str]:
-        """Start a load; its command."""
+        """Start a load and return its command."""
         return self.sides.load.start_load(
             self.url,
             connections=self.connections,
@@ -158,7 +158,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     parser.add_argument(
         "--start-timeout-s",
         type=float,
-        help="within which the server must listen (as in the sweep, or"
+        help="the server must listen within this time (default: as in the sweep, or"
         f" {server_process.START_TIMEOUT_S:g})",
     )
 
@@ -185,8 +185,10 @@ def read_sweep() -> tuple[str | None, dict[str, Any]]:
     return None, {}
 
 
-def acquainted(net: network.Network, server: ServerS, load_side: LoadS) -> Sides[ServerS, LoadS]:
-    """Both sides, and what has to be known of where they are."""
+def describe_sides(
+    net: network.Network, server: ServerS, load_side: LoadS
+) -> Sides[ServerS, LoadS]:
+    """Both sides, with what a run must know about their places."""
     if net.places == [network.HERE]:
         return Sides(net, server, load_side, False, {}, {})
     trips = {
@@ -204,12 +206,12 @@ def acquainted(net: network.Network, server: ServerS, load_side: LoadS) -> Sides
     )
 
 
-def lock_all(found: Sides[Any, Any]) -> str | None:
-    """Hold the other machines that take part too; where another measurement runs, if there is one."""
-    if found.are_here:
+def lock_all(both: Sides[Any, Any]) -> str | None:
+    """Lock the other machines that take part. If another measurement uses one of them, return its place."""
+    if both.are_here:
         return None
     boots = {sides.here_boot()}
-    for place, side in ((found.network.server, found.server), (found.network.load, found.load)):
+    for place, side in ((both.network.server, both.server), (both.network.load, both.load)):
         boot = side.boot()
         if boot not in boots and not side.lock():
             return place
@@ -221,62 +223,62 @@ def lock_all(found: Sides[Any, Any]) -> str | None:
 def connected(
     net: network.Network, server: type[ServerS], load_kind: type[LoadS], lifetime_s: int
 ) -> Iterator[Sides[ServerS, LoadS]]:
-    """Both sides, of which nothing is left afterwards. Raises SideLost."""
+    """Connect to both sides; afterwards nothing of them is left. Raises SideLost."""
     with (
         sides.side_at(server, net.server, net.ssh_config, lifetime_s) as server_side,
         sides.side_at(load_kind, net.load, net.ssh_config, lifetime_s) as load_side,
         sides.distrusted(net.places),
     ):
-        yield acquainted(net, server_side, load_side)
+        yield describe_sides(net, server_side, load_side)
 
 
 @contextlib.contextmanager
 def exclusive_sides(
     arguments: Arguments, server: type[ServerS]
 ) -> Iterator[Sides[ServerS, LoadSide]]:
-    """Both sides, and every machine that takes part to oneself. Raises SideLost or OSError."""
+    """Connect to both sides and lock every machine that takes part. Raises SideLost or OSError."""
     net = arguments.network
     starts_s = arguments.start_timeout_s * 4  # of the timed run, and of the paired phase
     lifetime_s = OVERHEAD_S + int((starts_s + arguments.load_s) * 22)
-    told = False
+    is_announced = False
     while True:
-        # Without what is held nobody waits: two sweeps that each have a machine of the other's would for ever.
+        # Release everything before waiting; otherwise two sweeps can deadlock.
         with contextlib.ExitStack() as held:
             held.enter_context(machine.exclusive_machine())
-            found = held.enter_context(connected(net, server, LoadSide, lifetime_s))
-            busy = lock_all(found)
+            both = held.enter_context(connected(net, server, LoadSide, lifetime_s))
+            busy = lock_all(both)
             if busy is None:
-                yield found
+                yield both
                 return
-        if not told:
-            print(f"waiting: another measurement has {busy}", flush=True)
-            told = True
+        if not is_announced:
+            print(f"waiting: another measurement uses {busy}", flush=True)
+            is_announced = True
         time.sleep(random.uniform(0.5, 1.5))
 
 
-def split_of(found: Sides[Any, Any], setting: dict[str, Any] | str | None) -> cpus.CpuSplit:
+def split_of(both: Sides[Any, Any], setting: dict[str, Any] | str | None) -> cpus.CpuSplit:
     """Which CPUs server and load run on; `setting`: `cpus` of the config. Raises CpuFault."""
-    net = found.network
+    net = both.network
     setting = None if setting == "auto" else setting
-    if not found.apart:
+    if not both.apart:
         interface = None if net.is_loopback else net.interface
-        return cpus.CpuSplit(*found.server.split_cpus(setting, interface))
-    server = found.server.whole_cpus("server", setting, net.interface)
-    load_cpus = found.load.whole_cpus("load", setting, net.load_interface or net.interface)
+        return cpus.CpuSplit(*both.server.split_cpus(setting, interface))
+    server = both.server.whole_cpus("server", setting, net.interface)
+    load_cpus = both.load.whole_cpus("load", setting, net.load_interface or net.interface)
     return cpus.CpuSplit(load_cpus, server)
 
 
-def binary_at(found: Sides[Any, LoadSide], path: str) -> str:
-    """The server's program as the server's side finds it."""
-    if not network.is_remote(found.network.server):
+def binary_at(both: Sides[Any, LoadSide], path: str) -> str:
+    """The path of the server's program on the server's side."""
+    if not network.is_remote(both.network.server):
         return os.path.abspath(path)
     with open(path, "rb") as file:
         content = base64.b64encode(file.read()).decode()
-    return str(found.server.deliver(os.path.basename(path), content))
+    return str(both.server.deliver(os.path.basename(path), content))
 
 
 def addresses(net: network.Network, host: str, server: ServerSide) -> tuple[str, str, str | None]:
-    """The address as the server takes it, as the load takes it, and the server's scope. Raises NotReady."""
+    """The address for the server, the address for the load, and the server's scope. Raises NotReady."""
     if net.is_loopback:
         return host, host, None
     address = server.address(net.interface, net.address)
@@ -286,23 +288,23 @@ def addresses(net: network.Network, host: str, server: ServerSide) -> tuple[str,
 
 @contextlib.contextmanager
 def started(
-    found: Sides[Any, LoadSide], arguments: Arguments, watch_closed: bool = False
+    both: Sides[Any, LoadSide], arguments: Arguments, watch_closed: bool = False
 ) -> Iterator[Run]:
-    """A server that answers rightly, on CPUs of its own; all else, here and there, on those of the load.
+    """Start a server on its own CPUs and check its answer; everything else runs on the load's CPUs.
 
     Raises NotStarted or, later, RunError; Unavailable if the server's machine cannot run it.
     """
-    net = found.network
-    split = split_of(found, arguments.cpus)
+    net = both.network
+    split = split_of(both, arguments.cpus)
     workers = cpus.workers_for(arguments.workers, split)
     threads = load.threads_for(arguments.connections, len(split.load))
-    address, target, scope = addresses(net, arguments.host, found.server)
+    address, target, scope = addresses(net, arguments.host, both.server)
     allowed = os.sched_getaffinity(0)
-    confine(found, split)
+    confine(both, split)
     try:
         with start_failures.noted(arguments.binary):
-            told = found.server.start_server(
-                binary_at(found, arguments.binary),
+            listening = both.server.start_server(
+                binary_at(both, arguments.binary),
                 address=address,
                 interface=None if net.is_loopback else net.interface,
                 scope=scope,
@@ -313,9 +315,9 @@ def started(
                 start_timeout_s=arguments.start_timeout_s,
             )
             run = Run(
-                found,
-                told["port"],
-                told["command"],
+                both,
+                listening["port"],
+                listening["command"],
                 target,
                 split,
                 arguments.connections,
@@ -326,24 +328,24 @@ def started(
             try:
                 verified = run.verify()
             except server_process.RunError:
-                found.server.check_running()  # if it has ended, or its host is lost, that explains it
+                both.server.check_running()  # if it has ended, or its host is lost, say that instead
                 raise
         try:
             yield run._replace(verified=verified)
         except sides.SideLost:
             raise
         except (OSError, load.LoadError):
-            found.server.check_running(ENDING_S)  # if it has ended, that explains it
+            both.server.check_running(ENDING_S)  # if it has ended, say that instead
             raise
     finally:
-        for side in (found.load, found.server):
-            with contextlib.suppress(sides.SideLost):  # then it has ended all by itself
+        for side in (both.load, both.server):
+            with contextlib.suppress(sides.SideLost):  # then the side has ended everything itself
                 side.end_run()
         os.sched_setaffinity(0, allowed)  # another run may follow
 
 
-def tried_twice(attempt: Callable[[], ResultT]) -> ResultT:
-    """The result of a run under perf, which may fail by itself. Never of a cell: who fails sometimes shall show."""
+def try_twice(attempt: Callable[[], ResultT]) -> ResultT:
+    """Try a run under perf twice, since perf may fail. Never use this for a cell: a server's failures must show."""
     try:
         return attempt()
     except start_failures.NotStarted:
@@ -352,15 +354,14 @@ def tried_twice(attempt: Callable[[], ResultT]) -> ResultT:
         return attempt()
 
 
-def undisturbed(
+def repeat_while_disturbed(
     attempt: Callable[[], dict[str, Any]],
     is_worth_repeating: Callable[[dict[str, Any]], bool],
     retries: int,
 ) -> list[dict[str, Any]]:
     """Attempts up to the first that nothing disturbed, or the last, with what came of each.
 
-    What decides is is_worth_repeating alone, which must see nothing of the result: measuring until it looks good would
-    be possible otherwise.
+    Only is_worth_repeating decides. It must not depend on the result; otherwise one could measure until it looks good.
     """
     attempts: list[dict[str, Any]] = []
     unstopped = 0
@@ -376,17 +377,17 @@ def undisturbed(
             return attempts
 
 
-def confine(found: Sides[Any, LoadSide], split: cpus.CpuSplit) -> None:
-    """Keep what is not the server away from its CPUs."""
-    if found.are_here:
+def confine(both: Sides[Any, LoadSide], split: cpus.CpuSplit) -> None:
+    """Keep all processes but the server off its CPUs."""
+    if both.are_here:
         os.sched_setaffinity(0, split.load)
         return
-    found.load.confine(split.load)
-    if found.apart:
-        found.server.keep_off(split.server)
+    both.load.confine(split.load)
+    if both.apart:
+        both.server.keep_off(split.server)
     else:
-        found.server.confine(split.load)
-        if sides.here_boot() == found.server.boot():
+        both.server.confine(split.load)
+        if sides.here_boot() == both.server.boot():
             os.sched_setaffinity(0, split.load)
 
 
@@ -395,5 +396,5 @@ def _exit(number: int, _frame: object) -> NoReturn:
 
 
 def end_cleanly_on_sigterm() -> None:
-    """SIGTERM becomes an exception, so that what was started is ended on the way out."""
+    """Turn SIGTERM into an exception, so that everything that was started is ended."""
     signal.signal(signal.SIGTERM, _exit)

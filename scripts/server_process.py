@@ -1,4 +1,4 @@
-"""A server under test: started for one run, checked before it, stopped with all that it started."""
+"""A server under test: start it for one run, check its answer, and stop it with all that it started."""
 
 import contextlib
 import json
@@ -27,9 +27,11 @@ BODY = b"Hello, World!"
 VERIFY_REQUESTS = 2  # on one connection, if the server keeps it
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}(?: |\r\n|$)")
-COUNTED = ("accepted", "requests")  # what counts of a server hold at least
+COUNTED = ("accepted", "requests")  # the least that a server's counts contain
 LISTENING = re.compile(r"listening on \[.*\]:(\d+)\n")
-EXTERNAL = b"#!/bin/sh\n# a server that is not ours\n"  # so begins the launcher that prepare_external makes
+EXTERNAL = (
+    b"#!/bin/sh\n# a server that is not ours\n"  # the beginning of a launcher by prepare_external
+)
 
 
 class RunError(Exception):
@@ -45,9 +47,10 @@ class Unavailable(Exception):
 
 
 def supervised(command: Sequence[str]) -> contextlib.AbstractContextManager[Process]:
-    """Start a command that may put processes into the background; nothing of it is left afterwards.
+    """Start a command that may put processes into the background; afterwards none of them is left.
 
-    The process is its supervisor, which passes SIGTERM on, and ends, as the command did, when nothing of it is left.
+    The process is the command's supervisor. It passes SIGTERM on, and when all processes have ended it ends as the
+    command did.
     """
     python = [sys.executable, "-IS", os.path.abspath(supervisor.__file__)]
     return started(
@@ -56,7 +59,7 @@ def supervised(command: Sequence[str]) -> contextlib.AbstractContextManager[Proc
 
 
 class Server:
-    """A running server: a supervisor's process, and all that the supervisor has started and adopted."""
+    """A running server: a supervisor's process, and all processes that the supervisor has started and adopted."""
 
     def __init__(self, process: Process, command: list[str], port: int, is_external: bool) -> None:
         self.process = process
@@ -68,36 +71,37 @@ class Server:
 
     @property
     def pids(self) -> list[int]:
-        """Of those that live, parents before their children, without the supervisor."""
+        """The living processes, parents before their children, without the supervisor."""
         return supervisor.descendants_of(self.process.pid)
 
     def check_running(self, within_s: float = 0) -> None:
-        """RunError if it has ended, or does so within some time, but not by stop()."""
+        """Raises RunError if the server has ended, or ends within some time, but not by stop()."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(within_s)
         if self.process.poll() is not None and not self.is_stopped:
             raise RunError(f"the server ended during the run: {describe_end(self.process)}")
 
     def check_serving(self) -> None:
-        """RunError if others listen on its port: nothing could be told of them, and nobody would end them."""
+        """Raises RunError if other processes listen on its port: they could be neither measured nor ended."""
         listeners = sockets.listeners_on(self.port)
         pids = self.pids
         if not listeners or not sockets.are_of_others(listeners, pids):
             return
         raise RunError(
-            f"on port {self.port} (@port) listens {sockets.describe_holder(listeners)}, which its command did not start"
-            " itself: its CPU time cannot be counted; start it without systemctl, docker and the like"
+            f"{sockets.describe_holder(listeners)} listens on port {self.port} (@port), but the server's command did"
+            " not start it, so its CPU time cannot be counted: start it without systemctl, docker and the like"
         )
 
     def ended_well(self) -> bool:
-        """With status 0 or by SIGTERM, others also with a status: lighttpd's is 1 if a connection was left."""
+        """Whether it ended with status 0 or by SIGTERM. External servers may have another status: lighttpd ends with 1
+        if a connection was left."""
         status = self.process.returncode
         return status in (0, -signal.SIGTERM) or (self.is_external and status > 0)
 
     def stop(self) -> None:
-        """End it with SIGTERM and read its counts; RunError if it had ended before or does not end.
+        """End it with SIGTERM and read its counts. Raises RunError if it had ended before or does not end.
 
-        Others may take their time, as to wait for connections: they are killed after a while.
+        External servers may take longer, for example to wait for connections; they are killed after a while.
         """
         self.check_running()
         self.is_stopped = True
@@ -117,24 +121,24 @@ class Server:
 
 
 def parse_counts(output: str) -> list[dict[str, int]]:
-    """The counts of each worker: JSON lines of what the server printed at its end. Whatever else it printed is none."""
+    """The counts of each worker, from the JSON lines that the server printed at its end; other lines are ignored."""
     counts = []
     for line in output.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
-            found = json.loads(line)
-            if isinstance(found, dict) and all(type(found.get(name)) is int for name in COUNTED):
-                counts.append({name: n for name, n in found.items() if type(n) is int})
+            its = json.loads(line)
+            if isinstance(its, dict) and all(type(its.get(name)) is int for name in COUNTED):
+                counts.append({name: n for name, n in its.items() if type(n) is int})
     return counts
 
 
 def describe_end(process: Process) -> str:
-    """How a server that has ended, with all that it started, did so, with its last words."""
+    """How a server ended that left no process behind, with what it said last."""
     assert process.stderr is not None
     return describe_status(process.returncode, process.stderr.read())
 
 
 def _read_line(process: Process, deadline_s: float) -> str:
-    """The first line of a process's output; what there is of it after the deadline or the process's end."""
+    """The first line of a process's output, or the part of it that came before the deadline or the process's end."""
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
     line = b""
@@ -148,7 +152,7 @@ def _read_line(process: Process, deadline_s: float) -> str:
 
 
 def _wait_for_port(process: Process, timeout_s: float, is_external: bool) -> int:
-    """Until it listens; the port. Raises RunError, or Unavailable for status 69."""
+    """Wait until the server listens and return the port. Raises RunError, or Unavailable for status 69."""
     deadline_s = time.monotonic() + timeout_s
     line = _read_line(process, deadline_s)
     if match := LISTENING.fullmatch(line):
@@ -163,7 +167,7 @@ def _wait_for_port(process: Process, timeout_s: float, is_external: bool) -> int
     if process.poll() is not None:
         raise RunError(f"the server did not start: {describe_end(process)}")
     raise RunError(
-        f"the server said {line!r} within {timeout_s:g} s (start_timeout_s), not 'listening on [ADDRESS]:PORT'"
+        f"within {timeout_s:g} s (start_timeout_s) the server printed {line!r}, not 'listening on [ADDRESS]:PORT'"
     )
 
 
@@ -179,14 +183,14 @@ def _holds(path: str, text: str) -> bool:
 
 
 def _wait_until_ready(
-    process: Process, told: dict[str, Any], timeout_s: float, deadline_s: float
+    process: Process, launched: dict[str, Any], timeout_s: float, deadline_s: float
 ) -> int:
-    """Until one that is not ours listens, or says that it is ready; the port. `told`: by external_launcher.py."""
-    port, ready, output = told["port"], told["ready"], told["output"]
+    """Wait until an external server listens, or says that it is ready, and return the port. launched: the line of
+    external_launcher.py."""
+    port, ready, output = launched["port"], launched["ready"], launched["output"]
     while True:
-        is_late = (
-            time.monotonic() > deadline_s
-        )  # before looking: to be late oneself is no fault of the server's
+        # Before looking: if this process is late, that is not the server's fault.
+        is_late = time.monotonic() > deadline_s
         has_ended = process.poll() is not None
         if has_ended:
             how = describe_status(process.returncode, "")
@@ -194,11 +198,8 @@ def _wait_until_ready(
         if _holds(output, ready) if ready else sockets.listeners_on(port):
             return int(port)
         if is_late:
-            what = (
-                f"its output did not hold {ready!r}"
-                if ready
-                else f"it did not listen on port {port} (@port)"
-            )
+            listens = f"it did not listen on port {port} (@port)"
+            what = f"its output did not contain {ready!r}" if ready else listens
             raise RunError(
                 f"the server did not start: within {timeout_s:g} s (start_timeout_s) {what}: {_last_line(output)}"
             )
@@ -221,10 +222,10 @@ def running_server(
     prefix: Sequence[str],
     start_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Server]:
-    """Start a server on a port that the kernel chooses; nothing of it is left afterwards.
+    """Start a server on a port that the kernel chooses; afterwards no process of it is left.
 
-    `interface`: of a link-local address. `prefix` is put before the command (CPUs, say).
-    Raises RunError, or Unavailable for status 69.
+    interface: of a link-local address; prefix: words before the command, for example to choose CPUs. Raises RunError,
+    or Unavailable for status 69.
     """
     command = [*prefix, os.path.abspath(binary), "--host", host, "--port", "0"]
     command += ["--workers", str(workers), *(["--interface", interface] if interface else [])]
@@ -242,10 +243,10 @@ def running_server(
 
 
 class Answer(NamedTuple):
-    """A whole response as it came."""
+    """A complete response as received."""
 
     head: bytes
-    body: bytes  # without its framing
+    body: bytes  # without chunk framing
 
     @property
     def headers(self) -> dict[bytes, list[bytes]]:
@@ -257,7 +258,7 @@ class Answer(NamedTuple):
         return headers
 
     def tokens(self, name: bytes) -> list[bytes]:
-        """Of a header that holds a list."""
+        """The elements of a header that holds a list."""
         values = b",".join(self.headers.get(name, [])).lower()
         return [token.strip() for token in values.split(b",")]
 
@@ -267,19 +268,19 @@ class Answer(NamedTuple):
 
     @property
     def ends_with_connection(self) -> bool:
-        """It has no other end (RFC 9112, 6.3)."""
+        """Whether only the connection's end marks its end (RFC 9112, 6.3)."""
         return not self.is_chunked and b"content-length" not in self.headers
 
     @property
     def closes(self) -> bool:
-        """It announces that its connection ends with it (RFC 9112, 9.3)."""
+        """Whether it announces that its connection ends with it (RFC 9112, 9.3)."""
         options = self.tokens(b"connection")
         is_old = self.head.startswith(b"HTTP/1.0") and b"keep-alive" not in options
         return b"close" in options or is_old or self.ends_with_connection
 
 
-def _unchunked(data: bytes) -> bytes | None:
-    """The content of a chunked body; None if its end has not come yet."""
+def _unchunk(data: bytes) -> bytes | None:
+    """The content of a chunked body; None if its end has not arrived yet."""
     content = b""
     while True:
         size, separator, rest = data.partition(b"\r\n")
@@ -297,15 +298,15 @@ def _unchunked(data: bytes) -> bytes | None:
 
 
 def parse_answer(data: bytes, has_ended: bool = False) -> Answer | None:
-    """One response; None if it is not whole yet. `has_ended`: its connection."""
+    """One response; None if it is not complete yet. has_ended: whether its connection has."""
     head, separator, body = data.partition(b"\r\n\r\n")
     answer = Answer(head, body)
     if not separator:
         return None
     if not STATUS_LINE.match(head):
-        raise WrongAnswer(f"it begins with {head[:80]!r}, which is no status line")
+        raise WrongAnswer(f"it begins with {head[:80]!r}, which is not a status line")
     if answer.is_chunked:
-        content = _unchunked(body)
+        content = _unchunk(body)
         return None if content is None else Answer(head, content)
     if answer.ends_with_connection:
         return answer if has_ended else None
@@ -316,7 +317,7 @@ def parse_answer(data: bytes, has_ended: bool = False) -> Answer | None:
 
 
 def _receive_answer(connection: socket.socket) -> tuple[bytes, Answer]:
-    """A response as it came, and what it holds."""
+    """A response as received, and parsed."""
     data = b""
     while True:
         try:
@@ -324,7 +325,7 @@ def _receive_answer(connection: socket.socket) -> tuple[bytes, Answer]:
         except TimeoutError:
             if b"\r\n\r\n" in data and Answer(*data.split(b"\r\n\r\n", 1)).ends_with_connection:
                 raise WrongAnswer(
-                    "it has no Content-Length and is not chunked, so that it ends with the connection, which stays open"
+                    "it has no Content-Length and is not chunked, so it ends with the connection, which stays open"
                 ) from None
             raise
         data += chunk
@@ -341,7 +342,7 @@ def closes_connection(response: bytes) -> bool:
 
 
 def is_same_answer(one: bytes, other: bytes) -> bool:
-    """Both have the same status and body; headers may differ, as those that count or tell the time do."""
+    """Whether both have the same status and body; headers may differ, since some count or have the time."""
     answers = [parse_answer(data, has_ended=True) for data in (one, other)]
     essences = [answer and (answer.head.split()[1], answer.body) for answer in answers]
     return essences[0] == essences[1]
@@ -353,11 +354,11 @@ def _check_closed(connection: socket.socket) -> None:
             return
     except TimeoutError:
         pass
-    raise WrongAnswer("it announces 'Connection: close' and does not close")
+    raise WrongAnswer("it announces 'Connection: close' but does not close")
 
 
 def _ask(host: str, port: int) -> list[tuple[bytes, Answer]]:
-    """VERIFY_REQUESTS answers on one connection, or each on its own if the server announces that it closes."""
+    """VERIFY_REQUESTS answers on one connection, or on one connection each if the server announces that it closes."""
     answers: list[tuple[bytes, Answer]] = []
     while len(answers) < VERIFY_REQUESTS:
         with socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_S) as connection:
@@ -376,14 +377,12 @@ def _ask(host: str, port: int) -> list[tuple[bytes, Answer]]:
 
 
 class Verified(NamedTuple):
-    response: bytes  # as it came, but for values of headers that vary, which are masked
-    varying: list[
-        str
-    ]  # names of headers that differ from answer to answer, and may change its size
+    response: bytes  # as received, but with the values of varying headers masked
+    varying: list[str]  # headers that differ from answer to answer, and may change its size
 
 
 def verify(host: str, port: int) -> Verified:
-    """Ask VERIFY_REQUESTS times; the response, which must be right, whole and of the same body.
+    """Ask VERIFY_REQUESTS times and return the response, which must be correct, complete and have the same body.
 
     Raises WrongAnswer with what is wrong, or RunError if there is no answer.
     """
@@ -394,29 +393,29 @@ def verify(host: str, port: int) -> Verified:
     except WrongAnswer as error:
         raise WrongAnswer(f"the server's answer is wrong: {error}") from None
     if not first.head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
-        raise WrongAnswer(f"the server's answer is no 200: {first.head[:80]!r}")
+        raise WrongAnswer(f"the server's answer is not a 200: {first.head[:80]!r}")
     if first.body != BODY:
         raise WrongAnswer(f"the server's body is not {BODY!r}: {first.body[-80:]!r}")
     if first.ends_with_connection:
         raise WrongAnswer(
-            "the server's answer has no Content-Length and is not chunked: wrk counts an error for each answer that"
-            " ends with its connection"
+            "the server's answer has no Content-Length and is not chunked, so it ends with its connection: wrk counts"
+            " each such answer as an error"
         )
     if second.head.split()[1] != b"200" or second.body != BODY:
-        told = second.head.split(b"\r\n")[0] + b" ... " + second.body[-80:]
-        raise WrongAnswer(f"the server's second answer differs: {told!r}")
+        excerpt = second.head.split(b"\r\n")[0] + b" ... " + second.body[-80:]
+        raise WrongAnswer(f"the server's second answer differs: {excerpt!r}")
     of_first, of_second = first.headers, second.headers
     names = [name for name in of_first | of_second if of_first.get(name) != of_second.get(name)]
     head = first.head
     for name in {*names, b"date"}:
         line = re.compile(rb"(?im)^(" + re.escape(name) + rb":[ \t]*)([^\r\n]*)")
-        head = line.sub(lambda found: found[1] + b"*" * len(found[2]), head)
+        head = line.sub(lambda match: match[1] + b"*" * len(match[2]), head)
     varying = sorted(name.decode("latin-1") for name in names if name != b"date")
     return Verified(head + raw[len(head) :], varying)
 
 
 def requests_until_close(host: str, port: int, most: int, within_s: float) -> int | None:
-    """The number of the answer in which the server announces that it closes the connection; None if it does not."""
+    """The number of the answer that announces the connection's end; None if none does."""
     deadline_s = time.monotonic() + within_s
     with (
         contextlib.suppress(OSError, WrongAnswer),

@@ -1,4 +1,4 @@
-"""What is done where the server runs: starting it, and reading what the kernel there knows of it."""
+"""The side of the server: start it, and read what the kernel there knows about it."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import sockets
 import supervisor
 from host_side import HostSide
 
-CLOSE_TIMEOUT_S = 2.0  # for a server to close connections whose clients are gone
+CLOSE_TIMEOUT_S = 2.0  # for a server to close connections after their clients have ended
 
 
 class ServerSide(HostSide):
@@ -36,10 +36,10 @@ class ServerSide(HostSide):
         watch_closed: bool,
         start_timeout_s: float,
     ) -> dict[str, Any]:
-        """Start it on these CPUs; its `port` and `command`.
+        """Start the server on these CPUs; return its `port` and `command`.
 
-        `interface`: which the load comes over, null if loopback; `scope`: the same, for an address that is link-local.
-        `watch_closed`: have the kernel tell of its connections.
+        interface: the one over which the load comes, None for loopback; scope: the same, if the address is link-local;
+        watch_closed: whether the kernel shall report the server's connections when they close.
         """
         machine.raise_open_files_limit()
         self.set_cpus(cpus, shares_cpus)
@@ -60,17 +60,17 @@ class ServerSide(HostSide):
         return {"port": self.server.port, "command": self.server.command}
 
     def set_cpus(self, cpus: list[int], shares_cpus: bool) -> None:
-        """Which the server has, and whether the load has them too."""
+        """Set the server's CPUs, and whether the load has them too."""
         self._cpus, self._shares_cpus = cpus, shares_cpus
 
     def check_running(self, within_s: float = 0) -> None:
         self.server.check_running(within_s)
 
     def read(self, tells_pressure: bool) -> dict[str, Any]:
-        """What grows with time: CPU time and waiting of the server's processes, and of their CPUs.
+        """Read counters: CPU time and waiting of the server's processes, and of their CPUs.
 
-        `tells_pressure`: whether to read what the machine says of tasks that wait for CPUs. A server with more threads
-        than CPUs waits for itself: what it waits for others cannot be told from that.
+        tells_pressure: whether to read the machine's figure for tasks that wait for CPUs. The threads of a server with
+        more threads than CPUs wait for each other, which cannot be distinguished from waiting for other processes.
         """
         self.server.check_running()
         cpu = self.read_cpu()
@@ -81,7 +81,7 @@ class ServerSide(HostSide):
             "cpu": cpu,
             "memory_peak_kib": machine.memory_peak_kib(cpu.pids),
             "disturbance": disturbance.read(
-                0,  # of what the readings of `cpu` tell
+                0,  # the readings of `cpu` have it
                 self._cpus,
                 [] if waits_for_itself else threads,
                 tells_pressure and not waits_for_itself,
@@ -109,23 +109,23 @@ class ServerSide(HostSide):
             self._closed.end()
 
     def has_closed_more_than(self, number: int) -> bool:
-        """Whether so many connections are gone since the last call of take_closed, and more."""
+        """Whether more than so many connections have closed since the last call of take_closed()."""
         return self._closed is not None and self._closed.has_more_than(number, self.server.port)
 
     def take_closed(self, expected: int) -> list[int] | None:
-        """Bytes sent on each connection that is gone since the last call; None if some were missed."""
+        """Bytes sent on each connection that has closed since the last call; None if some were missed."""
         closed = self._closed.take(self.server.port, expected) if self._closed else None
         return None if closed is None else [connection.bytes_sent for connection in closed]
 
     def stop_server(self) -> list[dict[str, int]]:
-        """Its counts, of each worker."""
+        """Stop the server and return the counts of each worker."""
         self.server.stop()
         return self.server.counts
 
     # --- The paired phase ---
 
     def start_reference(self, binary: str, **options: Any) -> dict[str, Any]:
-        """Start a second server beside the first; as start_server."""
+        """Start a second server while the first runs; as start_server()."""
         self.reference = ServerSide()
         self.run.callback(self.reference.close)
         return self.reference.start_server(binary, **options)
@@ -134,7 +134,7 @@ class ServerSide(HostSide):
         return [side.read_cpu() for side in (self, self.reference)]
 
     def read_pair(self) -> dict[str, Any]:
-        """CPU times and bytes sent by peer, of server and reference, and what else their CPUs did."""
+        """Read CPU times and bytes sent by peer of server and reference, and the counters of their CPUs."""
         self.check_running()
         self.reference.check_running()
         return {

@@ -266,7 +266,7 @@ def share_connection(place: str, ssh_config: str | None) -> processes.Process:
     """Connect to another host, once for all that follows; it ends with this process. Raises SideLost."""
     command = network.ssh_command(place, ssh_config, master=True)
     master = subprocess.Popen(
-        processes.leashed(command),
+        processes.leash(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

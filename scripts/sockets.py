@@ -1,4 +1,4 @@
-"""What the kernel knows of a server's connections, which the load generator cannot see."""
+"""Read what the kernel knows about a server's connections, which the load generator cannot see."""
 
 import contextlib
 import errno
@@ -18,7 +18,8 @@ _SENT = re.compile(r"\bbytes_sent:(\d+)")
 
 
 def _ss(options: str, port: int, *states: str) -> list[str]:
-    """Lines of `ss`, one a connection of the server on this port in one of the states; OSError if ss fails."""
+    """Lines of `ss`, one for each connection of the server on this port in one of the states. Raises OSError if ss
+    fails."""
     command = ["ss", options, *(word for state in states for word in ("state", state))]
     command.append(f"sport = :{port}")
     try:
@@ -33,11 +34,11 @@ def _ss(options: str, port: int, *states: str) -> list[str]:
 def parse_bytes_sent(lines: Sequence[str]) -> list[int]:
     """Bytes sent on each connection, from lines of `ss -i`: a connection that sent none has no such field.
 
-    Raises OSError if the kernel tells nothing of its connections, which must not pass for nothing sent.
+    Raises OSError if the kernel gives no details of connections, which must not look like nothing sent.
     """
     if not all("cwnd:" in line for line in lines):
-        raise OSError("ss tells nothing about connections: is the kernel's tcp_diag missing?")
-    # The connection's own first byte is acknowledged too: only more than one was sent by somebody.
+        raise OSError("ss has no details about connections: is the kernel's tcp_diag missing?")
+    # The connection's SYN counts as one acknowledged byte: only more than one was sent.
     if any(re.search(r"\bbytes_acked:(?!1\b)", line) and not _SENT.search(line) for line in lines):
         raise OSError(
             "the kernel does not count the bytes of connections: Linux 4.19 or newer does"
@@ -48,13 +49,13 @@ def parse_bytes_sent(lines: Sequence[str]) -> list[int]:
 def read_bytes_sent(port: int) -> list[int]:
     """Bytes that the server on this port has sent on each of its established connections.
 
-    A connection that waits to be accepted is one of them: the client sees it as connected.
+    Connections that wait to be accepted are included: the client sees them as connected.
     """
     return parse_bytes_sent(_ss("-tinHO", port, "established"))
 
 
 def read_bytes_sent_by_peer(port: int) -> dict[str, int]:
-    """The same by the peer's address and port."""
+    """The same, with the peer's address and port as keys."""
     lines = _ss("-tinHO", port, "established")
     return dict(zip((line.split()[3] for line in lines), parse_bytes_sent(lines), strict=True))
 
@@ -62,18 +63,18 @@ def read_bytes_sent_by_peer(port: int) -> dict[str, int]:
 def listeners_on(port: int) -> set[str]:
     """Listening sockets of this network namespace, as /proc/PID/fd names them.
 
-    From the kernel's list: a connection to find out would be one that the server counts.
+    They come from the kernel's list, since the server would count a connection made to find out.
     """
-    found: set[str] = set()
+    listeners: set[str] = set()
     pattern = rf"^ *\d+: \S+:{port:04X} \S+ {_TCP_LISTEN} (?:\S+ +){{5}}(\d+)"
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError), open(f"/proc/self/net/{table}") as file:
-            found |= {f"socket:[{inode}]" for inode in re.findall(pattern, file.read(), re.M)}
-    return found
+            listeners |= {f"socket:[{inode}]" for inode in re.findall(pattern, file.read(), re.M)}
+    return listeners
 
 
 def _opened_by(pid: int | str) -> set[str]:
-    """What a process has open. OSError if it has ended or belongs to another user."""
+    """The files that a process has open. Raises OSError if it has ended or belongs to another user."""
     folder = f"/proc/{pid}/fd"
     opened = set()
     for name in os.listdir(folder):
@@ -82,11 +83,11 @@ def _opened_by(pid: int | str) -> set[str]:
     return opened
 
 
-def are_of_others(found: set[str], pids: Sequence[int]) -> bool:
+def are_of_others(listeners: set[str], pids: Sequence[int]) -> bool:
     """Whether none of these processes has one of the sockets; false if it cannot be known."""
     for pid in pids:
         try:
-            if found & _opened_by(pid):
+            if listeners & _opened_by(pid):
                 return False
         except (FileNotFoundError, ProcessLookupError):  # it has ended
             continue
@@ -95,18 +96,18 @@ def are_of_others(found: set[str], pids: Sequence[int]) -> bool:
     return True
 
 
-def describe_holder(found: set[str]) -> str:
-    """Which process has one of the sockets, as far as this user may know."""
+def describe_holder(listeners: set[str]) -> str:
+    """The process that has one of the sockets, as far as this user may see it."""
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            if found & _opened_by(pid):
+            if listeners & _opened_by(pid):
                 with open(f"/proc/{pid}/comm") as file:
                     return f"process {pid} ({file.read().strip()})"
     return "another process"
 
 
 def wait_until_closed(port: int, timeout_s: float) -> int:
-    """Wait until the server has closed the connections of clients that are gone; how many are left at the end."""
+    """Wait until the server has closed the connections of clients that have ended; return how many are left."""
     deadline_s = time.monotonic() + timeout_s
     while (left := len(_ss("-tnHO", port, "established", "close-wait"))) > 0:
         if time.monotonic() > deadline_s:
@@ -116,7 +117,7 @@ def wait_until_closed(port: int, timeout_s: float) -> int:
 
 
 def accepted_connections() -> int:
-    """TCP connections made so far to listeners of this network namespace, whatever program's (PassiveOpens)."""
+    """TCP connections made so far to any listener of this network namespace (PassiveOpens)."""
     with open("/proc/net/snmp", encoding="ascii") as file:
         names, values = (line.split() for line in file if line.startswith("Tcp:"))
     return int(values[names.index("PassiveOpens")])
@@ -125,18 +126,18 @@ def accepted_connections() -> int:
 class Closed(NamedTuple):
     """A TCP socket that the kernel has destroyed, with its final count."""
 
-    port: int  # its own
+    port: int  # the local one
     peer_port: int  # 0: a listener
     bytes_sent: int
 
 
 # linux/sock_diag.h, linux/inet_diag.h, linux/tcp.h
 _NETLINK_SOCK_DIAG = 4
-_TCP_DESTROY_GROUPS = 1 << 0 | 1 << 2  # of IPv4 and of IPv6
+_TCP_DESTROY_GROUPS = 1 << 0 | 1 << 2  # IPv4 and IPv6
 _SO_RCVBUFFORCE = 33
 _NLMSG_HEADER_SIZE, _INET_DIAG_MSG_SIZE = 16, 72
 _INET_DIAG_INFO = 2
-TELL_TIMEOUT_S = 3.0
+REPORT_TIMEOUT_S = 3.0
 SETTLE_S = 0.05
 HAS_MORE_TIMEOUT_S = 0.2
 _BYTES_SENT_AT = 200  # in struct tcp_info, since Linux 4.19
@@ -158,9 +159,11 @@ def parse_closed(message: bytes) -> Closed | None:
 
 
 class ClosedConnections:
-    """What the kernel counted on each connection, told when it is gone (the sock_diag multicast, as `ss -E`).
+    """The kernel's counts of each connection, which it reports when the connection closes (sock_diag multicast, as
+    `ss -E`).
 
-    Exact to the byte, and at no cost while a load runs. A context manager; OSError if the kernel has no such multicast.
+    The counts are exact to the byte and cost nothing while a load runs. A context manager; raises OSError if the kernel
+    has no such multicast.
     """
 
     RECEIVE_BUFFER_BYTES = 16 << 20
@@ -172,7 +175,7 @@ class ClosedConnections:
         self._messages: list[bytes] = []
         self._overrun = False
         self._ended = False
-        # Reads as they come: thousands of sockets that close at once would overrun the buffer.
+        # A thread reads at once: thousands of sockets that close together would overrun the buffer.
         self._thread = threading.Thread(target=self._receive)
 
     def __enter__(self) -> "ClosedConnections":
@@ -192,7 +195,7 @@ class ClosedConnections:
         os.close(self._stop)
 
     def end(self) -> None:
-        """Be told no more; take() gives None from now on."""
+        """Stop receiving; take() returns None from now on."""
         self._ended = True
         os.eventfd_write(self._stop, 1)
         if self._thread.ident is not None:
@@ -218,11 +221,11 @@ class ClosedConnections:
                     self._overrun = True
 
     def _of(self, port: int) -> list[Closed]:
-        told = [parse_closed(message) for message in self._messages]
-        return [one for one in told if one and one.port == port and one.peer_port]
+        reports = [parse_closed(message) for message in self._messages]
+        return [one for one in reports if one and one.port == port and one.peer_port]
 
     def has_more_than(self, number: int, port: int) -> bool:
-        """Whether so many connections of the server on this port are gone since the last take(), and more."""
+        """Whether more than so many connections of the server on this port have closed since the last take()."""
         deadline_s = time.monotonic() + HAS_MORE_TIMEOUT_S
         while not self._ended and len(self._of(port)) <= number:
             if time.monotonic() > deadline_s:
@@ -231,33 +234,33 @@ class ClosedConnections:
         return not self._ended
 
     def take(self, port: int, expected: int) -> list[Closed] | None:
-        """Connections of the server on this port that are gone since the last call; None if some were missed.
+        """Connections of the server on this port that have closed since the last call; None if some were missed.
 
-        The kernel tells of them a little later: waits for the expected number, and if there are more until no more
-        come, but no longer than TELL_TIMEOUT_S.
+        The kernel reports them a little later. This waits for the expected number; if there are more, until no more
+        come; but no longer than REPORT_TIMEOUT_S.
         """
         if self._ended:
             return None
-        deadline_s = time.monotonic() + TELL_TIMEOUT_S
-        told: list[Closed | None] = []
+        deadline_s = time.monotonic() + REPORT_TIMEOUT_S
+        reports: list[Closed | None] = []
         while True:
-            known = len(told)
-            told += [parse_closed(message) for message in self._messages[known:]]
-            closed = [one for one in told if one and one.port == port and one.peer_port]
+            known = len(reports)
+            reports += [parse_closed(message) for message in self._messages[known:]]
+            closed = [one for one in reports if one and one.port == port and one.peer_port]
             if self._overrun or time.monotonic() > deadline_s or len(closed) == expected:
                 break
-            # More than expected: how many is not known, until no more come.
-            if len(closed) > expected and len(told) == known:
+            # There are more than expected: wait until no more come.
+            if len(closed) > expected and len(reports) == known:
                 break
             time.sleep(SETTLE_S if len(closed) > expected else 0.005)
-        missed = self._overrun or None in told or len(closed) < expected
-        del self._messages[: len(told)]
+        missed = self._overrun or None in reports or len(closed) < expected
+        del self._messages[: len(reports)]
         self._overrun = False
         return None if missed else closed
 
 
 def fairness_jain(shares: Sequence[float]) -> float:
-    """Jain's index over shares: 1 if all are equal, 1/n if one of n has all; 0 if there is nothing to share.
+    """Jain's index over shares: 1 if all are equal, 1/n if one of n has everything, 0 if there is nothing to share.
 
     Jain, Chiu, Hawe: A quantitative measure of fairness (DEC-TR-301, 1984).
     """

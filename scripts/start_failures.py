@@ -1,7 +1,7 @@
-"""Servers that fail at their start: after a few cells the others of the same run of the workflow fail without a try.
+"""Servers that cannot start: after a few cells, the server's other cells in the same run fail without a try.
 
-A start that fails does so whatever the load is, and may take its whole time limit: once is enough to know, a few times
-is enough to be sure. The workflow makes FOLDER when it begins and removes it at its end; without it nothing is noted.
+A failed start does not depend on the load, and may take its whole time limit, so a few tries are enough. The workflow
+makes FOLDER when it begins and removes it at its end; without FOLDER no failure is noted.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import failed_build
 from server_process import RunError
 
-FOLDER = "results/.start_failures"  # a file for each server, with a line for each failure since its last good start
+FOLDER = "results/.start_failures"  # a file for each server, a line for each failure since its last good start
 MOST = 3
 
 
@@ -21,7 +21,7 @@ class NotStarted(RunError):
 
 
 class NotTried(NotStarted):
-    """The server would fail as it did in cells before."""
+    """The server failed to start in earlier cells of the run."""
 
 
 def begin() -> None:
@@ -35,7 +35,7 @@ def end() -> None:
 
 @contextlib.contextmanager
 def noted(binary: str) -> Iterator[None]:
-    """Around a start. RunError becomes NotStarted; so does, before anything is tried, a start that is known to fail."""
+    """Wrap a start: RunError becomes NotStarted. Raises NotStarted at once if the start is known to fail."""
     if reason := failed_build.reason_of(binary):
         raise NotStarted(reason)
     path = os.path.join(FOLDER, os.path.basename(binary))

@@ -1,6 +1,6 @@
-"""What .venv/bin/snakemake runs: Snakemake, without what the user has set for other workflows, or lacks.
+"""Start Snakemake as .venv/bin/snakemake: without settings that the user made for other workflows.
 
-What is not needed before Snakemake reads its command line is in environment.py.
+Only preparations that Snakemake needs before it reads its command line are here; others are in environment.py.
 """
 
 import argparse
@@ -18,7 +18,7 @@ CACHE = "XDG_CACHE_HOME"
 
 
 def open_streams() -> None:
-    """Those that a user has closed (`>&-`): files would take their numbers, and Python has None for them."""
+    """Reopen streams that the user has closed (`>&-`): otherwise files get their numbers, and Python has None."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             file = os.open(os.devnull, os.O_RDWR)
@@ -27,19 +27,19 @@ def open_streams() -> None:
 
 
 def ignore_profile(arguments: list[str]) -> None:
-    """One for all workflows of a user does not fit this one, and may name an executor that .venv does not have."""
+    """Ignore a user's profile for all workflows: it does not fit here, and may name an executor that .venv lacks."""
     profile = os.environ.pop(PROFILE, None)
     if profile and not any(word.startswith("--profile") for word in arguments):
-        said = f"{PROFILE}={profile} is ignored: give --profile if it is for this workflow"
-        print(said, file=sys.stderr)
+        note = f"{PROFILE}={profile} is ignored: use --profile if it is for this workflow"
+        print(note, file=sys.stderr)
 
 
 def find_cache() -> None:
-    """Snakemake cannot do without a folder for its cache, and a user in a container may have no home."""
+    """Find a folder for Snakemake's cache, since a user in a container may have no home."""
     own = os.environ.get(CACHE) or os.path.expanduser("~/.cache")
     folder = os.path.join(own, "snakemake/snakemake/source-cache/snakemake-runtime-cache")
     try:
-        if not os.path.isabs(own):  # the "~" of a user without a name
+        if not os.path.isabs(own):  # a user without a name keeps the "~"
             raise FileNotFoundError(own)
         os.makedirs(folder, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -49,7 +49,7 @@ def find_cache() -> None:
 
 
 def find_name() -> None:
-    """Snakemake cannot do without a name of the user, and a number that was given to a container has none."""
+    """Give the user a name, which Snakemake needs: a user number in a container may have none."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -57,7 +57,7 @@ def find_name() -> None:
 
 
 def config_files(arguments: list[str]) -> list[str]:
-    """As Snakemake will take them from its command line."""
+    """The config files, as Snakemake will find them on its command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
     return list(parser.parse_known_args(arguments)[0].configfile)

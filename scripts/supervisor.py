@@ -1,10 +1,10 @@
-"""Starts a server, adopts all that the server leaves behind, and ends all of it, whatever happens to who asked for it.
+"""Start a server, adopt all processes that it leaves behind, and end all of them, whatever happens to the parent.
 
     python3 -IS supervisor.py PARENT COMMAND...
 
-A process of its own, which survives a harness that is killed. SIGTERM is passed on to the server; SIGHUP, which the
-kernel sends when PARENT has died, kills all. Ends as the server ended, when nothing of it is left. Imports nothing of
-ours, and little else: it starts once a cell.
+A separate process that survives a harness that is killed. It passes SIGTERM on to the server. SIGHUP, which the kernel
+sends when PARENT has died, kills all processes. It ends as the server ended, when no process is left. It imports
+nothing of ours and little else, since it starts once per cell.
 """
 
 import contextlib
@@ -35,14 +35,14 @@ def group_folder(pid: int | str) -> str | None:
 
 
 def server_group(supervisor: int) -> str | None:
-    """The folder of the cgroup that a supervisor made for its server, if it could."""
+    """The folder of the cgroup that a supervisor has made for its server, if it could."""
     folder = group_folder(supervisor)
     made = GROUP_NAME.format(pid=supervisor)
     return folder if folder and os.path.basename(folder) == made else None
 
 
 def enter_group() -> str | None:
-    """Make a cgroup for what is started from now on, where that is allowed: it counts CPU time that no clock keeps."""
+    """Make a cgroup for later processes, if that is allowed: it counts CPU time of processes that have ended."""
     parent = group_folder("self")
     if parent is None:
         return None
@@ -73,24 +73,24 @@ def leave_group(folder: str | None) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    found: list[int] = []
+    children: list[int] = []
     with contextlib.suppress(OSError):  # it has ended
         for task in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
-                found += map(int, file.read().split())
-    return found
+                children += map(int, file.read().split())
+    return children
 
 
 def descendants_of(pid: int) -> list[int]:
-    """Parents before their children."""
-    found = children_of(pid)
-    for child in found:  # which grows
-        found += children_of(child)
-    return found
+    """All descendants, parents before their children."""
+    pids = children_of(pid)
+    for child in pids:  # the list grows meanwhile
+        pids += children_of(child)
+    return pids
 
 
 def send(pid: int, number: int) -> bool:
-    """False if that is not allowed, as of a setuid program."""
+    """Send a signal; false if that is not allowed, as for a setuid program."""
     with contextlib.suppress(ProcessLookupError):
         try:
             os.kill(pid, number)
@@ -102,11 +102,11 @@ def send(pid: int, number: int) -> bool:
 class Supervisor:
     def __init__(self, server: int) -> None:
         self.server = server
-        self.status: int | None = None  # of the process that was started
-        self.asked: set[int] | None = None  # who got SIGTERM and has not ended
+        self.status: int | None = None  # of the server's first process
+        self.asked: set[int] | None = None  # processes that got SIGTERM and have not ended
 
     def reap(self, wait: bool = False) -> bool:
-        """Note which children have ended, if asked after waiting for one; false if there are none any more."""
+        """Note which children have ended; with `wait`, first wait for one. False if no child is left."""
         try:
             pid, status = os.waitpid(-1, 0 if wait else os.WNOHANG)
             while pid:
@@ -123,24 +123,25 @@ class Supervisor:
             self.asked.discard(pid)
 
     def living(self, list_pids: Callable[[int], list[int]]) -> set[int]:
-        """The server at least, also where the kernel does not list children (CONFIG_PROC_CHILDREN)."""
+        """Living processes; at least the server, even if the kernel does not list children (CONFIG_PROC_CHILDREN)."""
         return {*list_pids(os.getpid()), *([self.server] if self.status is None else [])}
 
     def stop(self) -> None:
-        """Ask the server to end, and what it has left behind."""
+        """Ask the server, and the processes that it has left behind, to end."""
         self.asked = set(self.living(children_of))
         for pid in self.asked:
             send(pid, STOP)
 
     def kill(self) -> None:
-        """End all, also what is forked meanwhile: what loses its parent becomes a child of this process."""
+        """Kill all processes, also those forked meanwhile: orphans become children of this process."""
         while True:
             killed = [send(pid, signal.SIGKILL) for pid in self.living(descendants_of)]
             if (killed and not any(killed)) or not self.reap(wait=True):
                 return
 
     def is_over(self) -> bool:
-        """The server has ended: it failed, or was asked to. One that ends well may have gone to the background."""
+        """Whether the server has failed, or has ended when asked to. If it ended well unasked, it may go on in the
+        background."""
         return bool(self.status) or self.asked == set()
 
     def wait(self) -> None:
@@ -154,18 +155,18 @@ class Supervisor:
 
 
 def prctl(option: int, value: int) -> None:
-    import ctypes  # noqa: PLC0415  not for those who import this file
+    import ctypes  # noqa: PLC0415  modules that import this one do not need it
 
     if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
 def become_server(supervisor: int, command: list[str]) -> NoReturn:
-    os.setsid()  # what the server sends its process group is not for the supervisor
+    os.setsid()  # signals of the server to its process group must not reach the supervisor
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         os._exit(1)
-    # As from a shell: Python ignores some, and exec would keep that.
+    # Reset signals as a shell does: Python ignores some, and exec would keep that.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
@@ -177,7 +178,7 @@ def become_server(supervisor: int, command: list[str]) -> NoReturn:
 
 
 def end_as(status: int) -> NoReturn:
-    """As the server ended, so that who started this sees it."""
+    """End this process as the server ended, for the process that started this."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         import resource  # noqa: PLC0415  rarely needed
@@ -196,7 +197,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, KILL)
-    if os.getppid() != parent:  # it died before
+    if os.getppid() != parent:  # the parent has died before
         os._exit(1)
     group = enter_group()
     own = os.getpid()
@@ -204,7 +205,7 @@ def main() -> NoReturn:
     if server == 0:
         become_server(own, command)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):  # who reads what the server says must not wait for this process
+    for descriptor in (0, 1, 2):  # readers of the server's output must not wait for this process
         os.dup2(nothing, descriptor)
     supervisor = Supervisor(server)
     supervisor.wait()

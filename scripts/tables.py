@@ -1,4 +1,4 @@
-"""The tables in results/: their columns, and how records become rows and rows become summaries (docs/results.md)."""
+"""The tables in results/: their columns, how records become rows, and how rows become summaries (docs/results.md)."""
 
 import math
 import textwrap
@@ -25,7 +25,7 @@ POINT = ["machine", "server", "connections"]
 
 # Summarized as the geometric mean over repeats with an interval.
 AVERAGED = ["latency_p50_us", "latency_p99_us"]
-# Of the paired phase; not of all cells can they be known.
+# From the paired phase; some cells have none.
 RATIOS = ["cpu_ratio", "throughput_ratio"]
 REFERENCE_RATE = "reference_requests_per_second"
 
@@ -66,40 +66,40 @@ def read_table(
         table = pd.read_csv(path, dtype={**texts, **(dtype or {})})
     except (ValueError, TypeError, OverflowError) as error:
         said = " ".join(str(error).split())
-        raise DamagedFile(f"{path} is no table ({said}): {files.MADE_AGAIN}") from None
+        raise DamagedFile(f"{path} is not a table ({said})", files.MADE_AGAIN) from None
     if absent := [name for name in columns if name not in table]:
-        raise DamagedFile(f"{path} has no column {absent[0]}: {files.MADE_AGAIN}")
+        raise DamagedFile(f"{path} has no column {absent[0]}", files.MADE_AGAIN)
     for name in map(str, table.columns):
         values = table[name].dropna()
-        if name == "connections":  # of verdicts over all of them
+        if name == "connections":  # verdicts over all numbers of connections say "all"
             values = values[values.astype(str) != "all"]
         wrong = values[_lack_sense(name, values)]
         if len(wrong):
-            found = repr(wrong.iloc[0])[:80]
-            raise DamagedFile(f"{path}: {name} is {found}: {files.MADE_AGAIN}")
+            value = repr(wrong.iloc[0])[:80]
+            raise DamagedFile(f"{path}: {name} is {value}", files.MADE_AGAIN)
     return table
 
 
 def read_cell_table(path: str, columns: Iterable[str] = CELL_COLUMNS) -> pd.DataFrame:
     table = read_table(path, columns, {**dict.fromkeys(COUNTS, "float64"), "flags": "str"})
-    # Only now, since a cast of what is no count does not fail everywhere.
+    # Only now: read_table() has refused what is not a count, which a cast may accept.
     counts = set(COUNTS) & set(table.columns)
     return table.astype(dict.fromkeys(counts, "Int64")).fillna({"flags": "", "reason": ""})
 
 
 def read_summary(path: str, columns: Iterable[str] = ()) -> pd.DataFrame:
-    """With all of its columns, unless some will do."""
+    """Read a summary, which must have these columns (default: all)."""
     summary = read_table(path, columns or SUMMARY_COLUMNS)
     if summary.empty:
-        raise DamagedFile(f"{path} has no rows: {files.MADE_AGAIN}")
+        raise DamagedFile(f"{path} has no rows", files.MADE_AGAIN)
     return summary.fillna({"reason": ""})
 
 
 def interval_factor_95(values: "pd.Series[float]") -> float:
-    """What to divide and multiply a mean of n positive values by for its 95 % interval; NaN for fewer than two.
+    """The factor to divide and multiply the mean of n positive values by for its 95 % interval; NaN for fewer than two.
 
-    Student's t with n - 1 degrees of freedom on the logarithms, suited to small n: what varies in these figures
-    varies by factors, and the interval of a positive figure stays positive.
+    Student's t with n - 1 degrees of freedom on the logarithms, which suits small n: these figures vary by factors, and
+    the interval of a positive figure stays positive.
     """
     n = len(values)
     if n < 2:
@@ -109,7 +109,7 @@ def interval_factor_95(values: "pd.Series[float]") -> float:
 
 
 def geometric_mean(values: "pd.Series[float]") -> float:
-    """Of those that are known; NaN if none is."""
+    """Mean of the known values; NaN if none is known."""
     return float(np.exp(np.log(values.dropna().astype(float)).mean()))
 
 
@@ -121,7 +121,7 @@ def _with_interval(name: str, middle: float, values: "pd.Series[float]") -> dict
 def mean_over_points(cells: pd.DataFrame, name: str) -> tuple[float, float, float]:
     """Geometric mean of a positive figure over the points of one server's counted cells, and its 95 % interval.
 
-    The numbers of connections are fixed, not a sample: each has the same weight, and only what varies within points
+    The numbers of connections are fixed, not a sample: each has the same weight, and only the variation within points
     makes the interval (Student's t, with degrees of freedom by Welch and Satterthwaite). NaN for what is not known.
     """
     values = cells.dropna(subset=[name])
@@ -130,7 +130,7 @@ def mean_over_points(cells: pd.DataFrame, name: str) -> tuple[float, float, floa
     if means.empty:
         return math.nan, math.nan, math.nan
     middle = float(means.mean())
-    errors = variances / counts / len(means) ** 2  # squares of
+    errors = variances / counts / len(means) ** 2  # squared
     if errors.isna().any() or errors.sum() == 0:
         return math.exp(middle), math.nan, math.nan
     freedom = errors.sum() ** 2 / (errors**2 / (counts - 1)).sum()
@@ -143,9 +143,9 @@ def has_flag(cells: pd.DataFrame, name: str) -> "pd.Series[bool]":
 
 
 def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that summaries and verdicts rest on: valid, and undisturbed where their point has such a cell.
+    """The cells that summaries and verdicts use: valid ones, and of these the undisturbed ones if the point has any.
 
-    What was disturbed is known from readings that say nothing of the result, so leaving it out favours nobody.
+    The readings that show a disturbance say nothing about the result, so leaving these cells out favours nobody.
     """
     valid = cells[cells["status"] == "ok"]
     disturbed = has_flag(valid, "disturbed")
@@ -155,16 +155,16 @@ def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def has_main_yardstick(cells: pd.DataFrame) -> "pd.Series[bool]":
-    """Which cells compare with each other: of each machine those measured with the kernel, compiler, wrk and reference
-    that most of its cells with a ratio are."""
+    """Which cells compare with each other: for each machine, those with the kernel, compiler, wrk and reference that
+    most of its cells with a ratio have."""
     yardsticks, machines = (cells[name].fillna("").to_numpy() for name in ("yardstick", "machine"))
     is_known = cells[RATIOS].notna().any(axis=1).to_numpy()
-    found = np.zeros(len(cells), bool)
+    is_main = np.zeros(len(cells), bool)
     for machine in dict.fromkeys(machines):
         its = machines == machine
         counts = Counter(yardsticks[its & is_known])
-        found |= its & (yardsticks == counts.most_common(1)[0][0]) if counts else its
-    return pd.Series(found, cells.index, dtype=bool)
+        is_main |= its & (yardsticks == counts.most_common(1)[0][0]) if counts else its
+    return pd.Series(is_main, cells.index, dtype=bool)
 
 
 def of_main_yardstick(cells: pd.DataFrame) -> pd.DataFrame:
@@ -174,7 +174,7 @@ def of_main_yardstick(cells: pd.DataFrame) -> pd.DataFrame:
 def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     """One row of the summary, from the cells of one machine, server and number of connections.
 
-    All but valid cells are only counted.
+    Only valid cells enter its figures; the others are counted.
     """
     valid = counted_cells(cells)
     row: dict[str, Any] = {
@@ -186,11 +186,10 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     if valid.empty:
         return row
     requests = valid["requests"].sum()
-    counted = valid[
-        valid["server_cpu_ns_per_request"].notna()
-    ]  # not of all servers can it be known
-    cpu_ns = (counted["server_cpu_ns_per_request"] * counted["requests"]).sum()
-    # Rates are total work over total time; their intervals come from the repeats.
+    has_cpu_time = valid["server_cpu_ns_per_request"].notna()  # of some servers it is not known
+    timed = valid[has_cpu_time]
+    cpu_ns = (timed["server_cpu_ns_per_request"] * timed["requests"]).sum()
+    # A rate is total work over total time; its interval comes from the repeats.
     rate = requests / valid["duration_s"].sum()
     row |= _with_interval("requests_per_second", rate, valid["requests_per_second"])
     for name in (*AVERAGED, *RATIOS):
@@ -200,9 +199,9 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
         if not values.empty:
             row |= _with_interval(name, geometric_mean(values), values)
     row["latency_max_us"] = valid["latency_max_us"].max()
-    if not counted.empty:
-        cost = counted["server_cpu_ns_per_request"]
-        row |= _with_interval("server_cpu_ns_per_request", cpu_ns / counted["requests"].sum(), cost)
+    if not timed.empty:
+        name = "server_cpu_ns_per_request"
+        row |= _with_interval(name, cpu_ns / timed["requests"].sum(), timed[name])
     # One disturbed repeat must not hide what limited the others.
     for name in ("server_cpu_share", "server_busiest_thread_share", "client_cpu_share"):
         row[name] = valid[name].median()
@@ -220,7 +219,7 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
 def limiter_of(point: dict[str, Any]) -> str:
     """What kept a point's throughput from being higher, from its medians over valid repeats.
 
-    A server without CPU left comes before a client without: its throughput is the most that it can do in any case.
+    A saturated server comes before a saturated client: its throughput is the most that it can do in any case.
     """
     if pd.notna(point["unserved_connections"]) and point["unserved_connections"] > 0:
         return "starving"
@@ -254,17 +253,25 @@ def without_control(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table["server"].map(is_control).astype(bool)]
 
 
-def why_no_result(points: pd.DataFrame) -> str:
-    """In a word or three, of one server's points that have no valid cell."""
-    for status, said in (("failed", "failed"), ("invalid", "no valid run")):
+# In a word or three, why a server has no result.
+NO_RESULT = {"failed": "failed", "invalid": "no valid run", "unavailable": "unavailable"}
+
+
+def status_without_result(points: pd.DataFrame) -> str:
+    """The status that stands for one server's points, none of which has a valid cell."""
+    for status in ("failed", "invalid"):
         if (points[f"repeats_{status}"] > 0).any():
-            return said
+            return status
     return "unavailable"
 
 
+def describe_no_result(points: pd.DataFrame) -> str:
+    return NO_RESULT[status_without_result(points)]
+
+
 def failure_notes(summary: pd.DataFrame) -> list[str]:
-    """A sentence for each server that failed, or that its machine cannot run: in how many of its cells, and why; and
-    for each of which all cells are invalid."""
+    """A sentence for each server that failed or is unavailable: in how many of its cells, and why; and one for each
+    server whose cells are all invalid."""
     notes = []
     for server, points in summary.groupby("server", sort=False):
         cells = points[[f"repeats_{status}" for status in STATUSES]].sum().sum()
@@ -285,7 +292,7 @@ def failure_notes(summary: pd.DataFrame) -> list[str]:
 
 
 def main_machine(summary: pd.DataFrame) -> str:
-    """The machine that most cells are of: the one that is drawn where there are several."""
+    """The machine with most valid cells: the one that is drawn where there are several."""
     return str(summary.groupby("machine", sort=False)["repeats_ok"].sum().idxmax())
 
 
@@ -297,25 +304,25 @@ def of_main_machine(
     main = main_machine(summary)
     others = int((cells["machine"] != main).sum())
     cells = cells[cells["machine"] == main]
-    ways = set(cells["network"]) - {LOOPBACK}
-    note = f"Measured {', '.join(sorted(ways))}. " if ways else ""
+    networks = set(cells["network"]) - {LOOPBACK}
+    note = f"Measured {', '.join(sorted(networks))}. " if networks else ""
     if others:
-        note += f"Only machine {main}: {others} cells of others are not drawn"
-        note += " (delete results/cells to measure all here)."
+        note += f"This shows machine {main} alone: {others} cells of other machines are left out"
+        note += " (to measure all cells here, delete results/cells)."
     return cells, summary[summary["machine"] == main], note.strip()
 
 
-def shown_singly(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Cells to draw or list one by one, and a note if these are not all: more repeats would hide each other, and take
-    time for nothing. Which ones says nothing of their results."""
+def choose_single_runs(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Cells to draw or list one by one, and a note if these are not all: more points would hide each other. The choice
+    does not depend on results."""
     repeats = cells["repeat"].max()
     if not repeats > MOST_SHOWN_REPEATS:
         return cells, ""
-    note = f"Of {repeats} repeats the first {MOST_SHOWN_REPEATS} are shown singly."
+    note = f"Single runs: the first {MOST_SHOWN_REPEATS} of {repeats} repeats."
     return cells[cells["repeat"] <= MOST_SHOWN_REPEATS], note
 
 
 def write_table(table: pd.DataFrame, path: str) -> None:
-    """CSV with figures to a precision far beyond what any of them has."""
+    """Write CSV, with more digits than any figure is precise to."""
     with files.replacing(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.9g")

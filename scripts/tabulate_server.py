@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One server's records → its rows of results/cells.csv."""
+"""Write one server's rows of results/cells.csv from its records."""
 
 import argparse
 import csv
@@ -38,4 +38,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.told(main))
+    sys.exit(faults.report(main))

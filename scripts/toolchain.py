@@ -1,6 +1,6 @@
-"""What a server's binary depends on: its source as the compiler sees it, the flags, the compiler, and the libraries.
+"""The inputs of a server's binary: its preprocessed source, the flags, the compiler and the libraries.
 
-A source is read as bytes: it need not be UTF-8.
+Sources are read as bytes, since they need not be UTF-8.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ from pathlib import Path
 
 # GNU C for all servers, as most authors write it.
 LANGUAGE_FLAGS = ["-std=gnu17", "-D_GNU_SOURCE"]
-# A source that uses these macros would be another one each time, and all its results stale.
+# A source that uses these macros would change with each compilation, and all its results would be stale.
 TIMELESS_FLAGS = [
     "-Wno-builtin-macro-redefined",
     '-D__DATE__="Jan  1 1970"',
     '-D__TIME__="00:00:00"',
     '-D__TIMESTAMP__="Thu Jan  1 00:00:00 1970"',
 ]
-# liburing statically, or its frames would be [unknown] in flamegraphs; what a server does not use is left out.
+# liburing is linked statically, or its frames would be [unknown] in flamegraphs. The linker omits unused parts.
 LIBRARIES = ["-pthread", "-l:liburing.a"]
 
-# A comment line of a source, /* link: -lz -lm */, which may follow a byte order mark.
+# A comment line in a source, as /* link: -lz -lm */; it may follow a byte order mark.
 _LINK = re.compile(
     rb"^(?:\xef\xbb\xbf)?[ \t]*(?:/\*|//|\*)[ \t]*link:[ \t]*(-.*?)[ \t]*(?:\*/.*)?\r?$",
     re.MULTILINE,
@@ -35,7 +35,7 @@ class NoCompiler(Exception):
 
 
 class BadLink(Exception):
-    """A source names something to link that is no library; the text is one line for the user."""
+    """A source names something to link that is not a library; the text is one line for the user."""
 
 
 def _run(compiler: str, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
@@ -71,7 +71,7 @@ def toolchain_identity(compiler: str) -> list[str]:
 
 
 def libraries_of(source: str) -> list[str]:
-    """The libraries that a source names beside LIBRARIES, as the linker's options. Raises BadLink."""
+    """The libraries that a source names in addition to LIBRARIES, as the linker's options. Raises BadLink."""
     try:
         text = Path(source).read_bytes()
     except OSError:
@@ -80,24 +80,25 @@ def libraries_of(source: str) -> list[str]:
     for word in words:
         if not _LIBRARY.fullmatch(word):
             name = os.path.relpath(source, os.getenv("PWD"))
-            raise BadLink(f"{name}: link: {word!r} is no library: only -lNAME is")
+            raise BadLink(f"{name}: link: {word!r} is not a library: write -lNAME")
     return words
 
 
 def _file_names(libraries: Iterable[str]) -> list[str]:
-    found = [_LIBRARY.fullmatch(library) for library in libraries]
-    return [match[2] if match[1] else f"lib{match[2]}.so" for match in found if match]
+    matches = [_LIBRARY.fullmatch(library) for library in libraries]
+    return [match[2] if match[1] else f"lib{match[2]}.so" for match in matches if match]
 
 
 def source_identity(compiler: str, flags: Sequence[str], source: str) -> str:
-    """A hash of the preprocessed source, its headers included: comments, formatting, paths and times do not change it.
+    """A hash of the preprocessed source with its headers and the libraries that it names. Comments, formatting, paths
+    and times do not change it.
 
-    Libraries that it names are part of it. Of the compiler's complaint if it cannot be preprocessed: the compile job
-    will show it. Raises NoCompiler, BadLink.
+    If the source cannot be preprocessed, the hash is of the compiler's message, which the compile job will show. Raises
+    NoCompiler or BadLink.
     """
     libraries = _file_names(libraries_of(source))
     folder = os.path.dirname(source)
-    prefix_map = f"-fmacro-prefix-map={folder}=./servers"  # of __FILE__, as when it is compiled
+    prefix_map = f"-fmacro-prefix-map={folder}=./servers"  # for __FILE__, as in the compile job
     run = _run(compiler, *LANGUAGE_FLAGS, *flags, *TIMELESS_FLAGS, prefix_map, "-E", "-P", source)
     seen = run.stdout if run.returncode == 0 else run.stderr.replace(os.fsencode(folder), b".")
     parts = [_hash(seen), *(_library_identity(compiler, name) for name in libraries)]

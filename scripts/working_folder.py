@@ -1,7 +1,7 @@
-"""One run of the workflow at a time in a folder; what one that is dead has left locked is unlocked.
+"""Allow one run of the workflow at a time in a folder, and remove the locks of a run that is dead.
 
-Snakemake's own lock is a list of files, which outlives the process that wrote it. Beside it a process that runs the
-workflow holds a lock of the kernel's, which ends with the process, and says on which machine it was.
+Snakemake's own lock is a list of files, which outlives the process that wrote it. A run of the workflow therefore also
+holds a kernel lock, which ends with the process, and writes down which machine it is on.
 """
 
 import errno
@@ -17,7 +17,7 @@ import machine
 
 HOLDER = ".snakemake/holder.json"
 SNAKEMAKE_LOCKS = ".snakemake/locks"
-# Of file systems that have no such lock: then there is Snakemake's own alone.
+# Errors of file systems without such a lock: there, Snakemake's own must do.
 NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
@@ -26,22 +26,22 @@ class FolderInUse(Exception):
 
 
 def identity() -> dict[str, str]:
-    """Of this machine, and of its running kernel; empty strings for what it does not tell."""
-    found = {"host": os.uname().nodename}
+    """Identify this machine and its running kernel; empty strings for what is not known."""
+    values = {"host": os.uname().nodename}
     for name, path in (("machine", "/etc/machine-id"), ("boot", "/proc/sys/kernel/random/boot_id")):
         try:
-            found[name] = machine.read_text(path).strip()
+            values[name] = machine.read_text(path).strip()
         except OSError:
-            found[name] = ""
-    return found
+            values[name] = ""
+    return values
 
 
 def ended_here(holder: Any, here: dict[str, str]) -> bool:
-    """Whether who wrote this, and has no lock now, is dead for certain: on another machine a lock may not be seen."""
+    """Whether the holder, which has no lock any more, is certainly dead: locks of other machines may be invisible."""
     if not isinstance(holder, dict) or not holder.get("jobs_end_with_it"):
         return False
     is_same_kernel = here["boot"] != "" and holder.get("boot") == here["boot"]
-    # Booted since. Machines that were made from one image share the id, but not the name.
+    # The machine has booted since. Machines made from one image share the id, but not the name.
     is_same_machine = here["machine"] != "" and all(
         holder.get(key) == here[key] for key in ("machine", "host")
     )
@@ -49,22 +49,22 @@ def ended_here(holder: Any, here: dict[str, str]) -> bool:
 
 
 def check_writable(folders: Iterable[str]) -> None:
-    """Raises OSError if one is there and may not be written in."""
+    """Raises OSError if a folder exists and this user may not write to it."""
     for folder in folders:
         if os.path.exists(folder) and not os.access(folder, os.W_OK):
-            raise OSError(f"{folder}/ may not be written in")
+            raise OSError(f"{folder}/ is not writable")
 
 
 def bring_back(folders: Iterable[str]) -> None:
-    """Times of files that lie ahead of the clock become now, in their order. What is made next is newer than they are.
+    """Set file times in the future to now, keeping their order, so that new files are newer. Raises OSError.
 
-    The clock has been set back, or the files come from a machine whose clock is ahead. OSError.
+    Such times occur if the clock was set back, or if the files come from a machine whose clock is ahead.
     """
     now_ns = time.time_ns()
-    found = [
+    paths = [
         os.path.join(at, name) for top in folders for at, _, files in os.walk(top) for name in files
     ]
-    ahead = sorted((os.lstat(path).st_mtime_ns, path) for path in found)
+    ahead = sorted((os.lstat(path).st_mtime_ns, path) for path in paths)
     ahead = [one for one in ahead if one[0] > now_ns]
     for place, (_, path) in enumerate(ahead):
         time_ns = now_ns - (len(ahead) - place) * 1000
@@ -72,7 +72,7 @@ def bring_back(folders: Iterable[str]) -> None:
 
 
 def hold(jobs_end_with_it: bool) -> None:
-    """Take the working directory, until this process ends. Raises FolderInUse or OSError.
+    """Lock the working directory until this process ends. Raises FolderInUse or OSError.
 
     jobs_end_with_it: whether no job of this process outlives it, as on a cluster.
     """
@@ -84,7 +84,7 @@ def hold(jobs_end_with_it: bool) -> None:
         who = machine.lock_holder(descriptor)
         os.close(descriptor)
         raise FolderInUse(
-            f"another run of the workflow does ({who}): wait until it has ended, or choose another --directory"
+            f"another run of the workflow uses it ({who}): wait until it has ended, or choose another --directory"
         ) from None
     except OSError as error:
         os.close(descriptor)
@@ -95,10 +95,10 @@ def hold(jobs_end_with_it: bool) -> None:
     if ended_here(_read(descriptor), here):
         shutil.rmtree(SNAKEMAKE_LOCKS, ignore_errors=True)
     if os.path.exists(SNAKEMAKE_LOCKS):
-        return  # whose they are stays written until somebody has unlocked
+        return  # the file goes on naming their owner until somebody has unlocked
     os.ftruncate(descriptor, 0)
-    told = json.dumps({**here, "jobs_end_with_it": jobs_end_with_it})
-    os.pwrite(descriptor, f"{told}\n".encode(), 0)
+    holder = json.dumps({**here, "jobs_end_with_it": jobs_end_with_it})
+    os.pwrite(descriptor, f"{holder}\n".encode(), 0)
 
 
 def _read(descriptor: int) -> Any:

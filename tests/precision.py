@@ -84,7 +84,7 @@ def simulate(options: argparse.Namespace) -> None:
             )
             made = cells.assign(cpu_ratio=np.exp(drawn) * np.where(costly, 1 + percent / 100, 1))
             verdicts = comparisons.verdict_table(made, tables.summary_table(made))
-            verdicts = verdicts[verdicts["metric"] == comparisons.COST]
+            verdicts = verdicts[verdicts["metric"] == comparisons.CPU_RATIO]
             verdicts = verdicts[verdicts["verdict"] != comparisons.UNDECIDABLE]
             told = verdicts["verdict"].isin(comparisons.DIFFERENCES)
             of_it = (verdicts[["server", "other"]] == options.costly).any(axis=1)
@@ -123,7 +123,7 @@ def sweeps(
             [*command, "--config", f"seed={index}"], check=True, cwd=checkout, env=environment()
         )
         verdicts = pd.read_csv(checkout / folder / "results/verdicts.csv")
-        yield verdicts[verdicts["metric"] == comparisons.COST]
+        yield verdicts[verdicts["metric"] == comparisons.CPU_RATIO]
 
 
 def alarms(options: argparse.Namespace) -> None:

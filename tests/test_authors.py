@@ -106,7 +106,7 @@ def test_source_names_its_libraries(tmp_path: Path, text: str, libraries: list[s
 def test_only_libraries_are_linked(tmp_path: Path, word: str) -> None:
     source = tmp_path / "mine.c"
     source.write_bytes(f"/* link: -lm {word} */\n{SOURCE}".encode("latin-1"))
-    with pytest.raises(toolchain.BadLink, match=r"mine.c: link: .* is no library"):
+    with pytest.raises(toolchain.BadLink, match=r"mine.c: link: .* is not a library"):
         toolchain.libraries_of(str(source))
 
 
@@ -118,7 +118,7 @@ def test_what_is_no_library_costs_only_its_server(checkout: Path) -> None:
     servers = ("--config", "servers=['server_epoll', 'server_mine']")
     run = run_snakemake(checkout, *BINARIES, *servers)
     assert run.returncode == 1
-    said = "servers/server_mine.c: link: '-O3' is no library: only -lNAME is"
+    said = "servers/server_mine.c: link: '-O3' is not a library: write -lNAME"
     last = run.stdout.splitlines()[-1]
     assert last == f"server_mine failed (binary): does not compile: {said}"
     assert (checkout / BINARIES[0]).stat().st_size > 10_000

@@ -16,7 +16,7 @@ import pytest
 import tables
 from cells import CONTROL_SUFFIX
 from checkouts import run_script
-from comparisons import COST, THROUGHPUT
+from comparisons import CPU_RATIO, THROUGHPUT
 from files import DamagedFile
 from scipy import stats
 from scipy.special import polygamma
@@ -31,8 +31,8 @@ SERVERS += ["server_uring", "server_uring_multitask", CONTROL]
 COUNTS = [1, 10, 50, 100, 500, 1000]
 REPEATS = 5
 # Of ratios to the reference between repeats, of one server and another.
-VARIATION = {THROUGHPUT: (0.02, 0.05), COST: (0.02, 0.03)}
-TYPICAL = {THROUGHPUT: 0.9, COST: 1.1}
+VARIATION = {THROUGHPUT: (0.02, 0.05), CPU_RATIO: (0.02, 0.03)}
+TYPICAL = {THROUGHPUT: 0.9, CPU_RATIO: 1.1}
 SWEEPS = 300
 ROUGH_SWEEPS = 150
 YARDSTICK, OTHER = "01234567", "89abcdef"
@@ -72,9 +72,9 @@ def sweep(
 
 def summary_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> pd.DataFrame:
     """summary.csv with what verdicts need of it: server-bound points, but for `limits` by server and connections."""
-    means = cells.groupby(["machine", "server", "connections"], sort=False)[[COST]].mean()
+    means = cells.groupby(["machine", "server", "connections"], sort=False)[[CPU_RATIO]].mean()
     summary = means.reset_index().assign(limiter="server-bound", flags="", repeats_ok=1)
-    summary = summary.assign(requests_per_second=summary[COST])
+    summary = summary.assign(requests_per_second=summary[CPU_RATIO])
     summary = summary.assign(repeats_invalid=0, repeats_failed=0, repeats_unavailable=0)
     for column, limit in limits.items():
         points = zip(summary["server"], summary["connections"], strict=True)
@@ -91,11 +91,17 @@ def verdicts_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> pd.
     return comparisons.verdict_table(cells, summary_of(cells, **limits))
 
 
+def notes_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> list[str]:
+    """The notes of the ranking."""
+    summary = summary_of(cells, **limits)
+    return plot_ranking.notes_of(cells, summary, comparisons.verdict_table(cells, summary))
+
+
 def row(
     verdicts: pd.DataFrame,
     server: str,
     other: str,
-    metric: str = COST,
+    metric: str = CPU_RATIO,
     connections: Any = comparisons.WHOLE_SWEEP,
 ) -> "pd.Series[Any]":
     wanted = (verdicts["server"] == server) & (verdicts["other"] == other)
@@ -107,7 +113,7 @@ def row(
 
 def quiet(factors: Factors, seed: int = 1, **changes: Any) -> pd.DataFrame:
     """A sweep with little noise, in which nothing is lost."""
-    variation = {THROUGHPUT: (0.002, 0.002), COST: (0.002, 0.002)}
+    variation = {THROUGHPUT: (0.002, 0.002), CPU_RATIO: (0.002, 0.002)}
     changes = {"variation": variation, "lost": 0, "servers": list(factors), **changes}
     return sweep(np.random.default_rng(seed), factors=factors, **changes)
 
@@ -131,7 +137,7 @@ def sweeps_of_equal_servers() -> list[pd.DataFrame]:
     return [verdicts_of(sweep(random)) for _ in range(SWEEPS)]
 
 
-@pytest.mark.parametrize("metric", [COST, THROUGHPUT])
+@pytest.mark.parametrize("metric", [CPU_RATIO, THROUGHPUT])
 @pytest.mark.parametrize("whole_sweep", [True, False])
 def test_equal_servers_are_told_apart_in_5_of_100_sweeps_at_most(
     metric: str, whole_sweep: bool
@@ -149,7 +155,7 @@ def rough_sweep(random: np.random.Generator, factors: Factors) -> pd.DataFrame:
     cells = sweep(random, list(factors), factors=factors, variation={}, lost=0)
     points = cells["connections"].map(COUNTS.index)
     truth = [factors[name][point] for name, point in zip(cells["server"], points, strict=True)]
-    for metric, (low, high) in {THROUGHPUT: (0.01, 0.08), COST: (0.01, 0.04)}.items():
+    for metric, (low, high) in {THROUGHPUT: (0.01, 0.08), CPU_RATIO: (0.01, 0.04)}.items():
         deviation = random.uniform(low, high, len(COUNTS))[points]
         noise = deviation * random.standard_t(3, len(cells)) / math.sqrt(3)
         cells[metric] = TYPICAL[metric] * np.array(truth) * np.exp(noise)
@@ -165,7 +171,7 @@ def test_rough_noise_makes_no_more_false_verdicts_over_the_sweep(factor: float) 
     random = np.random.default_rng(20260102)
     dearer = set(COMPARED[:4])
     factors = {name: [1, 1, 1, 1, 1, factor if name in dearer else 1] for name in COMPARED}
-    false = {COST: 0, THROUGHPUT: 0}
+    false = {CPU_RATIO: 0, THROUGHPUT: 0}
     for _ in range(ROUGH_SWEEPS):
         verdicts = verdicts_of(rough_sweep(random, factors))
         whole = verdicts[verdicts["connections"] == comparisons.WHOLE_SWEEP]
@@ -183,14 +189,14 @@ def test_5_percent_of_cpu_time_are_found_at_a_noise_of_3_percent() -> None:
     random = np.random.default_rng(5)
     trials, found = 100, 0
     for _ in range(trials):
-        variation = {**VARIATION, COST: (0.029, 0.029)}
+        variation = {**VARIATION, CPU_RATIO: (0.029, 0.029)}
         verdicts = verdicts_of(sweep(random, factors={"server_thread": 1.05}, variation=variation))
         found += row(verdicts, "server_thread", "server_poll")["verdict"] == comparisons.SLOWER
     assert found >= 0.95 * trials
 
 
 @pytest.mark.parametrize(
-    ("metric", "verdict"), [(COST, comparisons.SLOWER), (THROUGHPUT, comparisons.FASTER)]
+    ("metric", "verdict"), [(CPU_RATIO, comparisons.SLOWER), (THROUGHPUT, comparisons.FASTER)]
 )
 def test_smallest_detectable_difference_is_found_in_nine_of_ten_sweeps(
     metric: str, verdict: str
@@ -218,14 +224,14 @@ def test_holm_against_an_example_by_hand() -> None:
 
 def logarithms_of(cells: pd.DataFrame, server: str, connections: int) -> Any:
     its = (cells["server"] == server) & (cells["connections"] == connections)
-    return np.log(cells.loc[its, COST].to_numpy())
+    return np.log(cells.loc[its, CPU_RATIO].to_numpy())
 
 
 def alike(seed: int) -> pd.DataFrame:
     """Two servers that vary exactly alike, at each point otherwise."""
     cells = sweep(np.random.default_rng(seed), servers=list(PAIR), lost=0)
     first, second = (cells["server"] == name for name in PAIR)
-    cells.loc[second, COST] = 1.01 * cells.loc[first, COST].to_numpy()
+    cells.loc[second, CPU_RATIO] = 1.01 * cells.loc[first, CPU_RATIO].to_numpy()
     return cells
 
 
@@ -264,7 +270,7 @@ def test_variances_are_drawn_together_as_far_as_they_are_alike(prior: float) -> 
     true = np.ones(4000) if np.isinf(prior) else prior / random.chisquare(prior, 4000)
     freedoms = np.full((4000, 1), REPEATS - 1)
     squares = true[:, np.newaxis] * random.chisquare(REPEATS - 1, (4000, 1))
-    variances, worth = comparisons.moderated(squares, freedoms)
+    variances, worth = comparisons.moderate(squares, freedoms)
     found = worth[0, 0] - freedoms[0, 0]
     if np.isinf(prior):
         assert found > 100
@@ -280,7 +286,7 @@ def test_a_server_that_varies_more_at_all_points_does_not_blur_the_others() -> N
     true = np.ones((8, 6))
     true[3] = 16
     squares = true * np.random.default_rng(8).chisquare(2, true.shape)
-    variances, worth = comparisons.moderated(squares, np.full(true.shape, 2))
+    variances, worth = comparisons.moderate(squares, np.full(true.shape, 2))
     assert variances[3].mean() > 8
     assert np.delete(variances, 3, axis=0).mean() == pytest.approx(1, rel=0.3)
     assert worth.min() > 6
@@ -321,7 +327,7 @@ def test_smallest_detectable_difference_has_its_power_by_simulation(floor: float
 
 def test_faster_is_more_throughput_or_less_cpu_time() -> None:
     verdicts = verdicts_of(quiet(DEARER))
-    assert row(verdicts, *PAIR, COST)["verdict"] == comparisons.SLOWER
+    assert row(verdicts, *PAIR, CPU_RATIO)["verdict"] == comparisons.SLOWER
     assert row(verdicts, *PAIR, THROUGHPUT)["verdict"] == comparisons.FASTER
     assert row(verdicts, *PAIR)["ratio"] == pytest.approx(1.1, rel=0.01)
 
@@ -337,7 +343,7 @@ def test_a_control_is_compared_with_its_base_alone() -> None:
 def test_what_is_invalid_or_missing_is_left_out() -> None:
     cells = quiet(DEARER, counts=[10])
     last = (cells["repeat"] == 5) & (cells["server"] == BASE)
-    cells.loc[last, [COST, THROUGHPUT]] *= 100
+    cells.loc[last, [CPU_RATIO, THROUGHPUT]] *= 100
     invalid = cells.assign(status=cells["status"].mask(last, "invalid"))
     for table in (cells[~last], invalid):
         it = row(verdicts_of(table), *PAIR)
@@ -347,7 +353,7 @@ def test_what_is_invalid_or_missing_is_left_out() -> None:
 
 def test_a_figure_of_zero_has_no_ratio() -> None:
     cells = quiet(ALIKE, counts=[10])
-    cells.loc[cells.index[0], COST] = 0
+    cells.loc[cells.index[0], CPU_RATIO] = 0
     it = row(verdicts_of(cells), *PAIR)
     assert (it["pairs"], it["verdict"]) == (REPEATS - 1, comparisons.EQUAL)
 
@@ -382,7 +388,7 @@ def test_what_limits_a_machine_does_not_limit_another() -> None:
 
 def test_starving_servers_are_not_compared() -> None:
     verdicts = verdicts_of(quiet(DEARER), limiter=limited("starving", BASE, above=50))
-    for metric in (COST, THROUGHPUT):
+    for metric in (CPU_RATIO, THROUGHPUT):
         point = row(verdicts, *PAIR, metric, connections=100)
         assert (point["verdict"], point["pairs"]) == (comparisons.UNDECIDABLE, 0)
         assert math.isnan(point["ratio"])
@@ -402,7 +408,7 @@ def test_a_connection_per_request_is_compared_only_with_the_same() -> None:
     ):
         flags = {name: "connection_per_request" if name in short else "" for name in PAIR}
         verdicts = verdicts_of(quiet(DEARER), flags=lambda server, _, flags=flags: flags[server])
-        for metric in (COST, THROUGHPUT):
+        for metric in (CPU_RATIO, THROUGHPUT):
             point = row(verdicts, *PAIR, metric, connections=100)
             assert (point["verdict"] == comparisons.UNDECIDABLE) == bool(reason)
             assert (point["pairs"] == 0) == bool(reason)
@@ -422,7 +428,7 @@ def test_a_verdict_over_the_sweep_needs_half_of_its_points() -> None:
     assert few[["p_value", "p_adjusted", "smallest_detectable_percent"]].isna().all()
     it = row(verdicts, "server_poll", "server_uring")
     assert it["p_adjusted"] == it["p_value"]
-    its_verdicts = verdicts[verdicts["metric"] == COST]
+    its_verdicts = verdicts[verdicts["metric"] == CPU_RATIO]
     assert plot_ranking.row_of("server_poll", BASE, its_verdicts).remark == "1 of 6 points"
     assert plot_ranking.letters_of([*PAIR, "server_uring"], its_verdicts)[BASE] == ""
     half = verdicts_of(quiet(DEARER, counts=[1, 10]), limiter=limited("starving", above=1))
@@ -435,7 +441,7 @@ def test_where_wrk_limits_both_throughput_tells_nothing() -> None:
     throughput = verdicts[verdicts["metric"] == THROUGHPUT]
     assert set(throughput["verdict"]) == {comparisons.UNDECIDABLE}
     assert throughput["reason"].str.contains("wrk was the limit for both").all()
-    assert row(verdicts, *PAIR, COST)["verdict"] == comparisons.SLOWER
+    assert row(verdicts, *PAIR, CPU_RATIO)["verdict"] == comparisons.SLOWER
 
 
 @pytest.mark.parametrize(
@@ -449,7 +455,7 @@ def test_a_server_that_wrk_limits_can_be_faster_but_not_slower(server: str, verd
         found = row(verdicts, *PAIR, THROUGHPUT, level)
         assert found["verdict"] == verdict
         assert ("lower bound" in found["reason"]) == (verdict == comparisons.UNDECIDABLE)
-    assert row(verdicts, *PAIR, COST)["verdict"] == comparisons.SLOWER
+    assert row(verdicts, *PAIR, CPU_RATIO)["verdict"] == comparisons.SLOWER
 
 
 def test_a_control_is_compared_where_wrk_limits_but_not_where_it_starves() -> None:
@@ -468,7 +474,7 @@ def test_disturbed_cells_count_only_where_there_are_no_others() -> None:
     cells = quiet({"server_poll": 1, BASE: 1})
     first = cells["repeat"] == 1
     spoilt = cells.assign(flags=np.where(first, "littles_law;disturbed", ""))
-    spoilt.loc[first & (cells["server"] == BASE), [COST, THROUGHPUT]] *= 5
+    spoilt.loc[first & (cells["server"] == BASE), [CPU_RATIO, THROUGHPUT]] *= 5
     verdicts = verdicts_of(spoilt)
     assert row(verdicts, *PAIR)["pairs"] == 24
     assert row(verdicts, *PAIR)["ratio"] == pytest.approx(1, abs=0.05)
@@ -482,7 +488,8 @@ def test_a_cell_measured_again_compares_as_long_as_its_yardstick_is_the_same() -
     cells = quiet({"server_poll": 1.1, BASE: 1, "server_uring": 0.9, "server_thread": 2})
     together = verdicts_of(cells)
     again = cells["server"] == "server_uring"
-    verdicts = verdicts_of(cells.assign(yardstick=cells["yardstick"].mask(again, OTHER)))
+    mixed = cells.assign(yardstick=cells["yardstick"].mask(again, OTHER))
+    verdicts = verdicts_of(mixed)
     its = (verdicts["server"] == "server_uring") | (verdicts["other"] == "server_uring")
     assert set(verdicts.loc[its, "verdict"]) == {comparisons.UNDECIDABLE}
     assert set(verdicts.loc[its, "pairs"]) == {0}
@@ -494,8 +501,8 @@ def test_a_cell_measured_again_compares_as_long_as_its_yardstick_is_the_same() -
     columns = [name for name in comparisons.VERDICT_COLUMNS if name not in WHAT_THE_FAMILY_CHANGES]
     pd.testing.assert_frame_equal(verdicts.loc[~its, columns], together.loc[~its, columns])
     hint = "delete their records"
-    assert sum(hint in note for note in plot_ranking.notes_of(verdicts)) == 1
-    assert not any(hint in note for note in plot_ranking.notes_of(together))
+    assert sum(hint in note for note in notes_of(mixed)) == 1
+    assert not any(hint in note for note in notes_of(cells))
 
 
 WHAT_THE_FAMILY_CHANGES = ["p_value", "p_adjusted", "smallest_detectable_percent"]
@@ -505,7 +512,7 @@ WHAT_THE_FAMILY_CHANGES += ["ratio_low", "ratio_high"]  # by what their variance
 def test_repeats_with_another_yardstick_are_left_out() -> None:
     cells = quiet(DEARER)
     again = (cells["server"] == BASE) & (cells["connections"] == 10) & (cells["repeat"] <= 2)
-    cells.loc[again, [COST, THROUGHPUT]] *= 100
+    cells.loc[again, [CPU_RATIO, THROUGHPUT]] *= 100
     it = row(verdicts_of(cells.assign(yardstick=cells["yardstick"].mask(again, OTHER))), *PAIR)
     assert (it["pairs"], it["verdict"], it["reason"]) == (28, comparisons.SLOWER, "")
     assert it["ratio"] == pytest.approx(1.1, rel=0.01)
@@ -525,7 +532,7 @@ def test_cells_without_ratios_are_in_no_majority() -> None:
     """As records of earlier versions, of six servers, beside two that were measured again."""
     cells = quiet(dict.fromkeys(SERVERS[:6], 1) | DEARER)
     old = ~cells["server"].isin(PAIR)
-    cells.loc[old, [COST, THROUGHPUT]] = np.nan
+    cells.loc[old, [CPU_RATIO, THROUGHPUT]] = np.nan
     verdicts = verdicts_of(cells.assign(yardstick=cells["yardstick"].mask(old, OTHER)))
     assert row(verdicts, *PAIR)["verdict"] == comparisons.SLOWER
 
@@ -558,7 +565,7 @@ def test_a_server_without_valid_cells_is_not_compared() -> None:
     cells = quiet({"server_poll": 1, BASE: 1, "server_uring": 1})
     absent = cells["server"] == "server_uring"
     cells.loc[absent, "status"] = "unavailable"
-    cells.loc[absent, [COST, THROUGHPUT]] = np.nan
+    cells.loc[absent, [CPU_RATIO, THROUGHPUT]] = np.nan
     verdicts = verdicts_of(cells, limiter=lambda server, _: None if "uring" in server else "")
     its_rows = verdicts[verdicts["other"] == "server_uring"]
     assert set(its_rows["verdict"]) == {comparisons.UNDECIDABLE}
@@ -582,7 +589,7 @@ def test_one_repeat_decides_nothing(repeats: int, enough: bool) -> None:
 
 @pytest.mark.parametrize("factor", [1, 1.1])
 def test_repeats_that_do_not_vary_are_not_tested(factor: float) -> None:
-    variation = {THROUGHPUT: (0, 0), COST: (0, 0)}
+    variation = {THROUGHPUT: (0, 0), CPU_RATIO: (0, 0)}
     cells = quiet({"server_poll": factor, BASE: 1}, variation=variation)
     verdicts = verdicts_of(cells)
     assert set(verdicts["verdict"]) == {comparisons.UNDECIDABLE}
@@ -608,7 +615,7 @@ def test_servers_that_cross_depend_on_connections() -> None:
     at_points = [row(verdicts, *PAIR, connections=count)["verdict"] for count in COUNTS]
     assert at_points == ["faster"] * 2 + ["no difference"] * 3 + ["slower"]
     # It is a difference: they share no letter.
-    letters = plot_ranking.letters_of(list(PAIR), verdicts[verdicts["metric"] == COST])
+    letters = plot_ranking.letters_of(list(PAIR), verdicts[verdicts["metric"] == CPU_RATIO])
     assert letters == {"server_poll": "a", BASE: "b"}
 
 
@@ -661,7 +668,7 @@ def test_without_a_control_the_noise_floor_is_unknown() -> None:
 
 def test_tables_have_the_columns_that_verdicts_need() -> None:
     assert set(comparisons.CELL_COLUMNS) <= set(tables.CELL_COLUMNS)
-    assert {*comparisons.SUMMARY_COLUMNS, COST, "repeats_ok"} <= set(tables.SUMMARY_COLUMNS)
+    assert {*comparisons.SUMMARY_COLUMNS, CPU_RATIO, "repeats_ok"} <= set(tables.SUMMARY_COLUMNS)
 
 
 run = functools.partial(run_script, PYTHONWARNINGS="always")
@@ -678,7 +685,8 @@ def test_scripts_turn_tables_into_verdicts_and_their_picture(tmp_path: Path) -> 
     assert list(verdicts.columns) == comparisons.VERDICT_COLUMNS
     pictures = []
     for _ in range(2):
-        drawn = run("plot_ranking.py", "verdicts.csv", "summary.csv", "ranking.png", cwd=tmp_path)
+        tables_read = ("cells.csv", "summary.csv", "verdicts.csv")
+        drawn = run("plot_ranking.py", *tables_read, "ranking.png", cwd=tmp_path)
         assert (drawn.returncode, drawn.stderr) == (0, "")
         pictures.append((tmp_path / "ranking.png").read_bytes())
     assert pictures[0] == pictures[1]
@@ -735,26 +743,26 @@ def test_letters_are_the_largest_groups_that_are_not_told_apart() -> None:
 FOUR = {"server": 4, "server_thread": 2, BASE: 1, "server_uring": 0.8, CONTROL: 1}
 
 
-def ranking_sweep(**changes: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+def ranking_sweep(**changes: Any) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     cells = sweep(np.random.default_rng(9), servers=list(FOUR), factors=FOUR, lost=0, **changes)
     summary = summary_of(cells, limiter=limited("starving", "server", above=1))
-    return comparisons.verdict_table(cells, summary), summary
+    return cells, summary, comparisons.verdict_table(cells, summary)
 
 
 def test_ranking_is_by_cost_with_the_control_beside_its_base() -> None:
-    verdicts, summary = ranking_sweep()
+    _, summary, verdicts = ranking_sweep()
     # What starves is cheap, and serves another workload.
     starving = (summary["limiter"] == "starving") & (summary["connections"] == 10)
-    summary.loc[starving, COST] = 1
+    summary.loc[starving, CPU_RATIO] = 1
     # Cheap at one point alone.
     thread = (summary["server"] == "server_thread") & (summary["connections"] == 10)
-    summary.loc[thread, COST] /= 3
-    servers = plot_ranking.ordered(list(FOUR), summary)
+    summary.loc[thread, CPU_RATIO] /= 3
+    servers = plot_ranking.order_servers(list(FOUR), summary)
     assert servers == ["server_uring", BASE, CONTROL, "server_thread", "server"]
     assert plot_ranking.anchor_of(list(FOUR), summary) == BASE
     without = [server for server in FOUR if server != CONTROL]
     assert plot_ranking.anchor_of(without, summary) == "server_thread"
-    its_verdicts = verdicts[verdicts["metric"] == COST]
+    its_verdicts = verdicts[verdicts["metric"] == CPU_RATIO]
     ratios = {name: plot_ranking.row_of(name, BASE, its_verdicts) for name in FOUR}
     assert ratios[BASE].ratio == 1
     # Stands as BASE / server_uring.
@@ -774,31 +782,30 @@ def test_ranking_is_by_cost_with_the_control_beside_its_base() -> None:
 @pytest.mark.parametrize("servers", [[BASE], list(FOUR)[:4], ["server_uring", BASE], list(FOUR)])
 @pytest.mark.parametrize("repeats", [1, 2, 5])
 def test_every_ranking_is_drawn(servers: list[str], repeats: int, tmp_path: Path) -> None:
-    verdicts, summary = ranking_sweep(repeats=repeats)
+    cells, summary, verdicts = ranking_sweep(repeats=repeats)
     summary = summary[summary["server"].isin(servers)]
     verdicts = verdicts[verdicts["server"].isin(servers) & verdicts["other"].isin(servers)]
-    plot_ranking.draw(verdicts, summary, str(tmp_path / "ranking.png"))
+    plot_ranking.draw(cells, summary, verdicts, str(tmp_path / "ranking.png"))
     assert (tmp_path / "ranking.png").stat().st_size > 5000
 
 
 def test_what_cannot_be_compared_has_no_place_in_the_ranking() -> None:
     verdicts = verdicts_of(quiet(ALIKE), limiter=limited("starving"))
-    row = plot_ranking.row_of("server_poll", BASE, verdicts[verdicts["metric"] == COST])
+    row = plot_ranking.row_of("server_poll", BASE, verdicts[verdicts["metric"] == CPU_RATIO])
     assert row is plot_ranking.NOTHING
 
 
 def test_ranking_says_what_a_reader_must_know() -> None:
     cells = quiet({"server_poll": 1, BASE: 1, CONTROL: 1.03})
-    verdicts = verdicts_of(cells, limiter=limited("client-bound", above=10))
-    notes = "\n".join(plot_ranking.notes_of(verdicts))
+    notes = "\n".join(notes_of(cells, limiter=limited("client-bound", above=10)))
     assert "4 of 6 comparisons" in notes  # the control is compared at all
     difference = r"(3|2\.9|3\.1) % \(interval \+[23]\.\d to \+[23]\.\d %\)"
-    assert re.search(f"itself: CPU time per request {difference}, throughput {difference}", notes)
+    assert re.search(f"twice: CPU time per request {difference}, throughput {difference}", notes)
     assert "doubt" in notes
-    nowhere = "\n".join(plot_ranking.notes_of(verdicts_of(cells, limiter=limited("starving"))))
+    nowhere = "\n".join(notes_of(cells, limiter=limited("starving")))
     assert "CPU time per request unknown, throughput unknown" in nowhere
     once = quiet({BASE: 1, CONTROL: 1.03}, repeats=1, counts=[1, 10])
-    assert "% (no interval)" in "\n".join(plot_ranking.notes_of(verdicts_of(once)))
-    notes = "\n".join(plot_ranking.notes_of(verdicts_of(quiet(ALIKE))))
+    assert "% (no interval)" in "\n".join(notes_of(once))
+    notes = "\n".join(notes_of(quiet(ALIKE)))
     assert "No control" in notes
     assert "wrk was the limit" not in notes

@@ -62,20 +62,20 @@ WRONG = {
     "the reference as a server": ("servers: [reference]", ["servers[0]", "'reference'", "named"]),
     "repeats of the ceiling, which is no more": (
         "ceiling_repeats: 1",
-        ["ceiling_repeats", "no key any more", "paired_s"],
+        ["ceiling_repeats", "no longer exists", "paired_s"],
     ),
     "the benchmark of cost, which is no more": (
         "cost: {servers: [nginx]}",
-        ["cost:", "no key any more", "cpu_ratio", "demo/yardsticks.yaml"],
+        ["cost:", "no longer exists", "cpu_ratio", "demo/yardsticks.yaml"],
     ),
     "settings of the machine, which another tool makes": (
         "isolate: {governor: performance}",
-        ["isolate:", "no key any more", "sudo pipx run pyperf system tune", "docs/doctor.md"],
+        ["isolate:", "no longer exists", "sudo pipx run pyperf system tune", "docs/doctor.md"],
     ),
     "settings of the machine as they were by default": (
         "isolate: {governor: null, turbo: null, transparent_huge_pages: null, swap: null,"
         " irq_affinity: null}",
-        ["isolate:", "no key any more", "sudo pipx run pyperf system tune", "docs/doctor.md"],
+        ["isolate:", "no longer exists", "sudo pipx run pyperf system tune", "docs/doctor.md"],
     ),
     "many retries": ("disturbed_retries: 99", ["disturbed_retries", "99", "0 to 20"]),
     "CPUs in words": ("cpus: all of them", ["cpus", "'all of them'", "0-3,8"]),

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import compare_results
 import comparisons
 import console
 import pandas as pd
@@ -18,16 +19,26 @@ import tabulate_results
 from checkouts import ROOT, run_in_terminal, run_program
 from test_tables import failed, record, unavailable
 
-SHOW = ["-c", "import sys, console; print(console.fitted_table(sys.argv[1]))"]
-TABLES = sorted(console.LESS_IMPORTANT)
-COMPARE = """\
-server         binary      figure  current/baseline  95 % interval  p (Holm)  detectable        verdict
-------------  -------  ----------  ----------------  -------------  --------  ----------  -------------
-server_epoll  changed    CPU time             3.228    2.898–3.595     7e-08        22 %         slower
-server_poll      same  throughput             1.169    0.849–1.611      0.28        81 %  no difference
-
-Got slower: server_epoll.
-"""
+SHOW = ["-c", "import sys, console; print(console.format_fitted(sys.argv[1]))"]
+SPARE = {
+    "results/summary.txt": tabulate_results.SPARE,
+    "results/compare.txt": compare_results.SPARE,
+}
+TABLES = sorted(SPARE)
+COMPARED = compare_results.Comparison(
+    pd.DataFrame(
+        [
+            ["cpu_ratio", "server_epoll", "changed", 3.228, 2.898, 3.595, 7e-8, 22, "slower"],
+            ["throughput_ratio", "server_poll", "same", 1.2, 0.8, 1.6, 0.28, 81, "no difference"],
+        ],
+        columns=[
+            *("metric", "server", "binary", "ratio", "ratio_low", "ratio_high", "p_adjusted"),
+            *("smallest_detectable_percent", "verdict"),
+        ],
+    ).assign(connections="all"),
+    pd.DataFrame(),
+    ["Got slower: server_epoll."],
+)
 
 
 def point(server: str, **changes: Any) -> dict[str, Any]:
@@ -53,9 +64,11 @@ def folder(tmp_path: Path) -> Path:
     summary = tables.summary_table(tables.cell_table(RECORDS))
     (tmp_path / "results").mkdir()
     ratios = tabulate_results.ratios_of(tables.cell_table(RECORDS))
-    table = tabulate_results.tabulate(summary, ratios=ratios)
-    (tmp_path / "results/summary.txt").write_text(table)
-    (tmp_path / "results/compare.txt").write_text(COMPARE)
+    for path, table in (
+        ("results/summary.txt", tabulate_results.tabulate(summary, ratios=ratios)),
+        ("results/compare.txt", compare_results.tabulate(COMPARED)),
+    ):
+        console.write_table(table, str(tmp_path / path))
     return tmp_path
 
 
@@ -84,10 +97,10 @@ def test_table_is_no_wider_than_the_terminal_and_says_what_it_left_out(
     # By name, since the order stays and each figure must be below its own heading.
     kept = [whole[0].index(name) for name in cells_of(shown)[0]]
     assert cells_of(shown) == [[row[column] for column in kept] for row in whole]
-    there = [name for name in console.LESS_IMPORTANT[path] if name in whole[0]]
+    there = [name for name in SPARE[path] if name in whole[0]]
     dropped = [name for name in there if name not in cells_of(shown)[0]]
     assert len(kept) + len(dropped) == len(whole[0])
-    said = f"Left out, for want of width: {', '.join(dropped)}. They are in {path}."
+    said = f"The terminal is too narrow for these columns: {', '.join(dropped)}. {path} has them."
     assert (said in shown.replace("\n", " ")) == bool(dropped)
     assert bool(dropped) == (max(map(len, (folder / path).read_text().splitlines()[:3])) > columns)
 
@@ -104,7 +117,7 @@ def test_server_and_result_are_kept_in_the_narrowest_terminal(path: str, folder:
 def test_ratio_to_the_reference_is_kept_where_there_is_room(folder: Path) -> None:
     summary = tables.summary_table(tables.cell_table(RECORDS))
     table = tabulate_results.tabulate(summary, ratios={"server_poll": "1.10 (1.02–1.18)"})
-    (folder / "results/summary.txt").write_text(table)
+    console.write_table(table, str(folder / "results/summary.txt"))
     for columns, is_kept in ((200, True), (80, True), (10, False)):
         names = cells_of(show(folder, columns))[0]
         assert (tabulate_results.RATIO in names) == is_kept, names
@@ -182,7 +195,7 @@ def test_file_is_plain_text_wherever_it_is_made(folder: Path) -> None:
 
 LINE = """\
 import json, sys, progress
-progress.tell_cell(*json.loads(sys.argv[1]), json.loads(sys.argv[2]))
+progress.print_cell(*json.loads(sys.argv[1]), json.loads(sys.argv[2]))
 """
 
 
@@ -251,7 +264,7 @@ def test_line_of_a_profile_says_what_is_left_after_the_cells(
     Path(progress.LOG).write_text("." * 276)
     began = time.time() - 12
     os.utime(progress.LOG, (began, began))
-    progress.tell("server_epoll", 100, "profile", ["1997 samples"])
+    progress.print_line("server_epoll", 100, "profile", [console.Part("1997 samples")])
     assert capsys.readouterr().out == (
         "[276/276,        18 s left] server_epoll             100 connections, profile: 1997 samples\n"
     )

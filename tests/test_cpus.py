@@ -68,14 +68,14 @@ def test_both_sides_get_whole_cores_of_one_node_away_from_cpu_0(
     nodes: list[list[list[int]]], load: list[int], server: list[int], shared: bool, tmp_path: Path
 ) -> None:
     topology = topology_of(make_machine(tmp_path, *nodes))
-    assert cpus.split(topology) == CpuSplit(load, server, shared)
+    assert cpus.choose_split(topology) == CpuSplit(load, server, shared)
 
 
 def test_the_node_of_the_network_card_comes_first_if_it_has_cpus(tmp_path: Path) -> None:
     topology = topology_of(make_machine(tmp_path, singles(0, 3), singles(4, 7)))
-    assert cpus.split(topology, node=0) == CpuSplit([1], [2, 3])
+    assert cpus.choose_split(topology, node=0) == CpuSplit([1], [2, 3])
     for unknown in (-1, 2):  # the kernel's word for a card of no node, and one without CPUs of ours
-        assert cpus.split(topology, node=unknown) == CpuSplit([4, 5], [6, 7])
+        assert cpus.choose_split(topology, node=unknown) == CpuSplit([4, 5], [6, 7])
 
 
 @pytest.mark.parametrize(
@@ -86,25 +86,25 @@ def test_only_cpus_that_this_process_may_use_are_given(
     allowed: str, load: list[int], server: list[int], tmp_path: Path
 ) -> None:
     topology = topology_of(make_machine(tmp_path, singles(0, 7)), allowed)
-    assert cpus.split(topology) == CpuSplit(load, server)
+    assert cpus.choose_split(topology) == CpuSplit(load, server)
 
 
 def test_of_a_core_only_the_allowed_cpus_are_given(tmp_path: Path) -> None:
     topology = topology_of(make_machine(tmp_path, FOUR_PAIRS), "0-6")
-    assert cpus.split(topology) == CpuSplit([1, 5], [2, 3, 6])
+    assert cpus.choose_split(topology) == CpuSplit([1, 5], [2, 3, 6])
 
 
 def test_sibling_of_cpu_0_is_as_busy_as_cpu_0(tmp_path: Path) -> None:
     """Whoever may not use CPU 0 but the other half of its core does not get a quiet core by that."""
     topology = topology_of(make_machine(tmp_path, FOUR_PAIRS), "1-7")
-    assert cpus.split(topology) == CpuSplit([1, 5], [2, 3, 6, 7])
+    assert cpus.choose_split(topology) == CpuSplit([1, 5], [2, 3, 6, 7])
 
 
 def test_slow_cores_of_a_hybrid_cpu_are_left_out_where_two_others_are(tmp_path: Path) -> None:
     root = make_machine(tmp_path, [[0, 1], [2, 3], [4], [5], [6], [7]], slow="4-7")
-    assert cpus.split(topology_of(root)) == CpuSplit([0, 1], [2, 3])
-    assert cpus.whole(topology_of(root)) == [0, 1, 2, 3]
-    assert cpus.split(topology_of(root, "2-7")) == CpuSplit([2, 3, 4], [5, 6, 7])
+    assert cpus.choose_split(topology_of(root)) == CpuSplit([0, 1], [2, 3])
+    assert cpus.choose_whole(topology_of(root)) == [0, 1, 2, 3]
+    assert cpus.choose_split(topology_of(root, "2-7")) == CpuSplit([2, 3, 4], [5, 6, 7])
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_a_side_alone_on_a_machine_gets_a_node_without_cpu_0_where_two_cores_are
     nodes: list[list[list[int]]], expected: list[int], tmp_path: Path
 ) -> None:
     topology = topology_of(make_machine(tmp_path, *nodes))
-    assert cpus.whole(topology) == expected
+    assert cpus.choose_whole(topology) == expected
 
 
 def test_a_machine_that_tells_nothing_has_a_core_for_each_cpu(tmp_path: Path) -> None:
     topology = cpus.read_topology(str(tmp_path), {0, 1})
     assert [core.cpus for core in topology.cores] == [[0], [1]]
-    assert cpus.split(topology) == CpuSplit([0], [1])
+    assert cpus.choose_split(topology) == CpuSplit([0], [1])
     assert topology.isolated == []
 
 
@@ -139,9 +139,9 @@ def test_cores_of_this_machine_hold_each_allowed_cpu_once() -> None:
 def test_cpus_of_this_machine_can_be_named() -> None:
     before = os.sched_getaffinity(0)
     named = min(before)
-    assert cpus.given("server", named) == [named]
+    assert cpus.configured_cpus("server", named) == [named]
     with pytest.raises(cpus.CpuFault, match=r"^cpus\.load: CPU 4321 is not online here \(online: "):
-        cpus.given("load", f"{named},4321")
+        cpus.configured_cpus("load", f"{named},4321")
     assert os.sched_getaffinity(0) == before
 
 
@@ -152,7 +152,7 @@ def given_split(root: str, server: str | int, load: str | int, kept: str = "99")
         online = cpus._read_list(root, f"{CPUS}/online")
         return {*asked} & ({*online} - {*cpus.machine.parse_cpu_list(kept)})
 
-    return cpus.given_split({"server": server, "load": load}, root=root, usable=usable)
+    return cpus.configured_split({"server": server, "load": load}, root=root, usable=usable)
 
 
 def test_named_cpus_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -166,9 +166,9 @@ def test_named_cpus_are_taken_as_they_are(tmp_path: Path) -> None:
     [
         ("6-9", "0", "99", "cpus.server: CPU 8-9 is not online here (online: 0-7): name others"),
         ("3,9", "0", "3", "cpus.server: CPU 9 is not online here (online: 0-7): name others"),
-        ("1", "2-3", "3", "cpus.load: CPU 3 is kept from us by a cpuset: name others"),
-        ("1-2", "2-3", "99", "cpus: the server's CPU 2 and the load's CPU 2 are of one core"),
-        ("0-3", "4-7", "99", "cpus: the server's CPU 0 and the load's CPU 4 are of one core"),
+        ("1", "2-3", "3", "cpus.load: CPU 3 is not in this process's cpuset: name others"),
+        ("1-2", "2-3", "99", "cpus: the server's CPU 2 and the load's CPU 2 share a core"),
+        ("0-3", "4-7", "99", "cpus: the server's CPU 0 and the load's CPU 4 share a core"),
     ],
 )
 def test_named_cpus_that_cannot_be_had_are_refused_in_one_line(
@@ -198,7 +198,7 @@ def test_named_cpus_that_cannot_be_had_are_refused_in_one_line(
 )
 def test_split_is_told_in_one_line(nodes: list[list[list[int]]], said: str, tmp_path: Path) -> None:
     topology = topology_of(make_machine(tmp_path, *nodes))
-    assert cpus.describe(cpus.split(topology), topology) == said
+    assert cpus.describe(cpus.choose_split(topology), topology) == said
 
 
 def test_isolated_cpus_are_told_where_threads_would_pile_up_on_one(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from checkouts import (
     run_script,
     snakemake,
 )
+from doctor import HostChecks
 from host_checks import Check, Seen
 
 CPUS = "sys/devices/system/cpu"
@@ -109,16 +110,16 @@ def look(
     return {check.name: check for check in found}
 
 
-def test_ideal_machine_has_nothing_to_mend(root: Path) -> None:
+def test_ideal_machine_has_nothing_to_fix(root: Path) -> None:
     found = look(root, {})
     assert {check.status for check in found.values()} == {"ok"}, found
-    assert not any(check.mend or check.stops for check in found.values())
+    assert not any(check.fix or check.stops for check in found.values())
 
 
 # What is said of that which no file tells; of others that they are not there.
 UNSEEN = {
     **dict.fromkeys(TOOLS, "its version: unknown"),
-    **dict.fromkeys(["python", "open_files", "cpus"], "not told"),
+    **dict.fromkeys(["python", "open_files", "cpus"], "unknown"),
     **dict.fromkeys(["io_uring", "tcp_diag", "address"], "not tried"),
     "mitigations": "nothing readable",
 }
@@ -129,7 +130,7 @@ def test_machine_that_tells_nothing_is_unknown_and_says_what_was_not_read(tmp_pa
     assert {check.status for check in found} == {"unknown"}, found
     for check in found:
         assert check.found.endswith(UNSEEN.get(check.name, "not there")), check
-    assert not any(check.mend or check.stops for check in found)
+    assert not any(check.fix or check.stops for check in found)
 
 
 class Case(NamedTuple):
@@ -138,7 +139,7 @@ class Case(NamedTuple):
     says: str
     files: Mapping[str, str | None] = MappingProxyType({})
     seen: Mapping[str, Any] = MappingProxyType({})
-    mend: str = ""
+    fix: str = ""
     stops: bool = False
 
 
@@ -152,7 +153,7 @@ def sysctl(name: str, text: str | None) -> dict[str, str | None]:
 
 
 def tee(value: object, path: str) -> str:
-    """A command that mends what a file holds."""
+    """A command that fixes what a file holds."""
     return f"echo {value} | sudo tee /{path}"
 
 
@@ -173,7 +174,7 @@ CONNTRACK = "net/netfilter/nf_conntrack_"
 SECCOMP = {"proc/self/status": "CapEff:\t0000000000000000\nSeccomp:\t2\n"}
 RIGHTS = {"proc/self/status": "CapEff:\t0000004400000000\n"}  # CAP_PERFMON, CAP_SYSLOG
 CASES = [
-    bad("python", "3.10.4", seen={"python": "3.10.4"}, mend="python3.11", stops=True),
+    bad("python", "3.10.4", seen={"python": "3.10.4"}, fix="python3.11", stops=True),
     ok("python", "4.0.0", seen={"python": "4.0.0"}),
     bad("kernel", "5.15.0", sysctl("kernel/osrelease", "5.15.0-100-generic")),
     ok("kernel", "6.10", sysctl("kernel/osrelease", "6.10")),
@@ -181,7 +182,7 @@ CASES = [
         "perf_permission",
         "kernel.perf_event_paranoid is 2",
         sysctl("kernel/perf_event_paranoid", "2"),
-        mend="sudo sysctl kernel.perf_event_paranoid=1",
+        fix="sudo sysctl kernel.perf_event_paranoid=1",
     ),
     ok("perf_permission", "is 3", sysctl("kernel/perf_event_paranoid", "3") | RIGHTS),
     unknown("perf_permission", "not understood", {"proc/self/status": "Name:\tcat\n"}),
@@ -189,10 +190,10 @@ CASES = [
         "kernel_symbols",
         "kernel.kptr_restrict is 1",
         sysctl("kernel/kptr_restrict", "1"),
-        mend="sudo sysctl kernel.kptr_restrict=0",
+        fix="sudo sysctl kernel.kptr_restrict=0",
     ),
     ok("kernel_symbols", "is 1", sysctl("kernel/kptr_restrict", "1") | RIGHTS),
-    bad("kernel_symbols", "is 2", sysctl("kernel/kptr_restrict", "2") | RIGHTS, mend="=0"),
+    bad("kernel_symbols", "is 2", sysctl("kernel/kptr_restrict", "2") | RIGHTS, fix="=0"),
     bad(
         "tracefs",
         "not readable",
@@ -200,7 +201,7 @@ CASES = [
             "sys/kernel/tracing/events/raw_syscalls/sys_enter/id": None,
             "sys/kernel/tracing/README": "",
         },
-        mend="sudo mount -t tracefs -o mode=750,gid=",
+        fix="sudo mount -t tracefs -o mode=750,gid=",
     ),
     bad("io_uring", "refused", seen={"io_uring": errno.EPERM}),
     bad(
@@ -218,7 +219,7 @@ CASES = [
         "open_files",
         "at most 1063, 1000 connections need 1064",
         seen={"open_files_limit": 1063},
-        mend="sudo prlimit --pid $$ --nofile=1064",
+        fix="sudo prlimit --pid $$ --nofile=1064",
         stops=True,
     ),
     ok("open_files", "1064", seen={"open_files_limit": 1064}),
@@ -226,21 +227,21 @@ CASES = [
         "backlog",
         "net.core.somaxconn is 999, for 1000",
         sysctl("net/core/somaxconn", "999"),
-        mend="sudo sysctl -w net.core.somaxconn=4096",
+        fix="sudo sysctl -w net.core.somaxconn=4096",
     ),
     ok("backlog", "1000", sysctl("net/core/somaxconn", "1000")),
     bad(
         "ephemeral_ports",
         "999 ports",
         sysctl("net/ipv4/ip_local_port_range", "40001 40999"),
-        mend='sudo sysctl -w net.ipv4.ip_local_port_range="1024 65535"',
+        fix='sudo sysctl -w net.ipv4.ip_local_port_range="1024 65535"',
         stops=True,
     ),
     warn(
         "ephemeral_ports",
         "2009 ports, 10 in TIME_WAIT",
         sysctl("net/ipv4/ip_local_port_range", "40001 42009"),
-        mend="sudo sysctl",
+        fix="sudo sysctl",
     ),
     ok("ephemeral_ports", "2010", sysctl("net/ipv4/ip_local_port_range", "40001 42010")),
     unknown("ephemeral_ports", "not there", {"proc/net/sockstat": None}),
@@ -259,7 +260,7 @@ CASES = [
         "isolated_cpus",
         "1-3, of which this process has 1-3",
         {f"{CPUS}/isolated": "1-3"},
-        mend="taskset --cpu-list 0 make",
+        fix="taskset --cpu-list 0 make",
         stops=True,
     ),
     ok("isolated_cpus", "2-3", {f"{CPUS}/isolated": "2-3"}),  # one each
@@ -267,55 +268,55 @@ CASES = [
         "cpu_quota",
         "3.5 CPUs, and this process may run on 4",
         quota("350000 100000"),
-        mend="taskset --cpu-list 0-2 make",
+        fix="taskset --cpu-list 0-2 make",
         stops=True,
     ),
     ok("cpu_quota", "4 CPUs", quota("400000 100000")),
     ok("cpu_quota", "2 CPUs", quota("200000 100000"), {"cpus": [0, 1]}),
-    bad("cpu_quota", "0.5", quota("50000 100000"), mend="docker update", stops=True),
+    bad("cpu_quota", "0.5", quota("50000 100000"), fix="docker update", stops=True),
     ok("cpu_quota", "none", quota(None)),
     bad(
         "cpu_quota",
         "1 CPUs",  # that of a container's own cgroup, which it sees as the root
         {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000"},
-        mend="taskset --cpu-list 0 make",
+        fix="taskset --cpu-list 0 make",
         stops=True,
     ),
     bad(
         "cpu_quota",
         "2 CPUs",
         V1 | {"sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "200000\n"},
-        mend="taskset --cpu-list 0-1 make",
+        fix="taskset --cpu-list 0-1 make",
         stops=True,
     ),
     ok("cpu_quota", "none", V1 | {"sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "-1\n"}),
     unknown(
         "cpu_quota",
-        "nothing of the CPU",
+        "nothing about the CPU",
         quota(None) | {"sys/fs/cgroup/cgroup.controllers": None},
     ),
     warn(
         "governor",
         "performance, powersave",
         {f"{CPUS}/cpufreq/policy1/scaling_governor": "powersave"},
-        mend=tee("performance", f"{CPUS}/cpufreq/policy*/scaling_governor"),
+        fix=tee("performance", f"{CPUS}/cpufreq/policy*/scaling_governor"),
     ),
     unknown(
         "governor",
         "its host decides",
         VIRTUAL | {f"{CPUS}/cpufreq/policy{number}/scaling_governor": None for number in (0, 1)},
     ),
-    warn("turbo", "on", {BOOST: "1"}, mend=tee(0, BOOST)),
-    warn("turbo", "on", {BOOST: None, NO_TURBO: "0"}, mend=tee(1, NO_TURBO)),
+    warn("turbo", "on", {BOOST: "1"}, fix=tee(0, BOOST)),
+    warn("turbo", "on", {BOOST: None, NO_TURBO: "0"}, fix=tee(1, NO_TURBO)),
     unknown("turbo", "not understood", {BOOST: "maybe"}),
-    warn("smt", "on", {f"{CPUS}/smt/active": "1"}, mend="smt/control"),
-    warn("smt", "on", VIRTUAL | {f"{CPUS}/smt/active": "1"}, mend="echo off | sudo tee"),
-    unknown("smt", "does not see", VIRTUAL),
+    warn("smt", "on", {f"{CPUS}/smt/active": "1"}, fix="smt/control"),
+    warn("smt", "on", VIRTUAL | {f"{CPUS}/smt/active": "1"}, fix="echo off | sudo tee"),
+    unknown("smt", "cannot see", VIRTUAL),
     bad(
         "address",
-        "::1 is no address of this machine",
+        "::1 is not an address of this machine",
         seen={"address": errno.EADDRNOTAVAIL},
-        mend="host: 127.0.0.1",
+        fix="host: 127.0.0.1",
         stops=True,
     ),
     warn("other_load", "11%", seen={"stats": (stat(100, 1000), stat(111, 1089))}),
@@ -328,9 +329,9 @@ CASES = [
         "mitigations",
         "meltdown",
         {f"{CPUS}/vulnerabilities/meltdown": "Mitigation: PTI"},
-        mend="mitigations=off",
+        fix="mitigations=off",
     ),
-    warn("clock_source", "hpet", {CURRENT: "hpet"}, mend=tee("tsc", CURRENT)),
+    warn("clock_source", "hpet", {CURRENT: "hpet"}, fix=tee("tsc", CURRENT)),
     warn("clock_source", "hpet", {CURRENT: "hpet", f"{CLOCK}/available_clocksource": "hpet"}),
     ok("clock_source", "kvm-clock", {CURRENT: "kvm-clock"}),
     warn("memory", "511 MiB", {"proc/meminfo": "MemAvailable:   524287 kB\n"}),
@@ -339,7 +340,7 @@ CASES = [
         "swap",
         "2 MiB used",
         {"proc/meminfo": "SwapTotal: 4096 kB\nSwapFree: 2048 kB\n"},
-        mend="sudo swapoff -a",
+        fix="sudo swapoff -a",
     ),
     ok("swap", "none used", {"proc/meminfo": "SwapTotal: 4096 kB\nSwapFree: 4096 kB\n"}),
     unknown("swap", "not understood", {"proc/meminfo": "MemTotal: 4096 kB\n"}),
@@ -347,40 +348,40 @@ CASES = [
         "huge_pages",
         "always",
         {HUGE_PAGES: "[always] madvise never"},
-        mend=tee("madvise", HUGE_PAGES),
+        fix=tee("madvise", HUGE_PAGES),
     ),
     bad(
         "connection_tracking",
         "5 tracked of at most 2004, 1000 connections need 2005",
         tracked("5", "2004"),
-        mend="sudo sysctl -w net.netfilter.nf_conntrack_max=4010",
+        fix="sudo sysctl -w net.netfilter.nf_conntrack_max=4010",
         stops=True,
     ),
-    warn("connection_tracking", "5 tracked", tracked("5", "2005"), mend="notrack"),
+    warn("connection_tracking", "5 tracked", tracked("5", "2005"), fix="notrack"),
     ok("connection_tracking", "0 tracked of at most 1", tracked("0", "1")),
     unknown("connection_tracking", "max: not there", sysctl(f"{CONNTRACK}count", "5")),
     warn(
         "packet_filter",
         "iptables filter, iptables nat",
         {"proc/net/ip_tables_names": "filter\nnat\n"},
-        mend="nft flush ruleset",
+        fix="nft flush ruleset",
     ),
     warn(
         "packet_filter",
         "ip6tables filter",
         {"proc/net/ip6_tables_names": "filter\n", "proc/modules": None},
-        mend="nft",
+        fix="nft",
     ),
     warn(
         "packet_filter",
         "nftables",
         {"proc/modules": "nf_tables 356352 4 nft_ct, Live\n"},
-        mend="nft",
+        fix="nft",
     ),
     ok("packet_filter", "no tables", {"proc/modules": "tun 77824 0 - Live\n"}),
     unknown(
         "packet_filter",
-        "part of this kernel",
+        "built into this kernel",
         {
             "proc/modules": "tun 77824 0 - Live\n",
             "lib/modules/6.1.0-44-amd64/modules.builtin": "kernel/net/netfilter/nf_tables.ko\n",
@@ -394,8 +395,8 @@ def test_check_has_the_state_that_the_machine_is_in(case: Case, root: Path) -> N
     found = look(root, case.files, IDEAL_SEEN._replace(**case.seen))[case.name]
     assert (found.status, found.stops) == (case.status, case.stops), found
     assert case.says.lower() in found.found.lower()
-    assert case.mend in found.mend
-    assert bool(found.mend) == bool(case.mend)
+    assert case.fix in found.fix
+    assert bool(found.fix) == bool(case.fix)
 
 
 def test_every_check_is_tried_on_a_machine_that_is_not_as_it_should_be() -> None:
@@ -440,7 +441,7 @@ def test_mitigations_at_system_calls_are_told_from_others(
 @pytest.mark.parametrize("name", TOOLS)
 def test_missing_tool_stops_only_what_cannot_do_without(name: str, root: Path) -> None:
     found = look(root, {}, IDEAL_SEEN._replace(tools={**TOOLS, name: None}))[name]
-    assert (found.status, found.found, found.mend) == ("bad", "not installed", "make setup")
+    assert (found.status, found.found, found.fix) == ("bad", "not installed", "make setup")
     assert found.stops == (name not in {"flamegraph", "rsvg-convert", "perf"})
     unclear = IDEAL_SEEN._replace(tools={**TOOLS, name: "unknown"})
     assert look(root, {}, unclear)[name].status == "unknown"
@@ -458,13 +459,13 @@ def test_pyperf_is_named_for_what_it_sets_and_for_nothing_else(root: Path) -> No
     for changes, named in ((noisy, {"governor"}), (noisy | intel, {"governor", "turbo"})):
         found = look(root, changes)
         assert {found[name].status for name in ("turbo", "smt", "swap", "huge_pages")} == {"warn"}
-        assert {name for name, it in found.items() if "pyperf system tune" in it.mend} == named
+        assert {name for name, it in found.items() if "pyperf system tune" in it.fix} == named
 
 
 def test_missing_tool_of_another_host_names_its_package(root: Path) -> None:
     lacking = IDEAL_SEEN._replace(tools={"wrk": None})
     found = look(root, {}, lacking, roles=("load",))
-    assert found["wrk"].mend == "sudo apt-get install wrk"
+    assert found["wrk"].fix == "sudo apt-get install wrk"
 
 
 def test_host_has_the_checks_of_its_roles_alone(root: Path) -> None:
@@ -560,7 +561,7 @@ def test_other_program_of_the_name_is_bad_and_named(root: Path, tmp_path: Path) 
         found = look(root, {}, seen)[name]
         assert (found.status, found.stops) == ("bad", True)
         assert f"{tmp_path}/{name}" in found.found and word in found.found
-        assert "PATH" in found.mend
+        assert "PATH" in found.fix
 
 
 # --- What is shown ---
@@ -578,7 +579,7 @@ CHECKS = [
     Check("cpu_quota", "bad", "1 CPUs", "it throttles", "taskset --cpu-list 0 make", True),
     Check("smt", "unknown", "not there", "two share a core", "", False),
 ]
-HOSTS = {"a machine": CHECKS}
+HOSTS = [HostChecks("a machine", CHECKS)]
 
 
 def test_brief_form_has_a_line_for_each_that_is_not_ok_and_counts_all() -> None:
@@ -586,12 +587,13 @@ def test_brief_form_has_a_line_for_each_that_is_not_ok_and_counts_all() -> None:
         "warn     turbo                on; echo 0 | sudo tee /sys/devices/system/cpu/cpufreq/boost",
         "bad      cpu_quota            1 CPUs; taskset --cpu-list 0 make",
         "unknown  smt                  not there",
-        "1 ok, 1 warn, 1 bad, 1 unknown; why, and what helps: make doctor",
+        "1 ok, 1 warn, 1 bad, 1 unknown; for reasons and fixes: make doctor",
     ]
 
 
 def test_brief_form_of_several_hosts_says_which_is_which() -> None:
-    lines = doctor.format_brief({"one": CHECKS[:1], "other": CHECKS[:2]}).splitlines()
+    hosts = [HostChecks("one", CHECKS[:1]), HostChecks("other", CHECKS[:2])]
+    lines = doctor.format_brief(hosts).splitlines()
     assert [lines[0], lines[2]] == ["one", "other"]
 
 
@@ -602,7 +604,7 @@ def test_full_form_says_all_of_each_check_under_its_host() -> None:
     )
     for check in CHECKS:
         assert f"{check.status:<8} {check.name}" in text
-        assert {check.found, check.mend} <= {*re.split(r" {2,}|\n|mend: ", text), ""}
+        assert {check.found, check.fix} <= {*re.split(r" {2,}|\n|fix:  ", text), ""}
     assert text.endswith("\n1 ok, 1 warn, 1 bad, 1 unknown")
 
 
@@ -621,9 +623,9 @@ def show(form: str, columns: int, **changes: str) -> str:
 def test_terminal_is_not_overrun_but_by_commands_to_copy(form: str) -> None:
     lines = show(form, 50, NO_COLOR="1").splitlines()
     too_long = [line for line in lines if len(line) > 50]
-    assert all("mend: " in line or line.startswith("1 ok") for line in too_long)
+    assert all("fix:  " in line or line.startswith("1 ok") for line in too_long)
     if form == "full":
-        assert all(f"mend: {check.mend}" in "\n".join(lines) for check in CHECKS if check.mend)
+        assert all(f"fix:  {check.fix}" in "\n".join(lines) for check in CHECKS if check.fix)
 
 
 @pytest.mark.parametrize("form", ["brief", "full"])
@@ -638,11 +640,11 @@ def test_colors_are_those_of_the_status_and_nothing_by_color_alone(form: str) ->
 def test_only_what_is_bad_and_makes_results_wrong_stops(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert doctor.stopping(HOSTS) == ["cpu_quota: 1 CPUs: taskset --cpu-list 0 make"]
+    assert doctor.describe_stops(HOSTS) == ["cpu_quota: 1 CPUs: taskset --cpu-list 0 make"]
     for changes, status in (({}, 1), ({"stops": False}, 0), ({"status": "unknown"}, 0)):
-        hosts = {"a machine": [check._replace(**changes) for check in CHECKS]}
+        hosts = [HostChecks("a machine", [check._replace(**changes) for check in CHECKS])]
         monkeypatch.setattr(doctor, "gather", lambda *_arguments, hosts=hosts: hosts)
-        monkeypatch.setattr(doctor, "speed", lambda *_arguments: "It wanders.")
+        monkeypatch.setattr(doctor, "describe_speed", lambda *_arguments: "It wanders.")
         monkeypatch.setattr(sys, "argv", ["doctor.py", "--brief"])
         assert doctor.main() == status
     assert capsys.readouterr().out.count("make doctor\n\nIt wanders.\n") == 3
@@ -651,7 +653,8 @@ def test_only_what_is_bad_and_makes_results_wrong_stops(
 def test_cpus_that_are_not_there_leave_the_speed_unmeasured_and_the_status_as_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "gather", lambda *_arguments: {"a machine": CHECKS[:1]})
+    hosts = [HostChecks("a machine", CHECKS[:1])]
+    monkeypatch.setattr(doctor, "gather", lambda *_arguments: hosts)
     monkeypatch.setattr(sys, "argv", ["doctor.py", "--cpus", '{"server": "4095", "load": "0"}'])
     assert doctor.main() == 0
     *_, line = capsys.readouterr().out.splitlines()
@@ -680,7 +683,7 @@ def test_snakemake_doctor_shows_all_and_writes_nothing_of_a_sweep(checkout: Path
     said = snakemake(checkout, "doctor")
     assert re.search(r"^ok +tcp_diag +the kernel answers$", said, re.MULTILINE)
     assert "1000 connections need 1064" in said  # config's most
-    assert "This sweep (3 repeats at 6 numbers of connections) will tell" in said
+    assert "This sweep (3 repeats at 6 numbers of connections) can detect" in said
     assert "localrule" not in said and "rule doctor:" not in said
     made = {path.name for path in (checkout / "results").rglob("*") if path.is_file()}
     assert made == {"doctor.log"}
@@ -695,7 +698,7 @@ def test_make_doctor_shows_all_and_nothing_else(checkout: Path) -> None:
     _, label, *_, last = said.splitlines()
     assert label == host_checks.label()
     assert re.search(r"^\d+ ok", said, re.MULTILINE)
-    assert last.startswith("In 4 s the machine's speed wandered by ")
+    assert last.startswith("In 4 s the machine's speed varied by ")
 
 
 SMALL = """\
@@ -742,7 +745,7 @@ def test_sweep_that_must_go_wrong_does_not_start(checkout: Path, small: list[str
     assert not (checkout / "results/cells").exists()
 
 
-WANDERED = "In 1.2 s the machine's speed wandered by "
+WANDERED = "In 1.2 s the machine's speed varied by "
 
 
 def test_run_that_measures_nothing_is_not_examined(checkout: Path, small: list[str]) -> None:
@@ -753,7 +756,7 @@ def test_run_that_measures_nothing_is_not_examined(checkout: Path, small: list[s
 
 def test_sweep_begins_with_what_is_not_ok(checkout: Path, small: list[str]) -> None:
     said = snakemake(checkout, *small)
-    told = ("; why, and what helps: make doctor", WANDERED, " to run, ")
+    told = ("; for reasons and fixes: make doctor", WANDERED, " to run, ")
     places = [said.index(text) for text in told]
     assert places == sorted(places)
     assert "This sweep has one server: there is nothing to compare." in said

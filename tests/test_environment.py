@@ -35,7 +35,7 @@ START = [sys.executable, "-I", "-X", "utf8", str(ROOT / "scripts/start_snakemake
     ],
 )
 def test_what_is_set_for_other_programs_is_left_out(name: str) -> None:
-    assert name not in environment.cleaned({name: "x"})
+    assert name not in environment.clean_copy({name: "x"})
 
 
 @pytest.mark.parametrize(
@@ -46,18 +46,18 @@ def test_what_is_set_for_other_programs_is_left_out(name: str) -> None:
     ],
 )
 def test_what_a_user_or_a_cluster_needs_is_kept(name: str) -> None:
-    assert environment.cleaned({name: "x"})[name] == "x"
+    assert environment.clean_copy({name: "x"})[name] == "x"
 
 
 def test_tools_are_read_in_one_language_and_by_no_settings_of_perf() -> None:
-    cleaned = environment.cleaned({"LC_ALL": "de_DE.UTF-8", "PERF_CONFIG": "/x"})
+    cleaned = environment.clean_copy({"LC_ALL": "de_DE.UTF-8", "PERF_CONFIG": "/x"})
     assert (cleaned["LC_ALL"], cleaned["PERF_CONFIG"]) == ("C.UTF-8", os.devnull)
 
 
 def test_folder_for_temporary_files_is_kept_where_it_can_be_used(tmp_path: Path) -> None:
-    assert "TMPDIR" in environment.cleaned({"TMPDIR": str(tmp_path)})
+    assert "TMPDIR" in environment.clean_copy({"TMPDIR": str(tmp_path)})
     for other in (str(tmp_path / "none"), "build", ""):
-        assert "TMPDIR" not in environment.cleaned({"TMPDIR": other})
+        assert "TMPDIR" not in environment.clean_copy({"TMPDIR": other})
 
 
 def test_cleaning_twice_changes_no_more_than_once() -> None:
@@ -146,8 +146,8 @@ def test_sweep_goes_as_ever_in_an_environment_that_is_meant_for_others(tmp_path:
 
 def test_config_file_that_snakemake_cannot_read_is_one_line(tmp_path: Path) -> None:
     for name, content, said in (
-        ("latin-1", "# größer\nrepeats: 1\n".encode("latin-1"), "line 1: byte 0xf6 is no UTF-8"),
-        ("tab", b"seed: 1\nrepeats:\t1\n", "line 2: no YAML"),
+        ("latin-1", "# größer\nrepeats: 1\n".encode("latin-1"), "line 1: byte 0xf6 is not UTF-8"),
+        ("tab", b"seed: 1\nrepeats:\t1\n", "line 2: not YAML"),
         ("empty", b"", "found no keys"),
         ("missing", None, "there is no such file"),
     ):

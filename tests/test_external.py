@@ -97,7 +97,7 @@ def prepare(folder: Path, name: str, description: dict[str, Any]) -> str:
     assert list(external.description_faults(name, description, str(ROOT))) == []
     path = folder / "results/bin" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    prepare_external.write_launcher(str(path), external.launched(description, str(ROOT)))
+    prepare_external.write_launcher(str(path), external.describe_launcher(description, str(ROOT)))
     return str(path)
 
 
@@ -144,7 +144,7 @@ def test_launcher_names_no_path_of_the_checkout(
         (root / "bin").mkdir(parents=True)
         for file in ("make", "mine.c", "bin/mine"):
             (root / file).write_text("content")
-        found.append(external.launched(described, str(root)))
+        found.append(external.describe_launcher(described, str(root)))
     assert found[0] == found[1]
     assert list(found[0]["identity"].values()).count(None) == 0
     prepare_external.write_launcher(str(tmp_path / "launcher"), found[0])
@@ -152,7 +152,7 @@ def test_launcher_names_no_path_of_the_checkout(
     run = run_program([tmp_path / "launcher"])
     assert (run.returncode, run.stderr) == (
         1,
-        f"bin/mine is seen from the checkout: set {ROOT_VARIABLE} to it\n",
+        f"bin/mine is relative to the checkout: set {ROOT_VARIABLE} to its path\n",
     )
 
 
@@ -199,7 +199,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         describe("silent"),
         "within 1.5 s (start_timeout_s) it did not listen on port",
     ),
-    "never says so": (describe(ready="nothing"), "its output did not hold 'nothing'"),
+    "never says so": (describe(ready="nothing"), "its output did not contain 'nothing'"),
     "wrong body": (describe("wrong"), "the server's body is not b'Hello, World!'"),
     "broken template": (
         {**NGINX, "files": {"nginx.conf": "worker_process 1;"}},
@@ -327,7 +327,7 @@ def test_headers_may_vary_and_are_named(
         (["HTTP/1.1 200 OK\nContent-Length: x"], "Content-Length is b'x'"),
         (["HTTP/1.1 200 OK\nTransfer-Encoding: chunked"], "chunked body is broken"),
         (["HTTP/1.1 200 OK"], "ends with the connection, which stays open"),
-        (["HTTP/1.0 200 OK"], "wrk counts an error"),
+        (["HTTP/1.0 200 OK"], "wrk counts each such answer as an error"),
         (["HTTP/1.1 200 OK\nContent-Length: 13"], "without announcing it"),
     ],
 )
@@ -658,7 +658,7 @@ def test_servers_may_be_ours_or_described() -> None:
     (line,) = faults_of({**config, "servers": ["minne"]})
     assert "servers/minne.c and no external.minne (did you mean 'mine'?)" in line
     (line,) = faults_of({**config, "servers": ["ranking"]})
-    assert "other results are named like that" in line
+    assert "other results have names like that" in line
 
 
 # --- In the workflow ---
@@ -716,7 +716,7 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     assert counted["mine"] == counted["server_epoll"]
     assert counted["absent"] == "unavailable" or counted["absent"] == counted["mine"]
 
-    again = {job for job in jobs_to_run(checkout, *configfile) if job[0] in failures.ASKED}
+    again = {job for job in jobs_to_run(checkout, *configfile) if job[0] in failures.PRODUCTS}
     assert {job[:2] for job in again} == {("measure_cell", "absent")}
     (checkout / "mine/server.py").write_text(source + "# changed\n")
     jobs = jobs_to_run(checkout, *configfile)
@@ -728,7 +728,7 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
 
     moved = checkout.rename(tmp_path / "moved")
     jobs = jobs_to_run(moved, *configfile)
-    assert {job for job in jobs if job[0] in failures.ASKED} == again
+    assert {job for job in jobs if job[0] in failures.PRODUCTS} == again
     moved.rename(checkout)
 
     (checkout / "bin").mkdir()
@@ -745,7 +745,7 @@ def test_failed_build_is_one_line_and_a_missing_builder_no_fault(
 
     def prepared(build: str) -> subprocess.CompletedProcess[str]:
         description = {"build": build, "command": "build/mine", "package": "golang-go"}
-        launched = json.dumps(external.launched(description, str(tmp_path)))
+        launched = json.dumps(external.describe_launcher(description, str(tmp_path)))
         return run_script("prepare_external.py", launched, tmp_path / "mine")
 
     for build, said in (("false", "status 1"), ("true", "there is no build/mine")):

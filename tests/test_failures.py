@@ -170,7 +170,7 @@ def test_failures_are_found_and_told_a_line_each(tmp_path: Path) -> None:
 
 def test_failed_job_is_a_line_the_last_of_its_log(tmp_path: Path) -> None:
     log = tmp_path / "x.log"
-    silent = f"plot_server ended without a word, killed perhaps: {log}"
-    assert console.failed_job("plot_server", [str(log)]) == silent
+    silent = f"plot_server ended without a message, maybe killed: {log}"
+    assert console.describe_failed_job("plot_server", [str(log)]) == silent
     log.write_bytes(b"a warning\n\xff plot_server: no space\x07 left\n\n")
-    assert console.failed_job("plot_server", [str(log)]) == "� plot_server: no space  left"
+    assert console.describe_failed_job("plot_server", [str(log)]) == "� plot_server: no space  left"

@@ -142,7 +142,7 @@ def test_folder_that_is_read_only_is_one_line(folder: str, measured: Path) -> No
     assert "Traceback" not in run.stderr and " in file " not in run.stderr
     last = run.stderr.splitlines()[-1]
     assert f"in {measured}: " in last
-    assert "results/ may not be written in" in last or "Read-only file system: " in last
+    assert "results/ is not writable" in last or "Read-only file system: " in last
 
 
 def check_fault(command: list[str], folder: Path, record: Path) -> None:
@@ -320,7 +320,7 @@ def test_child_dies_with_a_parent_that_was_killed_before_it_began(tmp_path: Path
     """The window between fork and prctl, made wide: the parent that is named is not there any more."""
     touched = tmp_path / "touched"
     code = "import processes, subprocess, sys, os\n"
-    code += "command = processes.leashed(['touch', sys.argv[1]])\n"
+    code += "command = processes.leash(['touch', sys.argv[1]])\n"
     code += "command[command.index(str(os.getpid()))] = '999999999'\n"
     code += "sys.exit(subprocess.run(command).returncode)"
     for text, expected in ((code, False), (code.replace("'999999999'", "str(os.getpid())"), True)):

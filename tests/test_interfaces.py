@@ -113,7 +113,7 @@ def test_every_interface_of_this_machine_is_read() -> None:
             "echo 'Option \"-j\" is unknown,'; echo 'try \"ip -help\".' >&2; exit 255",
             "ip failed: try",
         ),
-        ("echo '1: lo: <LOOPBACK>'", "ip said no JSON"),
+        ("echo '1: lo: <LOOPBACK>'", "ip did not print JSON"),
     ],
 )
 def test_ip_that_does_not_do_is_one_line(
@@ -227,8 +227,10 @@ def test_counters_agree_with_ip() -> None:
 def test_what_has_crossed_is_a_difference_and_nothing_over_loopback() -> None:
     before = interfaces.parse_counters(COUNTERS, "veth0")
     after = before | {"sent_bytes": before["sent_bytes"] + 5}
-    assert interfaces.crossed(before, after) == dict.fromkeys(before, 0) | {"sent_bytes": 5}
-    assert interfaces.crossed(None, None) is None
+    assert interfaces.counters_between(before, after) == dict.fromkeys(before, 0) | {
+        "sent_bytes": 5
+    }
+    assert interfaces.counters_between(None, None) is None
 
 
 def test_netem_is_told_with_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,7 +240,7 @@ def test_down_clears_up_after_a_kill_and_says_nothing_when_there_is_nothing() ->
 def test_a_second_lab_is_refused_and_leaves_the_first_alone() -> None:
     with lab_up():
         for action in (["run", "--", "true"], ["down"]):
-            assert fails_with_one_line(run_lab(*action), "another lab is up")
+            assert fails_with_one_line(run_lab(*action), "another lab runs")
         assert len(lab_link.namespaces()) == 2
 
 
@@ -255,7 +255,7 @@ def test_ssh_reaches_the_other_host_with_the_labs_key_alone() -> None:
         assert lab.stdout.readline() == "5\n"
 
         (listener,) = output_of(*inside(LOAD, "ss", "-Htln")).splitlines()
-        assert listener.split()[3].startswith("[fe80:") and "%swissknife1:2222" in listener
+        assert listener.split()[3].startswith("[fe80:") and "%io-models1:2222" in listener
         other_key = FOLDER / "other_key"
         output_of("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other_key))
         config = FOLDER / "other_config"
@@ -308,7 +308,7 @@ def test_a_delay_is_on_both_ends_or_one_line_says_what_is_missing() -> None:
 def test_no_right_to_make_namespaces_is_one_line() -> None:
     bounded = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]
     done = run_program([*bounded, *LAB, "run", "--", "true"])
-    assert fails_with_one_line(done, "ip netns add swissknife_server: ")
+    assert fails_with_one_line(done, "ip netns add io_models_server: ")
 
 
 def test_whoever_is_not_root_is_told_in_one_line() -> None:
@@ -340,8 +340,8 @@ def test_delay_loss_and_rate_are_those_of_each_direction() -> None:
     assert netem_commands(None, None, None) == []
     netem = "root netem limit 100000 delay 2.5ms loss 0.1% rate 100mbit"
     assert [" ".join(command) for command in netem_commands(2.5, 0.1, 100)] == [
-        f"tc -n swissknife_server qdisc add dev swissknife0 {netem}",
-        f"tc -n swissknife_load qdisc add dev swissknife1 {netem}",
+        f"tc -n io_models_server qdisc add dev io-models0 {netem}",
+        f"tc -n io_models_load qdisc add dev io-models1 {netem}",
     ]
     assert netem_commands(0, None, None)[0][-2:] == ["delay", "0ms"]
 
@@ -353,9 +353,9 @@ def listing(**flags: bool) -> list[dict[str, list[dict[str, object]]]]:
 
 
 def test_an_address_is_usable_once_it_is_known_to_be_no_duplicate() -> None:
-    assert usable_address([], "swissknife0") is None
-    assert usable_address(listing(tentative=True), "swissknife0") is None
-    assert usable_address(listing(), "swissknife0") == "fe80::1"
+    assert usable_address([], "io-models0") is None
+    assert usable_address(listing(tentative=True), "io-models0") is None
+    assert usable_address(listing(), "io-models0") == "fe80::1"
 
 
 @lab_test
@@ -365,7 +365,7 @@ def test_two_hosts_with_one_address_are_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(lab_link, "ENDS", (SERVER, twin))
     try:
         lab_link.build_link()
-        with pytest.raises(LabError, match=r"swissknife\d: fe80::\S+ is a duplicate"):
+        with pytest.raises(LabError, match=r"io-models\d: fe80::\S+ is a duplicate"):
             eventually(lambda: all(map(lab_link.link_local_address, (SERVER, twin))))
     finally:
         lab_link.remove_link()

@@ -14,7 +14,7 @@ from checkouts import ROOT, environment, processes_mentioning
 pytestmark = pytest.mark.alone
 TARGETS = "plots/server_epoll.png plots/server_epoll_flamegraph.svg results/syscalls.csv"
 # By ssh the server's side too, on the other host.
-REVERSED = 'network={interface: swissknife1, load_interface: swissknife0, server: "ssh:lab", load: here, ssh_config: '
+REVERSED = 'network={interface: io-models1, load_interface: io-models0, server: "ssh:lab", load: here, ssh_config: '
 
 
 def loopback_bytes() -> int:
@@ -65,7 +65,7 @@ def test_sweep_ends_with_pictures(lab: tuple[str, Path, int]) -> None:
 
 
 def test_traffic_of_every_run_crossed_the_link(lab: tuple[str, Path, int]) -> None:
-    """By the counters of swissknife0: every byte that wrk received was sent there, and nearly none on loopback."""
+    """By the counters of io-models0: every byte that wrk received was sent there, and nearly none on loopback."""
     _, folder, loopback = lab
     records = records_of(folder)
     assert len(records) == 2
@@ -75,8 +75,8 @@ def test_traffic_of_every_run_crossed_the_link(lab: tuple[str, Path, int]) -> No
         assert crossed["sent_bytes"] > record["response_bytes"] > 100_000
         assert crossed["sent_packets"] >= record["requests"] / record["connections"]
         assert crossed["received_bytes"] > record["requests"] * len("GET / HTTP/1.1\r\n\r\n")
-        assert "%swissknife1]:" in record["load_command"][-1]
-        assert record["server_command"][-2:] == ["--interface", "swissknife0"]
+        assert "%io-models1]:" in record["load_command"][-1]
+        assert record["server_command"][-2:] == ["--interface", "io-models0"]
     assert loopback < sum(record["response_bytes"] for record in records) / 10
 
 
@@ -95,19 +95,19 @@ def test_all_that_is_recorded_here_is_recorded_there(lab: tuple[str, Path, int])
         assert record["clocks_ahead_s"].keys() == ahead
         assert all(abs(seconds) < 0.2 for seconds in record["clocks_ahead_s"].values())
         assert record["facts"]["network"]["driver"] == "veth"
-        assert "over swissknife0 (veth)" in record["facts"]["network_label"]
+        assert "over io-models0 (veth)" in record["facts"]["network_label"]
         assert (
             record["asked"]["network"]["load"]
-            == {"lab": "netns:swissknife_load", "lab-ssh": "ssh:lab"}[name]
+            == {"lab": "netns:io_models_load", "lab-ssh": "ssh:lab"}[name]
         )
 
 
 def test_nothing_is_left(lab: tuple[str, Path, int]) -> None:
     _, folder, _ = lab
-    assert "swissknife" not in run("ip", "netns", "list")
+    assert "io_models" not in run("ip", "netns", "list")
     assert processes_mentioning(str(folder)) == []
-    assert processes_mentioning("/run/swissknife_lab") == []
-    assert not Path("/run/swissknife_lab").exists()
+    assert processes_mentioning("/run/io_models_lab") == []
+    assert not Path("/run/io_models_lab").exists()
 
 
 def test_server_on_the_other_host(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_server_on_the_other_host(tmp_path: Path) -> None:
     run(*command, "--config", REVERSED + "{ssh_config}}")
     (record,) = records_of(tmp_path)
     assert record["status"] == "ok", record["flags"]
-    assert record["server_command"][-2:] == ["--interface", "swissknife1"]
+    assert record["server_command"][-2:] == ["--interface", "io-models1"]
     assert str(tmp_path) not in " ".join(record["server_command"])  # it was sent there
     assert record["interface"]["sent_bytes"] > record["response_bytes"]
     assert "tcp_sendmsg" in (tmp_path / "plots/server_epoll_flamegraph.svg").read_text()

@@ -20,7 +20,7 @@ def write(path: Path, version: int, **changes: object) -> str:
 
 def test_nothing_is_told_of_what_this_version_made(tmp_path: Path) -> None:
     now = write(tmp_path / "now.json", records.SCHEMA_VERSION)
-    assert list(leftovers.told([now, str(tmp_path / "absent.json")], "")) == []
+    assert list(leftovers.describe([now, str(tmp_path / "absent.json")], "")) == []
 
 
 def test_old_records_are_counted_by_version_and_old_results_are_named(
@@ -32,7 +32,7 @@ def test_old_records_are_counted_by_version_and_old_results_are_named(
         (tmp_path / f"results/{name}.csv").touch()
     versions = [2, 3, 3, 4, records.SCHEMA_VERSION]
     paths = [write(tmp_path / f"{n}.json", version) for n, version in enumerate(versions)]
-    left, old = leftovers.told(paths, "my runs")
+    left, old = leftovers.describe(paths, "my runs")
     assert left.endswith(
         "rm -r 'my runs/results/cost' 'my runs/results/cost.csv'"
         " 'my runs/results/ceiling' 'my runs/results/ceiling.csv'"

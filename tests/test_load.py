@@ -67,7 +67,7 @@ def test_wrk_that_does_not_end_when_it_is_told_is_told_again_and_no_fault_of_a_s
     monkeypatch.setattr(load.Wrk, "interrupt", not_at_first)
     with (
         load.running_load(url, connections=1, threads=1, duration_s=0.2) as wrk,
-        pytest.raises(load.Unstopped, match=r"wrk went on for 0\.5 s after it was told to end"),
+        pytest.raises(load.Unstopped, match=r"wrk ran on for 0\.5 s after it was told to end"),
     ):
         wrk.finish()
     assert len(told) == 2

@@ -568,7 +568,7 @@ def test_flags_of_a_user_whose_home_is_the_root_keep_their_paths(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", "/")
-    assert machine_facts.without_places("-I/opt/include", "/a/checkout") == "-I/opt/include"
+    assert machine_facts.hide_places("-I/opt/include", "/a/checkout") == "-I/opt/include"
 
 
 def changed(facts: Facts, section: str, name: str, value: object) -> Facts:
@@ -684,7 +684,7 @@ def test_facts_of_a_sweep_are_not_those_of_a_run_over_another_network(
     here: Facts, tmp_path: Path
 ) -> None:
     path, boots = str(tmp_path / "machine.json"), [here["system"]["boot"]] * 2
-    veth = {"interface": "swissknife0"}
+    veth = {"interface": "io-models0"}
     for way, other in ((None, veth), (veth, None)):
         machine_facts.write_facts(path, {**here, "network": way})
         facts = machine_facts.facts_of_sweep(boots, way, path)

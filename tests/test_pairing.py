@@ -368,7 +368,7 @@ ENDS = {
     "server_epoll": (0, "the server ended during the run: SIGKILL"),
     "reference": (
         1,
-        "in the paired phase, of the reference: the server ended during the run",
+        "the reference, in the paired phase: the server ended during the run",
     ),
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import comparisons
+import console
 import numpy as np
 import pandas as pd
 import plot_overview
@@ -103,7 +104,7 @@ SWEEPS = {
 SCRIPTS = {
     "server": ["plot_server.py", "cells.csv"],
     **{figure: ["plot_overview.py", figure, "cells.csv", "summary.csv"] for figure in FIGURES},
-    "ranking": ["plot_ranking.py", "verdicts.csv", "summary.csv"],
+    "ranking": ["plot_ranking.py", "cells.csv", "summary.csv", "verdicts.csv"],
     "story": ["plot_story.py", "cells.csv", "summary.csv", "verdicts.csv"],
 }
 
@@ -126,7 +127,7 @@ def test_every_picture_and_the_table_are_made(
         monkeypatch.setattr(sys, "argv", [*command, f"{picture}.png"])
         assert importlib.import_module(Path(command[0]).stem).main() == 0
         assert (tmp_path / f"{picture}.png").stat().st_size > 5000
-    assert str(summary.loc[0, "server"]) in tabulate_results.tabulate(summary)
+    assert str(summary.loc[0, "server"]) in console.format_text(tabulate_results.tabulate(summary))
 
 
 @pytest.mark.parametrize("picture", ["server", "throughput", "story"])
@@ -272,9 +273,9 @@ def test_layout_is_final_and_has_no_digits_that_differ_from_process_to_process(
 
 def test_ends_and_powers_of_ten_are_labelled_first() -> None:
     counts = [1, 10, 50, 90, 100, 500, 1000]
-    assert sorted(plot_style.labelled_counts(counts, 10)) == [1, 10, 50, 100, 500, 1000]
-    assert sorted(plot_style.labelled_counts(counts, 4)) == [1, 10, 100, 1000]
-    assert plot_style.labelled_counts([70], 7) == [70]
+    assert sorted(plot_style.choose_labels(counts, 10)) == [1, 10, 50, 100, 500, 1000]
+    assert sorted(plot_style.choose_labels(counts, 4)) == [1, 10, 100, 1000]
+    assert plot_style.choose_labels([70], 7) == [70]
 
 
 # Severity 1.0 of Machado, Oliveira & Fernandes, "A physiologically-based model for simulation of color vision
@@ -381,8 +382,8 @@ def test_snakemakes_report_has_every_picture_and_table_with_caption_and_label(pa
 
 def test_more_repeats_than_can_be_told_apart_are_not_all_drawn() -> None:
     cells = pd.DataFrame({"repeat": [1, 20, 21, 101], "requests_per_second": 1.0})
-    shown, note = tables.shown_singly(cells)
+    shown, note = tables.choose_single_runs(cells)
     assert list(shown["repeat"]) == [1, 20]
     assert "101" in note and "20" in note
-    assert tables.shown_singly(shown)[1] == ""
-    assert len(tables.shown_singly(shown)[0]) == 2
+    assert tables.choose_single_runs(shown)[1] == ""
+    assert len(tables.choose_single_runs(shown)[0]) == 2

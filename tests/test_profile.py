@@ -80,7 +80,7 @@ def test_counts_of_perf_report_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "paranoid", "kptr_restrict", "mends"),
+    ("capabilities", "paranoid", "kptr_restrict", "fixes"),
     [
         (0, 2, 0, "kernel.perf_event_paranoid=1"),
         (0, 1, 0, None),
@@ -91,12 +91,12 @@ def test_counts_of_perf_report_are_read() -> None:
         (ADMIN | SYSLOG, 4, 2, "kernel.kptr_restrict=0"),
     ],
 )
-def test_what_would_hide_kernel_frames_is_named_with_its_mend(
-    capabilities: int, paranoid: int, kptr_restrict: int, mends: str | None
+def test_what_would_hide_kernel_frames_is_named_with_its_fix(
+    capabilities: int, paranoid: int, kptr_restrict: int, fixes: str | None
 ) -> None:
     obstacle = perf_record.permission_obstacle(capabilities, paranoid, kptr_restrict)
-    assert (mends is None) == (obstacle is None)
-    assert mends is None or (obstacle or "").endswith(mends)
+    assert (fixes is None) == (obstacle is None)
+    assert fixes is None or str(obstacle).endswith(fixes)
 
 
 def test_a_new_obstacle_keeps_a_good_profile_and_a_mended_one_makes_the_others(

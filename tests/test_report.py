@@ -25,7 +25,7 @@ import tables
 from axe_playwright_python.sync_playwright import Axe
 from cells import Cell, record_path
 from checkouts import ROOT, environment
-from comparisons import COST, THROUGHPUT
+from comparisons import CPU_RATIO, THROUGHPUT
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from test_tables import record, unavailable, write_tables
 
@@ -298,7 +298,7 @@ def test_tables_sort_filter_and_save(reports: dict[str, Path], opened: Callable[
     expect(names.first).to_have_text("server_poll_control")
     assert set(names.all_inner_texts()) == {"server_poll_control"}
     with page.expect_download() as started:
-        page.get_by_role("button", name="Save what is shown as CSV").nth(1).click()
+        page.get_by_role("button", name="Save shown rows as CSV").nth(1).click()
     saved = pd.read_csv(started.value.path())
     assert list(saved["server"]) == ["server_poll_control"] * 15
     exact = pd.read_csv(reports["whole"].with_name("cells.csv"))
@@ -393,7 +393,9 @@ def test_same_data_give_the_same_page(reports: dict[str, Path]) -> None:
     assert reports["whole"].read_bytes() == before
 
 
-def verdict(server: str, other: str, word: str, ratio: float, metric: str = COST) -> dict[str, Any]:
+def verdict(
+    server: str, other: str, word: str, ratio: float, metric: str = CPU_RATIO
+) -> dict[str, Any]:
     ends = {"ratio_low": ratio * 0.98, "ratio_high": ratio * 1.02}
     return {
         "p_adjusted": 0.01,
@@ -440,12 +442,12 @@ ANSWERS = {
             verdict("a", "c", "faster", 1.25, THROUGHPUT),
             verdict("b", "c", "faster", 1.2, THROUGHPUT),
         ],
-        "a and b share first place by throughput; they are not told apart. "
+        "a and b share first place by throughput; this sweep does not distinguish them. "
         "The next, c, serves 20.0 % fewer requests than a (95 % interval 18.4 to 21.6 %).",
     ),
     "that they are equal only within their interval": (
         [verdict("a", "b", "no difference", 1.2)],
-        f"{SHARED}; they are not told apart, and differ by 22.4 % at most.",
+        f"{SHARED}; this sweep does not distinguish them, and they differ by at most 22.4 %.",
     ),
     "that there is none": (
         [verdict("a", "b", "not decidable here", 0.5)],

@@ -43,14 +43,14 @@ def steps(*speeds: float, each: int = 10) -> list[Window]:
 
 
 def test_steady_speed_does_not_wander_and_differs_from_no_slice_to_the_next() -> None:
-    assert resolution.wandering(steady()) == 0
+    assert resolution.speed_variation(steady()) == 0
     assert resolution.slice_noise(steady(), 0.05, 0.05) == pytest.approx(0)
 
 
 def test_wandering_is_the_coefficient_of_variation_of_tenths_of_a_second() -> None:
-    assert resolution.wandering(steps(80, 120)) == pytest.approx(0.2)
+    assert resolution.speed_variation(steps(80, 120)) == pytest.approx(0.2)
     # What comes and goes within 0.1 s is not wandering.
-    assert resolution.wandering(steps(80, 120, each=5) * 10) == pytest.approx(0)
+    assert resolution.speed_variation(steps(80, 120, each=5) * 10) == pytest.approx(0)
 
 
 def test_noise_of_slices_of_white_noise_falls_with_their_length_and_minds_no_pause() -> None:
@@ -69,7 +69,7 @@ def test_noise_of_slices_grows_with_a_pause_where_the_speed_drifts() -> None:
 
 def test_other_processes_make_the_speed_wander_but_do_not_change_the_work_per_cpu_time() -> None:
     shared = [Window(work, work * 1e4) for work in (1000, 1000, 0, 500) for _ in range(10)] * 4
-    assert resolution.wandering(shared) > 0.5
+    assert resolution.speed_variation(shared) > 0.5
     assert resolution.slice_noise(shared, 0.02, 0) == pytest.approx(0)
 
 
@@ -124,13 +124,13 @@ def test_constants_are_those_of_the_verdicts() -> None:
     ],
 )
 def test_span_of_shares(shares: list[float], said: str) -> None:
-    assert resolution.span(*shares) == said
+    assert resolution.format_span(*shares) == said
 
 
 def test_speed_is_told_of_both_sides_or_as_a_bound() -> None:
     windows_of = {"server": steps(85, 115), "load": steady()}
     assert resolution.describe_speed(windows_of, 1.2) == (
-        "In 1.2 s the machine's speed wandered by 15 % on the server's CPUs"
+        "In 1.2 s the machine's speed varied by 15 % on the server's CPUs"
         " and by less than 1 % on the load's CPUs."
     )
 
@@ -138,20 +138,26 @@ def test_speed_is_told_of_both_sides_or_as_a_bound() -> None:
 def test_sweep_is_told_what_it_can_tell() -> None:
     assert resolution.describe_sweep(steady(), SWEEP) == (
         "From one slice to the next the work per CPU time changes by less than 1 %."
-        " This sweep (5 repeats at 6 numbers of connections) will tell differences in CPU time per request"
-        " of about 2 % over all connections, 3 to 7 % at one number of them."
+        " This sweep (5 repeats at 6 numbers of connections) can detect differences in CPU time per request"
+        " of about 2 % over all connections, 3 to 7 % at a single number of connections."
     )
     assert resolution.describe_sweep(steady(), ALONE).endswith(
-        "(3 repeats at 1 number of connections) will tell differences in CPU time per request of about 4 %."
+        "(3 repeats at 1 number of connections) can detect differences in CPU time per request of about 4 %."
     )
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"repeats": 1}, "can tell no servers apart: that takes 2 or more repeats (repeats: 1)."),
+        (
+            {"repeats": 1},
+            "cannot detect any difference: that takes 2 or more repeats (repeats: 1).",
+        ),
         ({"servers": 1}, "one server: there is nothing to compare."),
-        ({"paired_s": 0}, "no paired phase (paired_s: 0): what it can tell is not known."),
+        (
+            {"paired_s": 0},
+            "no paired phase (paired_s: 0): the differences that it can detect are not known.",
+        ),
     ],
 )
 def test_sweep_that_can_tell_nothing_is_told_why(changes: dict[str, float], said: str) -> None:
@@ -180,7 +186,7 @@ class Side(PreflightSide):
 
 def told(server: PreflightSide, load: PreflightSide, shared: bool = False) -> list[str]:
     found = runs.Sides(Network(), server, load, False, {}, {})
-    return resolution.told(found, CpuSplit([0], [1], shared), SWEEP, 1.2).splitlines()
+    return resolution.describe(found, CpuSplit([0], [1], shared), SWEEP, 1.2).splitlines()
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -214,7 +220,7 @@ def test_host_that_is_lost_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_host_that_is_measured_on_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "lock_all", lambda _found: "ssh:far")
     (line,) = told(Side(OSError("not to be asked"), True), Side(steady()))
-    assert line == "The machine's speed was not measured: another measurement has ssh:far."
+    assert line == "The machine's speed was not measured: another measurement uses ssh:far."
 
 
 def test_loop_tells_each_window_of_the_time_that_it_ran() -> None:
@@ -272,7 +278,9 @@ def least_wandering(cpu: int) -> float:
     for _ in range(3):
         with contextlib.closing(PreflightSide()) as side:
             side.start_speed_loop([cpu], 1.2)
-            found.append(resolution.wandering([Window(*one) for one in side.end_speed_loop()]))
+            found.append(
+                resolution.speed_variation([Window(*one) for one in side.end_speed_loop()])
+            )
     return min(found)
 
 
@@ -296,8 +304,8 @@ def test_script_by_hand_tells_the_machines_speed_and_what_the_sweep_can_tell() -
     )
     assert run.stderr == ""
     assert re.search(
-        r"\n\nIn 4 s the machine's speed wandered by (\d+|less than 1) % on the server's CPUs.*"
-        r" This sweep \(3 repeats at 1 number of connections\) will tell differences in CPU time"
+        r"\n\nIn 4 s the machine's speed varied by (\d+|less than 1) % on the server's CPUs.*"
+        r" This sweep \(3 repeats at 1 number of connections\) can detect differences in CPU time"
         r" per request of about \d+ %\.\n$",
         run.stdout,
     )

@@ -85,15 +85,15 @@ def test_a_commit_that_changes_another_server_makes_nothing_stale(checkout: Path
 
 
 REFUSED = {
-    "server_epoll@nowhere": "git knows no revision 'nowhere' here",
+    "server_epoll@nowhere": "this checkout has no revision 'nowhere'",
     "server_mine@HEAD~1": "there is no servers/server_mine.c in revision 'HEAD~1'",
     "server_epoll@": "found 'server_epoll@', allowed: the name of a file",
     "server_epoll@--all": "found 'server_epoll@--all', allowed: the name of a file",
     "server_epoll@^HEAD": "found 'server_epoll@^HEAD', allowed: the name of a file",
     "server_epoll@a/b": "found 'server_epoll@a/b', allowed: the name of a file",
     "nginx@HEAD": "an external server has no revisions",
-    "server_epoll@old_control": "other results are named like that",
-    "server_epoll@old_flamegraph": "other results are named like that",
+    "server_epoll@old_control": "other results have names like that",
+    "server_epoll@old_flamegraph": "other results have names like that",
 }
 
 

@@ -324,11 +324,11 @@ def test_terminal_gets_no_control_characters(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()
-    (tmp_path / "results/summary.txt").write_text(
-        "server  x\n------  -\na\x1b[2J    1\n\nnote\x9b\n"
-    )
-    shown = console.fitted_table("results/summary.txt")
-    progress.tell_cell("a", 1, 1, {"status": "unavailable", "reason": "no\x1b]0;pwned\x07"})
+    cells = [console.Part("a\x1b[2J"), console.Part("1")]
+    table = console.Table(["server", "x"], [cells], ["note\x9b"], [])
+    console.write_table(table, "results/summary.txt")
+    shown = console.format_fitted("results/summary.txt")
+    progress.print_cell("a", 1, 1, {"status": "unavailable", "reason": "no\x1b]0;pwned\x07"})
     told = capsys.readouterr().out
     assert "pwned" in told and "note" in shown
     assert (shown + told).replace("\n", "").isprintable()

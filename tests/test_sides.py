@@ -165,10 +165,10 @@ SAID = {
 
 @pytest.mark.parametrize("fault", SAID)
 def test_host_that_lets_nobody_in_is_one_line_with_what_to_do(fault: str, ssh: Ssh) -> None:
-    said, mend = SAID[fault]
+    said, fix = SAID[fault]
     ssh.script("ssh", f"cat >&2 <<'EOF'\n{said}\nEOF\nexit 255\n")
     line = refused()
-    assert line.startswith(f"{PLACE}: ") and line.endswith(mend)
+    assert line.startswith(f"{PLACE}: ") and line.endswith(fix)
 
 
 def test_advice_names_the_file_that_the_config_names() -> None:
@@ -722,7 +722,7 @@ def test_what_a_cell_measures_over_a_link_has_crossed_it(
     assert record["kernel_connections"] == record["server_accepted"] == 1 + 4
     assert "http://[fe80::1%iotest1]:" in record["load_command"][-1]
     assert record["server_command"][-2:] == ["--interface", "iotest0"]
-    assert not flags.bypassed_interface(record)
+    assert not flags.bypasses_interface(record)
     past = record | {"interface": crossed | {"sent_bytes": record["response_bytes"] - 1}}
     assert [flag.name for flag in flags.flags_of(past) if flag.invalidates] == [
         "bypassed_interface"
@@ -815,14 +815,14 @@ def two_hosts(**ahead_s: float) -> Any:
     return runs.Sides(Network(load=PLACE), PreflightSide(), PreflightSide(), True, 0.01, ahead_s)
 
 
-def test_clock_that_is_wrong_is_told_with_its_mend() -> None:
+def test_clock_that_is_wrong_is_told_with_its_fix() -> None:
     checks = list(doctor.clock_checks(two_hosts(server=3.0, load=-3.0)))
     assert [check.status for check in checks] == ["warn", "warn"]
     assert [check.name for check in checks] == ["clock of server", "clock of load"]
     assert "3.000 s ahead of" in checks[0].found and "3.000 s behind" in checks[1].found
-    assert all("chronyc" in check.mend and not check.stops for check in checks)
+    assert all("chronyc" in check.fix and not check.stops for check in checks)
     (check,) = doctor.clock_checks(two_hosts(load=0.5))
-    assert (check.status, check.mend) == ("ok", "")
+    assert (check.status, check.fix) == ("ok", "")
 
 
 def test_clock_is_compared_at_the_middle_of_the_quickest_question(
@@ -848,12 +848,12 @@ def test_clock_is_compared_at_the_middle_of_the_quickest_question(
 
 
 def test_way_over_loopback_is_not_asked_and_over_a_link_is_told(link: Network) -> None:
-    assert doctor.way_checks(two_hosts()) == []
+    assert doctor.network_checks(two_hosts()) == []
     for net, status in ((link, "ok"), (link._replace(interface="none0"), "bad")):
         with runs.connected(net, PreflightSide, PreflightSide, 60) as found:
-            (check,) = doctor.way_checks(found)
+            (check,) = doctor.network_checks(found)
         assert (check.status, check.stops) == (status, status == "bad")
-        stops = doctor.stopping({"between": [check]})
+        stops = doctor.describe_stops([doctor.HostChecks("between", [check])])
         assert len(stops) == (status == "bad")
 
 

@@ -84,7 +84,7 @@ def test_kernel_counts_every_byte_of_every_connection_of_the_server() -> None:
 def test_fewer_connections_than_there_were_are_not_taken_for_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sockets, "TELL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sockets, "REPORT_TIMEOUT_S", 0.05)
     with ClosedConnections() as closed:
         assert closed.take(1, 1) is None
         assert closed.take(1, 0) == []

@@ -39,7 +39,7 @@ LIMITED = (
     "Error:\nAccess to performance monitoring and observability operations is limited.\n"
     "Consider adjusting /proc/sys/kernel/perf_event_paranoid setting to open\naccess ...\n"
 )
-MEND = "sudo sysctl kernel.perf_event_paranoid=1"
+FIX = "sudo sysctl kernel.perf_event_paranoid=1"
 
 
 @pytest.mark.parametrize("percent", ["100.00", "100,00"])
@@ -93,36 +93,39 @@ def test_a_count_is_divided_by_the_requests_and_memory_is_not() -> None:
     ("said", "ends"),
     [
         ("48,,page-faults,548648,100.00,,\n", ""),
-        (USER_SPACE_ALONE, MEND),
-        (LIMITED, MEND),
+        (USER_SPACE_ALONE, FIX),
+        (LIMITED, FIX),
         (FORBIDDEN, "No permission to enable page-faults event."),
     ],
 )
-def test_what_keeps_perf_from_the_kernel_is_named_with_its_mend(said: str, ends: str) -> None:
+def test_what_keeps_perf_from_the_kernel_is_named_with_its_fix(said: str, ends: str) -> None:
     obstacle = perf_stat.kernel_obstacle(said)
-    assert bool(obstacle) == bool(ends)
-    assert obstacle.endswith(ends)
+    assert (obstacle is None) == (ends == "")
+    assert str(obstacle or "").endswith(ends)
 
 
 @pytest.mark.parametrize(("mounted", "how"), [(True, "-o remount,"), (False, "-t tracefs -o ")])
-def test_unreadable_tracefs_is_named_with_its_mend(
+def test_unreadable_tracefs_is_named_with_its_fix(
     mounted: bool, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(os, "getgid", lambda: 1001)
     monkeypatch.setattr(os.path, "ismount", lambda _path: mounted)
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    assert f"sudo mount {how}mode=750,gid=1001 " in perf_stat.tracefs_obstacle()
+    obstacle = perf_stat.tracefs_obstacle()
+    assert obstacle is not None and f"sudo mount {how}mode=750,gid=1001 " in obstacle.command
     monkeypatch.setattr(os, "access", lambda _path, _mode: True)
-    assert perf_stat.tracefs_obstacle() == ""
+    assert perf_stat.tracefs_obstacle() is None
 
 
 def test_all_that_has_to_be_mended_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = subprocess.CompletedProcess([], 0, "", USER_SPACE_ALONE)
     monkeypatch.setattr(perf_stat.shutil, "which", lambda _name: "/usr/bin/perf")
     monkeypatch.setattr(perf_stat, "try_perf", lambda _event: refused)
-    monkeypatch.setattr(perf_stat, "tracefs_obstacle", lambda: "sudo mount")
-    assert perf_permission.obstacle_of(perf_stat.check_permission).endswith(f"{MEND}; sudo mount")
+    unreadable = perf_permission.Obstacle("unreadable", "sudo mount")
+    monkeypatch.setattr(perf_stat, "tracefs_obstacle", lambda: unreadable)
+    said = perf_permission.obstacle_of(perf_stat.check_permission)
+    assert said.endswith(f"{FIX}; unreadable: sudo mount")
 
 
 def test_a_new_obstacle_keeps_good_counts_and_a_mended_one_makes_the_others(
@@ -244,7 +247,7 @@ def test_counting_without_the_right_says_what_mends_it(tmp_path: Path) -> None:
     binary = fake_server("unavailable", tmp_path)  # it is not even started
     (row,) = count(binary, tmp_path, "setpriv", "--bounding-set=-all", "--inh-caps=-all")
     assert row["status"] == "not_permitted"
-    assert MEND in row["reason"]
+    assert FIX in row["reason"]
 
 
 def tools_without_perf(folder: Path) -> Path:
@@ -271,8 +274,8 @@ def test_counting_without_perf_says_so(tmp_path: Path) -> None:
 def test_what_perf_says_when_it_refuses_is_handed_on(
     said: str, status: str, tmp_path: Path
 ) -> None:
-    if perf_stat.tracefs_obstacle():
-        pytest.skip(perf_stat.tracefs_obstacle())  # then perf is not even asked
+    if obstacle := perf_stat.tracefs_obstacle():
+        pytest.skip(str(obstacle))  # then perf is not even asked
     tools = tools_without_perf(tmp_path)
     refused = f"event syntax error\nError:\t{said}\nRun 'perf list' for a list of valid events"
     refuses = f'case "$*" in *" -p "*) echo "{refused}" >&2; exit 129;; esac'
@@ -305,7 +308,7 @@ URING = ok_rows("server_uring", {"io_uring_enter": 0.3})
 FORBIDDEN_ROW = no_rows(
     "server_mine",
     "not_permitted",
-    f"perf may not count in the kernel: {MEND}; /sys/kernel/tracing is not readable: "
+    f"perf may not count in the kernel: {FIX}; /sys/kernel/tracing is not readable: "
     "sudo mount -o remount,mode=750,gid=1000 /sys/kernel/tracing",
 )
 TABLES = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import cell_rows
 import comparisons
+import console
 import files
 import merge_tables
 import numpy as np
@@ -165,9 +166,9 @@ def test_failed_cells_are_counted_and_told_with_their_reasons() -> None:
         "absent is unavailable in 1 of 1 cells: not installed.",
         "wrong has no valid cell of 2: errors.",
     ]
-    told = tabulate_results.tabulate(summary)
+    told = console.format_text(tabulate_results.tabulate(summary))
     assert all(note in told for note in tables.failure_notes(summary))
-    words = {name: tables.why_no_result(its) for name, its in summary.groupby("server")}
+    words = {name: tables.describe_no_result(its) for name, its in summary.groupby("server")}
     assert words == {"server_epoll": "failed", "absent": "unavailable", "wrong": "no valid run"}
 
 
@@ -253,9 +254,10 @@ def test_interval_of_a_mean_over_points_needs_two_values_at_each() -> None:
 def test_table_at_the_end_shows_ratios_where_there_are_some() -> None:
     cells = cells_with_ratios({10: [1.0, 1.1, 1.2]})
     summary = tables.summary_table(cells)
-    told = tabulate_results.tabulate(summary, tabulate_results.ratios_of(cells))
+    table = tabulate_results.tabulate(summary, tabulate_results.ratios_of(cells))
+    told = console.format_text(table)
     assert "1.10 (0.87–1.38)" in told and "in turns with it" in told
-    without = tabulate_results.tabulate(summary, {})
+    without = console.format_text(tabulate_results.tabulate(summary, {}))
     assert tabulate_results.RATIO not in without
 
 
@@ -289,7 +291,8 @@ def test_table_at_the_end_shows_each_server_at_its_best() -> None:
         ),
         {**unavailable(), "server": "server_uring"},
     ]
-    text = tabulate_results.tabulate(tables.summary_table(tables.cell_table(rows)))
+    summary = tables.summary_table(tables.cell_table(rows))
+    text = console.format_text(tabulate_results.tabulate(summary))
     header, rule, first, second, *notes = text.splitlines()
     assert header.startswith("server")
     assert first.split()[:3] == ["server_epoll", "50", "-"]
@@ -480,8 +483,9 @@ def shown(rows: list[dict[str, Any]], folder: Path) -> tuple[Any, list[str]]:
     """Of one point, by way of the files: its summary, and its line in the table at the end."""
     summary = write_tables(rows, folder)
     table = tabulate_results.tabulate(tables.read_summary(str(folder / "summary.csv")))
+    text = console.format_text(table)
     (point,) = summary.to_dict("records")
-    return point, table.splitlines()[2].split()
+    return point, text.splitlines()[2].split()
 
 
 def test_who_was_served_on_short_connections_stays_unknown(tmp_path: Path) -> None:
@@ -571,9 +575,9 @@ def test_machines_are_never_pooled() -> None:
     assert list(summary["machine"]) == ["0123abcd", "another"]
     assert list(summary["requests_per_second"]) == [4500, 500]
     assert tables.main_machine(summary) == "another"
-    text = tabulate_results.tabulate(summary)
+    text = console.format_text(tabulate_results.tabulate(summary))
     assert "4,500" not in text
-    assert "1 points are of other machines" in text
+    assert "leaves out 1 points of other machines" in text
 
 
 def test_record_is_whole_or_not_there(tmp_path: Path) -> None:
