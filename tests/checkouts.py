@@ -119,8 +119,10 @@ def run_snakemake(
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         PWD=str(checkout),  # as of a shell that is there
     )
+    words = ["-j1", *arguments]
+    # Python tells of the programs that it starts; this one is forked instead.
+    sys.audit("subprocess.Popen", "snakemake", ["snakemake", *words], checkout, env)
     with tempfile.NamedTemporaryFile() as output:
-        words = ["-j1", *arguments]
         process = IMPORTED.Process(target=_be_snakemake, args=(words, env, output.name))
         process.start()
         try:
