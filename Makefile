@@ -55,7 +55,7 @@ setup-slurm: setup  ## add Snakemake's executor for Slurm (docs/cluster.md)
 setup-dev:
 	@scripts/setup.sh dev
 
-# The quick tests start neither Snakemake nor what it starts (tests/conftest.py). What was left out is the last that it prints.
+# tests/conftest.py says what a quick test does not start. The last lines of the output count what was skipped, and why.
 check: lint  ## linters, types and the quick tests: a minute and a half
 	$(bin)/pytest --quick -m 'not alone' --numprocesses $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder
 

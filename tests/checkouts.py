@@ -120,7 +120,7 @@ def run_snakemake(
         PWD=str(checkout),  # as of a shell that is there
     )
     words = ["-j1", *arguments]
-    # Python tells of the programs that it starts; this one is forked instead.
+    # Python raises this event for programs that it starts. This one is forked, and conftest.py must see it too.
     sys.audit("subprocess.Popen", "snakemake", ["snakemake", *words], checkout, env)
     with tempfile.NamedTemporaryFile() as output:
         process = IMPORTED.Process(target=_be_snakemake, args=(words, env, output.name))

@@ -18,7 +18,7 @@ for name in ("COLUMNS", "LINES"):
 LONGEST = ["staleness", "external", "plots", "faults", "lab", "comparisons", "report", "slurm"]
 LONGEST += ["compare", "setup", "scale", "server_sanitized"]
 
-# What a quick test does not start.
+# `pytest --quick` skips a test when it starts one of these.
 SLOW_PROGRAMS = {"snakemake", "make", "gcc", "clang", "wrk", "chromium", "nix-instantiate"}
 
 
@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def skip_if_slow(event: str, details: Sequence[Any]) -> None:
-    """Called by Python at each event: skip the test that is about to start a slow program."""
+    """Python calls this at each event, with `details` that depend on the event (sys.addaudithook)."""
     if event == "subprocess.Popen":
         command = details[1]
         words = [command] if isinstance(command, (str, bytes, os.PathLike)) else command
