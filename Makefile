@@ -9,11 +9,13 @@ bin := .venv/bin
 servers := $(wildcard servers/*.c)
 c_files := $(servers) $(wildcard servers/common/*.h tests/*.c tests/*/*.c)
 shell_files := .ci/run $(wildcard scripts/*.sh)
+snakefiles := Snakefile workflow/Snakefile rules
 # --no-config: a lock holds what PyPI has, whatever index this machine is configured for.
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: all faults report doctor lab lab-ssh lab-down setup setup-slurm setup-dev smoke test sanitize scale lint format lock clean distclean help
+.PHONY: all faults report doctor lab lab-ssh lab-down setup setup-slurm setup-dev smoke test check sanitize scale lint lint-python lint-rules lint-c lint-shell \
+	format lock clean distclean help
 
 all: setup  ## measure and draw everything in config.yaml (the default)
 	$(bin)/snakemake -j1 all
@@ -53,6 +55,10 @@ setup-slurm: setup  ## add Snakemake's executor for Slurm (docs/cluster.md)
 setup-dev:
 	@scripts/setup.sh dev
 
+# tests/conftest.py says what a quick test does not start. The last lines of the output count what was skipped, and why.
+check: lint  ## linters, types and the quick tests: a minute and a half
+	$(bin)/pytest --quick -m 'not alone' --numprocesses $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder
+
 # Two processes a CPU, since tests also wait; a file's tests stay together, for what they share. Then those that
 # measure, which have the machine to themselves.
 test: lint  ## every check and test
@@ -72,20 +78,28 @@ faults: setup-dev  ## kill parts of a running sweep at random moments, KILLS=200
 scale: setup-dev  ## time and memory of 100 to 10,000 cells: the table of docs/scale.md, about 10 minutes
 	$(bin)/python tests/scale.py
 
-lint: setup-dev  ## formatters and linters, changing nothing
+lint: lint-python lint-rules lint-c lint-shell  ## formatters, linters and types, changing nothing
+
+lint-python: setup-dev
 	$(bin)/ruff format --check
 	$(bin)/ruff check
 	$(bin)/mypy scripts
-	$(bin)/snakefmt --check Snakefile rules
+
+lint-rules: setup-dev
+	$(bin)/snakefmt --check $(snakefiles)
+
+lint-c: setup-dev
 	$(bin)/clang-format --dry-run --Werror $(c_files)
 	gcc -fsyntax-only -std=gnu17 -D_GNU_SOURCE -Wall -Wextra -Werror $(servers)
 	cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 -D_GNU_SOURCE $(servers)
+
+lint-shell: setup-dev
 	shellcheck $(shell_files)
 
 format: setup-dev  ## apply the formatters
 	$(bin)/ruff check --fix-only
 	$(bin)/ruff format
-	$(bin)/snakefmt Snakefile rules
+	$(bin)/snakefmt $(snakefiles)
 	$(bin)/clang-format -i $(c_files)
 
 lock:  ## newest versions of everything, into requirements*.txt
@@ -94,6 +108,7 @@ lock:  ## newest versions of everything, into requirements*.txt
 	$(compile) requirements.in -o requirements.txt
 	$(compile) requirements-dev.in -o requirements-dev.txt
 	$(compile) requirements-slurm.in -o requirements-slurm.txt
+	sed -nE 's/^([a-z-]+)==([0-9]+\.[0-9]+).*/s|- \1 =[0-9.]+$$|- \1 =\2|/p' requirements.txt | sed -Ei -f - envs/*.yaml
 
 clean:  ## remove all results
 	rm -rf results plots build .snakemake

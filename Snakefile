@@ -3,8 +3,9 @@ from snakemake.utils import min_version
 min_version("9.17")
 
 
-# Found from here, not from the working directory: result sets live wherever --directory says.
-configfile: f"{workflow.basedir}/config.yaml"
+# Found from this file, not from the working directory: result sets live wherever --directory says. Not workflow.basedir,
+# which is the folder of whatever Snakefile includes this one.
+configfile: f"{workflow.current_basedir}/config.yaml"
 
 
 # The first page of snakemake --report.

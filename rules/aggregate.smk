@@ -7,13 +7,15 @@ rule tabulate_server:
         "results/cells/{server}.csv",
     log:
         "results/logs/tabulate_{server}.log",
+    conda:
+        "../envs/python.yaml"
     params:
         code=identity_of("tabulate_server"),
         server=lambda wildcards: wildcards.server,
         connections=sorted(config["connections"]),
         repeats=config["repeats"],
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/tabulate_server.py {params.server:q} {output:q}'
+        'shared python3 "$ROOT"/scripts/tabulate_server.py {params.server:q} {output:q}'
         " --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
 
 
@@ -29,10 +31,12 @@ rule merge_cells:
         ),
     log:
         "results/logs/merge_cells.log",
+    conda:
+        "../envs/python.yaml"
     params:
         code=identity_of("merge_tables"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/merge_tables.py {input.tables:q} --output {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/merge_tables.py {input.tables:q} --output {output:q} 2> {log:q}'
 
 
 rule summarize_cells:
@@ -47,10 +51,12 @@ rule summarize_cells:
         ),
     log:
         "results/logs/summarize_cells.log",
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("summarize_cells"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/summarize_cells.py {input.cells:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/summarize_cells.py {input.cells:q} {output:q} 2> {log:q}'
 
 
 rule compare_servers:
@@ -66,10 +72,12 @@ rule compare_servers:
         ),
     log:
         "results/logs/compare_servers.log",
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("compare_servers"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/compare_servers.py {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/compare_servers.py {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
 
 
 rule tabulate_results:
@@ -82,7 +90,9 @@ rule tabulate_results:
         values="results/summary_table.json",
     log:
         "results/logs/tabulate_results.log",
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("tabulate_results"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/tabulate_results.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output.text:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/tabulate_results.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output.text:q} 2> {log:q}'

@@ -15,7 +15,8 @@ from snakemake.utils import validate
 # On a full disk Snakemake's log file would be a traceback for each line.
 logging.raiseExceptions = False
 
-ROOT = Path(workflow.basedir)
+# The folder of the Snakefile, also where another one includes it or uses it as a module.
+ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import environment
@@ -61,14 +62,16 @@ from toolchain import (
 
 # ROOT: where scripts and servers are. What Snakemake compares (inputs, parameters, a shell command before it is filled in)
 # names none of them, so that a checkout may be moved or copied with its results; their content is a parameter.
-PREFIX = f"SNAKEMAKE_PID={os.getpid()}; ROOT={shlex.quote(str(ROOT))}; "
+# leashed COMMAND: it dies with this Snakemake, whatever kills that.
+# shared COMMAND: so, and compiles and plots of any checkout wait while a cell is measured, and cells wait for them
+# (scripts/machine.py).
+PREFIX = (
+    f"ROOT={shlex.quote(str(ROOT))}; "
+    f'leashed() {{ exec {shlex.join(LEASH)} {os.getpid()} "$@"; }}; '
+    f'shared() {{ leashed flock --shared --no-fork {LOCK_PATH} "$@"; }}; '
+)
 os.environ[ROOT_VARIABLE] = str(ROOT)  # for launchers of external servers
-shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # a path, not a format
-
-# Jobs die with this Snakemake, whatever kills it.
-LEASHED = f"exec {shlex.join(LEASH)} $SNAKEMAKE_PID"
-# Compiles and plots of any checkout wait while a cell is measured, and cells wait for them (scripts/machine.py).
-SHARED = f"{LEASHED} flock --shared --no-fork {LOCK_PATH}"
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # no format, whatever the path has in it
 
 
 def run_alone(execute):

@@ -19,6 +19,11 @@ rule compare_results:
         values=COMPARED["values"],
     log:
         "results/logs/compare_results.log",
+    conda:
+        "../envs/analysis.yaml"
+    # Where the baseline is: a resource, since of that Snakemake makes no reason to compare again.
+    resources:
+        baseline=BASELINE or "",
     params:
         code=identity_of("compare_results"),
         baseline=lambda wildcards: BASELINE and result_sets.identity_of(BASELINE),
@@ -29,7 +34,7 @@ rule compare_results:
         connections=sorted(config["connections"]),
         repeats=config["repeats"],
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/compare_results.py {BASELINE:q} . --table {output.table:q} --facts {output.facts:q}'
+        'shared python3 "$ROOT"/scripts/compare_results.py {resources.baseline:q} . --table {output.table:q} --facts {output.facts:q}'
         " --text {output.text:q} {params.other_machine} --servers {params.servers:q}"
         " --connections {params.connections} --repeats {params.repeats} --no-status 2> {log:q}"
 
@@ -43,10 +48,12 @@ rule plot_compare:
         svg=COMPARED["svg"],
     log:
         "results/logs/plot_compare.log",
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("plot_compare"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/plot_compare.py {input.table:q} {input.facts:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/plot_compare.py {input.table:q} {input.facts:q} {output:q} 2> {log:q}'
 
 
 # For CI: its status is that of the comparison (rules/console.smk), so it has something to run each time.
@@ -55,5 +62,7 @@ rule compare:
         COMPARED.values(),
     log:
         "results/logs/compare.log",
+    conda:
+        "../envs/python.yaml"
     shell:
         "true 2> {log:q}"

@@ -15,6 +15,8 @@ rule compile_server:
     wildcard_constraints:
         server="|".join(map(re.escape, COMPILED)),
     priority: BUILD_PRIORITY
+    conda:
+        "../envs/python.yaml"
     # Where the source is: a resource, since of that Snakemake makes no reason to compile again.
     resources:
         folder=lambda wildcards: os.path.dirname(server_source(wildcards.server)),
@@ -38,7 +40,7 @@ rule compile_server:
         toolchain=TOOLCHAIN,
         identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/failed_build.py --reason={params.bad_link:q} {output:q} {params.compiler:q} {params.flags:q}'
+        'shared python3 "$ROOT"/scripts/failed_build.py --reason={params.bad_link:q} {output:q} {params.compiler:q} {params.flags:q}'
         ' {params.timeless:q} -ffile-prefix-map="$PWD"=. -ffile-prefix-map={resources.folder:q}=./servers'
         " {resources.source:q} -o {output:q} {params.libraries:q} 2> {log:q}"
 
@@ -52,8 +54,10 @@ rule prepare_external:
     wildcard_constraints:
         server="|".join(EXTERNAL) or "(?!)",  # nothing
     priority: BUILD_PRIORITY
+    conda:
+        "../envs/python.yaml"
     params:
         code=identity_of("prepare_external"),
         description=lambda wildcards: json.dumps(EXTERNAL[wildcards.server]),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/prepare_external.py {params.description:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/prepare_external.py {params.description:q} {output:q} 2> {log:q}'

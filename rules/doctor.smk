@@ -11,6 +11,8 @@ TOLD_BY = resolution.Sweep(
 rule doctor:
     log:
         "results/logs/doctor.log",
+    conda:
+        "../envs/python.yaml"
     params:
         connections=MOST_CONNECTIONS,
         compiler=COMPILER,
@@ -19,6 +21,6 @@ rule doctor:
         cpus=CPUS,
         sweep=json.dumps(TOLD_BY._asdict()),
     shell:
-        '{LEASHED} python3 "$ROOT"/scripts/doctor.py --connections {params.connections} --compiler {params.compiler:q}'
+        'leashed python3 "$ROOT"/scripts/doctor.py --connections {params.connections} --compiler {params.compiler:q}'
         " --host {params.host:q} --network {params.network:q} --cpus {params.cpus:q}"
         " --sweep {params.sweep:q} 2> {log:q}"

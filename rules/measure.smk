@@ -10,6 +10,8 @@ rule measure_cell:
     log:
         "results/logs/measure_{server}_c{connections}_r{repeat}.log",
     priority: priority_of
+    conda:
+        "../envs/python.yaml"
     threads: all_cores
     params:
         duration_s=config["duration_s"],
@@ -25,7 +27,7 @@ rule measure_cell:
         workers=workers_of,
         code=identity_of("measure_cell"),
     shell:
-        '{LEASHED} python3 "$ROOT"/scripts/measure_cell.py {input.binary:q} {output:q}'
+        'leashed python3 "$ROOT"/scripts/measure_cell.py {input.binary:q} {output:q}'
         " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"
         " --duration-s {params.duration_s} --warmup-s {params.warmup_s}"
         " --host {params.host:q} --network {params.network:q} --cpus {params.cpus:q}"

@@ -18,10 +18,12 @@ rule plot_server:
         "results/logs/plot_{server}.log",
     wildcard_constraints:
         server="|".join(map(re.escape, MEASURED)),
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("plot_server"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/plot_server.py {input.cells:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/plot_server.py {input.cells:q} {output:q} 2> {log:q}'
 
 
 rule plot_overview:
@@ -40,10 +42,12 @@ rule plot_overview:
         "results/logs/plot_overview_{figure}.log",
     wildcard_constraints:
         figure="|".join(OVERVIEWS),
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("plot_overview"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/plot_overview.py {wildcards.figure} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/plot_overview.py {wildcards.figure} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
 
 
 rule plot_ranking:
@@ -61,10 +65,12 @@ rule plot_ranking:
         ),
     log:
         "results/logs/plot_ranking.log",
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("plot_ranking"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/plot_ranking.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/plot_ranking.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'
 
 
 rule plot_story:
@@ -82,7 +88,9 @@ rule plot_story:
         ),
     log:
         "results/logs/plot_story.log",
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("plot_story"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/plot_story.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/plot_story.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'

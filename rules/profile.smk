@@ -15,6 +15,8 @@ rule profile_server:
     log:
         "results/logs/profile_{server}.log",
     retries: 1
+    conda:
+        "../envs/python.yaml"
     threads: all_cores
     params:
         **PROFILE,
@@ -28,7 +30,7 @@ rule profile_server:
             f"results/profile/{wildcards.server}.json", OBSTACLE if workflow.local_exec else ""
         ),
     shell:
-        '{LEASHED} python3 "$ROOT"/scripts/profile_server.py {input.binary:q} {output.folded:q} {output.facts:q}'
+        'leashed python3 "$ROOT"/scripts/profile_server.py {input.binary:q} {output.folded:q} {output.facts:q}'
         " --connections {params.connections} --duration-s {params.duration_s} --frequency-hz {params.frequency_hz}"
         " --warmup-s {params.warmup_s} --host {params.host:q} --network {params.network:q}"
         " --cpus {params.cpus:q} --workers {params.workers} 2> {log:q}"
@@ -49,7 +51,9 @@ rule draw_flamegraph:
         png="plots/{server}_flamegraph.png",
     log:
         "results/logs/draw_flamegraph_{server}.log",
+    conda:
+        "../envs/flamegraph.yaml"
     params:
         code=identity_of("draw_flamegraph"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/draw_flamegraph.py {input.folded:q} {input.facts:q} {output.svg:q} {output.png:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/draw_flamegraph.py {input.folded:q} {input.facts:q} {output.svg:q} {output.png:q} 2> {log:q}'

@@ -15,8 +15,10 @@ rule make_report:
         "results/report.html",
     log:
         "results/logs/make_report.log",
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("make_report"),
         connections=PROFILE["connections"],
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/make_report.py {output:q} --profile-connections {params.connections} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/make_report.py {output:q} --profile-connections {params.connections} 2> {log:q}'

@@ -15,6 +15,8 @@ rule count_syscalls:
     log:
         "results/logs/count_syscalls_{server}.log",
     retries: 1
+    conda:
+        "../envs/python.yaml"
     threads: all_cores
     params:
         code=identity_of("count_syscalls"),
@@ -28,7 +30,7 @@ rule count_syscalls:
             COUNT_OBSTACLE if workflow.local_exec else "",
         ),
     shell:
-        '{LEASHED} python3 "$ROOT"/scripts/count_syscalls.py {input.binary:q} {output:q}'
+        'leashed python3 "$ROOT"/scripts/count_syscalls.py {input.binary:q} {output:q}'
         " --connections {params.connections} --host {params.host:q} --network {params.network:q}"
         " --cpus {params.cpus:q} --workers {params.workers} 2> {log:q}"
 
@@ -45,10 +47,12 @@ rule merge_syscalls:
         ),
     log:
         "results/logs/merge_syscalls.log",
+    conda:
+        "../envs/python.yaml"
     params:
         code=identity_of("merge_tables"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/merge_tables.py {input.tables:q} --output {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/merge_tables.py {input.tables:q} --output {output:q} 2> {log:q}'
 
 
 rule plot_syscalls:
@@ -64,7 +68,9 @@ rule plot_syscalls:
         ),
     log:
         "results/logs/plot_syscalls.log",
+    conda:
+        "../envs/analysis.yaml"
     params:
         code=identity_of("plot_syscalls"),
     shell:
-        '{SHARED} python3 "$ROOT"/scripts/plot_syscalls.py {input.table:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/plot_syscalls.py {input.table:q} {output:q} 2> {log:q}'

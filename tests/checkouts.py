@@ -119,8 +119,10 @@ def run_snakemake(
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         PWD=str(checkout),  # as of a shell that is there
     )
+    words = ["-j1", *arguments]
+    # Python raises this event for programs that it starts. This one is forked, and conftest.py must see it too.
+    sys.audit("subprocess.Popen", "snakemake", ["snakemake", *words], checkout, env)
     with tempfile.NamedTemporaryFile() as output:
-        words = ["-j1", *arguments]
         process = IMPORTED.Process(target=_be_snakemake, args=(words, env, output.name))
         process.start()
         try:

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkouts import copy_checkout
@@ -14,6 +17,29 @@ for name in ("COLUMNS", "LINES"):
 # Files whose tests take longest. They come first, so that no process is left alone with one at the end.
 LONGEST = ["staleness", "external", "plots", "faults", "lab", "comparisons", "report", "slurm"]
 LONGEST += ["compare", "setup", "scale", "server_sanitized"]
+
+# `pytest --quick` skips a test when it starts one of these.
+SLOW_PROGRAMS = {"snakemake", "make", "gcc", "clang", "wrk", "chromium", "nix-instantiate"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    programs = ", ".join(sorted(SLOW_PROGRAMS))
+    parser.addoption("--quick", action="store_true", help=f"skip tests that start {programs}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        sys.addaudithook(skip_if_slow)
+
+
+def skip_if_slow(event: str, details: Sequence[Any]) -> None:
+    """Python calls this at each event, with `details` that depend on the event (sys.addaudithook)."""
+    if event == "subprocess.Popen":
+        command = details[1]
+        words = [command] if isinstance(command, (str, bytes, os.PathLike)) else command
+        names = {os.path.basename(os.fsdecode(word)) for word in words}
+        for name in sorted(names & SLOW_PROGRAMS):
+            pytest.skip(f"starts {name}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

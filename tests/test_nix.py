@@ -174,7 +174,7 @@ def commands_of_rules() -> set[str]:
     tools = re.search(r"^TOOLS = (\{.*?^\})", rules, re.MULTILINE | re.DOTALL)
     assert tools
     listed = {tool for of_rule in ast.literal_eval(tools[1]).values() for tool in of_rule}
-    directives = re.findall(r'(?:shell:|\bSHARED = )((?:\s*f?["\'].*["\'])+)', rules)
+    directives = re.findall(r'(?:shell:|\bPREFIX = \()((?:\s*f?["\'].*["\'])+)', rules)
     words = re.findall(r"(?<![\w{.:/-])[a-z][\w-]*", " ".join(directives))
     return listed | {word for word in words if shutil.which(word)}
 
