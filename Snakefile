@@ -22,8 +22,8 @@ include: "rules/plot.smk"
 include: "rules/compare.smk"
 include: "rules/report.smk"
 include: "rules/doctor.smk"
-include: "rules/console.smk"
 include: "rules/cluster.smk"
+include: "rules/handlers.smk"
 
 
 PICTURES = ["overview", "ranking", "syscalls"]

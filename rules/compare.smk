@@ -56,7 +56,7 @@ rule plot_compare:
         'shared python3 "$ROOT"/scripts/plot_compare.py {input.table:q} {input.facts:q} {output:q} 2> {log:q}'
 
 
-# For CI: its status is that of the comparison (rules/console.smk), so it has something to run each time.
+# For CI: its status is that of the comparison (rules/handlers.smk), so it has something to run each time.
 rule compare:
     input:
         COMPARED.values(),

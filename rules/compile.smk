@@ -1,4 +1,3 @@
-FLAGS = [*LANGUAGE_FLAGS, *config["compile"]["flags"]]
 # The control is its server with its functions in another order: what a layout does by itself is noise, too.
 LAYOUT_FLAGS = ["-ffunction-sections", "-Wl,--sort-section=name"]
 
@@ -19,8 +18,8 @@ rule compile_server:
         "../envs/python.yaml"
     # Where the source is: a resource, since of that Snakemake makes no reason to compile again.
     resources:
-        folder=lambda wildcards: os.path.dirname(server_source(wildcards.server)),
-        source=lambda wildcards: server_source(wildcards.server),
+        folder=lambda wildcards: os.path.dirname(SOURCES.path_of(wildcards.server)),
+        source=lambda wildcards: SOURCES.path_of(wildcards.server),
     params:
         compiler=COMPILER,
         flags=lambda wildcards: [
@@ -28,17 +27,10 @@ rule compile_server:
             *(LAYOUT_FLAGS if is_control(wildcards.server) else []),
         ],
         timeless=TIMELESS_FLAGS,
-        libraries=lambda wildcards: [
-            *LIBRARIES,
-            *(
-                []
-                if wildcards.server in BAD_LINKS
-                else libraries_of(server_source(wildcards.server))
-            ),
-        ],
-        bad_link=lambda wildcards: BAD_LINKS.get(wildcards.server, ""),
-        toolchain=TOOLCHAIN,
-        identity=lambda wildcards: SOURCE_IDENTITY[wildcards.server],
+        libraries=lambda wildcards: [*LIBRARIES, *SOURCES.libraries_of(wildcards.server)],
+        bad_link=lambda wildcards: SOURCES.bad_links.get(wildcards.server, ""),
+        toolchain=SOURCES.toolchain,
+        identity=lambda wildcards: SOURCES.identities[wildcards.server],
     shell:
         'shared python3 "$ROOT"/scripts/failed_build.py --reason={params.bad_link:q} {output:q} {params.compiler:q} {params.flags:q}'
         ' {params.timeless:q} -ffile-prefix-map="$PWD"=. -ffile-prefix-map={resources.folder:q}=./servers'

@@ -1,8 +1,7 @@
 import perf_record
 
 PROFILE = config["profile"]
-# Of another host nothing is known before the run.
-OBSTACLE = "" if is_remote(config["network"]["server"]) else obstacle_of(perf_record.check_here)
+OBSTACLE = obstacle_here(perf_record.check_here)
 
 
 # A run of its own: sampling would slow a measured one.

@@ -1,9 +1,7 @@
 import count_syscalls
 import perf_stat
 
-COUNT_OBSTACLE = ""
-if not is_remote(config["network"]["server"]):
-    COUNT_OBSTACLE = obstacle_of(perf_stat.check_permission)
+COUNT_OBSTACLE = obstacle_here(perf_stat.check_permission)
 
 
 # A run of its own: nothing is counted in a measured one (docs/method.md, "Profile in separate runs").

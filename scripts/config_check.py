@@ -4,6 +4,8 @@ import difflib
 import ipaddress
 import math
 import re
+import resource
+import sys
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,26 @@ def sweep_faults(
     except ValueError:
         faults.append(f"host: found {config['host']!r}, allowed: a numeric IPv6 or IPv4 address")
     return faults
+
+
+def complete(
+    config: dict[str, Any], files: Mapping[str, str], has_words: bool, checkout: Path
+) -> None:
+    """Fill in what the config leaves out, or stop with one line for each fault before anything runs.
+
+    It was read from `files`, as in file_faults, and where has_words also from the command line.
+    """
+    # Snakemake is not imported with this file, which is there to look at what Snakemake would fail on.
+    from snakemake.utils import validate  # noqa: PLC0415
+
+    if faults := file_faults(files):
+        sys.exit("\n".join(faults))
+    schema = checkout / "schemas/config.schema.yaml"
+    faults = schema_faults(config, yaml.safe_load(schema.read_text(encoding="utf-8")))
+    if not faults:
+        validate(config, str(schema))
+        hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        faults = sweep_faults(config, checkout / "servers", hard_limit)
+    if faults:
+        where = ", ".join([*files, *(["--config"] if has_words else [])])
+        sys.exit("\n".join(f"{where}: {fault}" for fault in faults))

@@ -9,8 +9,8 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pairing
 import preflight
@@ -40,6 +40,11 @@ class Sweep(NamedTuple):
     connections: list[int]
     repeats: int
     paired_s: float
+
+
+def sweep_of(config: Mapping[str, Any]) -> Sweep:
+    servers = len(config["servers"])
+    return Sweep(servers, config["connections"], config["repeats"], config["paired_s"])
 
 
 def from_json(text: str) -> Sweep:

@@ -104,7 +104,7 @@ STOPPED["a key twice"] = ("repeats: 1\nrepeats: 2", ["repeats", "twice", "lines 
 
 
 def faults_of(text: str, folder: Path) -> list[str]:
-    """What rules/common.smk says of the defaults with this overlay."""
+    """What config_check.complete() says of the defaults with this overlay."""
     (folder / "overlay.yaml").write_text(text + "\n")
     config = copy.deepcopy(DEFAULT)
     update_config(config, load_configfile(str(folder / "overlay.yaml")))

@@ -228,7 +228,7 @@ def test_streams_may_be_closed() -> None:
 def test_output_of_other_programs_may_be_any_bytes() -> None:
     """Whoever takes it as text says what becomes of bytes that are none."""
     strict = []
-    for path in (ROOT / "scripts").glob("*.py"):
+    for path in (ROOT / "scripts").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess."):
                 options = {option.arg for option in node.keywords}

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 from checkouts import ROOT
+from workflow import session
 
 SHELL_NIX = ROOT / "shell.nix"
-SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
 NAMES = json.loads(Path(__file__).with_name("nixpkgs_names.json").read_text())
 SYSTEMS = ["aarch64-linux", "x86_64-linux"]
 # Names that are more than a package to put into the shell.
@@ -171,9 +172,7 @@ def commands_of(script: Path) -> set[str]:
 def commands_of_rules() -> set[str]:
     """What TOOLS lists, and the words of shell directives that are commands here."""
     rules = "".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
-    tools = re.search(r"^TOOLS = (\{.*?^\})", rules, re.MULTILINE | re.DOTALL)
-    assert tools
-    listed = {tool for of_rule in ast.literal_eval(tools[1]).values() for tool in of_rule}
+    listed = {tool for of_rule in session.TOOLS.values() for tool in of_rule}
     directives = re.findall(r'(?:shell:|\bPREFIX = \()((?:\s*f?["\'].*["\'])+)', rules)
     words = re.findall(r"(?<![\w{.:/-])[a-z][\w-]*", " ".join(directives))
     return listed | {word for word in words if shutil.which(word)}
@@ -200,8 +199,10 @@ def test_the_shell_has_every_python_package_that_is_imported(tmp_path):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add((node.module or "").partition(".")[0])
-    foreign = imported - set(sys.stdlib_module_names) - {path.stem for path in SCRIPTS}
-    foreign -= {"snakemake"}  # it is started from a package of its own
+    ours = {name for path in SCRIPTS for name in (path.stem, path.parent.name)}
+    foreign = imported - set(sys.stdlib_module_names) - ours
+    # It is started from a package of its own.
+    foreign = {module for module in foreign if not module.startswith("snakemake")}
     assert {PACKAGE_OF.get(module, module) for module in foreign} == set(python)
 
 

@@ -72,6 +72,9 @@ def assert_nothing_left(checkout: Path) -> None:
 
 TERMINATED = """
 import signal
+import time
+
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 
 def schedule(self, schedule=JobScheduler.schedule):

@@ -79,7 +79,7 @@ def test_stale_cell_of_500_is_found_nearly_as_fast_as_bare_snakemake_finds_nothi
 def test_scheduler_sees_few_of_many_ready_cells_and_still_keeps_their_order(
     sweep: scale.Sweep,
 ) -> None:
-    """More cells than rules/console.smk shows it at once."""
+    """More cells than scripts/workflow/snakemake_internals.py shows it at once."""
     targets = sorted(sweep.order, key=lambda cell: sweep.order[cell])[:130]
     for cell in targets:
         (sweep.folder / cells.record_path(cell)).unlink(missing_ok=True)

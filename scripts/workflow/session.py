@@ -1,0 +1,249 @@
+"""How a run of the workflow begins and ends: what it checks, prints and writes before its first job, and cleans up.
+
+Nothing here needs Snakemake. What only Snakemake knows comes as arguments (snakemake_internals.py).
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import console
+import doctor
+import files
+import leftovers
+import machine
+import machine_facts
+import network
+import pairing
+import preflight
+import progress
+import records
+import resolution
+import result_sets
+import run_facts
+import runs
+import sides
+import start_failures
+from cells import SWEEP_PATH
+from cpus import CpuFault
+from preflight_side import PreflightSide
+from processes import Process
+
+# Rule → the programs that its jobs start.
+TOOLS = {
+    "measure_cell": ["wrk", "ss", "taskset", "setpriv"],
+    "profile_server": ["wrk", "taskset", "setpriv"],
+    "count_syscalls": ["wrk", "taskset", "setpriv"],
+    "draw_flamegraph": ["flamegraph", "rsvg-convert"],
+}
+MEASURING = TOOLS.keys() - {"draw_flamegraph"}
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is known of a run of the workflow before Snakemake knows its jobs."""
+
+    config: dict[str, Any]
+    checkout: str
+    compile_flags: list[str]
+    folder: str  # the working directory as the user named it; empty if they did not
+    revision_notes: list[str]
+    environment_notes: list[str]  # told where this host measures
+    connections: list[Process] = field(default_factory=list)  # to other hosts, until the end
+
+    @property
+    def net(self) -> network.Network:
+        return network.Network(**self.config["network"])
+
+    @property
+    def measures_here(self) -> bool:
+        """Both sides are on this host, and so are the programs that they need."""
+        return self.net.places == [network.HERE]
+
+    @property
+    def compiler(self) -> str:
+        return str(self.config["compile"]["compiler"])
+
+
+class Jobs(NamedTuple):
+    """The jobs that the targets of a run need, by rule."""
+
+    counts: dict[str, int]  # of those to run
+    to_make: dict[str, list[str]]  # outputs of those to run
+    made: dict[str, list[str]]  # outputs of the others
+
+
+def tell(text: str) -> None:
+    print(console.wrap(text), file=sys.stderr, flush=True)
+
+
+# --- The beginning ---
+
+
+def begin(session: Session, jobs: Jobs, is_local: bool) -> None:
+    """All that comes before the first job. SystemExit, with one line, if no job should run.
+
+    is_local: jobs run on this host, not on a cluster.
+    """
+    rules = jobs.counts.keys()
+    try:
+        check_tools(rules, is_local and session.measures_here)
+        left = leftovers.describe(jobs.made.get("measure_cell", []), session.folder)
+        for note in [*left, *session.revision_notes]:
+            tell(note)
+        facts = None
+        if is_local and MEASURING & rules:
+            for note in session.environment_notes:
+                tell(console.make_printable(note))
+            facts = meet_sides(session, tells_speed="measure_cell" in rules)
+        with _one_line_if_not_writable():
+            if facts is not None:
+                machine_facts.write_facts(machine_facts.PATH, facts)
+            if not is_local:
+                # A cluster keeps what a block leaves when it fails: records are whole, but must be of this run.
+                for path in (path for rule in MEASURING & rules for path in jobs.to_make[rule]):
+                    Path(path).unlink(missing_ok=True)
+            files.write_text(SWEEP_PATH, json.dumps(_sweep(session, is_local), indent=2) + "\n")
+            start_failures.begin()
+            announce(session.config, jobs.counts, is_local)
+    except BaseException:
+        end(session)  # Snakemake calls no onerror before the first job
+        raise
+
+
+def begin_block(session: Session, facts_path: str) -> None:
+    """What begin() does, for the cells that a node of a cluster measures."""
+    check_tools(MEASURING, session.measures_here)
+    sweep = files.read_json(SWEEP_PATH, ["build", "source"])
+    atexit.register(_disconnect, session)
+    facts = {**meet_sides(session), "build": sweep["build"], "source": sweep["source"]}
+    with _one_line_if_not_writable():
+        machine_facts.write_facts(facts_path, facts)
+    os.environ[machine_facts.PATH_VARIABLE] = facts_path
+
+
+def check_tools(rules: Collection[str], measures_here: bool) -> None:
+    """Before anything runs, rather than in the middle. Elsewhere the doctor looks, or begin_block()."""
+    looked_at = set(rules) - (set() if measures_here else MEASURING)
+    needed = {tool for rule in looked_at for tool in TOOLS.get(rule, [])}
+    if missing := sorted(tool for tool in needed if shutil.which(tool) is None):
+        sys.exit(f"not installed: {', '.join(missing)}: run make setup")
+
+
+def check_baseline(setting: str | None, path: str | None) -> None:
+    """Before anything is measured that could then be compared with nothing. `setting`: as the user named the path."""
+    if path is None:
+        sys.exit("no baseline: add --config baseline=FOLDER, where FOLDER has results of a sweep")
+    try:
+        baseline = result_sets.results_folder(path)
+    except result_sets.NoComparison as fault:
+        sys.exit(f"baseline: {fault}")
+    if result_sets.is_same_folder(baseline, "results"):
+        sys.exit(f"baseline: {setting} is the folder of this result set itself: name another one")
+
+
+def most_connections(config: Mapping[str, Any]) -> int:
+    """Of all that this config runs."""
+    return max(*config["connections"], config["profile"]["connections"])
+
+
+def meet_sides(session: Session, tells_speed: bool = False) -> dict[str, Any]:
+    """Check both sides before anything is measured, and return their facts.
+
+    It prints what makes results noisy, and ends the run if something makes them wrong. With tells_speed it also prints
+    how much the speed of the CPUs varies.
+    """
+    config = session.config
+    try:
+        session.connections.extend(preflight.share_connections(session.net))
+        # The checks must not disturb a cell of another checkout.
+        with (
+            machine.exclusive_machine(),
+            runs.connected(session.net, PreflightSide, PreflightSide, doctor.LIFETIME_S) as found,
+        ):
+            split = preflight.split_of(found, None if config["cpus"] == "auto" else config["cpus"])
+            connections = most_connections(config)
+            hosts = doctor.gather(found, connections, session.compiler, config["host"])
+            print(doctor.format_brief(hosts), flush=True)
+            if reasons := doctor.describe_stops(hosts):
+                sys.exit("\n".join(f"not measured: {reason}" for reason in reasons))
+            print(console.wrap(preflight.describe_cpus(found, split)), flush=True)
+            if tells_speed:
+                sweep = resolution.sweep_of(config)
+                told = resolution.describe(found, split, sweep, resolution.SWEEP_S)
+                print(console.wrap(console.make_printable(told)), flush=True)
+            return run_facts.read(found, session.checkout, session.compiler, session.compile_flags)
+    except (OSError, CpuFault) as error:
+        sys.exit(f"not measured: {error}")
+
+
+@contextlib.contextmanager
+def _one_line_if_not_writable() -> Iterator[None]:
+    """The disk may be full, or allow reading only."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(f"not measured: cannot write in {os.getcwd()}: {error}")
+
+
+def _sweep(session: Session, is_local: bool) -> dict[str, Any]:
+    """What results/sweep.json says of this run."""
+    sweep = {
+        "started": records.format_utc(time.time()),
+        "config": session.config,
+        "revisions": session.revision_notes,
+    }
+    if not is_local:  # nodes of a cluster do not know it
+        checkout, compiler, flags = session.checkout, session.compiler, session.compile_flags
+        sweep |= machine_facts.read_source(checkout, compiler, flags)
+    return sweep
+
+
+def _seconds_of_paired_phase(config: Mapping[str, Any]) -> float:
+    """Of a cell, on average over the numbers of connections."""
+    if not config["paired_s"]:
+        return 0
+    plans = [pairing.plan_of(most, config["paired_s"], "") for most in config["connections"]]
+    return sum(plan.longest_s for plan in plans) / len(plans) + progress.PAIR_OVERHEAD_S
+
+
+def announce(config: Mapping[str, Any], jobs: Mapping[str, int], is_local: bool) -> None:
+    """Tell what there is to measure and how long it will take, and write the plan for the lines of progress."""
+    cells, profiles = jobs.get("measure_cell", 0), jobs.get("profile_server", 0)
+    if not cells and not profiles:
+        return
+    cell_s = config["warmup_s"] + config["duration_s"] + progress.CELL_OVERHEAD_S
+    cell_s += _seconds_of_paired_phase(config)
+    profile_s = config["warmup_s"] + config["profile"]["duration_s"] + progress.PROFILE_OVERHEAD_S
+    other_s = profiles * profile_s
+    other_s += sum(progress.JOBS_S.get(name, 0) * count for name, count in jobs.items())
+    progress.write_plan(cells, cell_s, other_s)
+    counted = [(cells, "cell"), (profiles, "profile")]
+    parts = [progress.format_count(number, noun) for number, noun in counted if number]
+    left = f", about {progress.format_duration(cells * cell_s + other_s)}" if is_local else ""
+    tell(f"{' and '.join(parts)} to run{left}")
+
+
+# --- The end ---
+
+
+def end(session: Session) -> None:
+    """Nothing that was begun for the run is left after it."""
+    start_failures.end()
+    _disconnect(session)
+
+
+def _disconnect(session: Session) -> None:
+    for connection in session.connections:
+        connection.terminate()
+        connection.wait()
+    if any(network.is_remote(place) for place in session.net.places):
+        sides.remove_control_folder()
