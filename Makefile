@@ -8,7 +8,7 @@ unexport $(filter PYTHON%,$(.VARIABLES)) BASH_ENV CDPATH
 bin := .venv/bin
 servers := $(wildcard servers/*.c)
 c_files := $(servers) $(wildcard servers/common/*.h tests/*.c tests/*/*.c)
-shell_files := .ci/run $(wildcard scripts/*.sh)
+shell_files := .ci/run $(wildcard scripts/*.sh scripts/*/*.sh)
 snakefiles := Snakefile workflow/Snakefile rules
 # --no-config: a lock holds what PyPI has, whatever index this machine is configured for.
 compile := build/lock/bin/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 \
@@ -30,7 +30,7 @@ doctor: setup  ## what this machine lacks, what makes its results noisy or wrong
 	@$(bin)/snakemake -j1 doctor --quiet all
 
 # As root. Another delay, loss or rate is another network: its results go elsewhere.
-lab := $(bin)/python scripts/lab.py
+lab := $(bin)/python scripts/run_lab.py
 lab_options = $(DELAY_MS:%=--delay-ms %) $(LOSS_PERCENT:%=--loss-percent %) $(RATE_MBIT:%=--rate-mbit %)
 lab_network = $(DELAY_MS:%=_delay_%ms)$(LOSS_PERCENT:%=_loss_%percent)$(RATE_MBIT:%=_rate_%mbit)
 # FOLDER, OVERLAY (of the config) and TARGETS are for tests, and for whoever has another sweep for the lab.

@@ -1,6 +1,6 @@
 # By server, so that one server's pictures need no other's measurements. The records are found from the cells' names:
 # thousands of paths would not fit into a command.
-rule tabulate_server:
+rule collect_cells:
     input:
         records=lambda wildcards: [record_path(cell) for cell in cells_of(config, wildcards.server)],
     output:
@@ -10,12 +10,12 @@ rule tabulate_server:
     conda:
         "../envs/python.yaml"
     params:
-        code=identity_of("tabulate_server"),
+        code=identity_of("collect_cells"),
         server=lambda wildcards: wildcards.server,
         connections=sorted(config["connections"]),
         repeats=config["repeats"],
     shell:
-        'shared python3 "$ROOT"/scripts/tabulate_server.py {params.server:q} {output:q}'
+        'shared python3 "$ROOT"/scripts/collect_cells.py {params.server:q} {output:q}'
         " --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
 
 
@@ -59,7 +59,7 @@ rule summarize_cells:
         'shared python3 "$ROOT"/scripts/summarize_cells.py {input.cells:q} {output:q} 2> {log:q}'
 
 
-rule compare_servers:
+rule judge_servers:
     input:
         cells="results/cells.csv",
         summary="results/summary.csv",
@@ -71,16 +71,16 @@ rule compare_servers:
             labels={"table": "verdicts, a row a pair of servers and figure"},
         ),
     log:
-        "results/logs/compare_servers.log",
+        "results/logs/judge_servers.log",
     conda:
         "../envs/analysis.yaml"
     params:
-        code=identity_of("compare_servers"),
+        code=identity_of("judge_servers"),
     shell:
-        'shared python3 "$ROOT"/scripts/compare_servers.py {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/judge_servers.py {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
 
 
-rule tabulate_results:
+rule print_summary:
     input:
         cells="results/cells.csv",
         summary="results/summary.csv",
@@ -89,10 +89,10 @@ rule tabulate_results:
         text="results/summary.txt",
         values="results/summary_table.json",
     log:
-        "results/logs/tabulate_results.log",
+        "results/logs/print_summary.log",
     conda:
         "../envs/analysis.yaml"
     params:
-        code=identity_of("tabulate_results"),
+        code=identity_of("print_summary"),
     shell:
-        'shared python3 "$ROOT"/scripts/tabulate_results.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output.text:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/print_summary.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output.text:q} 2> {log:q}'

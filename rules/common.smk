@@ -9,15 +9,12 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import environment
+from common import environment
 
 IGNORED = list(environment.notes(os.environ))
 environment.clean()
 
-import config_check
-import failures
-import resolution
-from cells import (
+from sweep.cells import (
     RECORD,
     REFERENCE,
     Cell,
@@ -29,23 +26,31 @@ from cells import (
     order_of,
     record_path,
 )
-from external import describe_launcher
-from machine import LOCK_PATH
-from modules import ROOT_VARIABLE, identity_of
-from network import is_remote
-from perf_permission import obstacle_of
-from processes import LEASH
-from profile_server import obstacle_met
-from toolchain import LANGUAGE_FLAGS, LIBRARIES, TIMELESS_FLAGS
+from instruments.external import describe_launcher
+from hosts.lock import LOCK_PATH
+from common.modules import ROOT_VARIABLE, identity_of
+from hosts.network import is_remote
+from hosts.perf_permission import obstacle_of
+from common.processes import LEASH
 
 # Not `import workflow`: that name is Snakemake's here.
-from workflow import outcome, session, snakemake_internals, sources
+from workflow import (
+    config_check,
+    failures,
+    obstacles,
+    outcome,
+    resolution,
+    session,
+    snakemake_internals,
+    sources,
+)
+from workflow.toolchain import LANGUAGE_FLAGS, LIBRARIES, TIMELESS_FLAGS
 
 # ROOT: where scripts and servers are. What Snakemake compares (inputs, parameters, a shell command before it is filled in)
 # names none of them, so that a checkout may be moved or copied with its results; their content is a parameter.
 # leashed COMMAND: it dies with this Snakemake, whatever kills that.
 # shared COMMAND: so, and compiles and plots of any checkout wait while a cell is measured, and cells wait for them
-# (scripts/machine.py).
+# (scripts/hosts/proc.py).
 PREFIX = (
     f"ROOT={shlex.quote(str(ROOT))}; "
     f'leashed() {{ exec {shlex.join(LEASH)} {os.getpid()} "$@"; }}; '

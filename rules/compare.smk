@@ -1,4 +1,4 @@
-import result_sets
+from analysis import result_sets
 
 # This result set against another one, the baseline: what got faster or slower, on request (docs/compare.md). Whatever the
 # baseline is, nothing is measured for it, and no cell depends on it.
@@ -9,7 +9,7 @@ COMPARED |= {"png": "plots/compare.png", "svg": "plots/compare.svg"}
 BASELINE = config["baseline"] and os.path.join(os.getenv("PWD", ""), config["baseline"])
 
 
-rule compare_results:
+rule compare_result_sets:
     input:
         cells="results/cells.csv",
     output:
@@ -18,14 +18,14 @@ rule compare_results:
         text=COMPARED["text"],
         values=COMPARED["values"],
     log:
-        "results/logs/compare_results.log",
+        "results/logs/compare_result_sets.log",
     conda:
         "../envs/analysis.yaml"
     # Where the baseline is: a resource, since of that Snakemake makes no reason to compare again.
     resources:
         baseline=BASELINE or "",
     params:
-        code=identity_of("compare_results"),
+        code=identity_of("compare_result_sets"),
         baseline=lambda wildcards: BASELINE and result_sets.identity_of(BASELINE),
         other_machine=(
             f"--other-machine {config['other_machine']}" if config["other_machine"] else ""
@@ -34,7 +34,7 @@ rule compare_results:
         connections=sorted(config["connections"]),
         repeats=config["repeats"],
     shell:
-        'shared python3 "$ROOT"/scripts/compare_results.py {resources.baseline:q} . --table {output.table:q} --facts {output.facts:q}'
+        'shared python3 "$ROOT"/scripts/compare_result_sets.py {resources.baseline:q} . --table {output.table:q} --facts {output.facts:q}'
         " --text {output.text:q} {params.other_machine} --servers {params.servers:q}"
         " --connections {params.connections} --repeats {params.repeats} --no-status 2> {log:q}"
 

@@ -3,7 +3,7 @@ LAYOUT_FLAGS = ["-ffunction-sections", "-Wl,--sort-section=name"]
 
 
 # A server that does not compile costs only itself: in place of its binary is a script that says why. How that one is
-# made is no part of any binary: no parameter has failed_build.py.
+# made is no part of any binary: no parameter has instruments/failed_build.py.
 # No input: what matters of the source, and of the headers that it includes, is in `identity`. No path is in the
 # binary: the same source gives the same one in every checkout and result set, which a comparison of sets knows them by.
 rule compile_server:
@@ -32,7 +32,7 @@ rule compile_server:
         toolchain=SOURCES.toolchain,
         identity=lambda wildcards: SOURCES.identities[wildcards.server],
     shell:
-        'shared python3 "$ROOT"/scripts/failed_build.py --reason={params.bad_link:q} {output:q} {params.compiler:q} {params.flags:q}'
+        'shared python3 "$ROOT"/scripts/compile_server.py --reason={params.bad_link:q} {output:q} {params.compiler:q} {params.flags:q}'
         ' {params.timeless:q} -ffile-prefix-map="$PWD"=. -ffile-prefix-map={resources.folder:q}=./servers'
         " {resources.source:q} -o {output:q} {params.libraries:q} 2> {log:q}"
 

@@ -5,7 +5,7 @@ onstart:
     snakemake_internals.keep_idle(workflow)
     snakemake_internals.silence_jobs(workflow)
     jobs = snakemake_internals.read_jobs(workflow)
-    if "compare_results" in jobs.counts:
+    if "compare_result_sets" in jobs.counts:
         session.check_baseline(config["baseline"], BASELINE)
     if jobs.counts.keys() != {"doctor"}:  # which must change nothing
         session.begin(SESSION, jobs, workflow.local_exec)

@@ -26,7 +26,7 @@ rule plot_server:
         'shared python3 "$ROOT"/scripts/plot_server.py {input.cells:q} {output:q} 2> {log:q}'
 
 
-rule plot_overview:
+rule plot_over_connections:
     input:
         cells="results/cells.csv",
         summary="results/summary.csv",
@@ -45,9 +45,9 @@ rule plot_overview:
     conda:
         "../envs/analysis.yaml"
     params:
-        code=identity_of("plot_overview"),
+        code=identity_of("plot_over_connections"),
     shell:
-        'shared python3 "$ROOT"/scripts/plot_overview.py {wildcards.figure} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/plot_over_connections.py {wildcards.figure} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
 
 
 rule plot_ranking:
@@ -73,7 +73,7 @@ rule plot_ranking:
         'shared python3 "$ROOT"/scripts/plot_ranking.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'
 
 
-rule plot_story:
+rule plot_overview:
     input:
         cells="results/cells.csv",
         summary="results/summary.csv",
@@ -87,10 +87,10 @@ rule plot_story:
             labels={"picture": "the whole sweep"},
         ),
     log:
-        "results/logs/plot_story.log",
+        "results/logs/plot_overview.log",
     conda:
         "../envs/analysis.yaml"
     params:
-        code=identity_of("plot_story"),
+        code=identity_of("plot_overview"),
     shell:
-        'shared python3 "$ROOT"/scripts/plot_story.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/plot_overview.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'

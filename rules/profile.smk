@@ -1,4 +1,4 @@
-import perf_record
+from instruments import perf_record
 
 PROFILE = config["profile"]
 OBSTACLE = obstacle_here(perf_record.check_here)
@@ -25,7 +25,7 @@ rule profile_server:
         network=NETWORK,
         cpus=CPUS,
         workers=workers_of,
-        obstacle=lambda wildcards: obstacle_met(
+        obstacle=lambda wildcards: obstacles.obstacle_to_profile(
             f"results/profile/{wildcards.server}.json", OBSTACLE if workflow.local_exec else ""
         ),
     shell:

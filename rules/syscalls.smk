@@ -1,5 +1,4 @@
-import count_syscalls
-import perf_stat
+from instruments import perf_stat
 
 COUNT_OBSTACLE = obstacle_here(perf_stat.check_permission)
 
@@ -23,7 +22,7 @@ rule count_syscalls:
         network=NETWORK,
         cpus=CPUS,
         workers=workers_of,
-        obstacle=lambda wildcards: count_syscalls.obstacle_met(
+        obstacle=lambda wildcards: obstacles.obstacle_to_count(
             f"results/syscalls/{wildcards.server}.csv",
             COUNT_OBSTACLE if workflow.local_exec else "",
         ),

@@ -18,15 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import faults
-import files
-import load
-import runs
-import server_process
-from load_side import LoadSide
-from perf_permission import PerfObstacle
-from perf_stat import ALL_CALLS, CALL_PREFIX, SOFTWARE_EVENTS, CountedSide
-from processes import one_line
+from common import command, files
+from common.processes import one_line
+from hosts.perf_permission import PerfObstacle
+from instruments import server_process, wrk
+from instruments.perf_stat import ALL_CALLS, CALL_PREFIX, SOFTWARE_EVENTS
+from measuring import runs
+from measuring.counted_side import CountedSide
+from measuring.load_side import LoadSide
 
 AllSides = runs.Sides[CountedSide, LoadSide]
 COLUMNS = [
@@ -41,20 +40,6 @@ NOISE = 0.001
 @dataclass(frozen=True, kw_only=True)
 class Arguments(runs.Arguments):
     output: str
-
-
-def obstacle_met(table_path: str, obstacle: str) -> str:
-    """What makes a table stale: if an obstacle prevented it, the obstacle's end does; a good one stays good."""
-    return "" if first_row(table_path).get("status") == "ok" else obstacle
-
-
-def first_row(table_path: str) -> dict[str, str]:
-    """The first row of a table, which is the only one if there are no counts; empty without a table."""
-    try:
-        with open(table_path, encoding="utf-8", newline="") as file:
-            return next(csv.DictReader(file), {})
-    except (OSError, ValueError, csv.Error):
-        return {}
 
 
 def system_calls(counts: dict[str, int]) -> dict[str, int]:
@@ -126,7 +111,7 @@ def make_rows(arguments: Arguments) -> list[Row]:
             try:
                 found.server.check_counting()
             except PerfObstacle as obstacle:
-                # When it is gone, the workflow tries again by itself: obstacle_met.
+                # When it is gone, the workflow tries again by itself: obstacle_to_count.
                 return [{"status": obstacle.status, "reason": str(obstacle)}]
             return runs.try_twice(lambda: count(found, arguments))
     except PerfObstacle as obstacle:
@@ -135,7 +120,7 @@ def make_rows(arguments: Arguments) -> list[Row]:
         # An external server's launcher names what is installed, so a change makes the table stale.
         advice = "" if server_process.is_external(arguments.binary) else f"; {again}"
         return [{"status": "unavailable", "reason": f"{reason}{advice}"}]
-    except (server_process.RunError, load.LoadError) as error:
+    except (server_process.RunError, wrk.LoadError) as error:
         name = os.path.basename(arguments.binary)
         print(f"count_syscalls: {name}: {error}", file=sys.stderr)
         return [{"status": "failed", "reason": one_line(str(error))}]
@@ -182,4 +167,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(command.report(main))

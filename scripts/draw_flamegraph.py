@@ -10,9 +10,9 @@ import textwrap
 from typing import Any
 from xml.sax.saxutils import escape
 
-import faults
-import files
-from perf_permission import TITLES
+from common import files
+from common.command import report
+from hosts.perf_permission import TITLES
 
 
 def title_of(facts: dict[str, Any]) -> str:
@@ -82,4 +82,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(report(main))

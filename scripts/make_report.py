@@ -5,40 +5,25 @@ Reads results/ and plots/ of the working directory: tables, profiles, flamegraph
 """
 
 import argparse
-import base64
-import hashlib
-import json
-import math
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-import comparisons
-import faults
-import files
-import findings
-import jinja2
 import pandas as pd
-import plot_ranking
-import plot_style
-import records
-import report_caveats
-import report_charts
-import report_profiles
-import tables
-import vl_convert
-from cells import Cell, record_path
-from comparisons import CPU_RATIO, THROUGHPUT
-from itables.utils import read_package_file
-from markupsafe import Markup
-from tabulate_results import LIMITED_BY, best_point
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "report"
-# Both are inferno's; the second is an attribute of its <svg>.
-FLAMEGRAPH_SCRIPT = re.compile(r'<script type="text/ecmascript">(.*?)</script>', re.DOTALL)
-FLAMEGRAPH_START = "init(evt)"
+from analysis import findings, ranking, tables
+from analysis.summary import LIMITED_BY, best_point, read_summary
+from analysis.verdicts import CPU_RATIO, THROUGHPUT, read_verdicts
+from common import files
+from common.command import report
+from drawing import palette
+from page import caveats, charts
+from page.profiles import profile_of
+from page.render import _base64, render, table_of
+from sweep import records
+from sweep.cells import Cell, record_path
+
 # Tables that the report offers as files to download.
 DOWNLOADS = ["cells", "summary", "verdicts", "syscalls"]
 SHOWN_OF_CELLS = [
@@ -143,11 +128,11 @@ def cpu_ns_at(summary: pd.DataFrame, server: str, connections: int | None) -> fl
 def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything that the template shows."""
     cells = tables.read_cell_table("results/cells.csv")
-    summary = tables.read_summary("results/summary.csv")
+    summary = read_summary("results/summary.csv")
     all_machines = list(summary["machine"].unique())
     cells, summary, other_machines = tables.of_main_machine(cells, summary)
     machine = str(summary["machine"].iloc[0])
-    verdicts = comparisons.read_verdicts("results/verdicts.csv")
+    verdicts = read_verdicts("results/verdicts.csv")
     verdicts = verdicts[verdicts["machine"] == machine]
     syscalls = tables.read_table("results/syscalls.csv", dtype={"reason": "str"})
     # The page leaves out servers of other machines. (Counts and profiles do not say which machine they are of.)
@@ -156,7 +141,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     servers = [str(name) for name in compared["server"].unique()]
     facts, samples = facts_of(cells, machine)
     profiles = [
-        report_profiles.profile_of(name, cpu_ns_at(summary, name, arguments.profile_connections))
+        profile_of(name, cpu_ns_at(summary, name, arguments.profile_connections))
         for name in servers
     ]
     client_bound = set(compared[compared["limiter"] == "client-bound"]["server"])
@@ -175,8 +160,8 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "servers": [
             {
                 "name": name,
-                "color": plot_style.color_of(name),
-                "glyph": report_charts.SHAPES[plot_style.marker_of(name)][1],
+                "color": palette.color_of(name),
+                "glyph": charts.SHAPES[palette.marker_of(name)][1],
             }
             for name in servers
         ],
@@ -184,17 +169,17 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "answer": findings,
         "left_out": [name for name in servers if name in by_metric[CPU_RATIO].left_out],
         "reasons": findings.reasons(by_metric[CPU_RATIO], syscalls, profiles),
-        "caveats": report_caveats.caveats(cells[cells["server"].isin(servers)], compared, verdicts),
+        "caveats": caveats.caveats(cells[cells["server"].isin(servers)], compared, verdicts),
         "best": best_rows(compared),
-        "limiters": {name: letter for name, (_, letter) in plot_style.LIMITERS.items()},
-        "limiter_notes": plot_style.limiter_notes(compared),
-        "ranking_notes": plot_ranking.notes_of(cells, summary, verdicts),
-        "latency_note": plot_style.saturation_note(compared),
+        "limiters": {name: letter for name, (_, letter) in palette.LIMITERS.items()},
+        "limiter_notes": palette.limiter_notes(compared),
+        "ranking_notes": ranking.notes_of(cells, summary, verdicts),
+        "latency_note": palette.saturation_note(compared),
         "uncounted": syscalls[syscalls["status"] != "ok"][["server", "reason"]].to_dict("records"),
         "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),
         "profiles": profiles,
         "chosen": choose_pair(by_metric[CPU_RATIO], profiles),
-        "flagged": report_caveats.list_flags(cells),
+        "flagged": caveats.list_flags(cells),
         "commands": [
             (
                 record["server"],
@@ -206,7 +191,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "seeds": sorted(int(seed) for seed in cells["seed"].dropna().unique()),
         "cells_count": len(cells),
         "repeats_note": repeats_note,
-        "charts": report_charts.all_charts(single, summary, verdicts, syscalls),
+        "charts": charts.all_charts(single, summary, verdicts, syscalls),
         "tables": {
             "points": table_of(summary, SHOWN_OF_POINTS),
             "runs": table_of(single, SHOWN_OF_CELLS),
@@ -215,84 +200,6 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
             name: _base64(Path(f"results/{name}.csv").read_bytes()) for name in DOWNLOADS
         },
     }
-
-
-def table_of(table: pd.DataFrame, columns: list[str]) -> dict[str, Any]:
-    """The columns that matter most, and rows of pairs: a text, and the value to sort by. The files have all columns."""
-    decimals = {name: _decimals(table[name]) for name in columns}
-    rows = [
-        [_format(value, decimals[name]) for name, value in zip(columns, row, strict=True)]
-        for row in table[columns].itertuples(index=False)
-    ]
-    return {"columns": columns, "rows": rows}
-
-
-def _decimals(column: "pd.Series[Any]") -> int:
-    """Decimals with which the largest number has five digits; none if all are whole."""
-    if not pd.api.types.is_numeric_dtype(column) or (column.dropna() % 1 == 0).all():
-        return 0
-    return max(0, 4 - math.floor(math.log10(column.abs().max())))
-
-
-def _format(value: Any, decimals: int) -> tuple[str, Any]:
-    """A value as text, and the value to sort by."""
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return "", ""
-    if isinstance(value, (bool, str)):
-        return str(value).replace(";", " "), str(value)
-    return f"{float(value):,.{decimals}f}", float(value)
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def as_json(value: Any) -> Markup:
-    """JSON for a script element: nothing in it can end the element."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
-        "<", "\\u003c"
-    )
-    return Markup(text)
-
-
-def content_security_policy(script: str, profiles: list[dict[str, Any]]) -> str:
-    """A policy that loads nothing, and runs no script but the page's, its libraries' and the flamegraphs'."""
-    drawn = [FLAMEGRAPH_SCRIPT.search(profile["svg"]) for profile in profiles]
-    scripts = {match[1].replace("<![CDATA[", "").replace("]]>", "") for match in drawn if match}
-    hashes = [
-        f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"
-        for text in [script, *sorted(scripts), FLAMEGRAPH_START]
-    ]
-    return (
-        f"default-src 'none'; script-src blob: 'unsafe-hashes' {' '.join(hashes)}; "
-        "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def render(data: dict[str, Any]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["json"] = as_json
-    # A number and its unit stay on one line.
-    environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%").replace(
-        " µs", "\u00a0µs"
-    )
-    script = (PAGE / "page.js").read_text()
-    return environment.get_template("page.html").render(
-        **data,
-        policy=content_security_policy(script, data["profiles"]),
-        # Vega, Vega-Lite and Vega-Embed, which set window.vegaEmbed. Its stubs take a snippet for required.
-        vega=vl_convert.javascript_bundle(),  # type: ignore[call-arg]
-        datatables=read_package_file("html/dt_bundle.js"),
-        datatables_style=Markup(read_package_file("html/dt_bundle.css")),
-        style=Markup((PAGE / "page.css").read_text()),
-        script=Markup(script),
-    )
 
 
 def main() -> int:
@@ -310,4 +217,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(report(main))

@@ -14,24 +14,23 @@ import sys
 import time
 from typing import Any
 
-import cells
-import disturbance
-import faults
-import flags
-import interfaces
-import load
-import machine
-import pairing
-import progress
-import records
-import run_facts
-import runs
-import server_process
-import sockets
-import start_failures
-from load_side import LoadSide
-from processes import one_line
-from server_side import ServerSide
+from common.command import report
+from common.processes import one_line
+from hosts import interfaces, proc
+from instruments import disturbance, server_process, wrk
+from measuring import pairing, run_facts, runs, start_failures
+from measuring.counts import (
+    counts_of_short_connections,
+    counts_of_timed_run,
+    fairness_of,
+    reopened_connections,
+    share_of,
+    worker_fairness_jain,
+)
+from measuring.load_side import LoadSide
+from measuring.server_side import ServerSide
+from sweep import cells, flags, records
+from workflow import progress
 
 AllSides = runs.Sides[ServerSide, LoadSide]
 
@@ -86,9 +85,9 @@ def run_timed_load(run: runs.Run, arguments: runs.CellArguments) -> dict[str, An
     result = load_side.finish_load()
     after = server.read(tells_pressure=False)
 
-    cpu = [machine.CpuReading(*reading["cpu"]) for reading in (before, during, after)]
-    cpu_ns = machine.cpu_time_between(*cpu)
-    cpu_at_snapshot_ns = machine.cpu_time_between(*cpu[:2])
+    cpu = [proc.CpuReading(*reading["cpu"]) for reading in (before, during, after)]
+    cpu_ns = proc.cpu_time_between(*cpu)
+    cpu_at_snapshot_ns = proc.cpu_time_between(*cpu[:2])
     requests = result["requests"]
     threads_ns = [
         time_ns - before["threads_ns"].get(thread, 0)
@@ -113,106 +112,6 @@ def run_timed_load(run: runs.Run, arguments: runs.CellArguments) -> dict[str, An
         "interface": interfaces.counters_between(before["interface"], after["interface"]),
         "raw_bytes_sent": bytes_sent,
     }
-
-
-def share_of(part: float | None, whole: float) -> float | None:
-    return None if part is None else part / whole
-
-
-def fairness_of(seen: dict[str, Any], connections: int, come_and_go: bool) -> dict[str, Any]:
-    """Who was served; None where connections come and go, since the open ones say nothing about the others."""
-    if come_and_go:
-        return dict.fromkeys(("unserved_connections", "fairness_jain", "littles_law_ratio"))
-    bytes_sent = seen["raw_bytes_sent"]
-    unserved = max(0, connections - sum(1 for sent in bytes_sent if sent > 0))
-    return {
-        "unserved_connections": unserved,
-        "fairness_jain": sockets.fairness_jain(
-            [*bytes_sent, *[0] * (connections - len(bytes_sent))]
-        ),
-        "littles_law_ratio": littles_law_ratio(seen, connections - unserved),
-    }
-
-
-def littles_law_ratio(result: dict[str, Any], served: int) -> float | None:
-    """Mean latency × throughput / connections, 1 in a closed loop (Little 1961); None if nothing was served."""
-    if result["latency_mean_us"] is None or served == 0:
-        return None
-    return float(result["latency_mean_us"] / 1e6 * result["requests_per_second"] / served)
-
-
-Counts = list[dict[str, int]]  # one for each worker, over the server's whole life
-
-
-def total_of(counts: Counts, name: str) -> int:
-    return sum(worker.get(name, 0) for worker in counts)
-
-
-UNKNOWN_COUNTS: dict[str, int | None] = dict.fromkeys(
-    ("kernel_connections", "kernel_responses", "server_accepted", "server_requests")
-)
-
-
-def worker_fairness_jain(told: Counts) -> float | None:
-    """Jain's index over each worker's requests, warm-up included; None for fewer than two workers with counts."""
-    if len(told) < 2:
-        return None
-    return sockets.fairness_jain([worker["requests"] for worker in told])
-
-
-def counts_of_timed_run(
-    run: runs.Run, told: Counts, warmup: list[int] | None, timed: list[int] | None, was_probed: bool
-) -> dict[str, int | None]:
-    """Connections and responses of the timed load, by the kernel's and by the server's count.
-
-    `warmup` and `timed`: bytes sent on each connection, as the kernel reported them. A count is None if the server
-    prints none, or if we missed the kernel's. The count of responses is None too if they differ in size, or if the
-    server was probed. We subtract the checks before and after (two requests on one connection each), the probe's
-    connection, and the warm-up by the kernel's count.
-    """
-    size = len(run.response)
-    checked = server_process.VERIFY_REQUESTS
-    counts = dict(UNKNOWN_COUNTS)
-    if timed is not None:
-        counts["kernel_connections"] = len(timed) - 1 - was_probed
-        counts["kernel_responses"] = sum(timed) // size - checked
-    if warmup is not None and told:
-        counts["server_accepted"] = total_of(told, "accepted") - len(warmup) - 1 - was_probed
-        counts["server_requests"] = total_of(told, "requests") - sum(warmup) // size - checked
-    if was_probed or run.verified.varying:
-        counts |= {"kernel_responses": None, "server_requests": None}
-    return counts
-
-
-def counts_of_short_connections(
-    told: Counts, connections: int, warmup_requests: int | None, accepted: int
-) -> dict[str, int | None]:
-    """Like counts_of_timed_run, for a connection per request; `accepted`: by the kernel, in the timed load.
-
-    We subtract the warm-up by wrk's count, and one request for each connection that was open when wrk stopped. So the
-    server's counts are exact to `connections`.
-    """
-    counts = {**UNKNOWN_COUNTS, "kernel_connections": accepted}
-    if told:
-        other = 2 * server_process.VERIFY_REQUESTS
-        if warmup_requests is not None:
-            other += warmup_requests + connections
-        counts["server_accepted"] = (
-            total_of(told, "accepted") - other - (warmup_requests is not None)
-        )
-        counts["server_requests"] = total_of(told, "requests") - other
-    return counts
-
-
-def reopened_connections(seen: dict[str, Any], connections: int) -> int | None:
-    """Connections that wrk opened in place of others; None if nobody counted them, or wrk saw errors.
-
-    Without errors wrk opens a new one only after a response that announced the end of its connection.
-    """
-    counted = seen["kernel_connections"]
-    if counted is None or seen["errors"]:
-        return None
-    return max(0, int(counted) - connections - 1)  # wrk's probing one
 
 
 def measure(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
@@ -300,7 +199,7 @@ def sha256_of(path: str) -> str:
 
 
 def measure_record(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
-    """Measure the cell; returns the whole record, as scripts/fields.py defines it."""
+    """Measure the cell; returns the whole record, as scripts/sweep/fields.py defines it."""
     facts = run_facts.of_sweep(sides)
     sweep, config = runs.read_sweep()
     record: dict[str, Any] = {
@@ -328,7 +227,7 @@ def measure_record(sides: AllSides, arguments: runs.CellArguments) -> dict[str, 
     }
     try:
         return {**record, **measure_undisturbed(sides, arguments)}
-    except (server_process.RunError, load.LoadError) as error:
+    except (server_process.RunError, wrk.LoadError) as error:
         failed: dict[str, Any] = {"status": "failed", "reason": one_line(str(error)), "flags": []}
         if isinstance(error, start_failures.NotTried):
             failed["attempts"] = 0
@@ -388,4 +287,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(report(main))

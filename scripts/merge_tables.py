@@ -5,8 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import faults
-import files
+from common import command, files
 
 
 def merge(texts: list[str]) -> str:
@@ -29,4 +28,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(command.report(main))

@@ -6,16 +6,15 @@ import math
 import sys
 from typing import Any
 
-import faults
 import pandas as pd
-import plot_ranking
-import plot_style
-import result_sets
-import tables
-from comparisons import DEPENDS, EQUAL, FASTER, SLOWER, UNDECIDABLE, WHOLE_SWEEP
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from plot_ranking import TITLES, Row
+
+from analysis import ranking, result_sets, tables
+from analysis.ranking import TITLES, Row
+from analysis.verdicts import DEPENDS, EQUAL, FASTER, SLOWER, UNDECIDABLE, WHOLE_SWEEP
+from common import command
+from drawing import ranking_panels, style
 
 # Verdicts differ by colour, by mark, and by the word at the right.
 STYLES = {
@@ -54,14 +53,14 @@ def draw_panel(axes: Axes, metric: str, table: pd.DataFrame, servers: list[str])
     """Draw one metric: a row a server from the top down, with its ratio and verdict at the right."""
     is_whole = table["connections"] == WHOLE_SWEEP
     whole = table[is_whole].set_index("server").loc[servers].to_dict("records")
-    floor = 1 + plot_ranking.floor_percent(table[is_whole]) / 100
+    floor = 1 + ranking.floor_percent(table[is_whole]) / 100
     rows = [row_of(its) for its in table.to_dict("records")]
     remarks = [row_of(its).remark for its in whole]
-    plot_ranking.set_up_panel(axes, metric, rows, floor, "the baseline", remarks)
+    ranking_panels.set_up_panel(axes, metric, rows, floor, "the baseline", remarks)
     for height, (server, its) in enumerate(zip(servers, whole, strict=True)):
         draw_points(axes, height, table[(table["server"] == server) & ~is_whole])
         is_hollow = its["verdict"] == UNDECIDABLE
-        plot_ranking.draw_row(axes, height, row_of(its), *STYLES[its["verdict"]], is_hollow)
+        ranking_panels.draw_row(axes, height, row_of(its), *STYLES[its["verdict"]], is_hollow)
 
 
 def notes_of(table: pd.DataFrame, facts: pd.DataFrame) -> list[str]:
@@ -112,7 +111,7 @@ def legend(axes: Axes, table: pd.DataFrame) -> None:
 def draw(table: pd.DataFrame, facts: pd.DataFrame, *paths: str) -> None:
     servers = list(dict.fromkeys(table["server"]))
     same = set(table.loc[table["binary"] == "same", "server"])
-    figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, 2.6 + 0.34 * len(servers))
+    figure = style.new_canvas(style.WIDTH_INCHES, 2.6 + 0.34 * len(servers))
     panels = figure.subplots(1, len(TITLES), sharey=True)
     for axes, metric in zip(panels, TITLES, strict=True):
         draw_panel(axes, metric, table[table["metric"] == metric], servers)
@@ -121,8 +120,8 @@ def draw(table: pd.DataFrame, facts: pd.DataFrame, *paths: str) -> None:
     panels[0].set_ylim(len(servers) - 0.5, -0.6)
     figure.suptitle("Compared with the baseline", x=0.01, ha="left", fontweight="bold", fontsize=11)
     legend(panels[0], table)
-    plot_style.add_notes(figure, notes_of(table, facts))
-    plot_style.save(figure, paths)
+    style.add_notes(figure, notes_of(table, facts))
+    style.save(figure, paths)
 
 
 def main() -> int:
@@ -138,4 +137,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(command.report(main))

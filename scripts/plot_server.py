@@ -4,11 +4,20 @@
 import argparse
 import sys
 
-import faults
 import pandas as pd
-import plot_style
-import tables
 from matplotlib.axes import Axes
+
+from analysis import tables
+from analysis.summary import summary_table
+from common import command
+from drawing import marks, palette, style
+from drawing.axes import (
+    format_count,
+    label_ends,
+    say_nothing_drawn,
+    set_connections_axis,
+    start_at_zero,
+)
 
 
 def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
@@ -30,27 +39,27 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     cells, repeats_note = tables.choose_single_runs(cells)
     machine_note = f"{machine_note} {repeats_note}".strip()
     server = str(summary["server"].iloc[0])
-    color = plot_style.color_of(server)
-    figure, axes, limits = plot_style.new_figure_with_strip(7.5, 5.2, rows=1)
+    color = palette.color_of(server)
+    figure, axes, limits = style.new_figure_with_strip(7.5, 5.2, rows=1)
     column = "requests_per_second"
-    plot_style.draw_interval(axes, summary, column, color)
-    plot_style.draw_points(axes, cells, column, color, plot_style.marker_of(server), 22)
-    plot_style.draw_reference(axes, summary)
+    marks.draw_interval(axes, summary, column, color)
+    marks.draw_points(axes, cells, column, color, palette.marker_of(server), 22)
+    marks.draw_reference(axes, summary)
     mark_limits(axes, summary)
-    plot_style.draw_limiters(limits, summary, [server])
+    marks.draw_limiters(limits, summary, [server])
     limits.set_yticks([0], ["limited by"])
-    plot_style.limiter_legend(limits, summary)
-    plot_style.set_connections_axis(limits, list(summary["connections"]))
+    marks.limiter_legend(limits, summary)
+    set_connections_axis(limits, list(summary["connections"]))
     highest = pd.concat([cells[column], summary[tables.REFERENCE_RATE]])
-    plot_style.start_at_zero(axes, highest)
-    axes.yaxis.set_major_formatter(plot_style.format_count)
+    start_at_zero(axes, highest)
+    axes.yaxis.set_major_formatter(format_count)
     axes.set_ylabel("requests per second")
     axes.set_title(f"{server}: throughput")
     notes = [
-        f"Line: all valid repeats together. {plot_style.interval_note(summary)} Points: single runs."
+        f"Line: all valid repeats together. {palette.interval_note(summary)} Points: single runs."
     ]
     if cells[column].notna().sum() == 0:
-        plot_style.say_nothing_drawn(axes, tables.describe_no_result(summary))
+        say_nothing_drawn(axes, tables.describe_no_result(summary))
     unserved = summary[summary["unserved_connections"] > 0]
     if not unserved.empty:
         most = unserved.sort_values("unserved_connections").iloc[-1]
@@ -71,9 +80,9 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
         notes.append("Hollow points: disturbed runs, which count only if there are no others.")
     if (summary["limiter"] == "client-bound").any():
         notes.append("≥: wrk was the limit, so the server could do more.")
-    plot_style.add_notes(figure, [*notes, *plot_style.throughput_notes(summary), machine_note])
-    plot_style.label_ends(axes, plot_style.reference_ends(axes))
-    plot_style.save(figure, paths)
+    style.add_notes(figure, [*notes, *palette.throughput_notes(summary), machine_note])
+    label_ends(axes, marks.reference_ends(axes))
+    style.save(figure, paths)
 
 
 def main() -> int:
@@ -82,9 +91,9 @@ def main() -> int:
     parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
     arguments = parser.parse_args()
     cells = tables.read_cell_table(arguments.cells)
-    draw(cells, tables.summary_table(cells), *arguments.output)
+    draw(cells, summary_table(cells), *arguments.output)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(command.report(main))

@@ -5,55 +5,27 @@ import argparse
 import sys
 import textwrap
 
-import faults
 import pandas as pd
-import plot_style
-import tables
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from perf_permission import TITLES
 
-# The hue shows the purpose of a call: blue receives, orange sends, green waits, purple (io_uring) does all of these.
-COLORS = {
-    "recvfrom": "#4477aa",
-    "read": "#88bbdd",
-    "sendto": "#ee8866",
-    "write": "#ffbb88",
-    "writev": "#cc5533",
-    "epoll_wait": "#117733",
-    "epoll_pwait": "#44aa88",
-    "poll": "#66aa55",
-    "ppoll": "#99cc99",
-    "pselect6": "#bbcc33",
-    "io_uring_enter": "#aa3377",
-    "futex": "#ddaacc",
-    "accept4": "#333333",
-    "close": "#888888",
-    "epoll_ctl": "#997700",
-}
-OTHER_COLOR = "#cccccc"
+from analysis import tables
+from common import command
+from drawing import style
+from drawing.system_calls import CALL_COLORS, LEAST, OTHER_CALL_COLOR, calls_by_server
+from hosts.perf_permission import TITLES
+
 PLAIN_COLOR = "#667788"
 BAR_HEIGHT = 0.62
-LEAST = 0.02  # calls a request; rarer ones would be invisible
 KIB_PER_MIB = 1024
-
-
-def calls_by_server(table: pd.DataFrame) -> pd.DataFrame:
-    """System calls per request: a row for each server, a column for each call; rare calls are in `other`."""
-    calls = table[(table["kind"] == "system_call") & (table["name"] != "all")]
-    wide = calls.pivot(index="server", columns="name", values="per_request").fillna(0.0)
-    common = [name for name in COLORS if name in wide and wide[name].max() >= LEAST]
-    shown = wide[common].copy()
-    shown["other"] = wide.drop(columns=common).sum(axis="columns")
-    return shown
 
 
 def draw_calls(axes: Axes, calls: pd.DataFrame, rows: dict[str, int]) -> None:
     positions = [rows[server] for server in calls.index]
     left = pd.Series(0.0, index=calls.index)
     for name in calls:
-        color = COLORS.get(str(name), OTHER_COLOR)
+        color = CALL_COLORS.get(str(name), OTHER_CALL_COLOR)
         bars = axes.barh(
             positions, calls[name], left=left, height=BAR_HEIGHT, color=color, label=name
         )
@@ -69,14 +41,14 @@ def draw_figure(
     positions = [rows[str(server)] for server in values.index]
     bars = axes.barh(positions, values, height=BAR_HEIGHT, color=PLAIN_COLOR)
     label_ends(axes, bars, values, form, room=1.5)
-    axes.set_title(title, fontsize=plot_style.SMALL, fontweight="normal")
+    axes.set_title(title, fontsize=style.SMALL, fontweight="normal")
 
 
 def label_ends(
     axes: Axes, bars: BarContainer, values: "pd.Series[float]", form: str, room: float
 ) -> None:
     """Write the figure at the end of each bar; room: the length of the axis relative to the longest bar."""
-    axes.bar_label(bars, list(map(form.format, values)), padding=3, fontsize=plot_style.SMALL)
+    axes.bar_label(bars, list(map(form.format, values)), padding=3, fontsize=style.SMALL)
     axes.set_xlim(0, max(values, default=0) * room or 1)
 
 
@@ -108,7 +80,7 @@ def notes_of(table: pd.DataFrame) -> list[str]:
 
 def new_panels(servers: list[str]) -> tuple[Figure, list[Axes]]:
     """Three panels with a row for each server, the first server at the top."""
-    figure = plot_style.new_canvas(plot_style.WIDTH_INCHES, 1.9 + 0.38 * len(servers))
+    figure = style.new_canvas(style.WIDTH_INCHES, 1.9 + 0.38 * len(servers))
     panels = list(figure.subplots(1, 3, sharey=True, width_ratios=[3.6, 1, 1]))
     for axes in panels:
         axes.grid(visible=False, axis="y")
@@ -131,8 +103,8 @@ def draw(table: pd.DataFrame, *paths: str) -> None:
     say_why(panels[0], table, rows)
     if len(calls):
         figure.legend(loc="outside upper left", ncols=8, columnspacing=1.2, handlelength=1.2)
-    plot_style.add_notes(figure, notes_of(table))
-    plot_style.save(figure, paths)
+    style.add_notes(figure, notes_of(table))
+    style.save(figure, paths)
 
 
 def main() -> int:
@@ -145,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(command.report(main))

@@ -9,13 +9,9 @@ import subprocess
 import sys
 from typing import Any
 
-import external
-import external_launcher
-import failed_build
-import faults
-import modules
-import server_process
-from processes import NOT_FOUND
+from common import command, modules
+from common.processes import NOT_FOUND
+from instruments import external, external_launcher, failed_build, server_process
 
 # A command for sh, a string for Python, because a #! line allows no spaces in a path. -IS: Python's own library alone.
 FIRST_LINES = f"""\
@@ -68,4 +64,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(command.report(main))

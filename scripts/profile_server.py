@@ -16,19 +16,15 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-import faults
-import files
-import load
-import perf_record
-import profile_gates
-import progress
-import runs
-import server_process
-from console import Part
-from load_side import LoadSide
-from perf_permission import PerfObstacle
-from perf_record import ProfiledSide
-from processes import one_line
+from common import command, files
+from common.processes import one_line
+from common.terminal import Part
+from hosts.perf_permission import PerfObstacle
+from instruments import perf_record, profile_gates, server_process, wrk
+from measuring import runs
+from measuring.load_side import LoadSide
+from measuring.profiled_side import ProfiledSide
+from workflow import progress
 
 AllSides = runs.Sides[ProfiledSide, LoadSide]
 ATTEMPTS = 3  # if a profile fails a gate that a busy machine makes fail
@@ -39,16 +35,6 @@ class Arguments(runs.Arguments):
     folded: str
     facts: str
     frequency_hz: int
-
-
-def obstacle_met(facts_path: str, obstacle: str) -> str:
-    """What makes a profile stale: if an obstacle prevented it, the obstacle's end does. A good one stays good when a
-    new obstacle comes, for example after a reboot that reset a sysctl."""
-    try:
-        facts = files.read_json(facts_path)
-    except (OSError, ValueError):
-        return obstacle
-    return "" if facts.get("status") == "ok" else obstacle
 
 
 def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str, Any]]:
@@ -116,7 +102,7 @@ def main() -> int:
         seen = {"status": obstacle.status, "reason": str(obstacle)}
     except server_process.Unavailable as obstacle:
         seen = {"status": "unavailable", "reason": str(obstacle)}
-    except (server_process.RunError, load.LoadError) as error:
+    except (server_process.RunError, wrk.LoadError) as error:
         seen = {"status": "failed", "reason": one_line(str(error))}
         print(f"profile_server: {name}: {error}", file=sys.stderr)
     except (*runs.FAULTS, subprocess.TimeoutExpired) as error:
@@ -134,4 +120,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(command.report(main))

@@ -69,8 +69,9 @@ def main() -> None:
     ignore_profile(arguments)
     find_cache()
     find_name()
-    from config_check import file_faults  # noqa: PLC0415  after the environment is in order
     from snakemake.cli import main as snakemake  # noqa: PLC0415
+
+    from workflow.config_check import file_faults  # noqa: PLC0415  after the environment is in order
 
     ours = os.path.relpath(os.path.join(os.path.dirname(sys.path[0]), "config.yaml"))
     if faults := file_faults({path: path for path in [ours, *config_files(arguments)]}):

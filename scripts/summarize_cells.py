@@ -4,8 +4,8 @@
 import argparse
 import sys
 
-import faults
-import tables
+from analysis import summary, tables
+from common import command
 
 
 def main() -> int:
@@ -14,9 +14,9 @@ def main() -> int:
     parser.add_argument("summary", help="the table to write")
     arguments = parser.parse_args()
     cells = tables.read_cell_table(arguments.cells)
-    tables.write_table(tables.summary_table(cells), arguments.summary)
+    tables.write_table(summary.summary_table(cells), arguments.summary)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(faults.report(main))
+    sys.exit(command.report(main))

@@ -20,10 +20,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
+from helpers.checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import records
+
+from sweep import records
 
 OVERLAY = """\
 servers: [server_epoll, server_epoll_multitask]

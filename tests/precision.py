@@ -22,17 +22,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
 from scipy import stats
+
+from helpers.checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import comparisons
+
 import measure_cell
-import pairing
-import runs
-import tables
-from cells import is_control
+from analysis import summary
+from analysis.verdicts import (
+    CPU_RATIO,
+    DIFFERENCES,
+    FASTER,
+    UNDECIDABLE,
+    WHOLE_SWEEP,
+    verdict_table,
+)
+from measuring import pairing, runs
+from sweep.cells import is_control
 
 EQUAL = [f"server_same_{letter}" for letter in "abcdefgh"]
 # Nanoseconds that are spent before each answer: about 2, 3 and 5 % where an answer takes 6 µs of CPU time, and with one
@@ -83,12 +91,12 @@ def simulate(options: argparse.Namespace) -> None:
                 lambda its: generator.choice(its, len(its))
             )
             made = cells.assign(cpu_ratio=np.exp(drawn) * np.where(costly, 1 + percent / 100, 1))
-            verdicts = comparisons.verdict_table(made, tables.summary_table(made))
-            verdicts = verdicts[verdicts["metric"] == comparisons.CPU_RATIO]
-            verdicts = verdicts[verdicts["verdict"] != comparisons.UNDECIDABLE]
-            told = verdicts["verdict"].isin(comparisons.DIFFERENCES)
+            verdicts = verdict_table(made, summary.summary_table(made))
+            verdicts = verdicts[verdicts["metric"] == CPU_RATIO]
+            verdicts = verdicts[verdicts["verdict"] != UNDECIDABLE]
+            told = verdicts["verdict"].isin(DIFFERENCES)
             of_it = (verdicts[["server", "other"]] == options.costly).any(axis=1)
-            whole = verdicts["connections"] == comparisons.WHOLE_SWEEP
+            whole = verdicts["connections"] == WHOLE_SWEEP
             for is_whole in found:
                 its = whole == is_whole
                 false[is_whole] += told[its & ~of_it].any()
@@ -123,7 +131,7 @@ def sweeps(
             [*command, "--config", f"seed={index}"], check=True, cwd=checkout, env=environment()
         )
         verdicts = pd.read_csv(checkout / folder / "results/verdicts.csv")
-        yield verdicts[verdicts["metric"] == comparisons.CPU_RATIO]
+        yield verdicts[verdicts["metric"] == CPU_RATIO]
 
 
 def alarms(options: argparse.Namespace) -> None:
@@ -131,7 +139,7 @@ def alarms(options: argparse.Namespace) -> None:
     for name in EQUAL:
         (checkout / f"servers/{name}.c").write_text('#include "server_epoll.c"\n')
     for verdicts in sweeps(checkout, options.sweeps, EQUAL, connections=options.connections):
-        false = verdicts[verdicts["verdict"].isin(comparisons.DIFFERENCES)]
+        false = verdicts[verdicts["verdict"].isin(DIFFERENCES)]
         print(f"{len(verdicts)} comparisons, {len(false)} false verdicts", flush=True)
         print(false.to_string() if len(false) else "", flush=True)
 
@@ -145,9 +153,9 @@ def power(options: argparse.Namespace) -> None:
     for verdicts in sweeps(checkout, options.sweeps, ["server_epoll", *SPIN_NS]):
         for name in SPIN_NS:
             pair = verdicts[(verdicts["server"] == "server_epoll") & (verdicts["other"] == name)]
-            whole = pair["connections"] == comparisons.WHOLE_SWEEP
+            whole = pair["connections"] == WHOLE_SWEEP
             row = pair[whole].iloc[0]
-            found = int((pair.loc[~whole, "verdict"] == comparisons.FASTER).sum())
+            found = int((pair.loc[~whole, "verdict"] == FASTER).sum())
             print(
                 f"{name}: {100 / row['ratio'] - 100:+.1f} % CPU time: {row['verdict']}"
                 f" (p = {row['p_value']:.2g}, adjusted {row['p_adjusted']:.2g}; smallest detectable"

@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
+
+from helpers.checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import made_up_cell
-import records
-from cells import order_of, record_path
+
+from helpers import made_up_cell
+from sweep import records
+from sweep.cells import order_of, record_path
 
 # 9 names with the control: 99, 495, 990 and 9,999 cells.
 REPEATS = [1, 5, 10, 101]
@@ -36,13 +38,13 @@ BOUND_S = 60  # of the sweep of 10,000 cells
 PROFILE = {"connections": 100, "duration_s": 0.5, "frequency_hz": 499}
 COMMON = {"warmup_s": 0, "paired_s": 0, "disturbed_retries": 0, "profile": PROFILE}
 TABLES = [
-    "tabulate_server",
+    "collect_cells",
     "merge_cells",
     "summarize_cells",
-    "compare_servers",
-    "tabulate_results",
+    "judge_servers",
+    "print_summary",
 ]
-PLOTS = ["plot_server", "plot_overview", "plot_ranking", "plot_story"]
+PLOTS = ["plot_server", "plot_over_connections", "plot_ranking", "plot_overview"]
 ACCEPT = """\
 include: "Snakefile"
 
@@ -173,7 +175,7 @@ def prepare(checkout: Path) -> Sweep:
 
 
 def make_up_cells(checkout: Path) -> None:
-    shutil.copy(ROOT / "tests/made_up_cell.py", checkout / "scripts/measure_cell.py")
+    shutil.copy(ROOT / "tests/helpers/made_up_cell.py", checkout / "scripts/measure_cell.py")
 
 
 def rows_of(sweep: Sweep, tiny: Sweep) -> dict[str, str]:

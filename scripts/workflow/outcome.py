@@ -6,8 +6,8 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import console
-import failures
+from common import terminal
+from workflow import failures
 
 PAGE = "results/report.html"
 SUMMARY = "results/summary.txt"
@@ -38,27 +38,28 @@ def tell_results(
 ) -> None:
     """folder: the working directory, as where_to_look(). outputs: of all jobs that the targets need."""
     if COMPARISON in outputs:
-        print(f"\n{console.format_fitted(COMPARISON)}")
+        print(f"\n{terminal.format_fitted(COMPARISON)}")
         print(
             "Tables: results/compare.csv, results/compare_facts.csv; docs/compare.md explains them."
         )
     if SUMMARY in outputs:
-        print(f"\n{console.format_fitted(SUMMARY)}\n")
+        print(f"\n{terminal.format_fitted(SUMMARY)}\n")
         makes_page = "" if PAGE in outputs else page_command(arguments, targets)
-        print(console.wrap(where_to_look(folder, makes_page)))
+        print(terminal.wrap(where_to_look(folder, makes_page)))
 
 
 def tell_failures(jobs: Collection[Any], external: Collection[str]) -> bool:
     """Print a line for each server that failed in one of these jobs of Snakemake's; return whether there is one."""
     lines = failures.lines_of(failures.find(jobs, external), jobs)
     for line in lines:
-        print(console.color(console.wrap(console.make_printable(line)), 31), file=sys.stderr)
+        print(terminal.color(terminal.wrap(terminal.make_printable(line)), 31), file=sys.stderr)
     return bool(lines)
 
 
 def status_of_comparison(path: str) -> int:
     """The exit status that a comparison's table asks for."""
-    import compare_results  # noqa: PLC0415  pandas takes longer than all else here
-    import pandas  # noqa: PLC0415
+    import pandas  # noqa: PLC0415  this and the next take longer than all else here
 
-    return compare_results.status_of(pandas.read_csv(path))
+    from analysis import set_comparison  # noqa: PLC0415
+
+    return set_comparison.status_of(pandas.read_csv(path))

@@ -15,27 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import console
-import doctor
-import files
-import leftovers
-import machine
-import machine_facts
-import network
-import pairing
-import preflight
-import progress
-import records
-import resolution
-import result_sets
-import run_facts
-import runs
-import sides
-import start_failures
-from cells import SWEEP_PATH
-from cpus import CpuFault
-from preflight_side import PreflightSide
-from processes import Process
+from analysis import result_sets
+from common import files, terminal
+from common.processes import Process
+from hosts import lock, network, source
+from hosts.cpus import CpuFault
+from hosts.facts import PATH, PATH_VARIABLE, write_facts
+from measuring import pairing, places, run_facts, runs, start_failures
+from measuring.preflight_side import PreflightSide
+from sweep import records
+from sweep.cells import SWEEP_PATH
+from workflow import health, leftovers, preflight, progress, resolution
 
 # Rule → the programs that its jobs start.
 TOOLS = {
@@ -82,7 +72,7 @@ class Jobs(NamedTuple):
 
 
 def tell(text: str) -> None:
-    print(console.wrap(text), file=sys.stderr, flush=True)
+    print(terminal.wrap(text), file=sys.stderr, flush=True)
 
 
 # --- The beginning ---
@@ -102,11 +92,11 @@ def begin(session: Session, jobs: Jobs, is_local: bool) -> None:
         facts = None
         if is_local and MEASURING & rules:
             for note in session.environment_notes:
-                tell(console.make_printable(note))
+                tell(terminal.make_printable(note))
             facts = meet_sides(session, tells_speed="measure_cell" in rules)
         with _one_line_if_not_writable():
             if facts is not None:
-                machine_facts.write_facts(machine_facts.PATH, facts)
+                write_facts(PATH, facts)
             if not is_local:
                 # A cluster keeps what a block leaves when it fails: records are whole, but must be of this run.
                 for path in (path for rule in MEASURING & rules for path in jobs.to_make[rule]):
@@ -126,8 +116,8 @@ def begin_block(session: Session, facts_path: str) -> None:
     atexit.register(_disconnect, session)
     facts = {**meet_sides(session), "build": sweep["build"], "source": sweep["source"]}
     with _one_line_if_not_writable():
-        machine_facts.write_facts(facts_path, facts)
-    os.environ[machine_facts.PATH_VARIABLE] = facts_path
+        write_facts(facts_path, facts)
+    os.environ[PATH_VARIABLE] = facts_path
 
 
 def check_tools(rules: Collection[str], measures_here: bool) -> None:
@@ -146,13 +136,13 @@ def check_baseline(setting: str | None, path: str | None) -> None:
         baseline = result_sets.results_folder(path)
     except result_sets.NoComparison as fault:
         sys.exit(f"baseline: {fault}")
-    if result_sets.is_same_folder(baseline, "results"):
+    if result_sets.is_same_folder(baseline, Path("results")):
         sys.exit(f"baseline: {setting} is the folder of this result set itself: name another one")
 
 
 def most_connections(config: Mapping[str, Any]) -> int:
     """Of all that this config runs."""
-    return max(*config["connections"], config["profile"]["connections"])
+    return int(max(*config["connections"], config["profile"]["connections"]))
 
 
 def meet_sides(session: Session, tells_speed: bool = False) -> dict[str, Any]:
@@ -166,20 +156,20 @@ def meet_sides(session: Session, tells_speed: bool = False) -> dict[str, Any]:
         session.connections.extend(preflight.share_connections(session.net))
         # The checks must not disturb a cell of another checkout.
         with (
-            machine.exclusive_machine(),
-            runs.connected(session.net, PreflightSide, PreflightSide, doctor.LIFETIME_S) as found,
+            lock.exclusive_machine(),
+            runs.connected(session.net, PreflightSide, PreflightSide, health.LIFETIME_S) as found,
         ):
             split = preflight.split_of(found, None if config["cpus"] == "auto" else config["cpus"])
             connections = most_connections(config)
-            hosts = doctor.gather(found, connections, session.compiler, config["host"])
-            print(doctor.format_brief(hosts), flush=True)
-            if reasons := doctor.describe_stops(hosts):
+            hosts = health.gather(found, connections, session.compiler, config["host"])
+            print(health.format_brief(hosts), flush=True)
+            if reasons := health.describe_stops(hosts):
                 sys.exit("\n".join(f"not measured: {reason}" for reason in reasons))
-            print(console.wrap(preflight.describe_cpus(found, split)), flush=True)
+            print(terminal.wrap(preflight.describe_cpus(found, split)), flush=True)
             if tells_speed:
                 sweep = resolution.sweep_of(config)
                 told = resolution.describe(found, split, sweep, resolution.SWEEP_S)
-                print(console.wrap(console.make_printable(told)), flush=True)
+                print(terminal.wrap(terminal.make_printable(told)), flush=True)
             return run_facts.read(found, session.checkout, session.compiler, session.compile_flags)
     except (OSError, CpuFault) as error:
         sys.exit(f"not measured: {error}")
@@ -203,7 +193,7 @@ def _sweep(session: Session, is_local: bool) -> dict[str, Any]:
     }
     if not is_local:  # nodes of a cluster do not know it
         checkout, compiler, flags = session.checkout, session.compiler, session.compile_flags
-        sweep |= machine_facts.read_source(checkout, compiler, flags)
+        sweep |= source.read_source(checkout, compiler, flags)
     return sweep
 
 
@@ -246,4 +236,4 @@ def _disconnect(session: Session) -> None:
         connection.terminate()
         connection.wait()
     if any(network.is_remote(place) for place in session.net.places):
-        sides.remove_control_folder()
+        places.remove_control_folder()

@@ -15,9 +15,6 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import console
-import records
-import working_folder
 from snakemake.dag import DAG
 from snakemake.logging import logger
 from snakemake.persistence import PersistenceBase
@@ -25,6 +22,10 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from common import terminal
+from common.files import DamagedFile
+from sweep import records
+from workflow import working_folder
 from workflow.session import Jobs
 
 # Jobs that the scheduler sees at once: more than can run at the same time.
@@ -86,7 +87,7 @@ def trust_checksums_in_records() -> None:
             name = "binary_sha256" if is_binary else "reference_sha256"
             try:
                 return {f"sha256:{records.read(job.output[0])[name]}"}
-            except (OSError, LookupError, records.DamagedFile):
+            except (OSError, LookupError, DamagedFile):
                 pass
         return found
 
@@ -200,7 +201,9 @@ def is_worth_showing(record: Any) -> bool:
     """Of a job that failed, one line is printed here instead."""
     event = getattr(record, "event", None)
     if event == LogEvent.JOB_ERROR and not record.indent:  # else its group's error has told it
-        print(console.describe_failed_job(record.rule_name, record.log), file=sys.stderr, flush=True)
+        print(
+            terminal.describe_failed_job(record.rule_name, record.log), file=sys.stderr, flush=True
+        )
     return event not in HIDDEN_EVENTS and not HIDDEN_MESSAGES.search(record.getMessage())
 
 

@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import revisions
-from cells import file_of
-from toolchain import BadLink, NoCompiler, libraries_of, source_identity, toolchain_identity
+from sweep.cells import file_of
+from workflow import revisions
+from workflow.toolchain import (
+    BadLink,
+    NoCompiler,
+    libraries_of,
+    source_identity,
+    toolchain_identity,
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import EXHIBITS, OPTIMIZED, SERVERS, Server, compile_server, running
+
+from helpers.harness import EXHIBITS, OPTIMIZED, SERVERS, Server, compile_server, running
 
 
 @pytest.fixture(scope="session")

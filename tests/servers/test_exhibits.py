@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import (
+
+from helpers.harness import (
     COUNTS,
     EXHIBITS,
     GET,

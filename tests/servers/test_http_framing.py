@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from exchanges import (
+
+from helpers.exchanges import (
     BAD,
     CLOSED,
     CODED,
@@ -19,8 +20,8 @@ from exchanges import (
     UNSUPPORTED,
     ends,
 )
-from harness import CONTINUE, GET, HERE, POST, RESPONSE, SANITIZED, compile_c, refusal
-from second_opinion import COMPLETE, INCOMPLETE, Outcome, Parsed, is_right, take_again
+from helpers.harness import CONTINUE, GET, HERE, POST, RESPONSE, SANITIZED, compile_c, refusal
+from helpers.second_opinion import COMPLETE, INCOMPLETE, Outcome, Parsed, is_right, take_again
 
 Parse = Callable[[Sequence[bytes]], list[Parsed]]
 Take = Callable[[Sequence[bytes], int], list[Outcome]]

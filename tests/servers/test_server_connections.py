@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from harness import (
+
+from helpers.harness import (
     COUNTS,
     GET,
     GET_AND_CLOSE,

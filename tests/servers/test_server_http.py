@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from exchanges import (
+
+from helpers.exchanges import (
     BAD,
     CLOSED,
     CODED,
@@ -22,7 +23,7 @@ from exchanges import (
     ends,
     head_of,
 )
-from harness import (
+from helpers.harness import (
     CONTINUE,
     EXHIBITS,
     GET,

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from harness import (
+
+from helpers.harness import (
     GET,
     LIMITED_TO_FD_SETSIZE,
     ONE_AT_A_TIME,

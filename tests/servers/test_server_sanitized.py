@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from exchanges import CLOSED, CODED, HEAD, HEAD_TOO_LARGE, URI_TOO_LONG
-from harness import (
+
+from helpers.exchanges import CLOSED, CODED, HEAD, HEAD_TOO_LARGE, URI_TOO_LONG
+from helpers.harness import (
     GET,
     GET_AND_CLOSE,
     HERE,
@@ -32,7 +33,7 @@ from harness import (
     running,
     send_in_pieces,
 )
-from second_opinion import take_again
+from helpers.second_opinion import take_again
 
 LONG_POST = POST + b"Content-Length: 20000\r\n\r\n" + 20_000 * b"x"
 CHUNKS = b"5\r\nhello\r\n1e;a=b\r\n" + 30 * b"x" + b"\r\n0\r\nX: y\r\n\r\n"

@@ -1,0 +1,69 @@
+"""The sentences below a comparison of two result sets."""
+
+import pandas as pd
+
+from analysis import result_sets
+from analysis.set_comparison import DRIFT, FIGURES, NOTHING_DECIDED, SAME, status_of
+from analysis.verdicts import FASTER, SLOWER, WHOLE_SWEEP
+
+
+def drift_notes(table: pd.DataFrame, is_unchanged: bool) -> list[str]:
+    """What the unchanged servers say about all others."""
+    if not is_unchanged:
+        return [
+            "The environment changed, and every ratio includes its effect. The ratio of a server with the same binary"
+            " shows this effect alone."
+        ]
+    drifted = table[(table["verdict"] == DRIFT) & (table["connections"] == WHOLE_SWEEP)]
+    return [
+        f"{row['server']} has the same binary in both sets, but its {FIGURES[row['metric']]} differs: doubt the other"
+        " verdicts too."
+        for row in drifted.to_dict("records")
+    ]
+
+
+def change_notes(facts: pd.DataFrame) -> list[str]:
+    if facts.empty:
+        return ["No known fact of the machine, its tools or the source has changed."]
+    notes = []
+    for row in facts.to_dict("records"):
+        old, new = result_sets.shorten(row["baseline"], row["current"])
+        notes.append(f"changed: {row['fact']}: {old} -> {new}")
+    return notes
+
+
+def point_notes(table: pd.DataFrame) -> list[str]:
+    """The single points at which a changed server got faster or slower."""
+    points = table[table["connections"] != WHOLE_SWEEP]
+    decided = points[points["verdict"].isin([FASTER, SLOWER])]
+    notes = []
+    for (verdict, server, metric), its in decided.groupby(
+        ["verdict", "server", "metric"], sort=False
+    ):
+        where = ", ".join(
+            f"{row['ratio']:.3f} at {row['connections']:,}" for row in its.to_dict("records")
+        )
+        notes.append(
+            f"{verdict}: {server}, {FIGURES[str(metric)]}, by number of connections: {where}"
+        )
+    return notes
+
+
+def reason_notes(table: pd.DataFrame) -> list[str]:
+    """The reasons of the rows over the whole sweep, a line for each."""
+    whole = table[(table["connections"] == WHOLE_SWEEP) & (table["reason"] != "")]
+    notes = []
+    for (reason, metric), its in whole.groupby(["reason", "metric"], sort=False):
+        notes.append(f"{', '.join(its['server'])}, {FIGURES[str(metric)]}: {reason}.")
+    return notes
+
+
+def conclusion(table: pd.DataFrame) -> str:
+    slower = list(dict.fromkeys(table.loc[table["verdict"] == SLOWER, "server"]))
+    if slower:
+        return f"Got slower: {', '.join(slower)}."
+    if status_of(table) == NOTHING_DECIDED:
+        return "Nothing could be decided."
+    if (table["binary"] == SAME).all() and (table["verdict"] == DRIFT).any():
+        return "Nothing got slower: no server has changed, and the differences are drift."
+    return "Nothing got slower, as far as these two sets can tell."

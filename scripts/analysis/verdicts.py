@@ -1,0 +1,443 @@
+"""Which server is faster, and can this sweep decide it? Cells and their summary → a verdict for each pair of servers.
+
+Verdicts compare ratios to the reference. Each cell measures the reference in turns with its server
+(docs/precision.md), so the state of the machine cancels out and cells of different runs can be compared. The tests use
+logarithms of ratios (Kalibera & Jones, "Rigorous benchmarking in reasonable time", ISMM 2013).
+
+A server has few repeats at each number of connections, so its own variance is poorly known. Each variance is therefore
+shrunk towards that of all servers at the point: the less their variances differ beyond chance, the more it is shrunk
+(moderated t; Smyth, "Linear models and empirical Bayes methods", Stat. Appl. Genet. Mol. Biol. 3, 2004).
+
+The numbers of connections are fixed, not a sample. Over the whole sweep, the differences at the points are averaged
+with equal weights and their variances added, with degrees of freedom by Welch and Satterthwaite. A true difference
+between numbers of connections does not count as noise.
+
+Holm's method keeps the probability of any false verdict among the tests of one machine and metric below ALPHA (Holm, "A
+simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979): once over all pairs for the whole
+sweep, and once over all pairs and points for the points. docs/precision.md says how well this works. "Depends on
+connections" is not a test: it follows from verdicts at points.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import stdtrit
+
+from analysis import tables
+from analysis.inference import (
+    ALPHA,
+    MIN_REPEATS,
+    Booleans,
+    Estimates,
+    Floats,
+    Integers,
+    Pair,
+    estimate,
+    holm,
+    smallest_detectable,
+)
+from common.files import DamagedFile
+from sweep import fields
+from sweep.cells import base_of, is_control
+
+# Ratios to the reference; the report's first answer uses the first.
+CPU_RATIO, THROUGHPUT = "cpu_ratio", "throughput_ratio"
+BETTER_SIGN = {CPU_RATIO: -1, THROUGHPUT: 1}
+NAMES = {CPU_RATIO: "CPU time per request", THROUGHPUT: "throughput"}  # in sentences
+
+FASTER, SLOWER, EQUAL = "faster", "slower", "no difference"
+DEPENDS, UNDECIDABLE = "depends on connections", "not decidable here"
+DIFFERENCES = {FASTER, SLOWER, DEPENDS}
+VERDICT_OF_SIGN = {1: FASTER, -1: SLOWER, 0: EQUAL}
+
+WHOLE_SWEEP = "all"
+CLIENT_LIMITED = "wrk was the limit for both"
+LOWER_BOUND = "its throughput is a lower bound"
+OTHER_YARDSTICK = "measured with another kernel, compiler, wrk, reference or schema version than most of the sweep"
+NO_NOISE = (
+    f"fewer than {MIN_REPEATS} repeats, or they do not vary: there is no noise to test against"
+)
+NO_RATIO = "no ratio to the reference"
+BELOW_FLOOR = "smaller than the noise floor"
+CONTROL_DIFFERS = "the same server measured twice: at most the layout of its code differs"
+
+OTHER_WORKLOAD = "a connection per request (another workload)"
+
+CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", "flags", "yardstick"]
+CELL_COLUMNS += BETTER_SIGN
+SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter", "flags"]
+VERDICT_COLUMNS = fields.columns_of(fields.VERDICTS)
+
+
+class Sweep(NamedTuple):
+    """One machine's cells as arrays.
+
+    logarithms: of each metric, [server, point, repeat]; NaN without a valid cell.
+    has_valid: whether there are valid cells, [server, point].
+    other_yardstick: whether there are valid cells but all have another yardstick, [server, point].
+    starving, client_limited, connection_per_request: [server, point].
+    """
+
+    servers: list[str]
+    connections: list[int]
+    logarithms: dict[str, Floats]
+    has_valid: Booleans
+    other_yardstick: Booleans
+    starving: Booleans
+    client_limited: Booleans
+    connection_per_request: Booleans
+
+
+def _points_of(rows: pd.DataFrame, servers: list[str], connections: list[int]) -> Booleans:
+    """Which points these rows of the summary contain: [server, point]."""
+    points = set(zip(rows["server"], rows["connections"], strict=True))
+    return np.array([[(name, count) in points for count in connections] for name in servers])
+
+
+def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
+    """One machine's tables → arrays. Raises DamagedFile if a cell occurs twice, ValueError if a figure is no number."""
+    if cells.duplicated(["server", "connections", "repeat"]).any():
+        raise DamagedFile("a cell is there twice: tables of several sweeps cannot be compared")
+    servers = [str(name) for name in cells["server"].unique()]
+    connections = sorted(int(count) for count in cells["connections"].unique())
+    repeats = sorted(cells["repeat"].unique())
+    valid = tables.counted_cells(cells)
+    comparable = tables.of_main_yardstick(valid)
+    position = tuple(
+        pd.Index(names).get_indexer(pd.Index(comparable[column]))
+        for names, column in (
+            (servers, "server"),
+            (connections, "connections"),
+            (repeats, "repeat"),
+        )
+    )
+    logarithms = {}
+    for metric in BETTER_SIGN:
+        figures = np.full((len(servers), len(connections), len(repeats)), np.nan)
+        figures[position] = comparable[metric].astype(float)
+        logarithms[metric] = np.log(figures, where=figures > 0, out=np.full_like(figures, np.nan))
+    has_valid = _points_of(valid, servers, connections)
+    return Sweep(
+        servers,
+        connections,
+        logarithms,
+        has_valid,
+        has_valid & ~_points_of(comparable, servers, connections),
+        _points_of(summary[summary["limiter"] == "starving"], servers, connections),
+        _points_of(summary[summary["limiter"] == "client-bound"], servers, connections),
+        _points_of(
+            summary[tables.has_flag(summary, "connection_per_request")], servers, connections
+        ),
+    )
+
+
+def pairs_of(servers: list[str]) -> list[Pair]:
+    """The positions of each pair's servers, in order of appearance; a control has one pair, with its base server."""
+    return [
+        (first, second)
+        for first, second in itertools.combinations(range(len(servers)), 2)
+        if not has_control(servers, (first, second))
+        or base_of(servers[first]) == base_of(servers[second])
+    ]
+
+
+def has_control(servers: list[str], pair: Pair) -> bool:
+    return any(is_control(servers[position]) for position in pair)
+
+
+def obstacles_of(sweep: Sweep, metric: str, pair: Pair, same_binary: bool) -> list[str]:
+    """Why a pair cannot be compared at each point; empty where it can.
+
+    Points with few repeats are left out of the sweep, unless there are no others.
+    """
+    points = range(len(sweep.connections))
+    for least in (MIN_REPEATS, 1):
+        obstacles = [_obstacle(sweep, metric, pair, point, same_binary, least) for point in points]
+        if "" in obstacles:
+            break
+    return obstacles
+
+
+def _obstacle(
+    sweep: Sweep, metric: str, pair: Pair, point: int, same_binary: bool, least: int
+) -> str:
+    for server in pair:
+        if sweep.other_yardstick[server, point]:
+            return f"{sweep.servers[server]} {OTHER_YARDSTICK}"
+    other = _workload_obstacle(sweep, metric, pair, point, same_binary)
+    lacks = (_lack(sweep, metric, server, point, least) for server in pair)
+    return other or "; ".join(filter(None, lacks))
+
+
+def _lack(sweep: Sweep, metric: str, server: int, point: int, least: int) -> str:
+    repeats = int(np.isfinite(sweep.logarithms[metric][server, point]).sum())
+    if repeats >= least:
+        return ""
+    if repeats:
+        what = f"only {repeats} repeat{'' if repeats == 1 else 's'}"
+    else:
+        what = NO_RATIO if sweep.has_valid[server, point] else "no valid cells"
+    return f"{what} of {sweep.servers[server]}"
+
+
+def _workload_obstacle(sweep: Sweep, metric: str, pair: Pair, point: int, same_binary: bool) -> str:
+    """Why a pair's figures at a point do not show which server is better; empty if they do."""
+    starving = [sweep.servers[server] for server in pair if sweep.starving[server, point]]
+    if starving:
+        return f"{' and '.join(starving)} starving (another workload)"
+    short = [
+        sweep.servers[server] for server in pair if sweep.connection_per_request[server, point]
+    ]
+    if len(short) == 1:
+        return f"{short[0]}: {OTHER_WORKLOAD}"
+    limited = metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair)
+    # A server measured twice shows the noise, whatever limits it.
+    return CLIENT_LIMITED if limited and not same_binary else ""
+
+
+class Tests(NamedTuple):
+    """All tests of one metric, arrays [pair, level]; sign: 1 faster, -1 slower, 0 no difference."""
+
+    estimates: Estimates
+    p_adjusted: Floats
+    smallest_detectable: Floats
+    significant: Booleans
+    sign: Integers
+
+
+def _test(estimates: Estimates, decidable: Booleans, floors: Floats, better_sign: int) -> Tests:
+    """Test all levels. decidable: whether a level may have a verdict, [pair, level]; others belong to no family.
+
+    floors: the noise floor that a log-ratio must exceed, [pair, level].
+    """
+    estimates = estimates._replace(p_value=np.where(decidable, estimates.p_value, np.nan))
+    levels = [np.s_[:, :1], np.s_[:, 1:]]
+    p_adjusted = np.hstack([holm(estimates.p_value[level]) for level in levels])
+    error = np.where(decidable, estimates.standard_error, np.nan)
+    detectable = [
+        smallest_detectable(estimates.freedom[level], error[level], floors[level])
+        for level in levels
+    ]
+    significant = p_adjusted <= ALPHA
+    direction = better_sign * np.sign(np.nan_to_num(estimates.mean)).astype(int)
+    direction *= np.abs(estimates.mean) > floors
+    return Tests(
+        estimates,
+        p_adjusted,
+        np.hstack(detectable),
+        significant,
+        direction * significant,
+    )
+
+
+def _join(counts: Iterable[int]) -> str:
+    return ", ".join(map(str, counts))
+
+
+def has_enough_points(usable: int, points: int) -> bool:
+    """Whether so many of its points suffice for a verdict over the whole sweep."""
+    return 2 * usable >= points
+
+
+def _partial_reason(connections: list[int], obstacles: list[str]) -> str:
+    """Which points a pair's verdict leaves out, and why; empty if it uses all points."""
+    usable, points = obstacles.count(""), len(obstacles)
+    if usable == points:
+        return ""
+    only = "only " if usable and not has_enough_points(usable, points) else ""
+    parts = [f"{only}{usable or 'none'} of {points} points comparable"]
+    for obstacle in dict.fromkeys(filter(None, obstacles)):
+        missing = zip(connections, obstacles, strict=True)
+        parts.append(f"{obstacle} at {_join(count for count, why in missing if why == obstacle)}")
+    return "; ".join(parts)
+
+
+def _depends_reason(connections: list[int], signs: Sequence[int]) -> str:
+    """The points at which each of the two is faster; empty if one is faster at no point."""
+    parts = []
+    for sign in (1, -1):
+        counts = [count for count, its in zip(connections, signs, strict=True) if its == sign]
+        if not counts:
+            return ""
+        parts.append(f"{VERDICT_OF_SIGN[sign]} at {_join(counts)}")
+    return "; ".join(parts)
+
+
+def _limited_losers(
+    sweep: Sweep,
+    metric: str,
+    pairs: list[Pair],
+    usable: Booleans,
+    sign: Integers,
+    same_binary: Booleans,
+) -> list[list[str]]:
+    """For each pair and level the slower server, if wrk was its limit there; else empty.
+
+    Its throughput is then a lower bound, so it may not be the slower one.
+    """
+    names = [[""] * sign.shape[1] for _ in pairs]
+    if metric != THROUGHPUT:
+        return names
+    for number, pair in enumerate(pairs):
+        if same_binary[number]:
+            continue  # measured twice to show the noise
+        for level in np.flatnonzero(sign[number]):
+            loser = pair[1] if sign[number, level] > 0 else pair[0]
+            points = usable[number] if level == 0 else np.arange(usable.shape[1]) == level - 1
+            if sweep.client_limited[loser, points].any():
+                names[number][level] = sweep.servers[loser]
+    return names
+
+
+def _judge(
+    tests: Tests,
+    pair: int,
+    level: int,
+    decidable: bool,
+    depends: str,
+    limited_loser: str,
+) -> tuple[str, str]:
+    """Verdict and reason of one test, without the reasons why points are left out."""
+    if not decidable:
+        return UNDECIDABLE, ""
+    if np.isnan(tests.estimates.p_value[pair, level]):
+        return UNDECIDABLE, NO_NOISE
+    if depends:
+        return DEPENDS, depends
+    if limited_loser:
+        return UNDECIDABLE, f"wrk was the limit of {limited_loser}: {LOWER_BOUND}"
+    sign = int(tests.sign[pair, level])
+    below_floor = bool(tests.significant[pair, level]) and not sign
+    return VERDICT_OF_SIGN[sign], BELOW_FLOOR if below_floor else ""
+
+
+def _figures(tests: Tests) -> dict[str, npt.NDArray[Any]]:
+    """The numeric columns, [pair, level]."""
+    pairs, freedom, mean, standard_error, p_value = tests.estimates
+    half = stdtrit(freedom, 0.975) * standard_error
+    return {
+        "pairs": pairs,
+        "ratio": np.exp(mean),
+        "ratio_low": np.exp(mean - half),
+        "ratio_high": np.exp(mean + half),
+        "p_value": p_value,
+        "p_adjusted": tests.p_adjusted,
+        "smallest_detectable_percent": 100 * np.expm1(tests.smallest_detectable),
+    }
+
+
+def judge(
+    sweep: Sweep,
+    metric: str,
+    pairs: list[Pair],
+    obstacles: list[list[str]],
+    estimates: Estimates,
+    floors: Floats,
+    same_binary: Booleans,
+) -> list[list[dict[str, Any]]]:
+    """Verdicts of pairs, as [pair][level]: figures, `verdict` and `reason`. The pairs are one family of tests.
+
+    obstacles: [pair][point]; estimates and floors: [pair, level]; same_binary: [pair].
+    """
+    usable = np.array(obstacles) == ""
+    enough = [has_enough_points(its_points.sum(), len(its_points)) for its_points in usable]
+    decidable = np.column_stack([enough, usable])
+    tests = _test(estimates, decidable, floors, BETTER_SIGN[metric])
+    figures = _figures(tests)
+    limited_losers = _limited_losers(sweep, metric, pairs, usable, tests.sign, same_binary)
+    judged = []
+    for number, its_obstacles in enumerate(obstacles):
+        missing = [_partial_reason(sweep.connections, its_obstacles), *its_obstacles]
+        losers = limited_losers[number]
+        signs = np.where(np.array(losers) == "", tests.sign[number], 0)
+        depends = _depends_reason(sweep.connections, signs[1:].tolist())
+        rows = []
+        for level, count in enumerate([WHOLE_SWEEP, *sweep.connections]):
+            verdict, reason = _judge(
+                tests,
+                number,
+                level,
+                decidable[number, level],
+                "" if level else depends,
+                losers[level],
+            )
+            row = {"connections": count, "verdict": verdict}
+            row |= {name: array[number, level] for name, array in figures.items()}
+            row["reason"] = "; ".join(filter(None, (reason, missing[level])))
+            rows.append(row)
+        judged.append(rows)
+    return judged
+
+
+def noise_floor(sweep: Sweep, metric: str) -> float:
+    """The largest difference of a control from its server over the whole sweep, as log-ratio; NaN if unknown."""
+    pairs = [pair for pair in pairs_of(sweep.servers) if has_control(sweep.servers, pair)]
+    if not pairs:
+        return np.nan
+    usable = np.array([obstacles_of(sweep, metric, pair, True) for pair in pairs]) == ""
+    estimates = estimate(sweep.logarithms[metric], pairs, usable)
+    return float(np.fmax.reduce(np.abs(estimates.mean[:, 0])))
+
+
+def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
+    """Verdicts of one machine and metric, a row for each pair of servers and level; none for fewer than two servers.
+
+    Keys as VERDICT_COLUMNS, without machine. "faster" means higher throughput or less CPU time per request.
+    """
+    pairs = pairs_of(sweep.servers)
+    if not pairs:
+        return []
+    control = np.array([has_control(sweep.servers, pair) for pair in pairs])
+    obstacles = [
+        obstacles_of(sweep, metric, pair, same_binary)
+        for pair, same_binary in zip(pairs, control, strict=True)
+    ]
+    estimates = estimate(sweep.logarithms[metric], pairs, np.array(obstacles) == "")
+    floor = noise_floor(sweep, metric)
+    # The floor comes from the control's own pair, so it does not apply to that.
+    floors = np.where(control, 0, np.nan_to_num(floor))[:, np.newaxis]
+    floors = np.broadcast_to(floors, estimates.mean.shape)
+    judged = judge(sweep, metric, pairs, obstacles, estimates, floors, control)
+    rows = []
+    for number, (first, second) in enumerate(pairs):
+        names = {"metric": metric, "server": sweep.servers[first], "other": sweep.servers[second]}
+        for row in judged[number]:
+            surprising = control[number] and row["verdict"] in DIFFERENCES
+            reason = "; ".join(filter(None, (row["reason"], CONTROL_DIFFERS if surprising else "")))
+            floor_percent = 100 * np.expm1(floor)
+            rows.append({**names, **row, "noise_floor_percent": floor_percent, "reason": reason})
+    return rows
+
+
+def verdict_table(cells: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """cells.csv and summary.csv → a row for each machine, metric, pair of servers and level (docs/results.md).
+
+    connections is "all" for the whole sweep, else a count. Machines are never pooled. Raises DamagedFile if a cell
+    occurs twice, ValueError if a figure is not a number.
+    """
+    rows = []
+    for machine, its_cells in cells.groupby("machine", sort=False, dropna=False):
+        its_summary = summary[summary["machine"].isin([machine])]
+        sweep = sweep_of(its_cells, its_summary)
+        for metric in BETTER_SIGN:
+            rows += [{"machine": machine, **row} for row in compare(sweep, metric)]
+    return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
+
+
+def read_verdicts(path: str) -> pd.DataFrame:
+    return tables.read_table(path, VERDICT_COLUMNS, {"reason": "str"}).fillna({"reason": ""})
+
+
+def yardstick_note(cells: pd.DataFrame) -> str:
+    """How many cells no verdict uses because of their yardstick; empty if there are none."""
+    left_out = len(cells) - len(tables.of_main_yardstick(cells))
+    if not left_out:
+        return ""
+    return (
+        f"{left_out} of {len(cells)} cells were {OTHER_YARDSTICK}. No verdict uses them. To measure them again, delete"
+        " their records."
+    )

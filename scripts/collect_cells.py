@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Write one server's rows of results/cells.csv from its records."""
+
+import argparse
+import csv
+import sys
+
+from common import command, files
+from sweep import records
+from sweep.cells import Cell, record_path
+from sweep.rows import CELL_COLUMNS, check_record, format_value, make_row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("server")
+    parser.add_argument("table", help="the table of cells to write")
+    parser.add_argument("--connections", type=int, nargs="+", required=True)
+    parser.add_argument("--repeats", type=int, required=True)
+    arguments = parser.parse_args()
+    wanted = [
+        Cell(arguments.server, connections, repeat)
+        for connections in sorted(arguments.connections)
+        for repeat in range(1, arguments.repeats + 1)
+    ]
+    paths = [record_path(cell) for cell in wanted]
+    found = zip(records.read_all(paths), wanted, paths, strict=True)
+    rows = [make_row(check_record(*one)) for one in found]
+    with (
+        files.replacing(arguments.table) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(CELL_COLUMNS)
+        table.writerows(map(format_value, row.values()) for row in rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command.report(main))

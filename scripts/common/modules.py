@@ -1,0 +1,149 @@
+"""Which files of ours a script is made of: its own, those of the modules that it imports, and the data that they read.
+
+A rule's results depend on the code in these files. They do not depend on comments and docstrings, nor on paths and
+times of files, which change when a checkout is moved, copied or cloned.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+ROOT_VARIABLE = "IO_MODELS_ROOT"  # in the environment of jobs: the checkout's folder
+SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPORT = os.path.join("..", "report")
+# It only tells people how far a run is: no result depends on it, nor on what it imports.
+FOR_PEOPLE_ONLY = frozenset({"workflow/progress.py"})
+# Parsing all modules takes 1 s, so what came of it is kept, by the hash of a file's content. A lost cache costs that.
+CACHE = os.path.join(SCRIPTS, "__pycache__", "identities.json")
+
+
+class Source(NamedTuple):
+    """What was found in a module; JSON keeps it as a list."""
+
+    identity: str  # changes with its code, not with comments and docstrings
+    imports: list[str]  # names of modules, at its top or later: `a.b` of `from a import b`, too
+    strings: list[str]  # constants that could name a file
+
+
+@functools.cache
+def _read(path: str) -> bytes | None:
+    """Content of a file, by its path from scripts/; None if we have no such file."""
+    try:
+        with open(os.path.join(SCRIPTS, path), "rb") as file:
+            return file.read()
+    except (OSError, ValueError):  # a text with a zero byte names no file
+        return None
+
+
+def _outline(node: Any) -> Iterator[str]:
+    """A syntax tree as text, without places and docstrings; the same for all versions of Python that parse it alike."""
+    import ast  # noqa: PLC0415  only for files that are not in the cache
+
+    if isinstance(node, list):
+        for child in node:
+            yield from _outline(child)
+            yield ","
+    elif isinstance(node, ast.AST):
+        yield type(node).__name__
+        has_docstring = isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ) and bool(ast.get_docstring(node, clean=False))
+        for name, value in ast.iter_fields(node):
+            if value is None or value == []:  # versions differ in which of these there are
+                continue
+            yield f"({name}="
+            yield from _outline(value[1:] if has_docstring and name == "body" else value)
+            yield ")"
+    else:
+        yield repr(node)
+
+
+def parse(text: bytes) -> Source:
+    """What there is to know of a module's source. Raises SyntaxError."""
+    import ast  # noqa: PLC0415
+
+    tree = ast.parse(text)
+    imports, strings = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
+            strings.add(node.value)
+    identity = hashlib.sha256("".join(_outline(tree)).encode(errors="backslashreplace"))
+    return Source(
+        identity.hexdigest(), sorted(imports), sorted(word for word in strings if len(word) < 80)
+    )
+
+
+@functools.cache
+def _cached() -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError), open(CACHE, encoding="utf-8") as file:
+        kept = json.load(file)
+        if isinstance(kept, dict):
+            return kept
+    return {}
+
+
+def _keep(found: dict[str, Any]) -> None:
+    """In a checkout that may not be written in nothing is kept."""
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(CACHE), exist_ok=True)
+        temporary = f"{CACHE}.{os.getpid()}"
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(found, file)
+        os.replace(temporary, CACHE)
+
+
+@functools.cache
+def _source(path: str) -> Source:
+    text = _read(path) or b""
+    key = hashlib.sha256(text).hexdigest()
+    cached = _cached()
+    with contextlib.suppress(KeyError, TypeError):  # a damaged cache is none
+        return Source(*cached[key])
+    source = parse(text)
+    cached[key] = source
+    _keep(cached)
+    return source
+
+
+def _of_module(name: str) -> str:
+    return f"{name.replace('.', '/')}.py"
+
+
+def files_of(*names: str, without: frozenset[str] = frozenset()) -> dict[str, bytes]:
+    """Path from scripts/ → content, of modules and of all that they import or read."""
+    found: dict[str, bytes] = {}
+    left = [_of_module(name) for name in names]
+    while left:
+        path = left.pop()
+        content = _read(path)
+        if content is None or path in found or path in without:
+            continue
+        found[path] = content
+        source = _source(path)
+        left += map(_of_module, source.imports)
+        for folder in (os.path.dirname(path), REPORT):
+            for name in source.strings:
+                data = os.path.join(folder, name)
+                if not name.endswith(".py") and (text := _read(data)) is not None:
+                    found[data] = text
+    return found
+
+
+def identity_of(script: str) -> str:
+    """A hash that changes with the code that the script is made of, and with the data that it reads."""
+    found = files_of(script, without=FOR_PEOPLE_ONLY)
+    if not found:
+        raise FileNotFoundError(f"there is no scripts/{script}.py")
+    parts = {
+        path: _source(path).identity if path.endswith(".py") else hashlib.sha256(text).hexdigest()
+        for path, text in found.items()
+    }
+    return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()

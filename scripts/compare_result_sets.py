@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Compare two results folders, before and after a change: did a server get slower? Status 3 if one did.
+
+This compares a server's ratios to the reference in one set with those in the other, as analysis/verdicts.py compares
+two servers of one set; what the machine did between the two sets is in neither. Holm's method corrects over all changed
+servers, once for the whole sweep and once for the points. Servers with the same binary in both sets are a family of
+their own: if they differ although no known fact of the machine has changed, that is drift, which ratios do not show.
+"""
+
+import argparse
+import sys
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis import result_sets, tables
+from analysis.result_sets import NoComparison
+from analysis.set_comparison import (
+    CHANGED,
+    COLUMNS,
+    DRIFT,
+    FACT_COLUMNS,
+    FIGURES,
+    GOT_SLOWER,
+    NOTHING_DECIDED,
+    SAME,
+    Sets,
+    _list,
+    compare_metric,
+    in_common,
+    measured_twice,
+    of_one_machine,
+    servers_with_same_binary,
+    status_of,
+    sweep_of,
+)
+from analysis.set_notes import change_notes, conclusion, drift_notes, point_notes, reason_notes
+from analysis.verdicts import FASTER, SLOWER, UNDECIDABLE, WHOLE_SWEEP
+from common import command, terminal
+from common.terminal import UNAVAILABLE, Color, Part
+
+# Columns that a narrow terminal goes without, the least important first.
+SPARE = ["p (Holm)", "binary", "95 % interval", "detectable"]
+VERDICT_COLORS = {
+    SLOWER: Color.RED,
+    FASTER: Color.GREEN,
+    DRIFT: Color.GREY,
+    UNDECIDABLE: Color.GREY,
+}
+
+
+class Comparison(NamedTuple):
+    table: pd.DataFrame
+    facts: pd.DataFrame
+    notes: list[str]
+
+
+# --- Which records are compared ---
+
+
+# --- Their figures as arrays ---
+
+
+# --- Verdicts ---
+
+
+def compare(sets: Sets) -> Comparison:
+    """Two sets → rows, the facts that changed, and notes for the reader."""
+    facts = pd.DataFrame(result_sets.changes(sets.baseline, sets.current), columns=FACT_COLUMNS)
+    is_unchanged = not (facts["kind"] == "environment").any()
+    same = servers_with_same_binary(sets)
+    sweep = sweep_of(sets)
+    drifting = same if is_unchanged else set()
+    twice = measured_twice(sets)
+    rows = [row for metric in FIGURES for row in compare_metric(sweep, metric, drifting, twice)]
+    binaries = [SAME if row["server"] in same else CHANGED for row in rows]
+    table = pd.DataFrame(rows, columns=COLUMNS).assign(
+        binary=binaries,
+        machine_baseline=sets.baseline[0]["machine"],
+        machine=sets.current[0]["machine"],
+    )
+    notes = [
+        *point_notes(table),
+        *drift_notes(table, is_unchanged),
+        *reason_notes(table),
+        *change_notes(facts),
+        *sets.notes,
+        conclusion(table),
+    ]
+    return Comparison(table, facts, notes)
+
+
+# --- In words ---
+
+
+def _line_of(row: dict[Any, Any]) -> dict[str, Part]:
+    low, high = row["ratio_low"], row["ratio_high"]
+    detectable = row["smallest_detectable_percent"]
+    texts = {
+        "server": row["server"],
+        "binary": row["binary"],
+        "figure": FIGURES[row["metric"]],
+        "current/baseline": f"{row['ratio']:.3f}" if pd.notna(row["ratio"]) else UNAVAILABLE,
+        "95 % interval": f"{low:.3f}–{high:.3f}" if pd.notna(low) else UNAVAILABLE,
+        "p (Holm)": f"{row['p_adjusted']:.2g}" if pd.notna(row["p_adjusted"]) else UNAVAILABLE,
+        "detectable": f"{detectable:.3g} %" if pd.notna(detectable) else UNAVAILABLE,
+    }
+    verdict = Part(row["verdict"], VERDICT_COLORS.get(row["verdict"], Color.NONE))
+    return {name: Part(text) for name, text in texts.items()} | {"verdict": verdict}
+
+
+def tabulate(compared: Comparison) -> terminal.Table:
+    """The table for the console: a row for each server and figure over the whole sweep."""
+    whole = compared.table[compared.table["connections"] == WHOLE_SWEEP]
+    rows = [_line_of(row) for row in whole.to_dict("records")]
+    return terminal.Table(list(rows[0]), [[*row.values()] for row in rows], compared.notes, SPARE)
+
+
+# --- The command ---
+
+
+def read_sets(
+    baseline: str, current: str, other_machine: str | None, wanted: argparse.Namespace
+) -> Sets:
+    """Read both sets. Raises NoComparison or OSError."""
+    folders = [result_sets.results_folder(path) for path in (baseline, current)]
+    if result_sets.is_same_folder(*folders):
+        raise NoComparison(f"{baseline}: the baseline is the current set itself")
+    old, new = (result_sets.read(folder) for folder in folders)
+    new = [
+        record
+        for record in new
+        if (not wanted.servers or record["server"] in wanted.servers)
+        and (not wanted.connections or record["connections"] in wanted.connections)
+        and (not wanted.repeats or record["repeat"] <= wanted.repeats)
+    ]
+    if not new:
+        raise NoComparison(f"{current}: no records of the wanted servers and connections")
+    versions = [{record.get("schema_version") for record in its} for its in (old, new)]
+    if versions[0] != versions[1]:
+        both = " and ".join(_list(its) for its in versions)
+        raise NoComparison(
+            f"the baseline and the current set have records of schema versions {both}, whose ratios do not compare",
+            "measure the baseline again",
+        )
+    return in_common(of_one_machine(old, new, other_machine))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog=f"Status: 0 nothing got slower, {GOT_SLOWER} something did, {NOTHING_DECIDED} nothing could be decided,"
+        " 1 a set cannot be compared, 2 bad usage.",
+    )
+    parser.add_argument("baseline", help="a folder with results/ in it, measured before")
+    parser.add_argument("current", nargs="?", default=".", help="the same, after (default: .)")
+    parser.add_argument("--table", help="the table of comparisons to write, CSV")
+    parser.add_argument("--facts", help="the table of changed facts to write, CSV")
+    parser.add_argument(
+        "--text",
+        help="the text to write, beside it its values as JSON (default: text to standard output)",
+    )
+    parser.add_argument("--other-machine", help="the baseline's machine, if it is another one")
+    parser.add_argument("--servers", nargs="+", help="servers to compare (default: all)")
+    parser.add_argument("--connections", type=int, nargs="+", help="numbers to compare")
+    parser.add_argument("--repeats", type=int, help="compare the first N repeats (default: all)")
+    parser.add_argument("--no-status", action="store_true", help="end with 0 whatever got slower")
+    arguments = parser.parse_args()
+    sets = read_sets(arguments.baseline, arguments.current, arguments.other_machine, arguments)
+    compared = compare(sets)
+    if arguments.table:
+        tables.write_table(compared.table, arguments.table)
+    if arguments.facts:
+        tables.write_table(compared.facts, arguments.facts)
+    if arguments.text:
+        terminal.write_table(tabulate(compared), arguments.text)
+    else:
+        print(terminal.format_text(tabulate(compared)), end="")
+    return 0 if arguments.no_status else status_of(compared.table)
+
+
+if __name__ == "__main__":
+    sys.exit(command.report(main))

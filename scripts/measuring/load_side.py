@@ -1,0 +1,140 @@
+"""The side of the load: ask the server for its answer, and load it."""
+
+import contextlib
+import time
+from typing import Any
+
+from hosts import proc
+from instruments import disturbance, server_process
+from instruments.wrk import Wrk, running_load
+from measuring.host_side import HostSide
+
+# Within this time a load makes its connections, and the server answers on all of them; then the load is paused.
+BEGIN_S, BEGIN_S_PER_CONNECTION = 0.03, 1e-4
+# The least time for the server to answer pending requests.
+SETTLE_S = 0.02  # after its first requests
+BLOCK_SETTLE_S = 0.01
+
+
+class LoadSide(HostSide):
+    """One load at a time. Raises LoadError, RunError or OSError."""
+
+    wrk: Wrk
+    pair: list[Wrk]
+    _load: contextlib.ExitStack
+
+    def verify(self, address: str, port: int) -> dict[str, Any]:
+        """Check the server's answer; return it as Latin-1, and the headers that vary: server_process.Verified."""
+        verified = server_process.verify(address, port)
+        return {"response": verified.response.decode("latin-1"), "varying": verified.varying}
+
+    def requests_until_close(
+        self, address: str, port: int, most: int, within_s: float
+    ) -> int | None:
+        return server_process.requests_until_close(address, port, most, within_s)
+
+    def start_load(
+        self,
+        url: str,
+        *,
+        connections: int,
+        threads: int,
+        duration_s: float,
+        expected_body: str | None = None,
+    ) -> list[str]:
+        """Start a load and return its command."""
+        proc.raise_open_files_limit()
+        self._load = self.run.enter_context(contextlib.ExitStack())
+        self.wrk = self._load.enter_context(
+            running_load(
+                url,
+                connections=connections,
+                threads=threads,
+                duration_s=duration_s,
+                expected_body=expected_body,
+            )
+        )
+        return self.wrk.command
+
+    def read_idle(self, cpus: list[int], tells_pressure: bool) -> disturbance.Reading:
+        """Read the counters of these CPUs before a load."""
+        return disturbance.read(0, cpus, [], tells_pressure)
+
+    def read_at(
+        self, elapsed_s: float, cpus: list[int], tells_waits: bool, tells_pressure: bool
+    ) -> dict[str, Any]:
+        """Wait until so many seconds have passed since the load's start, then read its counters."""
+        self.wrk.wait_until(elapsed_s)
+        pids = [self.wrk.process.pid]
+        threads = proc.threads_of(pids) if tells_waits else []
+        cpu_ns = proc.cpu_time_ns(pids)
+        return {
+            "elapsed_s": time.monotonic() - self.wrk.started_s,
+            "cpu_ns": cpu_ns,
+            "disturbance": disturbance.read(cpu_ns, cpus, threads, tells_pressure),
+        }
+
+    def wait_until(self, elapsed_s: float) -> None:
+        """Wait until so many seconds have passed since the load's start. Raises LoadError if it ends before."""
+        self.wrk.wait_until(elapsed_s)
+
+    def finish_load(self) -> dict[str, Any]:
+        """Wait for the load's end and return its result."""
+        try:
+            return self.wrk.finish()
+        finally:
+            self.end_load()
+
+    def end_load(self) -> None:
+        self._load.close()
+
+    # --- Two loads, of which at most one runs ---
+
+    def start_pair(
+        self, urls: list[str], *, connections: int, threads: int, duration_s: float
+    ) -> None:
+        """Start a load for each URL and pause it when the server has answered its requests."""
+        proc.raise_open_files_limit()
+        self._load = self.run.enter_context(contextlib.ExitStack())
+        self.pair = []
+        for url in urls:
+            wrk = running_load(url, connections=connections, threads=threads, duration_s=duration_s)
+            self.pair.append(self._load.enter_context(wrk))
+            time.sleep(BEGIN_S + BEGIN_S_PER_CONNECTION * connections)
+            self.pair[-1].stop()
+            time.sleep(SETTLE_S)
+
+    def alternate(self, order: list[int], slice_s: float, pause_s: float) -> list[float]:
+        """Let one load run at a time, in this order; return the seconds that each ran."""
+        seconds = [0.0] * len(self.pair)
+        for side in order:
+            wrk = self.pair[side]
+            started_s = time.monotonic()
+            wrk.go_on()
+            time.sleep(slice_s)
+            wrk.check_running()
+            wrk.stop()
+            seconds[side] += time.monotonic() - started_s
+            time.sleep(pause_s)
+        time.sleep(max(0.0, BLOCK_SETTLE_S - pause_s))
+        for wrk in self.pair:
+            wrk.check_stopped()
+        return seconds
+
+    def read_pair_idle(self, cpus: list[int]) -> dict[str, Any]:
+        """Read the CPU time of both loads, and the counters of these CPUs."""
+        own_ns = proc.cpu_time_ns([wrk.process.pid for wrk in self.pair])
+        return {"disturbance": disturbance.read(own_ns, cpus, [], tells_pressure=False)}
+
+    def finish_pair(self) -> list[dict[str, Any]]:
+        """End both loads; return the requests, bytes and errors of each in all."""
+        names = ("requests", "response_bytes", "errors_by_kind")
+        try:
+            for wrk in self.pair:
+                wrk.go_on()
+            for wrk in self.pair:
+                wrk.interrupt()
+            results = [wrk.result() for wrk in self.pair]
+            return [{name: result[name] for name in names} for result in results]
+        finally:
+            self.end_load()

@@ -1,0 +1,396 @@
+"""Begin a run, measured or profiled: connect to both sides, choose CPUs, start a fresh server, check its answer."""
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+
+from hosts import lock
+from hosts.cpus import CpuFault, CpuSplit, workers_for
+from hosts.network import HERE, Network, from_json, is_remote, with_scope
+from instruments import server_process, wrk
+from measuring import places, start_failures
+from measuring.host_side import HostSide
+from measuring.load_side import LoadSide
+from measuring.server_side import ServerSide
+from sweep import cells
+
+# Faults of a user or a machine: one line each.
+FAULTS = (server_process.RunError, wrk.LoadError, CpuFault, OSError)
+ENDING_S = 1.0  # not all parts of this program see a crash of the server at the same time
+# The most that a run takes in addition to warm-up and load, including waiting for answers.
+OVERHEAD_S = 120
+MOST_UNSTOPPED = 2  # attempts that wrk spoilt
+
+ServerS = TypeVar("ServerS", bound=HostSide)
+LoadS = TypeVar("LoadS", bound=HostSide)
+ResultT = TypeVar("ResultT")
+
+
+class Sides(NamedTuple, Generic[ServerS, LoadS]):
+    """Where server and load run."""
+
+    network: Network
+    server: ServerS
+    load: LoadS
+    apart: bool  # on different machines
+    round_trips_s: dict[str, float]  # of a question to server and load, if they are elsewhere
+    clocks_ahead_s: dict[str, float]  # of server and load, if they are elsewhere
+
+    @property
+    def are_here(self) -> bool:
+        return self.network.places == [HERE]
+
+
+class Run(NamedTuple):
+    sides: Sides[Any, LoadSide]
+    port: int
+    command: list[str]
+    address: str  # for the load
+    split: CpuSplit
+    connections: int
+    threads: int  # of the load
+    workers: int
+    verified: server_process.Verified
+
+    @property
+    def response(self) -> bytes:
+        return self.verified.response
+
+    @property
+    def url(self) -> str:
+        return wrk.url_of(self.address, self.port)
+
+    def verify(self) -> server_process.Verified:
+        """Check the server's answer and return it. Raises RunError."""
+        verified = self.sides.load.verify(self.address, self.port)
+        return server_process.Verified(verified["response"].encode("latin-1"), verified["varying"])
+
+    def answers_as_before(self) -> bool:
+        """Whether the server still gives the checked answer. Raises RunError if there is no answer."""
+        try:
+            return server_process.is_same_answer(self.verify().response, self.response)
+        except server_process.WrongAnswer:
+            return False
+        except server_process.RunError as error:
+            self.sides.server.check_running()
+            raise server_process.RunError(f"after the run {error}") from None
+
+    def requests_until_close(self, most: int, within_s: float) -> int | None:
+        return self.sides.load.requests_until_close(self.address, self.port, most, within_s)
+
+    def start_load(self, duration_s: float, expected_body: str | None = None) -> list[str]:
+        """Start a load and return its command."""
+        return self.sides.load.start_load(
+            self.url,
+            connections=self.connections,
+            threads=self.threads,
+            duration_s=duration_s,
+            expected_body=expected_body,
+        )
+
+    @property
+    def connection_per_request(self) -> bool:
+        return server_process.closes_connection(self.response)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """What every script that runs a server is asked: which server, how much load, and where."""
+
+    binary: str
+    connections: int
+    duration_s: float
+    warmup_s: float
+    host: str
+    network: Network
+    cpus: dict[str, Any] | str | None
+    workers: str
+    start_timeout_s: float
+
+    @property
+    def load_s(self) -> float:
+        """Seconds of load in an attempt."""
+        return self.warmup_s + self.duration_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellArguments(Arguments):
+    """What the script that measures a cell is asked besides."""
+
+    output: str
+    server: str
+    repeat: int
+    disturbed_retries: int
+    reference: str  # empty: no paired phase
+    paired_s: float
+
+    @property
+    def load_s(self) -> float:
+        return super().load_s + 4 * self.paired_s
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None:
+    parser.add_argument("--connections", type=int, default=100, help="(default: %(default)s)")
+    parser.add_argument("--duration-s", type=float, default=duration_s, help="(%(default)s)")
+    parser.add_argument("--warmup-s", type=float, default=0.5, help="(default: %(default)s)")
+    parser.add_argument(
+        "--host", default="::1", help="numeric address, over loopback (%(default)s)"
+    )
+    parser.add_argument(
+        "--network",
+        type=from_json,
+        default=Network(),
+        help="where the sides run, as in the config, as JSON (default: here, over loopback)",
+    )
+    parser.add_argument("--cpus", type=json.loads, help="as in the config, as JSON (default: auto)")
+    parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
+    parser.add_argument(
+        "--start-timeout-s",
+        type=float,
+        help="the server must listen within this time (default: as in the sweep, or"
+        f" {server_process.START_TIMEOUT_S:g})",
+    )
+
+
+def parse_options(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """The options by name. The sweep decides the time limit of a start if no option does.
+
+    It is no parameter of the rules, so a result stays good when the limit changes.
+    """
+    options = vars(parser.parse_args())
+    if options["start_timeout_s"] is None:
+        _, config = read_sweep()
+        described = config.get("external", {}).get(os.path.basename(options["binary"]), {})
+        default_s = config.get("start_timeout_s", server_process.START_TIMEOUT_S)
+        options["start_timeout_s"] = float(described.get("start_timeout_s", default_s))
+    return options
+
+
+def read_sweep() -> tuple[str | None, dict[str, Any]]:
+    """When the sweep began that runs here, and its config; None and an empty one if a script runs by hand."""
+    with contextlib.suppress(OSError, ValueError, KeyError), open(cells.SWEEP_PATH) as file:
+        sweep = json.load(file)
+        return sweep["started"], sweep["config"]
+    return None, {}
+
+
+def describe_sides(net: Network, server: ServerS, load_side: LoadS) -> Sides[ServerS, LoadS]:
+    """Both sides, with what a run must know about their places."""
+    if net.places == [HERE]:
+        return Sides(net, server, load_side, False, {}, {})
+    trips = {
+        name: places.round_trip(side)
+        for name, place, side in (("server", net.server, server), ("load", net.load, load_side))
+        if place != HERE
+    }
+    return Sides(
+        net,
+        server,
+        load_side,
+        apart=server.boot() != load_side.boot(),
+        round_trips_s={name: trip_s for name, (trip_s, _) in trips.items()},
+        clocks_ahead_s={name: ahead_s for name, (_, ahead_s) in trips.items()},
+    )
+
+
+def lock_all(both: Sides[Any, Any]) -> str | None:
+    """Lock the other machines that take part. If another measurement uses one of them, return its place."""
+    if both.are_here:
+        return None
+    boots = {places.here_boot()}
+    for place, side in ((both.network.server, both.server), (both.network.load, both.load)):
+        boot = side.boot()
+        if boot not in boots and not side.lock():
+            return place
+        boots.add(boot)
+    return None
+
+
+@contextlib.contextmanager
+def connected(
+    net: Network, server: type[ServerS], load_kind: type[LoadS], lifetime_s: int
+) -> Iterator[Sides[ServerS, LoadS]]:
+    """Connect to both sides; afterwards nothing of them is left. Raises SideLost."""
+    with (
+        places.side_at(server, net.server, net.ssh_config, lifetime_s) as server_side,
+        places.side_at(load_kind, net.load, net.ssh_config, lifetime_s) as load_side,
+        places.distrusted(net.places),
+    ):
+        yield describe_sides(net, server_side, load_side)
+
+
+@contextlib.contextmanager
+def exclusive_sides(
+    arguments: Arguments, server: type[ServerS]
+) -> Iterator[Sides[ServerS, LoadSide]]:
+    """Connect to both sides and lock every machine that takes part. Raises SideLost or OSError."""
+    net = arguments.network
+    starts_s = arguments.start_timeout_s * 4  # of the timed run, and of the paired phase
+    lifetime_s = OVERHEAD_S + int((starts_s + arguments.load_s) * 22)
+    is_announced = False
+    while True:
+        # Release everything before waiting; otherwise two sweeps can deadlock.
+        with contextlib.ExitStack() as held:
+            held.enter_context(lock.exclusive_machine())
+            both = held.enter_context(connected(net, server, LoadSide, lifetime_s))
+            busy = lock_all(both)
+            if busy is None:
+                yield both
+                return
+        if not is_announced:
+            print(f"waiting: another measurement uses {busy}", flush=True)
+            is_announced = True
+        time.sleep(random.uniform(0.5, 1.5))
+
+
+def split_of(both: Sides[Any, Any], setting: dict[str, Any] | str | None) -> CpuSplit:
+    """Which CPUs server and load run on; `setting`: `cpus` of the config. Raises CpuFault."""
+    net = both.network
+    setting = None if setting == "auto" else setting
+    if not both.apart:
+        interface = None if net.is_loopback else net.interface
+        return CpuSplit(*both.server.split_cpus(setting, interface))
+    server = both.server.whole_cpus("server", setting, net.interface)
+    load_cpus = both.load.whole_cpus("load", setting, net.load_interface or net.interface)
+    return CpuSplit(load_cpus, server)
+
+
+def binary_at(both: Sides[Any, LoadSide], path: str) -> str:
+    """The path of the server's program on the server's side."""
+    if not is_remote(both.network.server):
+        return os.path.abspath(path)
+    with open(path, "rb") as file:
+        content = base64.b64encode(file.read()).decode()
+    return str(both.server.deliver(os.path.basename(path), content))
+
+
+def addresses(net: Network, host: str, server: ServerSide) -> tuple[str, str, str | None]:
+    """The address for the server, the address for the load, and the server's scope. Raises NotReady."""
+    if net.is_loopback:
+        return host, host, None
+    address = server.address(net.interface, net.address)
+    target = with_scope(address, net.load_interface or net.interface)
+    return address, target, net.interface if target != address else None
+
+
+@contextlib.contextmanager
+def started(
+    both: Sides[Any, LoadSide], arguments: Arguments, watch_closed: bool = False
+) -> Iterator[Run]:
+    """Start a server on its own CPUs and check its answer; everything else runs on the load's CPUs.
+
+    Raises NotStarted or, later, RunError; Unavailable if the server's machine cannot run it.
+    """
+    net = both.network
+    split = split_of(both, arguments.cpus)
+    workers = workers_for(arguments.workers, split)
+    threads = wrk.threads_for(arguments.connections, len(split.load))
+    address, target, scope = addresses(net, arguments.host, both.server)
+    allowed = os.sched_getaffinity(0)
+    confine(both, split)
+    try:
+        with start_failures.noted(arguments.binary):
+            listening = both.server.start_server(
+                binary_at(both, arguments.binary),
+                address=address,
+                interface=None if net.is_loopback else net.interface,
+                scope=scope,
+                workers=workers,
+                cpus=split.server,
+                shares_cpus=split.shared,
+                watch_closed=watch_closed,
+                start_timeout_s=arguments.start_timeout_s,
+            )
+            run = Run(
+                both,
+                listening["port"],
+                listening["command"],
+                target,
+                split,
+                arguments.connections,
+                threads,
+                workers,
+                server_process.Verified(b"", []),
+            )
+            try:
+                verified = run.verify()
+            except server_process.RunError:
+                both.server.check_running()  # if it has ended, or its host is lost, say that instead
+                raise
+        try:
+            yield run._replace(verified=verified)
+        except places.SideLost:
+            raise
+        except (OSError, wrk.LoadError):
+            both.server.check_running(ENDING_S)  # if it has ended, say that instead
+            raise
+    finally:
+        for side in (both.load, both.server):
+            with contextlib.suppress(places.SideLost):  # then the side has ended everything itself
+                side.end_run()
+        os.sched_setaffinity(0, allowed)  # another run may follow
+
+
+def try_twice(attempt: Callable[[], ResultT]) -> ResultT:
+    """Try a run under perf twice, since perf may fail. Never use this for a cell: a server's failures must show."""
+    try:
+        return attempt()
+    except start_failures.NotStarted:
+        raise
+    except (server_process.RunError, wrk.LoadError):
+        return attempt()
+
+
+def repeat_while_disturbed(
+    attempt: Callable[[], dict[str, Any]],
+    is_worth_repeating: Callable[[dict[str, Any]], bool],
+    retries: int,
+) -> list[dict[str, Any]]:
+    """Attempts up to the first that nothing disturbed, or the last, with what came of each.
+
+    Only is_worth_repeating decides. It must not depend on the result; otherwise one could measure until it looks good.
+    """
+    attempts: list[dict[str, Any]] = []
+    unstopped = 0
+    while True:
+        try:
+            attempts.append(attempt())
+        except wrk.Unstopped:
+            unstopped += 1
+            if unstopped > MOST_UNSTOPPED:
+                raise
+            continue
+        if len(attempts) > retries or not is_worth_repeating(attempts[-1]):
+            return attempts
+
+
+def confine(both: Sides[Any, LoadSide], split: CpuSplit) -> None:
+    """Keep all processes but the server off its CPUs."""
+    if both.are_here:
+        os.sched_setaffinity(0, split.load)
+        return
+    both.load.confine(split.load)
+    if both.apart:
+        both.server.keep_off(split.server)
+    else:
+        both.server.confine(split.load)
+        if places.here_boot() == both.server.boot():
+            os.sched_setaffinity(0, split.load)
+
+
+def _exit(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def end_cleanly_on_sigterm() -> None:
+    """Turn SIGTERM into an exception, so that everything that was started is ended."""
+    signal.signal(signal.SIGTERM, _exit)

@@ -1,0 +1,451 @@
+"""The charts of the report as Vega-Lite specifications, made with Altair; the page draws them."""
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
+
+import altair as alt
+import pandas as pd
+
+from analysis import tables
+from analysis.ranking import (
+    DIRECTIONS,
+    NOTHING,
+    TITLES,
+    Row,
+    anchor_of,
+    floor_percent,
+    label_of,
+    letters_of,
+    order_servers,
+    ratio_limits,
+    row_of,
+)
+from analysis.summary import reference_rates
+from analysis.verdicts import CPU_RATIO, THROUGHPUT
+from drawing import palette
+from drawing.system_calls import CALL_COLORS, OTHER_CALL_COLOR, calls_by_server
+from sweep.cells import REFERENCE, base_of, is_control
+
+# Set by the page: names of the servers that the reader has hidden.
+HIDDEN = alt.param(name="hidden", value=[])
+IS_SHOWN = "indexof(hidden, datum.server) < 0"
+HEIGHT_PX = 340
+FONT = "system-ui, DejaVu Sans, sans-serif"
+ROW_PX = 30
+RANKING_ROW_PX = 38  # has a second line
+GREY = "#767676"
+ROW_COLUMNS = list(Row._fields)
+
+
+class Figure(NamedTuple):
+    """A column of the tables, the axis' title, and the format of numbers."""
+
+    column: str
+    title: str
+    number_format: str
+    logarithmic: bool
+
+
+FIGURES = {
+    "throughput": Figure("requests_per_second", "requests per second", ",.0f", False),
+    "latency": Figure("latency_p99_us", "99th percentile of latency, µs", ",.0f", True),
+    "cpu": Figure("cpu_ratio", "CPU time per request / reference", ",.3f", True),
+}
+
+# matplotlib's markers, as Vega's shapes and as characters.
+SHAPES = {
+    "o": ("circle", "●"),
+    "s": ("square", "■"),
+    "D": ("diamond", "◆"),
+    "^": ("triangle-up", "▲"),
+    "v": ("triangle-down", "▼"),
+    "<": ("triangle-left", "◀"),
+    ">": ("triangle-right", "▶"),
+    "P": ("cross", "✚"),
+    "X": ("M-1,-1L1,1M1,-1L-1,1", "✖"),
+    "*": (
+        "M0,-1L0.25,-0.3L1,-0.3L0.4,0.15L0.6,0.85L0,0.45L-0.6,0.85L-0.4,0.15L-1,-0.3L-0.25,-0.3Z",
+        "★",
+    ),
+}
+# Horizontal distance of the points of neighbouring servers, in decades.
+APART_DECADES = 0.012
+
+Spec = dict[str, Any]
+
+
+def _spec(chart: Any, description: str) -> Spec:
+    """The specification of a chart as wide as the page allows."""
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+    sized = chart.configure(
+        font=FONT, axis=alt.AxisConfig(labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
+    )
+    sized = sized.configure_legend(labelFontSize=12).configure_title(anchor="start", fontSize=14)
+    sized = sized.properties(width="container", background="transparent", description=description)
+    return dict(sized.properties(autosize=fit).to_dict())
+
+
+def _colors(servers: list[str]) -> alt.Color:
+    colors = [palette.color_of(base_of(name)) for name in servers]
+    return alt.Color("server:N", scale=alt.Scale(domain=servers, range=colors), legend=None)
+
+
+def _shapes(servers: list[str]) -> alt.Shape:
+    shapes = [SHAPES[palette.marker_of(base_of(name))][0] for name in servers]
+    return alt.Shape("server:N", scale=alt.Scale(domain=servers, range=shapes), legend=None)
+
+
+def _spread(table: pd.DataFrame, servers: list[str]) -> pd.DataFrame:
+    """Add `x`: connections, moved sideways a little so that servers do not hide each other."""
+    places = {name: number - (len(servers) - 1) / 2 for number, name in enumerate(servers)}
+    aside = 10 ** (APART_DECADES * table["server"].map(places).astype(float))
+    return table.assign(x=table["connections"] * aside)
+
+
+def _chart(table: pd.DataFrame) -> alt.Chart:
+    """A chart of a table's rows; missing values become null."""
+    plain = table.astype(object)
+    rows = plain.where(plain.notna(), None).to_dict("records")
+    return alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]
+
+
+def _connections(summary: pd.DataFrame) -> alt.X:
+    counts = sorted(int(count) for count in summary["connections"].unique())
+    axis = alt.Axis(values=counts, format=",d", labelOverlap="greedy", grid=False)
+    # One count has no extent for a logarithmic axis to span.
+    domain = [counts[0] / 1.25, counts[-1] * 1.25]
+    return alt.X(
+        "x:Q",
+        title="connections (logarithmic)",
+        axis=axis,
+        scale=alt.Scale(type="log", domain=domain, nice=False),
+    )
+
+
+def _fault_of(row: Mapping[Hashable, Any]) -> str:
+    """What is wrong with a cell, in words; empty if nothing is."""
+    unserved = row.get("unserved_connections")
+    if row["status"] != "ok":
+        return str(row["status"])
+    if unserved and unserved > 0:
+        return f"{unserved:,.0f} connections unserved"
+    return "disturbed" if "disturbed" in str(row["flags"]).split(";") else ""
+
+
+def _value_scale(figure: Figure, values: "pd.Series[float]") -> alt.Scale:
+    """A scale around the measured values; wider intervals of few repeats are cut off."""
+    if values.dropna().empty:
+        return alt.Scale(zero=True)
+    if figure.logarithmic:
+        return alt.Scale(type="log", domain=[values.min() / 1.2, values.max() * 1.2], nice=False)
+    return alt.Scale(domain=[0, values.max() * 1.08], nice=False)
+
+
+def _tooltip(figure: Figure) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("server:N"),
+        alt.Tooltip("connections:Q", format=",d"),
+        alt.Tooltip("value:Q", title=figure.title, format=figure.number_format),
+    ]
+
+
+def _single_runs(figure: Figure, cells: pd.DataFrame, servers: list[str]) -> Any:
+    runs = cells.dropna(subset=[figure.column])
+    faults = [_fault_of(row) for row in runs.to_dict("records")]
+    runs = runs.assign(
+        value=runs[figure.column],
+        doubtful=[fault != "" for fault in faults],
+        state=[fault or "ok" for fault in faults],
+    )
+    columns = ["x", "server", "connections", "repeat", "value", "doubtful", "state"]
+    hollow = alt.condition("datum.doubtful", alt.value("transparent"), _colors(servers))
+    marks = _chart(_spread(runs, servers)[columns]).transform_filter(IS_SHOWN)
+    return marks.mark_point(size=16, strokeWidth=1, opacity=0.55).encode(
+        fill=hollow,
+        tooltip=[*_tooltip(figure), alt.Tooltip("repeat:Q"), alt.Tooltip("state:N")],
+    )
+
+
+def _means(figure: Figure, summary: pd.DataFrame, servers: list[str]) -> list[Any]:
+    """Intervals, lines and points of the summary."""
+    points = summary.dropna(subset=[figure.column])
+    points = points.assign(
+        value=points[figure.column],
+        low=points[f"{figure.column}_low"],
+        high=points[f"{figure.column}_high"],
+        disturbed=points["disturbed_share"] == 1,
+    )
+    columns = ["x", "server", "connections", "value", "low", "high", "limiter", "disturbed"]
+    marks = _chart(_spread(points, servers)[[*columns, "unserved_connections"]])
+    marks = marks.transform_filter(IS_SHOWN)
+    intervals = marks.transform_filter("isValid(datum.low)").mark_rule(
+        strokeWidth=5, opacity=0.3, clip=True
+    )
+    doubtful = "datum.unserved_connections > 0 || datum.disturbed"
+    number_format = figure.number_format
+    dots = marks.mark_point(size=70, opacity=1, strokeWidth=2).encode(
+        shape=_shapes(servers),
+        fill=alt.condition(doubtful, alt.value("transparent"), _colors(servers)),
+        tooltip=[
+            *_tooltip(figure),
+            alt.Tooltip("low:Q", title="95 % interval from", format=number_format),
+            alt.Tooltip("high:Q", title="to", format=number_format),
+            alt.Tooltip("limiter:N", title="limited by"),
+            alt.Tooltip("disturbed:N", title="disturbed in all runs"),
+            alt.Tooltip("unserved_connections:Q", title="unserved connections", format=",d"),
+        ],
+    )
+    return [intervals.encode(y="low:Q", y2="high:Q"), marks.mark_line(strokeWidth=1.5), dots]
+
+
+def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> Spec:
+    """One figure of all servers over the number of connections: single runs, means, intervals, the reference."""
+    figure = FIGURES[name]
+    servers = [str(server) for server in summary["server"].unique()]
+    values = pd.concat([summary[figure.column], cells[figure.column]])
+    if name == "throughput":
+        values = pd.concat([values, reference_rates(summary)])
+    scale = _value_scale(figure, values)
+    axis = alt.Axis(format="~s" if name == "throughput" else ",~r", tickCount=8)
+    title = f"{figure.title} (logarithmic)" if figure.logarithmic else figure.title
+    x, color = _connections(summary), _colors(servers)
+    intervals, *means = _means(figure, summary, servers)
+    layers = [
+        intervals.encode(x=x, y=alt.Y("low:Q", title=title, scale=scale, axis=axis), color=color)
+    ]
+    for layer in (_single_runs(figure, cells, servers), *means):
+        y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
+        layers.append(layer.encode(x=x, y=y, color=color))
+    if name == "throughput":
+        layers.insert(0, _reference(summary, x, scale, title))
+    chart = alt.layer(*layers).add_params(HIDDEN).properties(height=HEIGHT_PX)
+    description = f"{figure.title} of each server over the number of connections"
+    return _spec(chart, f"{description}. The tables below have the same figures.")
+
+
+def _reference(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) -> Any:
+    rates = reference_rates(summary)
+    line = pd.DataFrame(
+        {"x": rates.index, "connections": rates.index, "value": rates.values, "label": REFERENCE}
+    )
+    return (
+        _chart(line)
+        .mark_line(
+            strokeDash=[6, 4], color=GREY, point=alt.OverlayMarkDef(shape="stroke", color=GREY)
+        )
+        .encode(
+            x=x,
+            y=alt.Y("value:Q", scale=scale, title=title),
+            tooltip=[
+                alt.Tooltip("label:N", title="line"),
+                alt.Tooltip("connections:Q", format=",d"),
+                alt.Tooltip("value:Q", title="requests per second", format=",.0f"),
+            ],
+        )
+    )
+
+
+def limiters(summary: pd.DataFrame) -> Spec:
+    """What limited each point: a letter on a coloured tile."""
+    servers = [str(server) for server in summary["server"].unique()]
+    points = summary.assign(
+        limiter=summary["limiter"].where(summary["limiter"].notna(), "no valid run")
+    )
+    points = points.assign(
+        letter=points["limiter"].map(lambda name: palette.LIMITERS.get(name, ("", "–"))[1])
+    )
+    names = [*palette.LIMITERS, "no valid run"]
+    colors = [color for color, _ in palette.LIMITERS.values()] + ["#dddddd"]
+    base = (
+        _chart(points[["server", "connections", "limiter", "letter"]])
+        .transform_filter(IS_SHOWN)
+        .encode(
+            x=alt.X(
+                "connections:O",
+                title="connections",
+                axis=alt.Axis(labelAngle=0, format=",d", orient="bottom"),
+            ),
+            y=alt.Y("server:N", sort=servers, title=None, axis=alt.Axis(labelLimit=220)),
+        )
+    )
+    tiles = base.mark_rect(stroke="white", strokeWidth=2).encode(
+        color=alt.Color("limiter:N", scale=alt.Scale(domain=names, range=colors), legend=None),
+        tooltip=[
+            "server:N",
+            alt.Tooltip("connections:O"),
+            alt.Tooltip("limiter:N", title="limited by"),
+        ],
+    )
+    letters = base.mark_text(color="black", fontWeight="bold", fontSize=12).encode(text="letter:N")
+    chart = (
+        alt.layer(tiles, letters).add_params(HIDDEN).properties(height=(ROW_PX - 6) * len(servers))
+    )
+    return _spec(chart, "What limited the throughput of each server at each number of connections.")
+
+
+def fairness(summary: pd.DataFrame) -> Spec:
+    """Jain's index over the bytes that each connection received; hollow where connections were left unserved."""
+    servers = [str(server) for server in summary["server"].unique()]
+    points = _spread(summary.dropna(subset=["fairness_jain"]), servers)
+    columns = ["x", "server", "connections", "fairness_jain", "unserved_connections"]
+    marks = _chart(points[columns]).transform_filter(IS_SHOWN)
+    starving = "datum.unserved_connections > 0"
+    dots = marks.mark_point(size=60, opacity=1, strokeWidth=2).encode(
+        shape=_shapes(servers),
+        fill=alt.condition(starving, alt.value("transparent"), _colors(servers)),
+        tooltip=[
+            alt.Tooltip("server:N"),
+            alt.Tooltip("connections:Q", format=",d"),
+            alt.Tooltip("fairness_jain:Q", title="Jain's index, least", format=".4f"),
+            alt.Tooltip("unserved_connections:Q", title="unserved connections, most", format=",d"),
+        ],
+    )
+    y = alt.Y(
+        "fairness_jain:Q",
+        title="Jain's index (1: all connections alike)",
+        scale=alt.Scale(domain=[0, 1.04], nice=False),
+    )
+    x, color = _connections(summary), _colors(servers)
+    layers = [
+        layer.encode(x=x, y=y, color=color) for layer in (marks.mark_line(strokeWidth=1.5), dots)
+    ]
+    chart = alt.layer(*layers).add_params(HIDDEN).properties(height=240)
+    return _spec(chart, "Fairness over connections of each server, by number of connections.")
+
+
+def _ranking_table(
+    servers: list[str], anchor: str, summary: pd.DataFrame, verdicts: pd.DataFrame
+) -> pd.DataFrame:
+    """A row for each server, from one metric's verdicts, as in plots/ranking.png."""
+    measured = set(summary.dropna(subset=["requests_per_second"])["server"])
+    letters = letters_of([name for name in servers if not is_control(name)], verdicts)
+    rows = []
+    for server in servers:
+        known = server in measured
+        row = row_of(server, anchor, verdicts) if known else NOTHING
+        label = label_of(server, summary)
+        label += f"\n({row.remark})" if row.remark else ""
+        its = {"server": server, "label": label, "letters": letters.get(server, "")}
+        rows.append({**its, "control": is_control(server), **row._asdict()})
+    return pd.DataFrame(rows)
+
+
+def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
+    """Ratios to one server with intervals, on a band that shows the noise floor."""
+    names = [str(name) for name in summary["server"].unique()]
+    anchor = anchor_of(names, summary)
+    servers = order_servers(names, summary)
+    its = verdicts[verdicts["metric"] == metric]
+    table = _ranking_table(servers, anchor, summary, its)
+    floor = 1 + floor_percent(its) / 100
+    ratios = [Row(*row) for row in table[ROW_COLUMNS].itertuples(index=False)]
+    domain = list(ratio_limits(ratios, floor))
+    scale = alt.Scale(type="log", domain=domain, nice=False)
+    axis = alt.Axis(format=".2~f", tickCount=6, labelOverlap="greedy", titleAnchor="end")
+
+    def across(field: str) -> alt.X:
+        title = f"ratio to {anchor} ({DIRECTIONS[metric]})"
+        return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
+
+    # The remark has its own line.
+    label = alt.Axis(labelLimit=260, labelExpr="split(datum.label, '\\n')")
+    y = alt.Y("label:N", sort=list(table["label"]), title=None, axis=label)
+    color = _colors(servers)
+    rows = _chart(table)
+    tooltip = [
+        alt.Tooltip("label:N", title="server"),
+        alt.Tooltip("ratio:Q", title=f"ratio to {anchor}", format=".3f"),
+        alt.Tooltip("low:Q", title="95 % interval from", format=".3f"),
+        alt.Tooltip("high:Q", title="to", format=".3f"),
+        alt.Tooltip("letters:N", title="letters (shared: no significant difference)"),
+    ]
+    one = _chart(pd.DataFrame({"one": [1]})).mark_rule(color=GREY).encode(x=across("one"))
+    intervals = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=3, clip=True)
+    hollow = alt.condition("datum.control", alt.value("transparent"), color)
+    dots = rows.mark_point(size=90, opacity=1, strokeWidth=2)
+    layers: list[Any] = [
+        one,
+        intervals.encode(x=across("low"), x2="high:Q", y=y, color=color),
+        dots.encode(
+            x=across("ratio"),
+            y=y,
+            color=color,
+            shape=_shapes(servers),
+            fill=hollow,
+            tooltip=tooltip,
+        ),
+        rows.mark_text(align="left", dy=-10, dx=7, fontSize=12).encode(
+            x=across("ratio"), y=y, text="letters:N"
+        ),
+    ]
+    if math.isfinite(floor):
+        band = _chart(pd.DataFrame({"low": [1 / floor], "high": [floor]}))
+        layers.insert(
+            0,
+            band.mark_rect(color=GREY, opacity=0.25, clip=True).encode(
+                x=across("low"), x2="high:Q"
+            ),
+        )
+    title = TITLES[metric]
+    chart = alt.layer(*layers).properties(height=RANKING_ROW_PX * len(table), title=title)
+    return _spec(chart, f"{title} of each server as ratio to {anchor}, with 95 % intervals.")
+
+
+def system_calls(syscalls: pd.DataFrame) -> Spec:
+    """System calls per request, stacked by call."""
+    counted = syscalls[syscalls["status"] == "ok"]
+    servers = list(dict.fromkeys(counted["server"]))
+    calls = calls_by_server(counted)
+    names = [str(name) for name in calls.columns]
+    colors = [CALL_COLORS.get(name, OTHER_CALL_COLOR) for name in names]
+    table = (
+        calls.rename_axis("server")
+        .reset_index()
+        .melt("server", var_name="call", value_name="per_request")
+    )
+    table = table.assign(rank=[names.index(name) for name in table["call"]])
+    chart = (
+        _chart(table)
+        .transform_filter(IS_SHOWN)
+        .mark_bar()
+        .encode(
+            x=alt.X("per_request:Q", title="system calls per request", stack="zero"),
+            y=alt.Y("server:N", sort=servers, title=None, axis=alt.Axis(labelLimit=220)),
+            color=alt.Color(
+                "call:N",
+                sort=names,
+                scale=alt.Scale(domain=names, range=colors),
+                legend=alt.Legend(orient="top", title=None, columns=2, symbolType="square"),
+            ),
+            order=alt.Order("rank:Q"),
+            tooltip=[
+                "server:N",
+                "call:N",
+                alt.Tooltip("per_request:Q", title="per request", format=".3f"),
+            ],
+        )
+        .add_params(HIDDEN)
+        .properties(height=ROW_PX * len(servers))
+    )
+    return _spec(chart, "System calls per request of each server, stacked by call.")
+
+
+def all_charts(
+    cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, syscalls: pd.DataFrame
+) -> dict[str, Spec]:
+    """Name of the place in the page → specification; charts with nothing to show are left out."""
+    compared, its_cells = tables.without_control(summary), tables.without_control(cells)
+    charts: dict[str, Spec] = {}
+    if len(verdicts):
+        charts["ranking_cpu"] = ranking(verdicts, summary, CPU_RATIO)
+        charts["ranking_throughput"] = ranking(verdicts, summary, THROUGHPUT)
+    if compared["requests_per_second"].notna().any():
+        for name in [name for name in FIGURES if compared[FIGURES[name].column].notna().any()]:
+            charts[name] = over_connections(name, its_cells, compared)
+        charts["limiters"] = limiters(compared)
+    if compared["fairness_jain"].notna().any():
+        charts["fairness"] = fairness(compared)
+    if ((syscalls["status"] == "ok") & (syscalls["kind"] == "system_call")).any():
+        charts["syscalls"] = system_calls(syscalls)
+    return charts

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Draw one figure of all servers over the number of connections, on a common scale."""
+
+import argparse
+import sys
+
+import pandas as pd
+
+from analysis import tables
+from analysis.summary import read_summary
+from common import command
+from drawing import palette, style
+from drawing.axes import set_connections_axis
+from drawing.over_connections import (
+    FIGURES,
+    POINTS_NOTE,
+    Figure,
+    draw_limits,
+    draw_lines,
+    label_lines,
+)
+
+
+def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
+    cells, summary, machine_note = tables.of_main_machine(cells, summary)
+    cells, repeats_note = tables.choose_single_runs(cells)
+    machine_note = f"{machine_note} {repeats_note}".strip()
+    cells, summary = tables.without_control(cells), tables.without_control(summary)
+    servers = [str(name) for name in summary["server"].unique()]
+    if figure_of.with_limits:
+        height = 5.2 + 0.25 * len(servers)
+        figure, axes, limits = style.new_figure_with_strip(
+            style.WIDTH_INCHES, height, rows=len(servers)
+        )
+        draw_limits(limits, summary, servers)
+        limits.set_title("limited by", fontsize=style.SMALL, fontweight="normal")
+        connections_axes = limits
+    else:
+        height = max(5.2, 2 + 0.2 * len(servers))
+        figure = style.new_canvas(style.WIDTH_INCHES, height)
+        connections_axes = axes = figure.add_subplot()
+    draw_lines(axes, figure_of, cells, summary, servers)
+    set_connections_axis(connections_axes, sorted(summary["connections"].unique()))
+    notes = [f"{palette.interval_note(summary)} {POINTS_NOTE}"]
+    notes += palette.throughput_notes(summary) if figure_of.with_limits else []
+    notes += [palette.saturation_note(summary)] if figure_of.of_client else []
+    notes += [figure_of.note, machine_note, *tables.failure_notes(summary)]
+    style.add_notes(figure, notes)
+    label_lines(axes, summary, figure_of, servers)
+    style.save(figure, paths)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("figure", choices=FIGURES)
+    parser.add_argument("cells", help="results/cells.csv")
+    parser.add_argument("summary", help="results/summary.csv")
+    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
+    arguments = parser.parse_args()
+    cells = tables.read_cell_table(arguments.cells)
+    draw(FIGURES[arguments.figure], cells, read_summary(arguments.summary), *arguments.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command.report(main))

@@ -1,0 +1,222 @@
+"""What the tests of the servers share: compiling a server, running it, and clients that check every byte."""
+
+import contextlib
+import json
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from workflow.toolchain import LANGUAGE_FLAGS, LIBRARIES
+
+HERE = Path(__file__).parents[1] / "servers"
+SOURCES = HERE.parents[1] / "servers"
+# Servers that break the contract on purpose. They have their own tests.
+EXHIBITS = ["server_thread_50", "server_uring_naive"]
+SERVERS = sorted({path.stem for path in SOURCES.glob("server*.c")} - {*EXHIBITS})
+MULTITASK = [name for name in SERVERS if name.endswith("_multitask")]
+# What the tests know about single models. All else is the contract that all servers share.
+ONE_AT_A_TIME = "server"
+LIMITED_TO_FD_SETSIZE = "server_select"
+
+COMPILE = ["gcc", *LANGUAGE_FLAGS, "-g", "-fno-omit-frame-pointer"]
+COMPILE += ["-Wall", "-Wextra", "-Werror"]  # our code must compile without warnings
+LINK = LIBRARIES
+OPTIMIZED = ["-O2"]
+SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+TIMEOUT_S = 20  # for anything that should happen at once; generous, since the machine may be busy
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+GET_AND_CLOSE = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: test\r\n"  # fields and an empty line must follow
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+COUNTS = {
+    "accepted": 0,
+    "requests": 0,
+    "resets": 0,
+    "empty_requests": 0,
+    "bad_requests": 0,
+    "refused_connections": 0,
+}
+
+
+def response(field: bytes = b"", has_body: bool = True) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n"
+    return head + field + b"\r\n" + (b"Hello, World!" if has_body else b"")
+
+
+RESPONSE = response()
+RESPONSE_AND_CLOSE = response(b"Connection: close\r\n")
+
+
+def refusal(status: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+
+
+def compile_c(source: Path, binary: Path, flags: Sequence[str], link: Sequence[str] = ()) -> Path:
+    command = [*COMPILE, *flags, f"-I{SOURCES}", str(source), "-o", str(binary), *link]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return binary
+
+
+def compile_server(name: str, folder: Path, flags: Sequence[str]) -> Path:
+    return compile_c(SOURCES / f"{name}.c", folder / name, flags, LINK)
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {TIMEOUT_S} s for: {what}"
+        time.sleep(0.002)
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state not in "ZX"
+    return False
+
+
+class Server:
+    """A running server. `command` may start with a launcher that ends in exec."""
+
+    def __init__(self, command: Sequence[str | Path]) -> None:
+        self.command = command
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        readable, _, _ = select.select([self.process.stdout], [], [], TIMEOUT_S)
+        self.announcement = self.process.stdout.readline() if readable else ""
+        self.workers: list[int] = []
+        found = re.fullmatch(r"listening on \[(.*)\]:(\d+)\n", self.announcement)
+        if found is None:
+            self.kill()
+        assert found is not None, self.announcement
+        self.port = int(found[2])
+        self.workers = children_of(self.process.pid)
+        # The processes that serve: the workers, or the only process.
+        self.serving = self.workers or [self.process.pid]
+        self.output = ""
+
+    def connect(self, host: str = "::1", receive_buffer: int | None = None) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        client = socket.socket(family, socket.SOCK_STREAM)
+        client.settimeout(TIMEOUT_S)
+        if receive_buffer is not None:
+            # Small segments too, or the kernel gives the server megabytes of send buffer.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.connect((host, self.port))
+        return client
+
+    def descriptors(self) -> list[str]:
+        """What the descriptors of the serving processes refer to."""
+        found = []
+        for pid in self.serving:
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed by now
+                    found.append(os.readlink(descriptor))
+        return found
+
+    def connections(self) -> int:
+        """How many connections are open: all sockets, less one listener per process."""
+        sockets = [target for target in self.descriptors() if target.startswith("socket:")]
+        return len(sockets) - len(self.serving)
+
+    def wait_until_all_closed(self) -> None:
+        """Afterwards the counts contain everything that happened before."""
+        wait_until(lambda: self.connections() == 0, "all connections closed")
+
+    def cpu_s(self) -> float:
+        return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.serving)
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the serving processes."""
+        pages = [Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in self.serving]
+        return sum(map(int, pages)) * resource.getpagesize()
+
+    def stop(self, signal_number: int = signal.SIGTERM, within_s: float = TIMEOUT_S) -> list[dict]:
+        """Ask it to end, check that it ends well, and return the counts that it printed: one dict per worker."""
+        self.process.send_signal(signal_number)
+        self.output, errors = self.process.communicate(timeout=within_s)
+        assert errors == ""
+        assert self.process.returncode == 0
+        return [json.loads(line) for line in self.output.splitlines()]
+
+    def kill(self) -> None:
+        """Kill what still runs, and show what it printed to standard error."""
+        self.process.kill()
+        for pid in filter(is_running, self.workers):
+            os.kill(pid, signal.SIGKILL)
+        _, errors = self.process.communicate(timeout=TIMEOUT_S)
+        print(errors, end="", file=sys.stderr)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str | Path]) -> Iterator[Server]:
+    server = Server(command)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def receive(client: socket.socket, size: int) -> bytes:
+    """`size` bytes, or fewer if the server ends the connection first."""
+    parts = []
+    while size > 0 and (part := client.recv(min(size, 1 << 16))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def receive_all(client: socket.socket) -> bytes:
+    """Everything until the server ends the connection."""
+    return receive(client, 1 << 40)
+
+
+def ask(client: socket.socket, request: bytes = GET) -> None:
+    """Send a request, or the rest of one, and check the answer."""
+    client.sendall(request)
+    assert receive(client, len(RESPONSE)) == RESPONSE
+
+
+def is_answered(client: socket.socket) -> bool:
+    """Whether the server answers a request. Otherwise it closes or resets the connection."""
+    try:
+        client.sendall(GET)
+        answer = receive(client, len(RESPONSE))
+    except (ConnectionResetError, BrokenPipeError):
+        return False
+    assert answer in (RESPONSE, b"")
+    return answer == RESPONSE
+
+
+def send_in_pieces(client: socket.socket, pieces: Sequence[bytes], pause_s: float = 0.001) -> None:
+    for piece in pieces:
+        client.sendall(piece)
+        time.sleep(pause_s)  # so that the server receives the pieces one by one
+
+
+def reset(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()

@@ -1,0 +1,400 @@
+"""The report in a browser without a network: sweeps of every kind, what a reader does with it, what axe says."""
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from analysis import findings, summary, tables
+from analysis.verdicts import CPU_RATIO, THROUGHPUT
+from drawing import palette
+from helpers.made_up import record, unavailable
+from helpers.report_pages import (
+    cell_record,
+    make_report,
+    open_report,
+    sweep,
+    write_sweep,
+)
+from page.charts import over_connections
+from page.profiles import self_counts
+
+SERVERS = ["server_thread", "server_epoll", "server_uring"]
+WIDTHS_PX = [360, 1280, 2560]
+SECTIONS = [
+    "ranking",
+    "connections",
+    "fairness",
+    "syscalls",
+    "profiles",
+    "tables",
+    "flagged",
+    "machine",
+]
+
+
+def with_faults() -> list[dict[str, Any]]:
+    """One server unavailable, one invalid, one failed, one that starves, and one without any fault."""
+    rows = sweep(["server_epoll", "server"], [1, 10], 3)
+    for row in rows:
+        if row["server"] == "server" and row["connections"] == 10:
+            row |= {
+                "unserved_connections": 9,
+                "fairness_jain": 0.1,
+                "flags": ["unserved_connections"],
+            }
+    broken = [
+        {**row, "server": "server_poll", "status": "invalid", "flags": ["errors"], "errors": 2}
+        for row in sweep(["server_poll"], [1, 10], 3)
+    ]
+    known = ("server", "connections", "facts", "asked")
+    absent = [
+        unavailable(row["repeat"]) | {name: row[name] for name in known}
+        for row in sweep(["server_uring"], [1, 10], 3)
+    ]
+    crashed = [
+        {**row, "server": "server_select", "status": "failed", "reason": "it crashed"}
+        for row in absent
+    ]
+    return [*rows, *broken, *absent, *crashed]
+
+
+SWEEPS = {
+    "whole": sweep([*SERVERS, "server_poll", "server_poll_control"], [1, 10, 100], 5),
+    "faults": with_faults(),
+    "one connection count": sweep(SERVERS, [10], 5),
+    "one server": sweep(["server_epoll"], [1, 10], 3),
+    "one repeat": sweep(SERVERS, [1, 10], 1),
+    "one cell": sweep(["server_epoll"], [10], 1),
+    "nothing valid": [
+        {**row, "status": "invalid", "flags": ["errors"], "errors": 1}
+        for row in sweep(SERVERS, [1, 10], 2)
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each kind of sweep → its report."""
+    runs = {}
+    for name, rows in SWEEPS.items():
+        folder = tmp_path_factory.mktemp("report")
+        write_sweep(folder, rows, profiled=name != "faults")
+        runs[name] = (folder, make_report(folder))
+    for name, (_, run) in runs.items():
+        assert run.communicate()[1] == "", name
+        assert run.returncode == 0, name
+    return {name: folder / "results/report.html" for name, (folder, _) in runs.items()}
+
+
+@pytest.fixture
+def opened(reports: dict[str, Path], browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens the report of a kind of sweep, until the test is over."""
+    with contextlib.ExitStack() as after:
+
+        def opening(name: str = "whole", width_px: int = 1280, **options: Any) -> Page:
+            page = open_report(browser, reports[name], width_px, **options)
+            after.callback(page.context.close)
+            return page
+
+        yield opening
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_section_is_there_and_not_empty(name: str, opened: Callable[..., Page]) -> None:
+    page = opened(name)
+    for section in SECTIONS:
+        place = page.locator(f"#{section}")
+        assert place.locator("h2").inner_text()
+        assert len(place.inner_text()) > len(place.locator("h2").first.inner_text()) + 10
+        if name == "whole":
+            assert place.locator("svg, table, iframe").count() > 0 or section == "flagged"
+    assert re.search(r"\bnan\b", page.locator("body").inner_text(), re.IGNORECASE) is None
+    for chart in page.locator("[data-chart] svg").all():
+        assert chart.bounding_box()["height"] > 50  # type: ignore[index]
+
+
+@pytest.mark.parametrize("width_px", WIDTHS_PX)
+@pytest.mark.parametrize("name", ["whole", "faults"])
+def test_nothing_overflows(name: str, width_px: int, opened: Callable[..., Page]) -> None:
+    page = opened(name, width_px)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_px
+    for chart in page.locator("[data-chart] svg").all():
+        box = chart.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width_px + 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["whole", "faults"])
+def test_axe_finds_no_serious_fault(name: str, scheme: str, opened: Callable[..., Page]) -> None:
+    page = opened(name, color_scheme=scheme)
+    found = Axe().run(page).response["violations"]
+    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    told = [(fault["id"], [node["html"][:200] for node in fault["nodes"]][:3]) for fault in serious]
+    assert told == []
+
+
+def marks_of(page: Page, chart: str, server: str) -> int:
+    color = palette.color_of(server)
+    return page.locator(f"[data-chart={chart}] .mark-symbol path[stroke='{color}']").count()
+
+
+def test_a_server_can_be_hidden_and_shown(opened: Callable[..., Page]) -> None:
+    page = opened()
+    for chart in ("throughput", "cpu", "latency", "fairness"):
+        assert marks_of(page, chart, "server_thread") > 0
+    marks = f".mark-symbol path[stroke='{palette.color_of('server_thread')}']"
+    box = page.locator("#servers input[value=server_thread]")
+    box.focus()
+    page.keyboard.press("Space")
+    for chart in ("throughput", "cpu", "latency", "fairness"):
+        expect(page.locator(f"[data-chart={chart}] {marks}")).to_have_count(0)
+        assert marks_of(page, chart, "server_epoll") > 0
+    box.check()
+    page.locator(f"[data-chart=cpu] {marks}").first.wait_for(state="attached")
+
+
+def test_tables_sort_filter_and_save(reports: dict[str, Path], opened: Callable[..., Page]) -> None:
+    page = opened()
+    heading = page.locator("#table_points th", has_text="server_cpu_ns").first
+    first = page.locator("#table_points tbody tr:first-child td:first-child")
+    heading.click()
+    expect(first).to_have_text("server_uring")
+    heading.click()
+    expect(first).to_have_text("server_thread")
+    page.locator("#tables input[type=search]").nth(1).fill("server_poll_control")
+    names = page.locator("#table_runs tbody tr td:first-child")
+    expect(names.first).to_have_text("server_poll_control")
+    assert set(names.all_inner_texts()) == {"server_poll_control"}
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Save shown rows as CSV").nth(1).click()
+    saved = pd.read_csv(started.value.path())
+    assert list(saved["server"]) == ["server_poll_control"] * 15
+    exact = pd.read_csv(reports["whole"].with_name("cells.csv"))
+    exact = exact[exact["server"] == "server_poll_control"]["server_cpu_ns_per_request"]
+    assert sorted(saved["server_cpu_ns_per_request"]) == pytest.approx(sorted(exact))
+    with page.expect_download() as started:
+        page.get_by_role("link", name="cells.csv").click()
+    whole = reports["whole"].with_name("cells.csv").read_bytes()
+    assert started.value.path().read_bytes() == whole
+
+
+def test_two_servers_flamegraphs_and_self_times_are_compared(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.get_by_label("Server A", exact=True).select_option("server_epoll")
+    page.get_by_label("Server B", exact=True).select_option("server_thread")
+    for side, server in (("left", "server_epoll"), ("right", "server_thread")):
+        title = page.frame_locator(f"#flamegraph_{side}").locator("#title")
+        assert (title.text_content() or "").startswith(f"{server}:")
+    rows = page.locator("#self_times tbody tr").all_inner_texts()
+    assert len(rows) == 2
+    costs = {server: cost_at_ten(server) for server in ("server_epoll", "server_thread")}
+    kernel = [90 / (90 + 30) * costs["server_epoll"], 90 / (90 + 10) * costs["server_thread"]]
+    assert rows[0].split() == [
+        "tcp_sendmsg",
+        "(kernel)",
+        f"{kernel[0]:.3f}",
+        f"{kernel[1]:.3f}",
+        f"+{kernel[1] - kernel[0]:.3f}",
+    ]
+
+
+def test_flamegraph_zooms_and_searches(opened: Callable[..., Page]) -> None:
+    page = opened()
+    frame = page.frame_locator("#flamegraph_left")
+    frame.locator("#frames g", has_text="send").first.click()
+    assert frame.locator("#unzoom").is_visible()
+    page.get_by_label("Search in both").fill("tcp_")
+    page.keyboard.press("Enter")
+    for side in ("left", "right"):
+        matched = page.frame_locator(f"#flamegraph_{side}").locator("#matched")
+        assert (matched.text_content() or "").startswith("Matched: ")
+        assert not (matched.text_content() or "").endswith(" 0%")
+
+
+def cost_at_ten(server: str) -> float:
+    """µs of CPU per request, as the summary has it: total CPU time over total requests."""
+    rows = [cell_record(server, 10, repeat) for repeat in range(1, 6)]
+    total = sum(row["server_cpu_ns_per_request"] * row["requests"] for row in rows)
+    return float(total / sum(row["requests"] for row in rows) / 1000)
+
+
+def test_points_that_were_disturbed_in_all_runs_are_hollow() -> None:
+    cells = tables.cell_table([record(flags=["disturbed"]), record(connections=1)])
+    spec = over_connections("cpu", cells, summary.summary_table(cells))
+    values = [row for layer in spec["layer"] for row in layer["data"]["values"]]
+    points = [row for row in values if "low" in row]
+    assert {row["connections"]: row["disturbed"] for row in points} == {10: True, 1: False}
+    assert "datum.disturbed" in json.dumps(spec)
+
+
+def test_what_is_wrong_or_missing_is_told(opened: Callable[..., Page]) -> None:
+    page = opened("faults")
+    assert "perf may not: sysctl <x>" in page.locator("#self_times_note").inner_text()
+    assert not page.locator("#flamegraph_left").is_visible()
+    assert "perf may not: sysctl <x>" in page.locator("#syscalls").inner_text()
+    told = page.locator("main").inner_text()
+    assert "server left up to 9 of 10 connections without any answer" in told
+    assert "6 of 30 runs are invalid" in told
+    assert "server_uring is unavailable in 6 of 6 cells: see results/cells." in told
+    assert "server_select failed in 6 of 6 cells: it crashed." in told
+    assert "server_poll has no valid cell of 6: errors." in told
+
+
+def test_content_is_shown_soon(reports: dict[str, Path], opened: Callable[..., Page]) -> None:
+    page = opened()
+    script = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    assert page.evaluate(script) <= 1500
+    assert reports["whole"].stat().st_size < 4e6
+
+
+def test_page_names_no_folder_of_this_machine(reports: dict[str, Path]) -> None:
+    text = reports["whole"].read_text()
+    assert "/home/somebody" not in text
+    assert str(reports["whole"].parent.parent) not in text
+    assert "&lt;b&gt;Some &amp; Sons" in text
+
+
+def test_same_data_give_the_same_page(reports: dict[str, Path]) -> None:
+    before = reports["whole"].read_bytes()
+    again = make_report(reports["whole"].parent.parent)
+    assert again.communicate()[1] == ""
+    assert reports["whole"].read_bytes() == before
+
+
+def verdict(
+    server: str, other: str, word: str, ratio: float, metric: str = CPU_RATIO
+) -> dict[str, Any]:
+    ends = {"ratio_low": ratio * 0.98, "ratio_high": ratio * 1.02}
+    return {
+        "p_adjusted": 0.01,
+        "reason": "",
+        "metric": metric,
+        "server": server,
+        "other": other,
+        "connections": "all",
+        "verdict": word,
+        "ratio": ratio,
+        **ends,
+    }
+
+
+def finding_of(*rows: dict[str, Any]) -> findings.Finding:
+    names = list(dict.fromkeys(name for row in rows for name in (row["server"], row["other"])))
+    return findings.find(pd.DataFrame(rows), rows[0]["metric"], names)
+
+
+SHARED = "a and b share first place by CPU time per request"
+ANSWERS = {
+    "a winner only if it beats all": (
+        [
+            verdict("a", "b", "faster", 0.9),
+            verdict("a", "c", "faster", 0.8),
+            verdict("b", "c", "no difference", 0.99),
+        ],
+        "a is first by CPU time per request. The next, b, needs 11.1 % more (95 % interval 8.9 to 13.4 %).",
+    ),
+    "all that are not told apart": (
+        [
+            verdict("a", "b", "no difference", 0.99),
+            verdict("a", "c", "faster", 0.8),
+            verdict("b", "c", "faster", 0.81),
+            verdict("c", "d", "no difference", 0.99),
+            verdict("a", "d", "faster", 0.79),
+            verdict("b", "d", "faster", 0.80),
+        ],
+        f"{SHARED}: equal within 3.1 %. The next, c, needs 25.0 % more than a (95 % interval 22.5 to 27.6 %).",
+    ),
+    "who is behind where few are": (
+        [
+            verdict("a", "b", "not decidable here", 1.1, THROUGHPUT),
+            verdict("a", "c", "faster", 1.25, THROUGHPUT),
+            verdict("b", "c", "faster", 1.2, THROUGHPUT),
+        ],
+        "a and b share first place by throughput; this sweep does not distinguish them. "
+        "The next, c, serves 20.0 % fewer requests than a (95 % interval 18.4 to 21.6 %).",
+    ),
+    "that they are equal only within their interval": (
+        [verdict("a", "b", "no difference", 1.2)],
+        f"{SHARED}; this sweep does not distinguish them, and they differ by at most 22.4 %.",
+    ),
+    "that there is none": (
+        [verdict("a", "b", "not decidable here", 0.5)],
+        "This sweep cannot say which server is best by CPU time per request.",
+    ),
+    "that it depends": (
+        [verdict("a", "b", "depends on connections", 0.9)],
+        f"{SHARED}; which of them is ahead depends on the number of connections.",
+    ),
+}
+
+
+@pytest.mark.parametrize("said", ANSWERS)
+def test_the_answer_says(said: str) -> None:
+    verdicts, answer = ANSWERS[said]
+    assert findings.best_sentence(finding_of(*verdicts)) == answer
+
+
+def test_the_next_may_be_told_from_some_of_the_leaders_alone() -> None:
+    finding = finding_of(
+        verdict("a", "b", "no difference", 1.0),
+        verdict("a", "c", "depends on connections", 0.97),
+        verdict("b", "c", "faster", 0.95),
+        verdict("a", "d", "faster", 0.7),
+        verdict("b", "d", "faster", 0.8),
+        verdict("c", "d", "faster", 0.84),
+    )
+    assert finding.leaders == ["a", "b"] and finding.behind == ["c", "d"]
+    assert "The next, c, needs 5.3 % more than b" in findings.best_sentence(finding)
+
+
+def test_a_server_that_only_a_beaten_one_beats_is_not_behind() -> None:
+    finding = finding_of(
+        verdict("a", "b", "faster", 0.9),
+        verdict("b", "c", "faster", 0.95),
+        verdict("a", "c", "no difference", 0.97),
+    )
+    assert (sorted(finding.leaders), finding.behind) == (["a", "c"], ["b"])
+
+
+def test_a_margin_says_what_its_verdict_rests_on_and_whether_it_is_a_lower_bound() -> None:
+    pair = verdict("a", "b", "faster", 1.3, THROUGHPUT) | {"reason": "2 of 4 points comparable"}
+    finding = findings.find(pd.DataFrame([pair]), THROUGHPUT, ["a", "b"], {"a"})
+    told = findings.best_sentence(finding)
+    assert "; 2 of 4 points comparable; a lower bound, since wrk was the limit of a" in told
+
+
+def profile(server: str, samples: int, **self_share: float) -> dict[str, Any]:
+    share = {name.replace("_kernel", " (kernel)"): part for name, part in self_share.items()}
+    known = {"connections": 10, "cpu_us_per_request": 5.0}
+    return {"server": server, "samples": samples, "self_share": share, **known}
+
+
+def test_the_reason_names_functions_that_take_longer_by_more_than_chance() -> None:
+    finding = finding_of(verdict("a", "b", "faster", 0.9))
+    profiles = [
+        profile("a", 1000, send_kernel=0.1, ack_kernel=0.1, main=0.2),
+        profile("b", 1000, send_kernel=0.3, ack_kernel=0.12, main=0.0, serve=0.2),
+    ]
+    columns = ["server", "kind", "name", "per_request"]
+    counts = [("a", "system_call", "all", 2.0), ("b", "system_call", "all", 0.5)]
+    calls, functions = findings.reasons(finding, pd.DataFrame(counts, columns=columns), profiles)
+    assert calls.endswith(": a 2.00 and b 0.50.")
+    assert functions.endswith("b spends more of each request in send (kernel) (+1.00 µs).")
+
+
+def test_self_time_is_of_the_innermost_function() -> None:
+    lines = [
+        "server;main;serve 3\n",
+        "server;main;serve;tcp_ack.isra.0_[k] 5\n",
+        "server;start;serve 1\n",
+    ]
+    assert self_counts(lines) == {"serve": 4, "tcp_ack (kernel)": 5}

@@ -1,0 +1,300 @@
+"""Sweeps that are interrupted, that run beside each other, and of servers with faults."""
+
+import csv
+import html
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers.checkouts import (
+    ROOT,
+    SNAKEMAKE,
+    assert_measured_in_order,
+    copy_checkout,
+    jobs_to_run,
+    processes_mentioning,
+    records_of,
+    run_snakemake,
+)
+
+SLOW = """\
+servers: [server_epoll]
+connections: [1, 2, 3]
+repeats: 2
+duration_s: 0.5
+warmup_s: 0
+paired_s: 0
+disturbed_retries: 0
+control: null
+"""
+CELLS = "results/cells/server_epoll.csv"
+
+
+def start_sweep(checkout: Path, overlay: str = SLOW, measured: int = 2) -> "subprocess.Popen[str]":
+    """A sweep in a session of its own, as in a terminal, that has measured some cells and works on another."""
+    (checkout / "slow.yaml").write_text(overlay)
+    sweep = subprocess.Popen(
+        [*SNAKEMAKE, "-j1", CELLS, "--configfile", "slow.yaml"],
+        cwd=checkout,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    try:
+        while len(list(checkout.glob("results/cells/*/*.json"))) < measured:
+            assert sweep.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        while not processes_mentioning(f"{checkout}/results/bin"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    except AssertionError:
+        os.killpg(sweep.pid, signal.SIGINT)  # it may have waited for the machine all the time
+        raise
+    return sweep
+
+
+def assert_nothing_left(checkout: Path) -> None:
+    deadline = time.monotonic() + 10
+    while processes_mentioning(str(checkout)):
+        assert time.monotonic() < deadline, processes_mentioning(str(checkout))
+        time.sleep(0.05)
+
+
+TERMINATED = """
+import signal
+import time
+
+from snakemake.scheduling.job_scheduler import JobScheduler
+
+
+def schedule(self, schedule=JobScheduler.schedule):
+    with self._lock:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+    return schedule(self)
+
+
+JobScheduler.schedule = schedule
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--no-hooks",)], ids=["here", "on a node"])
+def test_sigterm_while_snakemake_holds_its_lock_ends_it(
+    options: tuple[str, ...], checkout: Path
+) -> None:
+    with (checkout / "Snakefile").open("a") as file:
+        file.write(TERMINATED)
+    run = run_snakemake(checkout, "results/bin/server_epoll", *options, timeout_s=120)
+    assert run.returncode != 0
+    assert "Traceback" not in run.stdout, run.stdout
+
+
+@pytest.mark.alone
+def test_snakemake_sleeps_while_a_cell_is_measured(tmp_path: Path) -> None:
+    """It used to look at all jobs again every second, once more with each job that had ended."""
+    checkout = copy_checkout(tmp_path / "checkout")
+    sweep = start_sweep(checkout, SLOW.replace("duration_s: 0.5", "duration_s: 3"), measured=1)
+
+    def wake_ups() -> int:
+        status = Path(f"/proc/{sweep.pid}/status").read_text()
+        return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    def running() -> list[str]:
+        return processes_mentioning("results/cells/server_epoll/c")
+
+    try:
+        for _ in range(
+            4
+        ):  # cells, of which one must last as long as we look at it, however late we wake up
+            time.sleep(0.5)
+            cell, before = running(), wake_ups()
+            time.sleep(2)
+            seen = wake_ups() - before
+            if cell and running() == cell:
+                break
+        assert cell and running() == cell
+        assert seen <= 1
+    finally:
+        os.killpg(sweep.pid, signal.SIGINT)
+        sweep.wait(timeout=120)
+
+
+def test_two_sweeps_in_two_checkouts_do_not_overlap(tmp_path: Path) -> None:
+    checkouts = [copy_checkout(tmp_path / name) for name in ("one", "two")]
+    sweeps = []
+    for checkout in checkouts:
+        (checkout / "slow.yaml").write_text(SLOW.replace("[1, 2, 3]", "[1, 2]"))
+        command = [*SNAKEMAKE, "-j8", CELLS, "--configfile", "slow.yaml"]
+        sweeps.append(subprocess.Popen(command, cwd=checkout, stderr=subprocess.DEVNULL))
+    assert [sweep.wait(timeout=300) for sweep in sweeps] == [0, 0]
+    spans = []
+    for checkout in checkouts:
+        assert_measured_in_order(records_of(checkout))
+        for path in checkout.glob("results/cells/*/*.json"):
+            record = json.loads(path.read_text())
+            start = time.mktime(time.strptime(record["started"][:19], "%Y-%m-%dT%H:%M:%S"))
+            start += float("0" + record["started"][19:23])
+            spans.append((start, start + record["duration_s"]))
+    assert len(spans) == 8
+    spans.sort()
+    for (_, end), (start, _) in itertools.pairwise(spans):
+        assert end <= start
+
+
+# Name of tests/faulty/server_faulty.c → the flag that its cell gets.
+FAULTS = {
+    "starves": "unserved_connections",
+    "wrong_body": "wrong_responses",
+    "closes": "connections_disagree",
+}
+# Server → why it fails.
+FAILURES = {
+    "server_segfaults": "the server ended during the run: SIGSEGV",
+    "server_hangs": "after the run the server does not answer: timed out",
+    "server_cannot_start": "the server did not start: status 3 (cannot serve)",
+    "server_typo": "does not compile: servers/server_typo.c:1:26: error: 'x' undeclared",
+    "absent": "bin/absent is not installed: sudo apt-get install absentee",
+}
+SOURCES = {
+    "server_cannot_start": "#include <stdio.h>\n"
+    'int main(void) { return fputs("cannot serve\\n", stderr) < 0 ? 2 : 3; }\n',
+    "server_typo": "int main(void) { return (x); }\n",
+}
+SWEEP = """\
+external: {absent: {command: "COMMAND --host @host --port @port", package: absentee}}
+connections: [10]
+repeats: 1
+duration_s: 0.7
+warmup_s: 0.2
+paired_s: 0
+disturbed_retries: 0
+control: null
+profile: {duration_s: 0.5, connections: 10}
+"""
+TARGETS = ("results/report.html", "plots/overview.png", "plots/server_epoll.png")
+
+
+def statuses_in(checkout: Path) -> dict[str, dict[str, str]]:
+    with (checkout / "results/cells.csv").open() as file:
+        return {row["server"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A checkout after a sweep of servers that fail in every way, and of server_epoll; what the console showed."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("broken") / "checkout")
+    source = (ROOT / "tests/faulty/server_faulty.c").read_text()
+    ours = [name for name in FAILURES if name != "absent"]
+    names = [*(f"server_{fault}" for fault in FAULTS), *ours]
+    for name in names:
+        (checkout / f"servers/{name}.c").write_text(SOURCES.get(name, source))
+    servers = f"servers: [server_epoll, {', '.join(names)}, absent]\n"
+    (checkout / "overlay.yaml").write_text(servers + SWEEP.replace("COMMAND", "bin/absent"))
+    run = run_snakemake(checkout, "-j2", *TARGETS, "--configfile", "overlay.yaml")
+    assert run.returncode == 1, run.stdout
+    return checkout, run.stdout
+
+
+def test_failing_servers_cost_only_themselves_and_are_told(broken: tuple[Path, str]) -> None:
+    checkout, console = broken
+    cells = statuses_in(checkout)
+    assert cells["server_epoll"]["status"] == "ok"
+    for fault, flag in FAULTS.items():
+        cell = cells[f"server_{fault}"]
+        assert flag in cell["flags"].split(";"), cell
+        assert cell["status"] == ("ok" if fault == "starves" else "invalid")
+    with (checkout / "results/summary.csv").open() as file:
+        summary = {row["server"]: row for row in csv.DictReader(file)}
+    assert summary["server_starves"]["limiter"] == "starving"
+    page = html.unescape((checkout / "results/report.html").read_text())
+    for server, said in FAILURES.items():
+        status = "unavailable" if server == "absent" else "failed"
+        assert cells[server]["status"] == status and said in cells[server]["reason"]
+        assert cells[server]["requests"] == ""
+        assert summary[server][f"repeats_{status}"] == "1" and said in summary[server]["reason"]
+        assert said in page
+        (line,) = (line for line in console.splitlines() if line.startswith(f"{server} failed ("))
+        assert said in line and "(1 of 1 cells" in line
+    failed = [line for line in console.splitlines() if re.match(r"\w+ failed \(", line)]
+    invalid = [f"server_{fault}" for fault in FAULTS if fault != "starves"]
+    assert {line.split()[0] for line in failed} == {*FAILURES, *invalid}
+    assert "Error in rule" not in console
+    assert all((checkout / target).exists() for target in TARGETS)
+
+
+def test_what_failed_is_tried_again_and_when_it_is_mended_nothing_is_left_to_do(
+    broken: tuple[Path, str],
+) -> None:
+    checkout, _ = broken
+    record = checkout / "results/cells/server_epoll/c10_r1.json"
+    measured = record.read_text()
+    configfile = ("--configfile", "overlay.yaml")
+    again = {
+        job[1] for job in jobs_to_run(checkout, *TARGETS, *configfile) if job[0] == "measure_cell"
+    }
+    invalid = {f"server_{fault}" for fault in FAULTS if fault != "starves"}
+    assert again == {*FAILURES, *invalid}
+    # Nobody else's pictures need them.
+    assert jobs_to_run(checkout, "plots/server_epoll.png", *configfile) == set()
+
+    for name in ("server_typo", "server_segfaults"):
+        (checkout / f"servers/{name}.c").write_text((ROOT / "servers/server_epoll.c").read_text())
+    few = "servers: [server_epoll, server_typo, server_segfaults, absent]\n"
+    command = "@root/results/bin/server_epoll"
+    (checkout / "overlay.yaml").write_text(few + SWEEP.replace("COMMAND", command))
+    run = run_snakemake(checkout, TARGETS[1], *configfile)
+    assert run.returncode == 0, run.stdout
+    assert {cell["status"] for cell in statuses_in(checkout).values()} == {"ok"}
+    assert record.read_text() == measured
+    assert jobs_to_run(checkout, TARGETS[1], *configfile) == set()
+
+
+def test_tables_and_pictures_are_made_where_all_servers_fail(broken: tuple[Path, str]) -> None:
+    checkout, _ = broken
+    (checkout / "none.yaml").write_text(
+        "servers: [server_cannot_start]\n" + SWEEP.replace("COMMAND", "bin/absent")
+    )
+    for target in TARGETS[:2]:
+        (checkout / target).unlink(missing_ok=True)
+    run = run_snakemake(checkout, *TARGETS[:2], "--configfile", "none.yaml")
+    assert run.returncode == 1
+    assert run.stdout.splitlines()[-1].startswith("server_cannot_start failed (1 of 1 cells")
+    assert all((checkout / target).exists() for target in TARGETS[:2])
+
+
+@pytest.mark.alone
+def test_server_that_does_needless_work_is_called_slower(tmp_path: Path) -> None:
+    """Several times slower, so that no noise hides it in seconds; tests/analysis/test_verdicts.py has 5 %."""
+    checkout = copy_checkout(tmp_path / "checkout")
+    (checkout / "servers/server_spins.c").write_text(
+        (ROOT / "tests/faulty/server_spins.c").read_text()
+    )
+    (checkout / "overlay.yaml").write_text(
+        "servers: [server_epoll, server_spins]\ncontrol: null\nconnections: [10, 100]\n"
+        "repeats: 3\nduration_s: 0.3\nwarmup_s: 0.1\npaired_s: 0.1\ndisturbed_retries: 0\n"
+        "compile: {flags: [-O2, -DSPIN_NS=20000]}\n"
+    )
+    for _ in range(3):  # where some cells were disturbed, too few undisturbed ones may be left
+        run = run_snakemake(checkout, "results/verdicts.csv", "--configfile", "overlay.yaml")
+        assert run.returncode == 0, run.stdout
+        with (checkout / "results/verdicts.csv").open() as file:
+            rows = {(row["metric"], row["connections"]): row for row in csv.DictReader(file)}
+        whole = rows["cpu_ratio", "all"]
+        if whole["verdict"] != "not decidable here":
+            break
+        shutil.rmtree(checkout / "results/cells")
+    assert (whole["server"], whole["other"]) == ("server_epoll", "server_spins")
+    assert whole["verdict"] == "faster", whole
+    assert float(whole["ratio_high"]) < 1
+    assert all(row["verdict"] != "slower" for row in rows.values())

@@ -1,0 +1,364 @@
+"""Which edit reruns which jobs, asserted from dry runs after one real run of a tiny sweep."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.checkouts import copy_checkout, jobs_to_run, run_snakemake
+from workflow import working_folder
+
+SERVERS = ["server_epoll", "server_poll"]
+CONFIG = """\
+servers: [server_epoll, server_poll]
+control: null
+connections: [1, 2]
+repeats: 1
+disturbed_retries: 0
+duration_s: 0.2
+warmup_s: 0
+paired_s: 0.1
+seed: 1
+workers: auto
+host: "::1"
+profile: {connections: 2, duration_s: 0.5, frequency_hz: 499}
+compile: {compiler: ./compiler, flags: [-O1, -g]}
+"""
+# A compiler whose version can be changed. When it ends, what was compiled before is newer than the clock, as if the
+# clock had been set back.
+COMPILER = """\
+#!/bin/sh
+[ "$1" = --version ] && exec cat "$(dirname "$0")/compiler_version"
+gcc "$@" || exit
+case "$*" in *"-o results/bin/"*) touch -d "1 hour" results/bin/* ;; esac
+"""
+# More than the megabyte up to which Snakemake compares contents by default.
+LARGE = "\nchar padding[1 << 21] = {1};\n"
+
+Jobs = set[tuple[str, ...]]
+OVERVIEWS: Jobs = {("plot_over_connections", figure) for figure in ("throughput", "latency", "cpu")}
+REPORT: Jobs = {("make_report",)}
+COMPARED: Jobs = {("judge_servers",), ("plot_ranking",), ("plot_overview",), ("print_summary",)}
+COMPARED |= REPORT
+MERGED: Jobs = {("merge_cells",), ("summarize_cells",), ("print_summary",)}
+MERGED |= COMPARED
+COUNTED: Jobs = {("merge_syscalls",), ("plot_syscalls",)} | REPORT
+
+
+def summaries(*servers: str) -> Jobs:
+    """What follows from new records of these servers."""
+    own = {(rule, name) for rule in ("collect_cells", "plot_server") for name in servers}
+    return own | MERGED | OVERVIEWS
+
+
+def cells(*servers: str, connections: tuple[int, ...] = (1, 2), repeat: int = 1) -> Jobs:
+    return {("measure_cell", name, str(c), str(repeat)) for name in servers for c in connections}
+
+
+def profiles(*servers: str) -> Jobs:
+    return {(rule, name) for rule in ("profile_server", "draw_flamegraph") for name in servers}
+
+
+def counts(*servers: str) -> Jobs:
+    return COUNTED | {("count_syscalls", name) for name in servers}
+
+
+def drawn(*servers: str) -> Jobs:
+    """What follows from another summary, and these servers' pictures."""
+    own = {("plot_server", name) for name in servers}
+    return own | (MERGED - {("merge_cells",)}) | OVERVIEWS
+
+
+def everything_of(*servers: str) -> Jobs:
+    made: Jobs = {("compile_server", name) for name in servers}
+    made |= counts(*servers) | profiles(*servers)
+    return made | cells(*servers) | summaries(*servers)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with all results of the tiny sweep."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("staleness") / "check out")
+    (checkout / "config.yaml").write_text(CONFIG)
+    (checkout / "compiler").write_text(COMPILER)
+    (checkout / "compiler").chmod(0o755)
+    (checkout / "compiler_version").write_text("compiler 1.0\n")
+    append("servers/common/large.h", LARGE)(checkout)
+    append("servers/server_epoll.c", '#include "common/large.h"\n')(checkout)
+    run = run_snakemake(checkout, "-j2")
+    assert run.returncode == 0, run.stdout
+    return checkout
+
+
+def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def edit(checkout: Path) -> None:
+        text = (checkout / name).read_text()
+        assert old in text, f"{name} has no {old!r} to edit"
+        (checkout / name).write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def append(name: str, text: str) -> Callable[[Path], None]:
+    def edit(checkout: Path) -> None:
+        with (checkout / name).open("a") as file:
+            file.write(text)
+
+    return edit
+
+
+def touch_sources(checkout: Path, ahead_s: float = 0) -> None:
+    """As if everything had been changed now, or on a machine whose clock is ahead."""
+    times = (time.time() + ahead_s,) * 2
+    for folder in ("report", "servers", "scripts", "rules", "schemas"):
+        for path in (checkout / folder).rglob("*"):
+            os.utime(path, times)
+    os.utime(checkout / "config.yaml", times)
+    os.utime(checkout / "Snakefile", times)
+
+
+def touch_binaries(checkout: Path) -> None:
+    for path in (checkout / "results/bin").iterdir():
+        os.utime(path)
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda checkout: (checkout / name).unlink()
+
+
+ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
+REFERENCE: Jobs = {("compile_server", "reference")}
+CODE = "\nint added(void);\nint added(void) { return 1; }\n"
+
+NO_REASON: dict[str, Callable[[Path], object]] = {
+    "no edit": lambda _: None,
+    "touch of every source": touch_sources,
+    "touch of every binary": touch_binaries,
+    "comment in config": append("config.yaml", "# a comment\n"),
+    "seed": replace("config.yaml", "seed: 1", "seed: 2"),
+    "order of connections": replace("config.yaml", "[1, 2]", "[2, 1]"),
+    "comment in a server": append("servers/server_epoll.c", "/* a comment */\n"),
+    "comment in a shared header": append("servers/common/http.h", "// a comment\n"),
+    "workers, of which these servers have one": replace(
+        "config.yaml", "workers: auto", "workers: 3"
+    ),
+    "how often disturbed cells are measured again": replace(
+        "config.yaml", "disturbed_retries: 0", "disturbed_retries: 5"
+    ),
+    "what is looked at before a sweep": append("scripts/hosts/checks.py", "# changed\n"),
+    "a line of progress": append("scripts/workflow/progress.py", "# changed\n"),
+}
+
+EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
+    "one more connection count": (
+        replace("config.yaml", "[1, 2]", "[1, 2, 3]"),
+        cells(*SERVERS, connections=(3,)) | summaries(*SERVERS),
+    ),
+    "one more repeat": (
+        replace("config.yaml", "repeats: 1", "repeats: 2"),
+        cells(*SERVERS, repeat=2) | summaries(*SERVERS),
+    ),
+    "one more server": (
+        replace("config.yaml", "server_poll]", "server_poll, server_select]"),
+        everything_of("server_select"),
+    ),
+    "one server fewer": (
+        replace("config.yaml", ", server_poll]", "]"),
+        MERGED | OVERVIEWS | COUNTED,
+    ),
+    "a control": (
+        replace("config.yaml", "control: null", "control: server_poll"),
+        cells("server_poll_control")
+        | {("compile_server", "server_poll_control"), ("collect_cells", "server_poll_control")}
+        | MERGED
+        | OVERVIEWS,
+    ),
+    "code of the reference": (append("servers/reference.c", CODE), REFERENCE | ALL_CELLS),
+    "duration": (
+        replace("config.yaml", "duration_s: 0.2", "duration_s: 0.3"),
+        ALL_CELLS,
+    ),
+    "no paired phase": (replace("config.yaml", "paired_s: 0.1", "paired_s: 0"), ALL_CELLS),
+    "profile's duration": (
+        replace("config.yaml", "duration_s: 0.5", "duration_s: 0.6"),
+        profiles(*SERVERS) | REPORT,
+    ),
+    "code of a server": (append("servers/server_epoll.c", CODE), everything_of("server_epoll")),
+    "code of a header that all share": (
+        append("servers/common/http.h", CODE),
+        everything_of(*SERVERS) | REFERENCE,
+    ),
+    "code of a header that one includes": (
+        append("servers/common/large.h", CODE),
+        everything_of("server_epoll"),
+    ),
+    "compiler flags": (replace("config.yaml", "-O1", "-O2"), everything_of(*SERVERS) | REFERENCE),
+    "compiler version": (
+        replace("compiler_version", "1.0", "1.1"),
+        everything_of(*SERVERS) | REFERENCE,
+    ),
+    "how cells are measured": (
+        append("scripts/measure_cell.py", "# changed\n"),
+        ALL_CELLS,
+    ),
+    "how runs are made": (
+        append("scripts/measuring/server_side.py", "# changed\n"),
+        ALL_CELLS | profiles(*SERVERS) | counts(*SERVERS),
+    ),
+    "where the load runs": (
+        replace("config.yaml", "seed: 1", "seed: 1\nnetwork: {server: 'ssh:x', load: 'ssh:x'}"),
+        ALL_CELLS | profiles(*SERVERS) | counts(*SERVERS),
+    ),
+    "how verdicts are found": (append("scripts/analysis/verdicts.py", "# changed\n"), COMPARED),
+    "how system calls are counted": (
+        append("scripts/count_syscalls.py", "# changed\n"),
+        counts(*SERVERS),
+    ),
+    "how profiles are made": (
+        append("scripts/profile_server.py", "# changed\n"),
+        profiles(*SERVERS) | REPORT,
+    ),
+    "how flamegraphs are drawn": (
+        append("scripts/draw_flamegraph.py", "# changed\n"),
+        {("draw_flamegraph", name) for name in SERVERS} | REPORT,
+    ),
+    "the report's page": (append("report/page.css", "/* changed */\n"), REPORT),
+    "a plot script": (
+        append("scripts/plot_server.py", "# changed\n"),
+        {("plot_server", name) for name in SERVERS},
+    ),
+    "the plots' style": (
+        append("scripts/drawing/style.py", "# changed\n"),
+        {("plot_server", name) for name in SERVERS}
+        | OVERVIEWS
+        | {("plot_ranking",), ("plot_overview",), ("plot_syscalls",)}
+        | REPORT,
+    ),
+    "how tables are made": (
+        append("scripts/analysis/tables.py", "# changed\n"),
+        drawn(*SERVERS) | {("plot_syscalls",)},
+    ),
+    "a deleted table": (
+        remove("results/cells.csv"),
+        {("merge_cells",), ("summarize_cells",), ("print_summary",)} | OVERVIEWS | COMPARED,
+    ),
+    "a deleted record": (
+        remove("results/cells/server_poll/c2_r1.json"),
+        cells("server_poll", connections=(2,)) | summaries("server_poll"),
+    ),
+    "the first record deleted": (
+        remove("results/cells/server_epoll/c1_r1.json"),
+        cells("server_epoll", connections=(1,)) | summaries("server_epoll"),
+    ),
+    "everything of a server deleted but its pictures": (
+        lambda checkout: [
+            shutil.rmtree(checkout / "results/cells/server_epoll"),
+            (checkout / "results/cells/server_epoll.csv").unlink(),
+        ],
+        cells("server_epoll") | summaries("server_epoll"),
+    ),
+    "a deleted picture": (remove("plots/server_poll.png"), {("plot_server", "server_poll")}),
+    "a deleted binary": (remove("results/bin/server_poll"), everything_of("server_poll")),
+}
+
+
+@contextlib.contextmanager
+def restored(measured: Path, folder: Path) -> Iterator[None]:
+    saved = folder / "saved"
+    shutil.copytree(measured, saved, symlinks=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(measured)
+        saved.rename(measured)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edit_reruns_exactly_what_depends_on_it(name: str, measured: Path, tmp_path: Path) -> None:
+    edit, expected = EDITS[name]
+    with restored(measured, tmp_path):
+        edit(measured)
+        assert jobs_to_run(measured) == expected
+
+
+def test_edits_that_are_no_reason_rerun_nothing(measured: Path, tmp_path: Path) -> None:
+    """All at once; each alone only to name the one that is."""
+    with restored(measured, tmp_path):
+        for edit in NO_REASON.values():
+            edit(measured)
+        jobs = jobs_to_run(measured)
+    reasons = {}
+    for name, edit in NO_REASON.items() if jobs else ():
+        with restored(measured, tmp_path):
+            edit(measured)
+            reasons[name] = jobs_to_run(measured)
+    assert not jobs, {name: alone for name, alone in reasons.items() if alone}
+
+
+def test_checkout_that_was_moved_and_is_newer_than_the_clock_measures_what_is_missing_alone(
+    measured: Path, tmp_path: Path
+) -> None:
+    record = "results/cells/server_poll/c2_r1.json"
+    with restored(measured, tmp_path):
+        before = {path: path.read_bytes() for path in measured.glob("results/cells/*/*.json")}
+        moved = measured.rename(tmp_path / "moved")
+        try:
+            touch_sources(moved, ahead_s=3 * 3600)
+            assert jobs_to_run(moved) == set()
+            (moved / record).unlink()
+            run = run_snakemake(moved, record, "results/summary.txt")
+            assert run.returncode == 0, run.stdout
+            assert jobs_to_run(moved, "results/summary.txt") == set()
+            after = {path: (moved / path.relative_to(measured)).read_bytes() for path in before}
+        finally:
+            moved.rename(measured)
+    assert [path for path in before if before[path] != after[path]] == [measured / record]
+
+
+def test_records_without_history_are_judged_by_the_binary_that_they_name(
+    measured: Path, tmp_path: Path
+) -> None:
+    """As when results/ is copied alone, with other times."""
+    with restored(measured, tmp_path):
+        shutil.rmtree(measured / ".snakemake")
+        touch_binaries(measured)
+        assert jobs_to_run(measured, "results/cells.csv") == set()
+        with (measured / "results/bin/server_epoll").open("ab") as file:
+            file.write(b"another")
+        jobs = jobs_to_run(measured, "results/cells.csv")
+        assert jobs == cells("server_epoll") | {
+            ("collect_cells", "server_epoll"),
+            ("merge_cells",),
+        }
+
+
+def test_times_ahead_of_the_clock_are_brought_back_in_their_order(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "cab"]
+    for path, ahead_s in zip(paths, (-60, 60, 3600), strict=True):
+        path.touch()
+        os.utime(path, (time.time() + ahead_s,) * 2)
+    past_ns = paths[0].stat().st_mtime_ns
+    working_folder.bring_back([str(tmp_path), "no such folder"])
+    times_ns = [path.stat().st_mtime_ns for path in paths]
+    assert times_ns[0] == past_ns < times_ns[1] < times_ns[2] <= time.time_ns()
+
+
+def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
+    jobs = jobs_to_run(checkout, "plots/server_epoll.png")
+    assert {job[0] for job in jobs} == {
+        "compile_server",
+        "measure_cell",
+        "collect_cells",
+        "plot_server",
+    }
+    assert {job[1] for job in jobs} == {"server_epoll", "reference"}
+
+
+def test_flamegraph_of_one_server_needs_no_cell(checkout: Path) -> None:
+    jobs = jobs_to_run(checkout, "plots/server_epoll_flamegraph.svg")
+    expected: Jobs = {("compile_server", "server_epoll")}
+    assert jobs == expected | profiles("server_epoll")
