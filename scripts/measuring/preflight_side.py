@@ -62,7 +62,7 @@ class PreflightSide(HostSide):
 
     def start_speed_loop(self, cpu_list: list[int], seconds: float) -> None:
         loop = [sys.executable, "-B", os.path.abspath(speed_loop.__file__)]
-        loop += [cpus.format_cpu_list(cpu_list), "--seconds", str(seconds)]
+        loop += [*map(str, cpu_list), "--seconds", str(seconds)]
         self._loop = self.run.enter_context(processes.running(loop))
         self._loop_timeout_s = seconds + LOOP_OVERHEAD_S
 

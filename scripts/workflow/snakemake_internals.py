@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import snakemake.workflow  # noqa: F401  before its other modules, which import each other
 from snakemake.dag import DAG
 from snakemake.logging import logger
 from snakemake.persistence import PersistenceBase

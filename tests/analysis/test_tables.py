@@ -263,7 +263,7 @@ def test_table_that_cannot_be_shown_is_one_line(text: str, tmp_path: Path) -> No
     (tmp_path / "summary.csv").write_text(text)
     run = tabulate_in(tmp_path)
     assert run.returncode == 1
-    assert run.stderr.startswith("tabulate_results: summary.csv ")
+    assert run.stderr.startswith("print_summary: summary.csv ")
     assert len(run.stderr.splitlines()) == 1
     assert not (tmp_path / "summary.txt").exists()
 

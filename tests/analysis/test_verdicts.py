@@ -727,7 +727,7 @@ def test_faults_of_a_table_are_told_in_one_line(
     tables.write_table(summary_of(quiet(ALIKE)), str(tmp_path / "summary.csv"))
     ended = run("judge_servers.py", "cells.csv", "summary.csv", "verdicts.csv", cwd=tmp_path)
     assert ended.returncode == 1
-    assert ended.stderr.startswith("compare_servers: ")
+    assert ended.stderr.startswith("judge_servers: ")
     assert fault in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "verdicts.csv").exists()

@@ -37,7 +37,7 @@ def make_machine(
 
 def topology_of(root: str, allowed: str = "0-63") -> cpus.Topology:
     online = cpus._read_list(root, f"{CPUS}/online")
-    return cpus.read_topology(root, {*online} & {*cpus.machine.parse_cpu_list(allowed)})
+    return cpus.read_topology(root, {*online} & {*cpus.parse_cpu_list(allowed)})
 
 
 def singles(first: int, last: int) -> list[list[int]]:
@@ -150,7 +150,7 @@ def given_split(root: str, server: str | int, load: str | int, kept: str = "99")
 
     def usable(asked: Collection[int]) -> set[int]:
         online = cpus._read_list(root, f"{CPUS}/online")
-        return {*asked} & ({*online} - {*cpus.machine.parse_cpu_list(kept)})
+        return {*asked} & ({*online} - {*cpus.parse_cpu_list(kept)})
 
     return cpus.configured_split({"server": server, "load": load}, root=root, usable=usable)
 

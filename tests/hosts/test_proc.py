@@ -103,9 +103,9 @@ def test_supervisor_ends_the_server_where_the_kernel_lists_no_children() -> None
 HOLD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-import machine
-machine.LOCK_PATH = sys.argv[2]
-with machine.exclusive_machine():
+from hosts import lock
+lock.LOCK_PATH = sys.argv[2]
+with lock.exclusive_machine():
     start = time.monotonic()
     print("held", flush=True)
     time.sleep(float(sys.argv[3]))

@@ -385,18 +385,20 @@ def test_two_hosts_with_one_address_are_one_line(monkeypatch: pytest.MonkeyPatch
 SHARE = """
 import os, sys
 sys.path.insert(0, "scripts")
-import network, preflight, sides
-from host_side import HostSide
+from hosts import network
+from measuring import places
+from measuring.host_side import HostSide
+from workflow import preflight
 net = network.Network(server="ssh:lab", load="ssh:lab", ssh_config=os.environ["LAB_SSH_CONFIG"])
 for _ in "a killed one", "the next":
     (connection,) = preflight.share_connections(net)
-    with sides.side_at(HostSide, "ssh:lab", net.ssh_config) as side:
+    with places.side_at(HostSide, "ssh:lab", net.ssh_config) as side:
         print(side.boot(), flush=True)
     connection.kill()
     connection.wait()
     folder = os.environ[network.CONTROL_FOLDER]
     assert os.listdir(folder), "its socket is left, as after kill -9 of a sweep"
-sides.remove_control_folder()
+places.remove_control_folder()
 """
 
 

@@ -218,7 +218,7 @@ def test_edited_record_is_measured_again_by_the_same_command(measured: Path) -> 
     record.write_text(text.replace(f'"requests": {honest["requests"]}', '"requests": 999999999'))
     refused = sweep(measured)
     assert refused.returncode == 1
-    said = f"tabulate_server: results/cells/server_epoll/{record.name} has been changed"
+    said = f"collect_cells: results/cells/server_epoll/{record.name} has been changed"
     assert said in refused.stdout
     again = sweep(measured)
     assert again.returncode == 0, again.stdout

@@ -196,7 +196,8 @@ def test_file_is_plain_text_wherever_it_is_made(folder: Path) -> None:
 # --- The lines of progress ---
 
 LINE = """\
-import json, sys, progress
+import json, sys
+from workflow import progress
 progress.print_cell(*json.loads(sys.argv[1]), json.loads(sys.argv[2]))
 """
 
