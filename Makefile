@@ -55,9 +55,9 @@ setup-slurm: setup  ## add Snakemake's executor for Slurm (docs/cluster.md)
 setup-dev:
 	@scripts/setup.sh dev
 
-# tests/conftest.py says what a quick test does not start. The last lines of the output count what was skipped, and why.
+# A quick test starts no process and simulates no sweeps. The output ends with how many tests were skipped in which file.
 check: lint  ## linters, types and the quick tests: a minute and a half
-	$(bin)/pytest --quick -m 'not alone' --numprocesses $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder
+	$(bin)/pytest --quick -m 'not alone and not simulation' --numprocesses $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder
 
 # Two processes a CPU, since tests also wait; a file's tests stay together, for what they share. Then those that
 # measure, which have the machine to themselves.

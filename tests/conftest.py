@@ -4,9 +4,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,28 +24,46 @@ for name in ("COLUMNS", "LINES"):
 LONGEST = ["staleness", "external", "plots", "faults", "lab", "verdicts", "report", "slurm"]
 LONGEST += ["set_comparison", "setup", "scale", "server_sanitized"]
 
-# `pytest --quick` skips a test when it starts one of these.
-SLOW_PROGRAMS = {"snakemake", "make", "gcc", "clang", "wrk", "chromium", "nix-instantiate"}
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    programs = ", ".join(sorted(SLOW_PROGRAMS))
-    parser.addoption("--quick", action="store_true", help=f"skip tests that start {programs}")
+    parser.addoption("--quick", action="store_true", help="skip tests that start a process")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("quick"):
-        sys.addaudithook(skip_if_slow)
+        sys.addaudithook(skip_if_process_starts)
 
 
-def skip_if_slow(event: str, details: Sequence[Any]) -> None:
-    """Python calls this at each event, with `details` that depend on the event (sys.addaudithook)."""
-    if event == "subprocess.Popen":
-        command = details[1]
-        words = [command] if isinstance(command, (str, bytes, os.PathLike)) else command
-        names = {os.path.basename(os.fsdecode(word)) for word in words}
-        for name in sorted(names & SLOW_PROGRAMS):
-            pytest.skip(f"starts {name}")
+# Tests that were skipped because they start a process.
+NOT_QUICK: set[str] = set()
+
+
+def skip_if_process_starts(event: str, _: object) -> None:
+    """Python calls this at each event (sys.addaudithook)."""
+    test = os.environ.get("PYTEST_CURRENT_TEST")
+    if event == "subprocess.Popen" and test:
+        NOT_QUICK.add(test.rpartition(" (")[0])
+        pytest.skip("it starts a process")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A fixture may fail afterwards because there was no process."""
+    report = yield
+    if report.failed and item.nodeid in NOT_QUICK:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, "it starts a process")
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.config.getoption("quick"):
+        skipped = terminalreporter.stats.get("skipped", [])
+        files = Counter(report.nodeid.partition("::")[0] for report in skipped)
+        for file, count in files.most_common():
+            terminalreporter.write_line(f"{count:5} skipped in {file}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

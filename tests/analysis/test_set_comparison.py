@@ -120,6 +120,7 @@ def row(
     return table[wanted].iloc[0]
 
 
+@pytest.mark.simulation
 def test_equal_servers_that_were_compiled_anew_raise_a_false_alarm_in_few_comparisons() -> None:
     alarms = sum(
         set_comparison.status_of(

@@ -160,6 +160,7 @@ def test_what_differs_between_numbers_of_connections_is_no_noise_of_their_mean()
     assert mean == pytest.approx(np.sqrt(1.01 * 3.33), rel=1e-3)
 
 
+@pytest.mark.simulation
 def test_mean_over_points_covers_the_truth_in_95_of_100_sweeps() -> None:
     """Of points with noise as unlike as 1 connection and 1,000 have it."""
     random = np.random.default_rng(1)

@@ -160,6 +160,7 @@ def sweeps_of_equal_servers() -> list[pd.DataFrame]:
     return [verdicts_of(sweep(random)) for _ in range(SWEEPS)]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("metric", [CPU_RATIO, THROUGHPUT])
 @pytest.mark.parametrize("whole_sweep", [True, False])
 def test_equal_servers_are_told_apart_in_5_of_100_sweeps_at_most(
@@ -188,6 +189,7 @@ def rough_sweep(random: np.random.Generator, factors: Factors) -> pd.DataFrame:
 COMPARED = [server for server in SERVERS if server != CONTROL]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("factor", [1.0, 1.5, 3.0])
 def test_rough_noise_makes_no_more_false_verdicts_over_the_sweep(factor: float) -> None:
     """Four of the servers cost more at one point, and are equal elsewhere; with a factor of 1 all are equal."""
@@ -208,6 +210,7 @@ def test_rough_noise_makes_no_more_false_verdicts_over_the_sweep(factor: float) 
     assert max(false.values()) <= tolerated(ROUGH_SWEEPS), false
 
 
+@pytest.mark.simulation
 def test_5_percent_of_cpu_time_are_found_at_a_noise_of_3_percent() -> None:
     random = np.random.default_rng(5)
     trials, found = 100, 0
@@ -218,6 +221,7 @@ def test_5_percent_of_cpu_time_are_found_at_a_noise_of_3_percent() -> None:
     assert found >= 0.95 * trials
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("metric", "verdict"), [(CPU_RATIO, SLOWER), (THROUGHPUT, FASTER)])
 def test_smallest_detectable_difference_is_found_in_nine_of_ten_sweeps(
     metric: str, verdict: str
