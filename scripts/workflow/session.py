@@ -146,13 +146,13 @@ def check_baseline(setting: str | None, path: str | None) -> None:
         baseline = result_sets.results_folder(path)
     except result_sets.NoComparison as fault:
         sys.exit(f"baseline: {fault}")
-    if result_sets.is_same_folder(baseline, "results"):
+    if result_sets.is_same_folder(baseline, Path("results")):
         sys.exit(f"baseline: {setting} is the folder of this result set itself: name another one")
 
 
 def most_connections(config: Mapping[str, Any]) -> int:
     """Of all that this config runs."""
-    return max(*config["connections"], config["profile"]["connections"])
+    return int(max(*config["connections"], config["profile"]["connections"]))
 
 
 def meet_sides(session: Session, tells_speed: bool = False) -> dict[str, Any]:

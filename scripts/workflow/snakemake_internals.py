@@ -18,6 +18,7 @@ from typing import Any
 import console
 import records
 import working_folder
+from files import DamagedFile
 from snakemake.dag import DAG
 from snakemake.logging import logger
 from snakemake.persistence import PersistenceBase
@@ -86,7 +87,7 @@ def trust_checksums_in_records() -> None:
             name = "binary_sha256" if is_binary else "reference_sha256"
             try:
                 return {f"sha256:{records.read(job.output[0])[name]}"}
-            except (OSError, LookupError, records.DamagedFile):
+            except (OSError, LookupError, DamagedFile):
                 pass
         return found
 
