@@ -264,7 +264,7 @@ def test_table_at_the_end_shows_ratios_where_there_are_some() -> None:
     summary = tables.summary_table(cells)
     table = tabulate_results.tabulate(summary, tabulate_results.ratios_of(cells))
     told = console.format_text(table)
-    assert "1.10 (0.87–1.38)" in told and "in turns with it" in told
+    assert "1.10 (0.87–1.38)" in told and "turns with the server" in told
     without = console.format_text(tabulate_results.tabulate(summary, {}))
     assert tabulate_results.RATIO not in without
 
