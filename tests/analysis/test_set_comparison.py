@@ -275,7 +275,7 @@ def test_another_machine_is_refused_unless_it_is_named() -> None:
         result_sets.NoComparison, match=r"another machine, m77 .* other_machine=m77"
     ):
         compared(old, result_set(2))
-    with pytest.raises(result_sets.NoComparison, match="has no machine m1, but m77"):
+    with pytest.raises(result_sets.NoComparison, match="has no machine m1, it has m77"):
         compared(old, result_set(2), "m1")
     it = compared(old, result_set(2, {CHANGED: 1.5}), "m77")
     assert row(it.table, CHANGED)["verdict"] == SLOWER

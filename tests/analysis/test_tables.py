@@ -189,7 +189,7 @@ def test_table_at_the_end_shows_ratios_where_there_are_some() -> None:
     summary = summary_table(cells)
     table = print_summary.tabulate(summary, print_summary.ratios_of(cells))
     told = terminal.format_text(table)
-    assert "1.10 (0.87–1.38)" in told and "in turns with it" in told
+    assert "1.10 (0.87–1.38)" in told and "turns with the server" in told
     without = terminal.format_text(print_summary.tabulate(summary, {}))
     assert print_summary.RATIO not in without
 

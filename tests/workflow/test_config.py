@@ -60,7 +60,10 @@ WRONG = {
         ["compile.compiler", "'gcc; true'"],
     ),
     "unknown control": ("control: server_pol", ["control", "server_pol", "'server_poll'"]),
-    "the reference as a server": ("servers: [reference]", ["servers[0]", "'reference'", "named"]),
+    "the reference as a server": (
+        "servers: [reference]",
+        ["servers[0]", "'reference'", "have names"],
+    ),
     "repeats of the ceiling, which is no more": (
         "ceiling_repeats: 1",
         ["ceiling_repeats", "no longer exists", "paired_s"],
