@@ -159,7 +159,7 @@ HEADINGS = [
 ]
 
 
-@pytest.mark.parametrize(("heading", "table"), zip(HEADINGS, ALL, strict=True))
+@pytest.mark.parametrize(("heading", "table"), [*zip(HEADINGS, ALL, strict=True)])
 def test_docs_have_a_row_for_each_field_and_no_other(
     heading: str, table: tuple[Field | Column, ...]
 ) -> None:
