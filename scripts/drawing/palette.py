@@ -7,7 +7,8 @@ import pandas as pd
 from analysis import tables
 from sweep.cells import REFERENCE
 
-# A search found these colours, which readers with each kind of colour blindness can distinguish (tests/test_plots.py).
+# A search found these colours, which readers with each kind of colour blindness can distinguish
+# (tests/drawing/test_plots.py).
 # Each kind of I/O has its own hues: yellow and orange scan all connections, blue is epoll, green is io_uring.
 COLORS = {
     "server": "#484848",

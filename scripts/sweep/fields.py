@@ -1,6 +1,6 @@
 """Every field of a cell's record, and every column of the tables made of records, defined once.
 
-The tables take their columns from here. Readers check records against it. tests/test_fields.py compares it with a
+The tables take their columns from here. Readers check records against it. tests/sweep/test_fields.py compares it with a
 record that was measured and with docs/results.md. No script that measures imports it, so a better sentence makes no
 cell stale.
 """

@@ -1,7 +1,7 @@
 """All that relies on something in Snakemake that its documentation does not promise.
 
-Whoever upgrades Snakemake looks at this file. For each part of it tests/test_snakemake_internals.py has a test that
-fails if Snakemake has changed what the part relies on.
+Whoever upgrades Snakemake looks at this file. For each part of it tests/workflow/test_snakemake_internals.py has a
+test that fails if Snakemake has changed what the part relies on.
 
 `workflow` is Snakemake's object of that name. A `job` is one of Snakemake's, a node of its graph (the DAG).
 """
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import snakemake.workflow  # noqa: F401  before its other modules, which import each other
+import snakemake.api  # noqa: F401  before its other modules, which import each other
 from snakemake.dag import DAG
 from snakemake.logging import logger
 from snakemake.persistence import PersistenceBase
