@@ -111,6 +111,13 @@ def append(name: str, text: str) -> Callable[[Path], None]:
     return edit
 
 
+def explain_scripts(checkout: Path) -> None:
+    """Another docstring and a comment in each module."""
+    for path in (checkout / "scripts").rglob("*.py"):
+        if text := path.read_text():
+            path.write_text(text.replace('"""', '"""Truly: ', 1) + "# a comment\n")
+
+
 def touch_sources(checkout: Path, ahead_s: float = 0) -> None:
     """As if everything had been changed now, or on a machine whose clock is ahead."""
     times = (time.time() + ahead_s,) * 2
@@ -133,6 +140,7 @@ def remove(name: str) -> Callable[[Path], None]:
 ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
 REFERENCE: Jobs = {("compile_server", "reference")}
 CODE = "\nint added(void);\nint added(void) { return 1; }\n"
+CHANGE = "CHANGED = 1\n"
 
 NO_REASON: dict[str, Callable[[Path], object]] = {
     "no edit": lambda _: None,
@@ -149,8 +157,9 @@ NO_REASON: dict[str, Callable[[Path], object]] = {
     "how often disturbed cells are measured again": replace(
         "config.yaml", "disturbed_retries: 0", "disturbed_retries: 5"
     ),
-    "what is looked at before a sweep": append("scripts/hosts/checks.py", "# changed\n"),
-    "a line of progress": append("scripts/workflow/progress.py", "# changed\n"),
+    "what is looked at before a sweep": append("scripts/hosts/checks.py", CHANGE),
+    "comments and docstrings in scripts": explain_scripts,
+    "a line of progress": append("scripts/workflow/progress.py", CHANGE),
 }
 
 EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
@@ -202,44 +211,43 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         everything_of(*SERVERS) | REFERENCE,
     ),
     "how cells are measured": (
-        append("scripts/measure_cell.py", "# changed\n"),
+        append("scripts/measure_cell.py", CHANGE),
         ALL_CELLS,
     ),
     "how runs are made": (
-        append("scripts/measuring/server_side.py", "# changed\n"),
+        append("scripts/measuring/server_side.py", CHANGE),
         ALL_CELLS | profiles(*SERVERS) | counts(*SERVERS),
     ),
     "where the load runs": (
         replace("config.yaml", "seed: 1", "seed: 1\nnetwork: {server: 'ssh:x', load: 'ssh:x'}"),
         ALL_CELLS | profiles(*SERVERS) | counts(*SERVERS),
     ),
-    "how verdicts are found": (append("scripts/analysis/verdicts.py", "# changed\n"), COMPARED),
+    "how verdicts are found": (append("scripts/analysis/verdicts.py", CHANGE), COMPARED),
     "how system calls are counted": (
-        append("scripts/count_syscalls.py", "# changed\n"),
+        append("scripts/count_syscalls.py", CHANGE),
         counts(*SERVERS),
     ),
     "how profiles are made": (
-        append("scripts/profile_server.py", "# changed\n"),
+        append("scripts/profile_server.py", CHANGE),
         profiles(*SERVERS) | REPORT,
     ),
     "how flamegraphs are drawn": (
-        append("scripts/draw_flamegraph.py", "# changed\n"),
+        append("scripts/draw_flamegraph.py", CHANGE),
         {("draw_flamegraph", name) for name in SERVERS} | REPORT,
     ),
     "the report's page": (append("report/page.css", "/* changed */\n"), REPORT),
     "a plot script": (
-        append("scripts/plot_server.py", "# changed\n"),
+        append("scripts/plot_server.py", CHANGE),
         {("plot_server", name) for name in SERVERS},
     ),
     "the plots' style": (
-        append("scripts/drawing/style.py", "# changed\n"),
+        append("scripts/drawing/style.py", CHANGE),
         {("plot_server", name) for name in SERVERS}
         | OVERVIEWS
-        | {("plot_ranking",), ("plot_overview",), ("plot_syscalls",)}
-        | REPORT,
+        | {("plot_ranking",), ("plot_overview",), ("plot_syscalls",)},
     ),
     "how tables are made": (
-        append("scripts/analysis/tables.py", "# changed\n"),
+        append("scripts/analysis/tables.py", CHANGE),
         drawn(*SERVERS) | {("plot_syscalls",)},
     ),
     "a deleted table": (
