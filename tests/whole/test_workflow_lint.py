@@ -1,13 +1,9 @@
-"""What the Snakemake community expects of a workflow; and that every script's modules are found."""
+"""What the Snakemake community expects of a workflow."""
 
-import ast
 import re
 from pathlib import Path
 
-from common.modules import FOR_PEOPLE_ONLY, files_of
 from helpers.checkouts import ROOT, jobs_to_run, snakemake
-
-SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 
 def test_workflow_has_no_lint() -> None:
@@ -53,40 +49,7 @@ def test_rule_is_stale_when_its_script_changes() -> None:
         if rule.startswith("use rule") and "    params:" in rule:  # in place of the other rule's
             assert params, rule
         # The one has no result; of the other's the compiler makes what counts.
-        elif scripts not in (["doctor"], ["failed_build"]):
+        elif scripts not in (["doctor"], ["compile_server"]):
             assert params == scripts, rule
             checked += len(scripts)
     assert checked >= 19
-
-
-def modules_of(script: Path) -> set[str]:
-    """A script and the modules beside it that it imports, directly or not, as Python's own parser finds them."""
-    found: set[str] = set()
-    waiting = [script]
-    while waiting:
-        path = waiting.pop()
-        if path.name in found or path not in SCRIPTS or path.stem in FOR_PEOPLE_ONLY:
-            continue
-        found.add(path.name)
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                waiting += [script.with_name(f"{alias.name}.py") for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                waiting.append(script.with_name(f"{node.module}.py"))
-    return found
-
-
-def test_script_is_made_of_every_module_that_it_imports() -> None:
-    assert {path.name: found(path) for path in SCRIPTS} == {
-        path.name: modules_of(path) for path in SCRIPTS
-    }
-
-
-def found(path: Path) -> set[str]:
-    return {name for name in files_of(path.stem, without=FOR_PEOPLE_ONLY) if name.endswith(".py")}
-
-
-def test_script_is_made_of_the_data_that_it_reads() -> None:
-    assert "wrk_report.lua" in files_of("measure_cell")
-    pages = {f"../report/page.{suffix}" for suffix in ("css", "html", "js")}
-    assert pages <= files_of("make_report").keys()
