@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import re
@@ -111,9 +112,11 @@ def all_cores(wildcards):
     return workflow.cores
 
 
+@functools.cache
 def obstacle_here(check):
     """Why perf may not look at servers here; empty if it may. Of another host nothing is known before the run."""
-    return "" if is_remote(config["network"]["server"]) else obstacle_of(check)
+    is_elsewhere = is_remote(config["network"]["server"]) or not workflow.local_exec
+    return "" if is_elsewhere else obstacle_of(check)
 
 
 def priority_of(wildcards):

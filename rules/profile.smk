@@ -1,7 +1,6 @@
 from instruments import perf_record
 
 PROFILE = config["profile"]
-OBSTACLE = obstacle_here(perf_record.check_here)
 
 
 # A run of its own: sampling would slow a measured one.
@@ -26,7 +25,8 @@ rule profile_server:
         cpus=CPUS,
         workers=workers_of,
         obstacle=lambda wildcards: obstacles.obstacle_to_profile(
-            f"results/profile/{wildcards.server}.json", OBSTACLE if workflow.local_exec else ""
+            f"results/profile/{wildcards.server}.json",
+            lambda: obstacle_here(perf_record.check_here),
         ),
     shell:
         'leashed python3 "$ROOT"/scripts/profile_server.py {input.binary:q} {output.folded:q} {output.facts:q}'

@@ -1,7 +1,5 @@
 from instruments import perf_stat
 
-COUNT_OBSTACLE = obstacle_here(perf_stat.check_permission)
-
 
 # A run of its own: nothing is counted in a measured one (docs/method.md, "Profile in separate runs").
 rule count_syscalls:
@@ -24,7 +22,7 @@ rule count_syscalls:
         workers=workers_of,
         obstacle=lambda wildcards: obstacles.obstacle_to_count(
             f"results/syscalls/{wildcards.server}.csv",
-            COUNT_OBSTACLE if workflow.local_exec else "",
+            lambda: obstacle_here(perf_stat.check_permission),
         ),
     shell:
         'leashed python3 "$ROOT"/scripts/count_syscalls.py {input.binary:q} {output:q}'

@@ -7,18 +7,19 @@ times of files, which change when a checkout is moved, copied or cloned.
 import contextlib
 import functools
 import hashlib
-import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+from common import cache
 
 ROOT_VARIABLE = "IO_MODELS_ROOT"  # in the environment of jobs: the checkout's folder
 SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 REPORT = os.path.join("..", "report")
 # It only tells people how far a run is: no result depends on it, nor on what it imports.
 FOR_PEOPLE_ONLY = frozenset({"workflow/progress.py"})
-# Parsing all modules takes 1 s, so what came of it is kept, by the hash of a file's content. A lost cache costs that.
-CACHE = os.path.join(SCRIPTS, "__pycache__", "identities.json")
+FILE_NAME = re.compile(r"[\w/-]+\.\w+")
 
 
 class Source(NamedTuple):
@@ -77,39 +78,18 @@ def parse(text: bytes) -> Source:
             strings.add(node.value)
     identity = hashlib.sha256("".join(_outline(tree)).encode(errors="backslashreplace"))
     return Source(
-        identity.hexdigest(), sorted(imports), sorted(word for word in strings if len(word) < 80)
+        identity.hexdigest(), sorted(imports), sorted(filter(FILE_NAME.fullmatch, strings))
     )
-
-
-@functools.cache
-def _cached() -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError), open(CACHE, encoding="utf-8") as file:
-        kept = json.load(file)
-        if isinstance(kept, dict):
-            return kept
-    return {}
-
-
-def _keep(found: dict[str, Any]) -> None:
-    """In a checkout that may not be written in nothing is kept."""
-    with contextlib.suppress(OSError):
-        os.makedirs(os.path.dirname(CACHE), exist_ok=True)
-        temporary = f"{CACHE}.{os.getpid()}"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(found, file)
-        os.replace(temporary, CACHE)
 
 
 @functools.cache
 def _source(path: str) -> Source:
     text = _read(path) or b""
     key = hashlib.sha256(text).hexdigest()
-    cached = _cached()
     with contextlib.suppress(KeyError, TypeError):  # a damaged cache is none
-        return Source(*cached[key])
-    source = parse(text)
-    cached[key] = source
-    _keep(cached)
+        return Source(*cache.load()[key])
+    source = parse(text)  # of all modules it takes 1 s
+    cache.keep(key, source)
     return source
 
 

@@ -1,13 +1,14 @@
 """What keeps perf from profiles and counts, as a reason to make them again when it is gone."""
 
 import csv
+from collections.abc import Callable
 
 from common import files
 
 
-def obstacle_to_count(table_path: str, obstacle: str) -> str:
+def obstacle_to_count(table_path: str, find_obstacle: Callable[[], str]) -> str:
     """What makes a table stale: if an obstacle prevented it, the obstacle's end does; a good one stays good."""
-    return "" if first_row(table_path).get("status") == "ok" else obstacle
+    return "" if first_row(table_path).get("status") == "ok" else find_obstacle()
 
 
 def first_row(table_path: str) -> dict[str, str]:
@@ -19,11 +20,11 @@ def first_row(table_path: str) -> dict[str, str]:
         return {}
 
 
-def obstacle_to_profile(facts_path: str, obstacle: str) -> str:
+def obstacle_to_profile(facts_path: str, find_obstacle: Callable[[], str]) -> str:
     """What makes a profile stale: if an obstacle prevented it, the obstacle's end does. A good one stays good when a
     new obstacle comes, for example after a reboot that reset a sysctl."""
     try:
         facts = files.read_json(facts_path)
     except (OSError, ValueError):
-        return obstacle
-    return "" if facts.get("status") == "ok" else obstacle
+        return find_obstacle()
+    return "" if facts.get("status") == "ok" else find_obstacle()

@@ -45,7 +45,9 @@ def find(folder: str, compiled: Sequence[str], compile_config: Mapping[str, Any]
         sources = Sources(folder, old_folders, notes, toolchain_identity(compiler))
         for server in compiled:
             try:
-                identity = source_identity(compiler, flags, sources.path_of(server))
+                identity = source_identity(
+                    compiler, flags, sources.path_of(server), sources.toolchain or ()
+                )
             except BadLink as fault:
                 identity = sources.bad_links[server] = str(fault)
             sources.identities[server] = identity

@@ -3,12 +3,15 @@
 Sources are read as bytes, since they need not be UTF-8.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from common import cache
 
 # GNU C for all servers, as most authors write it.
 LANGUAGE_FLAGS = ["-std=gnu17", "-D_GNU_SOURCE"]
@@ -89,17 +92,48 @@ def _file_names(libraries: Iterable[str]) -> list[str]:
     return [match[2] if match[1] else f"lib{match[2]}.so" for match in matches if match]
 
 
-def source_identity(compiler: str, flags: Sequence[str], source: str) -> str:
+def _hash_files(paths: Iterable[str]) -> dict[str, str]:
+    return {path: _hash(Path(path).read_bytes()) for path in paths}
+
+
+def _names_in(folder: str) -> list[str]:
+    """A new header may come before another one of its name."""
+    return sorted(os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
+
+
+def _preprocess(compiler: str, flags: Sequence[str], source: str, toolchain: Sequence[str]) -> str:
+    """A hash of what the compiler makes of a source, or of its message. Kept until one of the files that it read, the
+    flags or the toolchain change."""
+    folder = os.path.dirname(source)
+    key = _hash(repr([compiler, [*flags], source, [*toolchain], _names_in(folder)]).encode())
+    with contextlib.suppress(LookupError, TypeError, ValueError, OSError):
+        kept = cache.load()[key]
+        if kept["files"] == _hash_files(kept["files"]):
+            return str(kept["identity"])
+    prefix_map = f"-fmacro-prefix-map={folder}=./servers"  # for __FILE__, as in the compile job
+    options = [*LANGUAGE_FLAGS, *flags, *TIMELESS_FLAGS, prefix_map, "-E"]
+    run = _run(compiler, *options, "-P", source)
+    if run.returncode != 0:
+        return _hash(run.stderr.replace(os.fsencode(folder), b"."))
+    identity = _hash(run.stdout)
+    if toolchain:
+        files = _run(compiler, *options, "-M", source).stdout.decode(errors="surrogateescape")
+        with contextlib.suppress(OSError):  # a name with a space in it: nothing is kept
+            names = files.replace("\\\n", " ").partition(":")[2].split()
+            cache.keep(key, {"identity": identity, "files": _hash_files(names)})
+    return identity
+
+
+def source_identity(
+    compiler: str, flags: Sequence[str], source: str, toolchain: Sequence[str] = ()
+) -> str:
     """A hash of the preprocessed source with its headers and the libraries that it names. Comments, formatting, paths
     and times do not change it.
 
     If the source cannot be preprocessed, the hash is of the compiler's message, which the compile job will show. Raises
-    NoCompiler or BadLink.
+    NoCompiler or BadLink. toolchain: the compiler's identity; without it nothing is taken from the cache.
     """
     libraries = _file_names(libraries_of(source))
-    folder = os.path.dirname(source)
-    prefix_map = f"-fmacro-prefix-map={folder}=./servers"  # for __FILE__, as in the compile job
-    run = _run(compiler, *LANGUAGE_FLAGS, *flags, *TIMELESS_FLAGS, prefix_map, "-E", "-P", source)
-    seen = run.stdout if run.returncode == 0 else run.stderr.replace(os.fsencode(folder), b".")
-    parts = [_hash(seen), *(_library_identity(compiler, name) for name in libraries)]
+    parts = [_preprocess(compiler, flags, source, toolchain)]
+    parts += [_library_identity(compiler, name) for name in libraries]
     return parts[0] if len(parts) == 1 else _hash(" ".join(parts).encode())

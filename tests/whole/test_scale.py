@@ -1,5 +1,8 @@
 """That time stays near to what Snakemake itself takes for as many jobs. The real figures: make scale, docs/scale.md."""
 
+import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -9,7 +12,7 @@ import pytest
 
 import scale
 from helpers import made_up_cell
-from helpers.checkouts import ROOT, copy_checkout, jobs_to_run
+from helpers.checkouts import ROOT, SNAKEMAKE, copy_checkout, jobs_to_run, run_program
 from helpers.made_up import record
 from sweep import cells, records
 
@@ -46,15 +49,18 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> scale.Sweep:
     return made
 
 
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory, sweep: scale.Sweep) -> Path:
-    """Snakemake alone, with as many jobs that have been done."""
-    folder = tmp_path_factory.mktemp("bare")
-    (folder / "Snakefile").write_text(BARE.format(jobs=len(sweep.order)))
-    (folder / "made").mkdir()
-    for number in range(len(sweep.order)):
+def make_bare(folder: Path, jobs: int) -> Path:
+    """Snakemake alone, with so many jobs that have been done."""
+    (folder / "made").mkdir(parents=True)
+    (folder / "Snakefile").write_text(BARE.format(jobs=jobs))
+    for number in range(jobs):
         (folder / f"made/{number}").touch()
     return folder
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, sweep: scale.Sweep) -> Path:
+    return make_bare(tmp_path_factory.mktemp("bare") / "bare", len(sweep.order))
 
 
 def test_stale_cell_of_500_is_found_nearly_as_fast_as_bare_snakemake_finds_nothing(
@@ -74,6 +80,29 @@ def test_stale_cell_of_500_is_found_nearly_as_fast_as_bare_snakemake_finds_nothi
     (sweep.folder / "results/cells/server_epoll/c100_r3.json").unlink()
     ratios.append(ratio({("measure_cell", "server_epoll", "100", "3")}))
     assert min(ratios) < MOST, ratios
+
+
+def cpu_s(command: list[str], folder: Path) -> float:
+    """CPU time of a run in which nothing is to be done, whatever else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = run_program(command, folder, PWD=str(folder))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "Nothing to be done" in run.stdout + run.stderr, run.stderr
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_no_op_run_of_the_default_sweep_takes_little_more_than_bare_snakemake(
+    sweep: scale.Sweep, tmp_path: Path
+) -> None:
+    default = scale.Sweep(sweep.checkout, "default", paired_s=0.6)
+    shutil.copytree(sweep.folder / "results/bin", default.folder / "results/bin")
+    (default.folder / "results/bin/reference").touch()
+    default.fill()
+    command = default.command(*map(cells.record_path, default.order))
+    bare = make_bare(tmp_path / "bare", len(default.order))
+    cpu_s(command, sweep.checkout)  # the compiler runs once
+    ratios = [cpu_s(command, sweep.checkout) / cpu_s([*SNAKEMAKE, "-j1"], bare) for _ in range(3)]
+    assert statistics.median(ratios) <= 1.5, ratios
 
 
 def test_scheduler_sees_few_of_many_ready_cells_and_still_keeps_their_order(
