@@ -610,12 +610,13 @@ def test_full_form_says_all_of_each_check_under_its_host() -> None:
 
 
 SHOW = (
-    "import doctor, test_doctor; print(getattr(doctor, 'format_{form}')(test_doctor.HOSTS), end='')"
+    "import test_checks; from workflow import health;"
+    " print(getattr(health, 'format_{form}')(test_checks.HOSTS), end='')"
 )
 
 
 def show(form: str, columns: int, **changes: str) -> str:
-    changes["PYTHONPATH"] = f"{ROOT / 'scripts'}:{ROOT / 'tests'}"
+    changes["PYTHONPATH"] = f"{ROOT / 'scripts'}:{ROOT / 'tests'}:{ROOT / 'tests/hosts'}"
     command = [sys.executable, "-c", SHOW.format(form=form)]
     return run_in_terminal(command, ROOT, columns, **changes)
 
@@ -644,7 +645,7 @@ def test_only_what_is_bad_and_makes_results_wrong_stops(
     assert health.describe_stops(HOSTS) == ["cpu_quota: 1 CPUs: taskset --cpu-list 0 make"]
     for changes, status in (({}, 1), ({"stops": False}, 0), ({"status": "unknown"}, 0)):
         hosts = [HostChecks("a machine", [check._replace(**changes) for check in CHECKS])]
-        monkeypatch.setattr(health, "gather", lambda *_arguments, hosts=hosts: hosts)
+        monkeypatch.setattr(doctor, "gather", lambda *_arguments, hosts=hosts: hosts)
         monkeypatch.setattr(doctor, "describe_speed", lambda *_arguments: "It wanders.")
         monkeypatch.setattr(sys, "argv", ["doctor.py", "--brief"])
         assert doctor.main() == status
@@ -655,7 +656,7 @@ def test_cpus_that_are_not_there_leave_the_speed_unmeasured_and_the_status_as_it
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hosts = [HostChecks("a machine", CHECKS[:1])]
-    monkeypatch.setattr(health, "gather", lambda *_arguments: hosts)
+    monkeypatch.setattr(doctor, "gather", lambda *_arguments: hosts)
     monkeypatch.setattr(sys, "argv", ["doctor.py", "--cpus", '{"server": "4095", "load": "0"}'])
     assert doctor.main() == 0
     *_, line = capsys.readouterr().out.splitlines()

@@ -213,7 +213,7 @@ def test_what_is_forbidden_and_what_is_odd_are_not_what_is_absent(
     def forbidden(*_: object, **__: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(hosts_facts, "open", forbidden, raising=False)
+    monkeypatch.setattr(reading, "open", forbidden, raising=False)
     assert read(root, "there") == "not permitted"
     # It is handed on, not taken for a value.
     assert read_memory(root)["memory_total_kib"] == "not permitted"
@@ -743,7 +743,7 @@ def test_script_says_in_one_line_that_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = run_script(SCRIPT, tmp_path / "file/machine.json")
     assert run.returncode == 1
-    assert re.fullmatch(r"machine_facts: .*/file.*: .+\n", run.stderr)
+    assert re.fullmatch(r"read_machine: .*/file.*: .+\n", run.stderr)
 
 
 def test_tools_are_asked_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ FAULTS = {
     "silent": "not 'listening on",
     "wrong_body": "body is not",
     "wrong_second": "second answer differs",
-    "status_500": "no 200",
+    "status_500": "is not a 200",
     "closes": "server's answer is wrong: it closed",
     "announces_to_close": "announces 'Connection: close' but does not close",
     "crashes": "ended during the run: SIGSEGV",

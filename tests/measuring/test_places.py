@@ -771,7 +771,7 @@ WAYS: dict[str, tuple[dict[str, str], Callable[[], None] | None, str]] = {
     "shorter way": (
         {"load": f"netns:{TWIN}", "load_interface": "iotest0"},
         None,
-        "does not come in over iotest0: both sides are in one network namespace",
+        "do not come in over iotest0: both sides are in one network namespace",
     ),
 }
 
