@@ -151,7 +151,7 @@ installed() { venv_state "$1" | cmp -s - ".venv/$1"; }
 install_python_packages() {
     echo "setup: installing $1 into .venv (up to a minute)"
     .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r "$1" ||
-        die "pip could not install $1 (its reason is above): mend that and run this again"
+        die "pip could not install $1 (its reason is above): fix that and run this again"
     venv_state "$1" >".venv/$1" # last, so that an interrupted install is redone
 }
 

@@ -179,7 +179,7 @@ def explain(place: str, said: str, ssh_config: str | None = None) -> str:
     """Why a side cannot be reached, and what to do, from what the prefix's command said."""
     name = place.partition(":")[2]
     target = shlex.join([*(["-F", ssh_config] if ssh_config else []), name])
-    for pattern, mend in (
+    for pattern, fix in (
         ("failed to execute|exec: (?!python3)\\S+ not found", "install it: make setup"),
         ("Permission denied \\(", f"it must let you in without a password: ssh-copy-id {target}"),
         # ssh says this one too after the next, with a banner of many lines.
@@ -195,7 +195,7 @@ def explain(place: str, said: str, ssh_config: str | None = None) -> str:
         ("Traceback.* / (?P<said>.*)", "the agent did not start there"),
     ):
         if found := re.search(pattern, said):
-            return f"{found.groupdict().get('said', said)}: {mend}"
+            return f"{found.groupdict().get('said', said)}: {fix}"
     if not re.search("Connection (timed out|refused)|No route|unreachable", said):
         said = f"the connection was lost{f' ({said})' if said else ''}"
     return said + advice(place, ssh_config)
