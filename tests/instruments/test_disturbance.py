@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from hosts import cpus as hosts_cpus
 from hosts import proc
 from hosts.cpus import choose_split, read_topology
 from instruments import disturbance
@@ -80,7 +79,7 @@ def test_what_the_kernel_does_not_tell_is_not_taken_for_nothing() -> None:
 def spinning(cpus: set[int], threads: int = 1) -> "subprocess.Popen[bytes]":
     code = (
         "import os, threading\n"
-        f"os.sched_setaffinity(0, {hosts_cpus})\n"
+        f"os.sched_setaffinity(0, {cpus})\n"
         "def spin():\n    while True: pass\n"
         f"for _ in range({threads - 1}): threading.Thread(target=spin, daemon=True).start()\n"
         "print(flush=True)\nspin()"
