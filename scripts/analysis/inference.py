@@ -1,4 +1,4 @@
-"""Statistics without a workflow around them: estimates, tests, corrections and groups."""
+"""Statistics: estimates, variances, tests, corrections for many comparisons, and letter groups."""
 
 import math
 from collections.abc import Iterable, Sequence

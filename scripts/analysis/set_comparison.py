@@ -1,4 +1,4 @@
-"""Compares two result sets: what is common to both, and what changed."""
+"""Compare two result sets: what is common to both, and what changed."""
 
 from collections import Counter
 from collections.abc import Iterable

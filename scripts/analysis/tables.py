@@ -1,4 +1,4 @@
-"""The tables in results/: their columns, how records become rows, and how rows become summaries (docs/results.md)."""
+"""The tables in results/: read and check them, and choose the cells that count (docs/results.md)."""
 
 import math
 import textwrap

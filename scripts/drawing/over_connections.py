@@ -1,4 +1,4 @@
-"""Draws figures over the number of connections."""
+"""Draw figures over the number of connections."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Colors, markers and the words that explain them."""
+"""Colours and markers of servers and limiters, and the notes that explain them."""
 
 import zlib
 

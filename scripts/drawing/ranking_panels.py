@@ -1,4 +1,4 @@
-"""Draws the panels of the ranking."""
+"""Draw the panels of the ranking."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How the plots look: colours, axes, intervals, and the meaning of hollow points."""
+"""How all plots look: sizes, canvas, notes below, and how a picture is saved."""
 
 import textwrap
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""System calls of servers: the table that is drawn, and its colors."""
+"""System calls of servers: the table that is drawn, and its colours."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Looks at a host: what the checks need to know of it."""
+"""Read what the checks need to know about a host."""
 
 import ctypes
 import errno

@@ -1,4 +1,4 @@
-"""The lock by which one measurement at a time runs on a machine."""
+"""The lock that allows one measurement at a time on a machine."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""The machine: clocks, limits, lists of CPUs, and the lock that allows one measurement at a time.
+"""Read what Linux says about processes and limits: CPU time, memory, threads, the wall clock, open files.
 
 Every cell imports this module, so it does without pathlib, whose import takes as long as all of this.
 """

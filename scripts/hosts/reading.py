@@ -1,4 +1,4 @@
-"""Reads single facts from /proc, /sys and the output of tools."""
+"""Read single facts from /proc, /sys and the output of tools."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""Renders the report's page from its data."""
+"""Render the report's page from its data."""
 
 import base64
 import hashlib
