@@ -26,7 +26,7 @@ smoke: setup  ## the same pipeline on the tiny sweep of tests/smoke.yaml, in bui
 report: all  ## as all, and then Snakemake's own report on how everything was made, results/provenance.html
 	$(bin)/snakemake --report results/provenance.html
 
-doctor: setup  ## what this machine lacks, what makes its results noisy or wrong, and what mends it; changes nothing
+doctor: setup  ## what this machine lacks, what makes its results noisy or wrong, and what fixes it; changes nothing
 	@$(bin)/snakemake -j1 doctor --quiet all
 
 # As root. Another delay, loss or rate is another network: its results go elsewhere.

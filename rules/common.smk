@@ -51,7 +51,7 @@ from workflow.toolchain import LANGUAGE_FLAGS, LIBRARIES, TIMELESS_FLAGS
 # names none of them, so that a checkout may be moved or copied with its results; their content is a parameter.
 # leashed COMMAND: it dies with this Snakemake, whatever kills that.
 # shared COMMAND: so, and compiles and plots of any checkout wait while a cell is measured, and cells wait for them
-# (scripts/hosts/proc.py).
+# (scripts/hosts/lock.py).
 PREFIX = (
     f"ROOT={shlex.quote(str(ROOT))}; "
     f'leashed() {{ exec {shlex.join(LEASH)} {os.getpid()} "$@"; }}; '

@@ -86,7 +86,7 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def limiter_of(point: dict[str, Any]) -> str:
-    """What kept a point's throughput from being higher, from its medians over valid repeats.
+    """What kept a point's throughput from being higher, from its figures over valid repeats.
 
     A saturated server comes before a saturated client: its throughput is the most that it can do in any case.
     """

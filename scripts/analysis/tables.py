@@ -16,7 +16,7 @@ from sweep import fields, rows
 from sweep.cells import is_control
 from sweep.fields import STATUSES
 from sweep.flags import invalidating
-from sweep.rows import CELL_COLUMNS, LARGEST_NUMBER, LOOPBACK, SERVER_NAME, is_text
+from sweep.rows import CELL_COLUMNS, LARGEST_NUMBER, LOOPBACK, POSITIVE, SERVER_NAME, is_text
 
 MOST_SHOWN_REPEATS = 20
 LONGEST_REASON = 300  # in a note
@@ -51,6 +51,8 @@ def _lack_sense(name: str, values: "pd.Series[Any]") -> "pd.Series[bool]":
         return ~values.map(is_text).astype(bool)
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     sensible = numbers.between(1 if name == "connections" else -LARGEST_NUMBER, LARGEST_NUMBER)
+    if name in POSITIVE:
+        sensible &= numbers > 0
     return ~(sensible if kind == fields.NUMBER else sensible & (numbers % 1 == 0))
 
 

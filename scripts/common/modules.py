@@ -63,11 +63,11 @@ def _outline(node: Any) -> Iterator[str]:
         yield repr(node)
 
 
-def parse(text: bytes) -> Source:
+def parse(text: bytes, path: str) -> Source:
     """What there is to know of a module's source. Raises SyntaxError."""
     import ast  # noqa: PLC0415
 
-    tree = ast.parse(text)
+    tree = ast.parse(text, path)
     imports, strings = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -88,7 +88,7 @@ def _source(path: str) -> Source:
     key = hashlib.sha256(text).hexdigest()
     with contextlib.suppress(KeyError, TypeError):  # a damaged cache is none
         return Source(*cache.load()[key])
-    source = parse(text)  # of all modules it takes 1 s
+    source = parse(text, os.path.join(SCRIPTS, path))  # of all modules it takes 1 s
     cache.keep(key, source)
     return source
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The facts of the machine, its tools and this checkout that a comparison must name, as JSON.
 
 A missing value is null, an unreadable one is "not permitted", one that this code does not understand is "unknown".

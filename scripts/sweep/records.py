@@ -57,7 +57,7 @@ def _sha256_of(text: str) -> str:
 def read(path: str, raw: bool = True) -> dict[str, Any]:
     """Read a record; without `raw`, without wrk's raw output, which is most of it. Raises OldRecord or DamagedFile.
 
-    A record that may come from anywhere needs cell_rows.check_record too.
+    A record that may come from anywhere needs rows.check_record() too.
     """
     try:
         text = files.read_text(path)

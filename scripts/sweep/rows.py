@@ -65,6 +65,10 @@ def _is_sensible(kind: str, value: Any) -> bool:
     return _is_number(value) and (kind == fields.NUMBER or value % 1 == 0)
 
 
+# Means of these are geometric.
+POSITIVE = {"cpu_ratio", "throughput_ratio", "latency_p50_us", "latency_p99_us"}
+
+
 def check_record(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> dict[str, Any]:
     """Return a record, which may come from anywhere, if a run of this cell can have given it.
 
@@ -78,6 +82,11 @@ def check_record(record: dict[str, Any], cell: tuple[str, int, int], path: str) 
         value = record.get(field.name)
         if field.records != fields.DERIVED and not _is_sensible(field.kind, value):
             raise DamagedFile(f"{path}: {field.name} is {repr(value)[:80]}", DELETE_IT)
+    for name in POSITIVE:
+        if record.get(name) is not None and record[name] <= 0:
+            raise DamagedFile(f"{path}: {name} is {record[name]}", DELETE_IT)
+    if record["status"] not in fields.STATUSES:
+        raise DamagedFile(f"{path}: status is {repr(record['status'])[:80]}", DELETE_IT)
     if not isinstance(record.get("facts", {}), dict) or not is_text(_network_of(record)):
         raise DamagedFile(f"{path}: its facts are not those of a record", DELETE_IT)
     return record

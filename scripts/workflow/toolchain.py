@@ -25,6 +25,9 @@ TIMELESS_FLAGS = [
 # liburing is linked statically, or its frames would be [unknown] in flamegraphs. The linker omits unused parts.
 LIBRARIES = ["-pthread", "-l:liburing.a"]
 
+# Where gcc looks for headers, in addition to its own folders.
+INCLUDE_VARIABLES = ("CPATH", "C_INCLUDE_PATH", "GCC_EXEC_PREFIX", "COMPILER_PATH")
+
 # A comment line in a source, as /* link: -lz -lm */; it may follow a byte order mark.
 _LINK = re.compile(
     rb"^(?:\xef\xbb\xbf)?[ \t]*(?:/\*|//|\*)[ \t]*link:[ \t]*(-.*?)[ \t]*(?:\*/.*)?\r?$",
@@ -103,9 +106,11 @@ def _names_in(folder: str) -> list[str]:
 
 def _preprocess(compiler: str, flags: Sequence[str], source: str, toolchain: Sequence[str]) -> str:
     """A hash of what the compiler makes of a source, or of its message. Kept until one of the files that it read, the
-    flags or the toolchain change."""
+    flags, the toolchain or the folders that it searches change. (A new system header that hides one is not noticed.)"""
     folder = os.path.dirname(source)
-    key = _hash(repr([compiler, [*flags], source, [*toolchain], _names_in(folder)]).encode())
+    searched = [os.getenv(name) for name in INCLUDE_VARIABLES]
+    what = [compiler, [*flags], source, [*toolchain], searched, _names_in(folder)]
+    key = _hash(repr(what).encode(errors="surrogateescape"))
     with contextlib.suppress(LookupError, TypeError, ValueError, OSError):
         kept = cache.load()[key]
         if kept["files"] == _hash_files(kept["files"]):
@@ -127,8 +132,8 @@ def _preprocess(compiler: str, flags: Sequence[str], source: str, toolchain: Seq
 def source_identity(
     compiler: str, flags: Sequence[str], source: str, toolchain: Sequence[str] = ()
 ) -> str:
-    """A hash of the preprocessed source with its headers and the libraries that it names. Comments, formatting, paths
-    and times do not change it.
+    """A hash of the preprocessed source with its headers and the libraries that it names. Comments, blank lines,
+    paths and times do not change it.
 
     If the source cannot be preprocessed, the hash is of the compiler's message, which the compile job will show. Raises
     NoCompiler or BadLink. toolchain: the compiler's identity; without it nothing is taken from the cache.

@@ -97,6 +97,18 @@ def test_record_that_lacks_what_tables_need_is_refused(name: str, record: dict[s
         rows.check_record(lacking, cell, "r.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("status", None), ("status", "nonsense"), ("cpu_ratio", -1.0), ("latency_p50_us", 0)],
+)
+def test_record_with_a_value_that_no_run_gives_is_refused(
+    name: str, value: object, record: dict[str, Any]
+) -> None:
+    cell = (record["server"], record["connections"], record["repeat"])
+    with pytest.raises(DamagedFile, match=f"r.json: {name} is "):
+        rows.check_record({**record, name: value}, cell, "r.json")
+
+
 def test_names_are_unique_and_columns_of_one_name_are_of_one_kind() -> None:
     for table in (fields.CELLS + fields.RECORD, *ALL):
         names = [field.name for field in table]
