@@ -1,4 +1,4 @@
-"""scripts/workflow/toolchain.py: what is kept of a source, and what makes it stale. tests/whole/test_authors.py has more."""
+"""What is kept of a source and what makes it stale. tests/whole/test_authors.py has more of toolchain.py."""
 
 from pathlib import Path
 
