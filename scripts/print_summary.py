@@ -99,9 +99,10 @@ def _notes(summary: pd.DataFrame) -> list[str]:
     for flag in flags.FLAGS:
         count = sum(flag.name in names for names in raised)
         if flag.name in EXPLAINED and count:
-            effect = "invalid, not counted" if flag.invalidates else "counted"
+            effect = "whose cells do not count" if flag.invalidates else "whose cells still count"
+            hint = flag.hint[0].upper() + flag.hint[1:]
             notes.append(
-                f"{flag.name} at {count} of {len(summary)} points ({effect}): {flag.meaning}. {flag.hint}."
+                f"{flag.name} at {count} of {len(summary)} points, {effect}: {flag.meaning}. {hint}."
             )
     return notes + tables.failure_notes(summary)
 

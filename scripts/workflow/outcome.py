@@ -39,9 +39,9 @@ def tell_results(
     """folder: the working directory, as where_to_look(). outputs: of all jobs that the targets need."""
     if COMPARISON in outputs:
         print(f"\n{terminal.format_fitted(COMPARISON)}")
-        print(
-            "Tables: results/compare.csv, results/compare_facts.csv; docs/compare.md explains them."
-        )
+        tables = [COMPARISON.replace(".txt", end) for end in (".csv", "_facts.csv")]
+        paths = ", ".join(os.path.join(folder, table) for table in tables)
+        print(f"Tables: {paths}; docs/compare.md explains them.")
     if SUMMARY in outputs:
         print(f"\n{terminal.format_fitted(SUMMARY)}\n")
         makes_page = "" if PAGE in outputs else page_command(arguments, targets)
