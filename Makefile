@@ -56,7 +56,7 @@ setup-dev:
 	@scripts/setup.sh dev
 
 # A quick test starts no process and simulates no sweeps. The output ends with how many tests were skipped in which file.
-check: lint  ## linters, types and the quick tests: a minute and a half
+check: lint  ## linters, types and the quick tests: about a minute
 	$(bin)/pytest --quick -m 'not alone and not simulation' --numprocesses $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder
 
 # Two processes a CPU, since tests also wait; a file's tests stay together, for what they share. Then those that

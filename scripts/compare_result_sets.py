@@ -55,15 +55,6 @@ class Comparison(NamedTuple):
     notes: list[str]
 
 
-# --- Which records are compared ---
-
-
-# --- Their figures as arrays ---
-
-
-# --- Verdicts ---
-
-
 def compare(sets: Sets) -> Comparison:
     """Two sets → rows, the facts that changed, and notes for the reader."""
     facts = pd.DataFrame(result_sets.changes(sets.baseline, sets.current), columns=FACT_COLUMNS)

@@ -21,7 +21,7 @@ from workflow.health import LIFETIME_S, describe_stops, format_brief, format_ful
 def describe_speed(both: preflight.Sides, arguments: argparse.Namespace) -> str:
     """How much the machine's speed varies, and which differences the sweep can detect."""
     try:
-        split = preflight.split_of(both, arguments.cpus)
+        split = runs.split_of(both, arguments.cpus)
     except (OSError, CpuFault) as fault:
         return f"{resolution.NOT_MEASURED}: {fault}."
     with lock.exclusive_machine():

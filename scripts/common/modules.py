@@ -88,7 +88,7 @@ def _source(path: str) -> Source:
     key = hashlib.sha256(text).hexdigest()
     with contextlib.suppress(KeyError, TypeError):  # a damaged cache is none
         return Source(*cache.load()[key])
-    source = parse(text, os.path.join(SCRIPTS, path))  # of all modules it takes 1 s
+    source = parse(text, os.path.join(SCRIPTS, path))  # of all modules it takes 0.4 s
     cache.keep(key, source)
     return source
 

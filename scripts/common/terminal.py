@@ -11,7 +11,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from pathlib import Path
 from typing import NamedTuple
 
 from common import files
@@ -95,8 +94,8 @@ def describe_failed_job(rule: str, logs: Sequence[str]) -> str:
 
 
 def _read_lines(path: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        return Path(path).read_text(errors="replace").splitlines()
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read().splitlines()
     return []
 
 

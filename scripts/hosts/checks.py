@@ -575,9 +575,6 @@ def packet_filter(host: Host) -> Finding:
     return Finding("ok", "no tables")
 
 
-# --- Facts that no file holds ---
-
-
 # --- Everything ---
 
 

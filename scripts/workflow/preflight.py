@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 from common.processes import Process
 from hosts import cpus, network
@@ -75,11 +74,6 @@ def share_connections(net: network.Network) -> Iterator[Process]:
         places.make_control_folder()
     for place in remote:
         yield places.share_connection(place, net.ssh_config)
-
-
-def split_of(both: Sides, setting: dict[str, Any] | None) -> CpuSplit:
-    """Which CPUs each side will have. Raises CpuFault."""
-    return runs.split_of(both, setting)
 
 
 def describe_cpus(both: Sides, split: CpuSplit) -> str:

@@ -159,7 +159,7 @@ def meet_sides(session: Session, tells_speed: bool = False) -> dict[str, Any]:
             lock.exclusive_machine(),
             runs.connected(session.net, PreflightSide, PreflightSide, health.LIFETIME_S) as found,
         ):
-            split = preflight.split_of(found, None if config["cpus"] == "auto" else config["cpus"])
+            split = runs.split_of(found, config["cpus"])
             connections = most_connections(config)
             hosts = health.gather(found, connections, session.compiler, config["host"])
             print(health.format_brief(hosts), flush=True)

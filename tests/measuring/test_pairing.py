@@ -122,6 +122,7 @@ def test_a_cells_ratio_is_the_median_of_its_blocks_or_not_known() -> None:
         return found["cpu_ratio"]
 
     assert ratio(100.0, 80.0, 5.0) == pytest.approx(100 / 80)  # something has hit the last
+    assert ratio(100.0, 50.0, 80.0, 5.0) == pytest.approx((100 / 80 + 100 / 50) / 2)
     assert ratio(100.0, None, 5.0) is None
     assert ratio(100.0, 0.0, 100.0) is None
 
