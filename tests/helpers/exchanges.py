@@ -270,6 +270,7 @@ REFUSED = {
     "a head without end": (GET[:-2] + 999 * b"X: yyyyy\r\n", HEAD_TOO_LARGE),
     "an extension without end": (CODED + b"5;" + 9_000 * b"x", HEAD_TOO_LARGE),
     "a size without end": (CODED + 9_000 * b"0", HEAD_TOO_LARGE),
+    "a trailer without end": (CODED + b"0\r\nX: " + 9_000 * b"x", HEAD_TOO_LARGE),
     "trailers without end": (CODED + b"0\r\n" + 999 * b"X: yyyy\r\n", HEAD_TOO_LARGE),
 }
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import resource
 import select
 import signal
 import socket
@@ -13,8 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
+
+from helpers.checkouts import eventually
 from workflow.toolchain import LANGUAGE_FLAGS, LIBRARIES
 
 HERE = Path(__file__).parents[1] / "servers"
@@ -68,21 +71,25 @@ def compile_c(source: Path, binary: Path, flags: Sequence[str], link: Sequence[s
     return binary
 
 
-def compile_server(name: str, folder: Path, flags: Sequence[str]) -> Path:
-    return compile_c(SOURCES / f"{name}.c", folder / name, flags, LINK)
+def compile_all(
+    names: Sequence[str], folder: Path, flags: Sequence[str], link: Sequence[str] = LINK
+) -> Iterator[Callable[[str], Path]]:
+    """Compile servers in the background; yields what gives the binary of one."""
+    with ThreadPoolExecutor(2) as pool:
+        compiled = {
+            name: pool.submit(compile_c, SOURCES / f"{name}.c", folder / name, flags, link)
+            for name in names
+        }
+        yield lambda name: compiled[name].result()
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {TIMEOUT_S} s for: {what}"
-        time.sleep(0.002)
+    assert eventually(condition, TIMEOUT_S), f"waited {TIMEOUT_S} s for: {what}"
 
 
 def is_running(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state not in "ZX"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     return False
 
 
@@ -107,10 +114,9 @@ class Server:
             self.kill()
         assert found is not None, self.announcement
         self.port = int(found[2])
-        self.workers = children_of(self.process.pid)
+        self.workers = [child.pid for child in psutil.Process(self.process.pid).children()]
         # The processes that serve: the workers, or the only process.
         self.serving = self.workers or [self.process.pid]
-        self.output = ""
 
     def connect(self, host: str = "::1", receive_buffer: int | None = None) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -147,16 +153,15 @@ class Server:
 
     def memory_bytes(self) -> int:
         """Resident memory of the serving processes."""
-        pages = [Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in self.serving]
-        return sum(map(int, pages)) * resource.getpagesize()
+        return sum(psutil.Process(pid).memory_info().rss for pid in self.serving)
 
     def stop(self, signal_number: int = signal.SIGTERM, within_s: float = TIMEOUT_S) -> list[dict]:
         """Ask it to end, check that it ends well, and return the counts that it printed: one dict per worker."""
         self.process.send_signal(signal_number)
-        self.output, errors = self.process.communicate(timeout=within_s)
+        output, errors = self.process.communicate(timeout=within_s)
         assert errors == ""
         assert self.process.returncode == 0
-        return [json.loads(line) for line in self.output.splitlines()]
+        return [json.loads(line) for line in output.splitlines()]
 
     def kill(self) -> None:
         """Kill what still runs, and show what it printed to standard error."""
@@ -165,10 +170,6 @@ class Server:
             os.kill(pid, signal.SIGKILL)
         _, errors = self.process.communicate(timeout=TIMEOUT_S)
         print(errors, end="", file=sys.stderr)
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextlib.contextmanager

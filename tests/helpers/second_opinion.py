@@ -161,15 +161,6 @@ def parse_again(data: bytes) -> Parsed:
     return Parsed(INCOMPLETE if FIELD_BEGUN.fullmatch(rest) or rest == b"\r" else MALFORMED)
 
 
-def is_right(parsed: Parsed, head: bytes) -> bool:
-    again = parse_again(head)
-    if again.result != COMPLETE:
-        return parsed.result == again.result
-    if again.content_length == CHUNKED:  # there the length has no meaning
-        again = again._replace(content_length=parsed.content_length)
-    return parsed == again
-
-
 # In place of the size of a body.
 NOT_YET, BAD = -1, -2
 

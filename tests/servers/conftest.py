@@ -1,23 +1,17 @@
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from helpers.harness import EXHIBITS, OPTIMIZED, SERVERS, Server, compile_server, running
+from helpers.harness import EXHIBITS, OPTIMIZED, SERVERS, Server, compile_all, running
 
 
 @pytest.fixture(scope="session")
 def binaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
     """The binary of a server. All servers are compiled once, in the background."""
     folder = tmp_path_factory.mktemp("servers")
-    with ThreadPoolExecutor(2) as pool:
-        compiled = {
-            name: pool.submit(compile_server, name, folder, OPTIMIZED)
-            for name in [*SERVERS, *EXHIBITS]
-        }
-        yield lambda name: compiled[name].result()
+    yield from compile_all([*SERVERS, *EXHIBITS], folder, OPTIMIZED)
 
 
 @pytest.fixture(params=SERVERS)

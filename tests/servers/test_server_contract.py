@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,11 @@ from helpers.harness import (
     GET,
     HERE,
     MULTITASK,
-    POST,
-    RESPONSE,
     SERVERS,
     Server,
     ask,
     is_running,
-    receive_all,
-    refusal,
     reset,
-    running,
     wait_until,
 )
 
@@ -41,17 +36,6 @@ def finish(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def assert_one_line(text: str) -> None:
     assert re.fullmatch(r"[^\n]+\n", text), text
-
-
-def test_it_prints_one_line_at_the_start_and_counts_at_the_end_and_nothing_between(server):
-    with server.connect() as client:
-        ask(client)
-        client.sendall(b"no request\r\n\r\n")
-        receive_all(client)
-    assert server.announcement == f"listening on [::1]:{server.port}\n"
-    (counts,) = server.stop()
-    assert list(counts) == list(COUNTS)
-    assert server.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
@@ -78,29 +62,6 @@ def test_a_signal_ends_it_within_a_second_whatever_its_connections_do(server, si
     thread.join()
     for client in (busy, idle, half, not_reading):
         client.close()
-
-
-def test_the_counts_tell_what_happened_to_each_connection(server):
-    server.connect().close()
-    with server.connect() as client:
-        client.sendall(GET[:-3])  # half a request
-    with server.connect() as client:
-        client.sendall(POST + b"Content-Length: 9\r\n\r\nhalf")
-    with server.connect() as client:
-        client.sendall(b"no request\r\n\r\n")
-        assert receive_all(client) == refusal("400 Bad Request")
-    with server.connect() as client:
-        ask(client)
-        ask(client)
-        client.sendall(b"\r\n")  # some clients send that after a request
-    client = server.connect()
-    ask(client)
-    reset(client)
-    with server.connect() as client:  # the last one: the server has accepted all before it
-        ask(client)
-    server.wait_until_all_closed()
-    expected = {"accepted": 7, "requests": 4, "resets": 1, "empty_requests": 1, "bad_requests": 3}
-    assert server.stop() == [COUNTS | expected]
 
 
 @pytest.mark.parametrize("name", [*SERVERS, *EXHIBITS])
@@ -221,53 +182,3 @@ def test_it_listens_on_the_address_that_it_is_given(start: Start, host, reached_
         with server.connect(address) as client:
             ask(client)
     server.stop()
-
-
-def test_it_listens_on_the_port_that_it_is_given(start: Start):
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
-        port = free.getsockname()[1]
-    server = start("--port", str(port))
-    assert server.port == port
-    with server.connect() as client:
-        ask(client)
-    server.stop()
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    """A network namespace with an interface `near` that has the address fe80::1."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes a network namespace")
-    name = f"servers-{os.getpid()}"
-    try:
-        for command in (
-            f"ip netns add {name}",
-            f"ip -n {name} link set lo up",
-            f"ip -n {name} link add near type veth peer name far",
-            f"ip -n {name} link set near up",
-            f"ip -n {name} link set far up",
-            f"ip -n {name} address add fe80::1/64 dev near nodad",
-        ):
-            subprocess.run(command.split(), check=True)
-        yield name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=False)
-
-
-GET_ON_LINK = f"""
-import socket, sys
-client = socket.socket(socket.AF_INET6)
-client.settimeout(20)
-client.connect(("fe80::1", int(sys.argv[1]), 0, socket.if_nametoindex("near")))
-client.sendall({GET!r})
-print(client.recv({len(RESPONSE)}, socket.MSG_WAITALL))
-"""
-
-
-def test_it_listens_on_a_link_local_address_of_the_interface_that_it_is_given(namespace, binary):
-    inside = ["ip", "netns", "exec", namespace]
-    link_local = ["--host", "fe80::1", "--interface", "near"]
-    with running([*inside, binary, *link_local]) as server:
-        client = finish(*inside, sys.executable, "-c", GET_ON_LINK, str(server.port))
-        assert client.stdout == f"{RESPONSE!r}\n", client.stderr
-        server.stop()
