@@ -22,24 +22,15 @@ from common import terminal
 from helpers.checkouts import run_script, run_snakemake, snakemake
 from helpers.made_up import CLIENT_BOUND, SHORT_CONNECTIONS, record
 from sweep import records
+from sweep.cells import Cell, record_path
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 SERVERS = ["server_epoll", "server_poll", "server_select"]
 CHANGED, CONTROL, OTHER = SERVERS
+CPU = dict.fromkeys(["vendor", "family", "model", "variant", "stepping", "hypervisor", "governor"])
 HOST = {
-    "cpu": {
-        "vendor": "AuthenticAMD",
-        "model_name": "AMD EPYC",
-        "family": 26,
-        "model": 2,
-        "variant": None,
-        "stepping": 1,
-        "cpus_allowed": 2,
-        "hypervisor": "KVM",
-        "microcode": "0x1",
-        "governor": None,
-    },
+    "cpu": {**CPU, "model_name": "AMD EPYC", "cpus_allowed": 2, "microcode": "0x1"},
     "memory": {"memory_total_kib": 4000000, "numa_nodes": 1},
     "kernel": {"release": "6.1.0", "mitigations": {"meltdown": "Not affected"}},
     "system": {"libc": "glibc 2.36", "installation": "0123456789ab", "boot": "aa"},
@@ -323,12 +314,7 @@ def test_facts_that_changed_are_of_the_source_or_of_the_environment() -> None:
     )
     expected = dict.fromkeys(["build.flags", "source.commit"], "source")
     names = ["cpu.governor", "sysctls.net.core.somaxconn", "tools.wrk", "network.interface"]
-    names += [
-        "asked.duration_s",
-        "workers.server_epoll",
-        "workers.server_poll",
-        "workers.server_select",
-    ]
+    names += ["asked.duration_s", *(f"workers.{server}" for server in SERVERS)]
     expected |= dict.fromkeys(names, "environment")
     asked = {**ASKED, "duration_s": 1.0}
     assert changed_facts(facts, asked=asked, workers=4) == expected
@@ -357,9 +343,7 @@ def test_long_facts_are_cut_to_where_they_differ() -> None:
 
 def write(folder: Path, found: list[dict[str, Any]]) -> Path:
     for it in found:
-        path = (
-            folder / "results/cells" / it["server"] / f"c{it['connections']}_r{it['repeat']}.json"
-        )
+        path = folder / record_path(Cell(it["server"], it["connections"], it["repeat"]))
         records.write(str(path), {**it, "schema_version": records.SCHEMA_VERSION})
     return folder
 
@@ -403,16 +387,9 @@ DAMAGES: dict[str, tuple[Any, str]] = {
         "has been changed",
     ),
     "a list for a version": (lambda path: path.write_text('{"schema_version": []}'), ""),
-    "cut": (lambda path: path.write_text(path.read_text()[:200]), "is no record"),
-    "nested": (lambda path: path.write_text("[" * 100_000), "is no record"),
     "another version": (with_key("schema_version", 1), "is of schema version 1"),
     "another cell's": (with_key("server", "../../etc/passwd"), "is of another cell"),
     "a text": (with_key("requests_per_second", "9$^{$"), "requests_per_second is"),
-    "no number": (
-        with_key("server_cpu_ns_per_request", float("nan")),
-        "server_cpu_ns_per_request is",
-    ),
-    "enormous": (with_key("requests", 10**400), "requests is"),
     "no facts": (with_key("facts", {"cpu": 3}), "lacks facts of its machine"),
     "flags": (with_key("flags", ["\033[2J"]), "flags is"),
     "too large": (lambda path: path.write_text(" " * 2**25), "is too large"),

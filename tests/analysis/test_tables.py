@@ -4,7 +4,6 @@ import errno
 import json
 import math
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from analysis.summary import (
 )
 from common import files, terminal
 from common.files import DamagedFile
-from helpers.checkouts import ROOT, run_script
+from helpers.checkouts import ROOT, make_tree, run_script
 from helpers.made_up import ENDING, SHORT_CONNECTIONS, failed, record, unavailable, write_tables
 from sweep import records
 from sweep.flags import FLAGS, Flag, flags_of
@@ -132,9 +131,7 @@ def test_ratios_of_cells_that_have_one_are_summarized() -> None:
     cells = [record(1, cpu_ratio=1.0), record(2, cpu_ratio=1.21), record(3, cpu_ratio=None)]
     row = summary_table(tables.cell_table(cells)).iloc[0]
     assert row["cpu_ratio"] == pytest.approx(1.1)
-    half = stats.t.ppf(0.975, 1) * np.log(1.21) / np.sqrt(2) / np.sqrt(2)
-    assert row["cpu_ratio_low"] == pytest.approx(1.1 * np.exp(-half))
-    assert row["cpu_ratio_high"] == pytest.approx(1.1 * np.exp(half))
+    assert row["cpu_ratio_low"] < 1.1 < row["cpu_ratio_high"]
     cells = [record(1, cpu_ratio=None, throughput_ratio=None, paired={})]
     assert summary_table(tables.cell_table(cells))["cpu_ratio"].isna().all()
 
@@ -236,12 +233,7 @@ def test_table_at_the_end_shows_each_server_at_its_best() -> None:
     assert any("unavailable" in note and "server_uring" in note for note in notes)
 
 
-def tabulate_in(folder: Path) -> subprocess.CompletedProcess[str]:
-    names = ("cells.csv", "summary.csv", "verdicts.csv", "summary.txt")
-    return run_script("print_summary.py", *names, cwd=folder)
-
-
-def test_table_at_the_end_has_the_answer(tmp_path: Path) -> None:
+def test_scripts_make_the_verdicts_and_the_table_at_the_end_has_the_answer(tmp_path: Path) -> None:
     ratios = {"server_epoll": 1.0, "server_poll": 1.2}
     rows = [
         record(repeat, server=server, cpu_ratio=ratio + repeat / 1000, throughput_ratio=None)
@@ -249,8 +241,11 @@ def test_table_at_the_end_has_the_answer(tmp_path: Path) -> None:
         for repeat in (1, 2, 3)
     ]
     write_tables(rows, tmp_path)
-    run = tabulate_in(tmp_path)
-    assert run.returncode == 0, run.stderr
+    names = ["cells.csv", "summary.csv", "new.csv", "summary.txt"]
+    for script, its_names in (("judge_servers.py", names[:3]), ("print_summary.py", names)):
+        run = run_script(script, *its_names, cwd=tmp_path, PYTHONWARNINGS="always")
+        assert (run.returncode, run.stderr) == (0, "")
+    assert (tmp_path / "new.csv").read_text() == (tmp_path / "verdicts.csv").read_text()
     said = (tmp_path / "summary.txt").read_text()
     assert (
         "server_epoll is first by CPU time per request. The next, server_poll, needs 20.0 %" in said
@@ -258,15 +253,30 @@ def test_table_at_the_end_has_the_answer(tmp_path: Path) -> None:
     assert "cannot say which server is best by throughput" in said
 
 
-@pytest.mark.parametrize("text", ["", ",".join(SUMMARY_COLUMNS) + "\n", "a,b\n1,2\n"])
-def test_table_that_cannot_be_shown_is_one_line(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "table", "text", "fault"),
+    [
+        *(("print_summary", "summary", text, "summary.csv ") for text in ("", "a,b\n1,2\n")),
+        ("print_summary", "summary", ",".join(SUMMARY_COLUMNS) + "\n", "summary.csv "),
+        ("judge_servers", "cells", None, "cells.csv"),
+        ("judge_servers", "cells", "server,connections\n", "no column machine"),
+        ("judge_servers", "cells", "", "No columns"),
+    ],
+)
+def test_faults_of_a_table_are_told_in_one_line(
+    script: str, table: str, text: str | None, fault: str, tmp_path: Path
+) -> None:
     write_tables([record()], tmp_path)
-    (tmp_path / "summary.csv").write_text(text)
-    run = tabulate_in(tmp_path)
+    (tmp_path / f"{table}.csv").unlink()
+    make_tree(tmp_path, {f"{table}.csv": text})
+    names = ["cells.csv", "summary.csv", "verdicts.csv", "summary.txt"]
+    names = names if script == "print_summary" else [*names[:2], "new.csv"]
+    run = run_script(f"{script}.py", *names, cwd=tmp_path)
     assert run.returncode == 1
-    assert run.stderr.startswith("print_summary: summary.csv ")
+    assert run.stderr.startswith(f"{script}: ")
+    assert fault in run.stderr
     assert len(run.stderr.splitlines()) == 1
-    assert not (tmp_path / "summary.txt").exists()
+    assert not (tmp_path / names[-1]).exists()
 
 
 # One that ends a connection after 100 answers and says so: the last answer is shorter, and some are just being opened.

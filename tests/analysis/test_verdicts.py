@@ -5,7 +5,6 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 from scipy import stats
 from scipy.special import polygamma
 
-import plot_ranking
 from analysis import inference, ranking, tables
 from analysis import summary as summaries
 from analysis.summary import summary_table
@@ -40,8 +38,6 @@ from analysis.verdicts import (
     pairs_of,
     verdict_table,
 )
-from common.files import DamagedFile
-from helpers.checkouts import run_script
 from helpers.made_up import record
 from sweep.cells import CONTROL_SUFFIX
 
@@ -211,17 +207,6 @@ def test_rough_noise_makes_no_more_false_verdicts_over_the_sweep(factor: float) 
 
 
 @pytest.mark.simulation
-def test_5_percent_of_cpu_time_are_found_at_a_noise_of_3_percent() -> None:
-    random = np.random.default_rng(5)
-    trials, found = 100, 0
-    for _ in range(trials):
-        variation = {**VARIATION, CPU_RATIO: (0.029, 0.029)}
-        verdicts = verdicts_of(sweep(random, factors={"server_thread": 1.05}, variation=variation))
-        found += row(verdicts, "server_thread", "server_poll")["verdict"] == SLOWER
-    assert found >= 0.95 * trials
-
-
-@pytest.mark.simulation
 @pytest.mark.parametrize(("metric", "verdict"), [(CPU_RATIO, SLOWER), (THROUGHPUT, FASTER)])
 def test_smallest_detectable_difference_is_found_in_nine_of_ten_sweeps(
     metric: str, verdict: str
@@ -230,6 +215,7 @@ def test_smallest_detectable_difference_is_found_in_nine_of_ten_sweeps(
     percent = np.median(
         [row(it, *pair)["smallest_detectable_percent"] for it in sweeps_of_equal_servers()]
     )
+    assert percent < 5  # at a noise of 2 to 5 %
     random = np.random.default_rng(17)
     factors = {"server_thread": 1 + percent / 100}
     fresh = [verdicts_of(sweep(random, factors=factors)) for _ in range(SWEEPS)]
@@ -322,39 +308,18 @@ def test_trigamma_is_inverted() -> None:
         assert inference.inverse_trigamma(float(polygamma(1, x))) == pytest.approx(x, rel=1e-6)
 
 
-def test_smallest_detectable_difference_has_its_power_by_the_noncentral_t() -> None:
-    pairs, errors = np.array([3, 5, 30]), np.array([0.1, 0.02, 0.01])
-    differences = inference.smallest_detectable(pairs - 1.0, errors, np.zeros(3))
-    t_critical = stats.t.isf(inference.ALPHA / 2 / len(pairs), pairs - 1)
-    power = stats.nct.sf(t_critical, pairs - 1, differences / errors)
-    np.testing.assert_allclose(power, inference.POWER, rtol=1e-4)
-
-
 @pytest.mark.parametrize("floor", [0.0, 0.2])
-def test_smallest_detectable_difference_has_its_power_by_simulation(floor: float) -> None:
-    repeats, deviation, points = 10, 0.1, 100
-    freedom = np.array([2.0 * (repeats - 1)])
-    error = np.array([deviation * math.sqrt(2 / repeats)])
-    difference = inference.smallest_detectable(freedom, error, np.array(floor))
-    random = np.random.default_rng(3)
-    found = []
-    for _ in range(200):
-        samples = random.normal(0, deviation, (2, points, repeats))
-        samples[0] += difference
-        estimates = inference.estimate(samples, [(0, 1)], np.ones((1, points), bool))
-        is_significant = estimates.p_value[0, 1:] <= inference.ALPHA
-        found.append(is_significant & (estimates.mean[0, 1:] > floor))
-    assert np.mean(found) == pytest.approx(inference.POWER, abs=0.01)
+def test_smallest_detectable_difference_has_its_power_by_the_noncentral_t(floor: float) -> None:
+    pairs, errors = np.array([3, 5, 30]), np.array([0.1, 0.02, 0.01])
+    differences = inference.smallest_detectable(pairs - 1.0, errors, np.full(3, floor))
+    t_critical = stats.t.isf(inference.ALPHA / 2 / len(pairs), pairs - 1)
+    significant = stats.nct.sf(t_critical, pairs - 1, differences / errors)
+    above_floor = stats.norm.sf(floor, differences, errors)
+    found = np.minimum(significant, above_floor)
+    np.testing.assert_allclose(found, inference.POWER, rtol=1e-4)
 
 
 # What is compared with what
-
-
-def test_faster_is_more_throughput_or_less_cpu_time() -> None:
-    verdicts = verdicts_of(quiet(DEARER))
-    assert row(verdicts, *PAIR, CPU_RATIO)["verdict"] == SLOWER
-    assert row(verdicts, *PAIR, THROUGHPUT)["verdict"] == FASTER
-    assert row(verdicts, *PAIR)["ratio"] == pytest.approx(1.1, rel=0.01)
 
 
 def test_a_control_is_compared_with_its_base_alone() -> None:
@@ -413,14 +378,15 @@ def test_what_limits_a_machine_does_not_limit_another() -> None:
 
 def test_starving_servers_are_not_compared() -> None:
     verdicts = verdicts_of(quiet(DEARER), limiter=limited("starving", BASE, above=50))
-    for metric in (CPU_RATIO, THROUGHPUT):
+    for metric, verdict in ((CPU_RATIO, SLOWER), (THROUGHPUT, FASTER)):
         point = row(verdicts, *PAIR, metric, connections=100)
         assert (point["verdict"], point["pairs"]) == (UNDECIDABLE, 0)
         assert math.isnan(point["ratio"])
         assert point["reason"] == "server_epoll starving (another workload)"
         whole = row(verdicts, *PAIR, metric)
         assert whole["pairs"] == 3 * REPEATS
-        assert whole["verdict"] in {FASTER, SLOWER}
+        assert whole["verdict"] == verdict
+        assert whole["ratio"] == pytest.approx(1.1, rel=0.01)
         assert whole["reason"] == (
             "3 of 6 points comparable; server_epoll starving (another workload) at 100, 500, 1000"
         )
@@ -569,13 +535,6 @@ def test_the_summary_has_ratios_of_one_yardstick_alone() -> None:
     assert point["cpu_ratio"] == pytest.approx(1)
 
 
-def test_cells_must_say_what_they_were_measured_with(tmp_path: Path) -> None:
-    path = str(tmp_path / "cells.csv")
-    tables.write_table(quiet(ALIKE).drop(columns="yardstick"), path)
-    with pytest.raises(DamagedFile, match="no column yardstick"):
-        tables.read_cell_table(path, CELL_COLUMNS)
-
-
 def test_valid_cells_without_ratios_are_told_from_those_that_are_missing() -> None:
     cells = quiet(ALIKE)
     cells.loc[cells["server"] == BASE, THROUGHPUT] = np.nan
@@ -644,20 +603,6 @@ def test_servers_that_cross_depend_on_connections() -> None:
     assert letters == {"server_poll": "a", BASE: "b"}
 
 
-def test_depends_on_connections_is_what_the_verdicts_at_points_say() -> None:
-    random = np.random.default_rng(21)
-    factors = {name: random.uniform(0.7, 1.4, 6) for name in COMPARED}
-    seen = set()
-    for _ in range(10):
-        verdicts = verdicts_of(sweep(random, COMPARED, factors=factors))
-        for _, rows in verdicts.groupby(["metric", "server", "other"]):
-            whole, points = rows["verdict"].iloc[0], set(rows["verdict"].iloc[1:])
-            both = {FASTER, SLOWER} <= points
-            assert (whole == DEPENDS) == both
-            seen.add(whole)
-    assert DEPENDS in seen
-
-
 def test_what_is_smaller_than_the_noise_floor_is_no_difference() -> None:
     verdicts = verdicts_of(
         quiet({"server_poll": 1.02, BASE: 1, "server_thread": 1.05, CONTROL: 1.03})
@@ -690,51 +635,8 @@ def test_without_a_control_the_noise_floor_is_unknown() -> None:
 
 
 def test_tables_have_the_columns_that_verdicts_need() -> None:
-    assert set(CELL_COLUMNS) <= set(tables.CELL_COLUMNS)
+    assert {"yardstick", "machine"} <= set(CELL_COLUMNS) <= set(tables.CELL_COLUMNS)
     assert {*SUMMARY_COLUMNS, CPU_RATIO, "repeats_ok"} <= set(summaries.SUMMARY_COLUMNS)
-
-
-run = functools.partial(run_script, PYTHONWARNINGS="always")
-
-
-def test_scripts_turn_tables_into_verdicts_and_their_picture(tmp_path: Path) -> None:
-    cells = sweep(np.random.default_rng(6))
-    tables.write_table(cells, str(tmp_path / "cells.csv"))
-    summary = summary_of(cells).reindex(columns=summaries.SUMMARY_COLUMNS)
-    tables.write_table(summary, str(tmp_path / "summary.csv"))
-    compared = run("judge_servers.py", "cells.csv", "summary.csv", "verdicts.csv", cwd=tmp_path)
-    assert (compared.returncode, compared.stderr) == (0, "")
-    verdicts = pd.read_csv(tmp_path / "verdicts.csv")
-    assert list(verdicts.columns) == VERDICT_COLUMNS
-    pictures = []
-    for _ in range(2):
-        tables_read = ("cells.csv", "summary.csv", "verdicts.csv")
-        drawn = run("plot_ranking.py", *tables_read, "ranking.png", cwd=tmp_path)
-        assert (drawn.returncode, drawn.stderr) == (0, "")
-        pictures.append((tmp_path / "ranking.png").read_bytes())
-    assert pictures[0] == pictures[1]
-
-
-@pytest.mark.parametrize(
-    ("cells", "fault"),
-    [
-        (None, "cells.csv"),
-        ("server,connections\n", "no column machine"),
-        ("", "No columns"),
-    ],
-)
-def test_faults_of_a_table_are_told_in_one_line(
-    cells: str | None, fault: str, tmp_path: Path
-) -> None:
-    if cells is not None:
-        (tmp_path / "cells.csv").write_text(cells)
-    tables.write_table(summary_of(quiet(ALIKE)), str(tmp_path / "summary.csv"))
-    ended = run("judge_servers.py", "cells.csv", "summary.csv", "verdicts.csv", cwd=tmp_path)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("judge_servers: ")
-    assert fault in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
-    assert not (tmp_path / "verdicts.csv").exists()
 
 
 def test_a_cell_that_is_there_twice_is_refused() -> None:
@@ -766,14 +668,10 @@ def test_letters_are_the_largest_groups_that_are_not_told_apart() -> None:
 FOUR = {"server": 4, "server_thread": 2, BASE: 1, "server_uring": 0.8, CONTROL: 1}
 
 
-def ranking_sweep(**changes: Any) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    cells = sweep(np.random.default_rng(9), servers=list(FOUR), factors=FOUR, lost=0, **changes)
-    summary = summary_of(cells, limiter=limited("starving", "server", above=1))
-    return cells, summary, verdict_table(cells, summary)
-
-
 def test_ranking_is_by_cost_with_the_control_beside_its_base() -> None:
-    _, summary, verdicts = ranking_sweep()
+    cells = sweep(np.random.default_rng(9), servers=list(FOUR), factors=FOUR, lost=0)
+    summary = summary_of(cells, limiter=limited("starving", "server", above=1))
+    verdicts = verdict_table(cells, summary)
     # What starves is cheap, and serves another workload.
     starving = (summary["limiter"] == "starving") & (summary["connections"] == 10)
     summary.loc[starving, CPU_RATIO] = 1
@@ -800,16 +698,6 @@ def test_ranking_is_by_cost_with_the_control_beside_its_base() -> None:
         "server_uring": "c",
         "unavailable": "",
     }
-
-
-@pytest.mark.parametrize("servers", [[BASE], list(FOUR)[:4], ["server_uring", BASE], list(FOUR)])
-@pytest.mark.parametrize("repeats", [1, 2, 5])
-def test_every_ranking_is_drawn(servers: list[str], repeats: int, tmp_path: Path) -> None:
-    cells, summary, verdicts = ranking_sweep(repeats=repeats)
-    summary = summary[summary["server"].isin(servers)]
-    verdicts = verdicts[verdicts["server"].isin(servers) & verdicts["other"].isin(servers)]
-    plot_ranking.draw(cells, summary, verdicts, str(tmp_path / "ranking.png"))
-    assert (tmp_path / "ranking.png").stat().st_size > 5000
 
 
 def test_what_cannot_be_compared_has_no_place_in_the_ranking() -> None:

@@ -99,7 +99,12 @@ def test_record_that_lacks_what_tables_need_is_refused(name: str, record: dict[s
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("status", None), ("status", "nonsense"), ("cpu_ratio", -1.0), ("latency_p50_us", 0)],
+    [
+        *(("status", value) for value in (None, "nonsense")),
+        *(("requests", value) for value in (10**400, "9$^{$")),
+        *(("cpu_ratio", value) for value in (-1.0, float("nan"))),
+        ("latency_p50_us", 0),
+    ],
 )
 def test_record_with_a_value_that_no_run_gives_is_refused(
     name: str, value: object, record: dict[str, Any]
