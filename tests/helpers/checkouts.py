@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 
@@ -78,13 +80,10 @@ def eventually(condition: Callable[[], object], timeout_s: float = 10) -> bool:
 
 def copy_checkout(target: Path) -> Path:
     """The files of this checkout, without what is ignored or made: a fresh clone with its uncommitted changes."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
+    listing = run_program(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], ROOT
     )
+    assert listing.returncode == 0, listing.stderr
     for name in filter(None, listing.stdout.split("\0")):
         if (ROOT / name).exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -173,15 +172,9 @@ def assert_measured_in_order(records: list[dict[str, Any]]) -> None:
 
 def processes_mentioning(text: str) -> list[str]:
     """Command lines of living processes that contain a text."""
-    found = []
-    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it has ended
-        if text in command:
-            found.append(command)
-    return found
+    found = psutil.process_iter(["cmdline"], ad_value=[])
+    commands = [" ".join(process.info["cmdline"]) for process in found]
+    return [command for command in commands if text in command]
 
 
 def run_in_terminal(command: list[str], cwd: Path, columns: int, **changes: str) -> str:

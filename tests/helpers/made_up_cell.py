@@ -10,20 +10,9 @@ from typing import Any
 from sweep import cells, records
 
 TEMPLATES = "templates"  # a folder beside scripts/: a record for each server
-PROPORTIONAL = [
-    "requests",
-    "requests_per_second",
-    "response_bytes",
-    "kernel_responses",
-    "server_requests",
-]
-INVERSE = [
-    "latency_mean_us",
-    "latency_p50_us",
-    "latency_p90_us",
-    "latency_p99_us",
-    "latency_max_us",
-]
+PROPORTIONAL = ["requests", "requests_per_second", "response_bytes"]
+PROPORTIONAL += ["kernel_responses", "server_requests"]
+INVERSE = [f"latency_{figure}_us" for figure in ("mean", "p50", "p90", "p99", "max")]
 
 
 @functools.lru_cache

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers.checkouts import ROOT
+from helpers.checkouts import ROOT, run_script
 
 FAKE = ROOT / "tests/helpers/fake_server.py"
 QUICK = ["--connections", "4", "--duration-s", "1", "--warmup-s", "0.2", "--disturbed-retries", "0"]
@@ -27,28 +27,19 @@ def fake_server(name: str, folder: Path) -> str:
 
 
 def measure(binary: str, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), binary, str(output)]
-    return subprocess.run(
-        [*command, *QUICK, *arguments],
-        check=False,
-        cwd=output.parent,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run_script("measure_cell.py", binary, output, *QUICK, *arguments, cwd=output.parent)
 
 
 def compile_server(name: str, folder: Path) -> str:
-    source = ROOT / f"servers/{name}.c"
-    command = ["gcc", "-std=c17", "-D_GNU_SOURCE", "-O2", str(source), "-o", str(folder / name)]
-    subprocess.run([*command, "-pthread", "-l:liburing.a"], check=True)
-    return str(folder / name)
+    return _compile(ROOT / f"servers/{name}.c", folder / name)
 
 
 def compile_faulty(name: str, folder: Path) -> str:
     """tests/faulty/server_faulty.c under the name that says what its fault is."""
-    binary = folder / f"server_{name}"
-    source = ROOT / "tests/faulty/server_faulty.c"
-    command = ["gcc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-I", str(ROOT / "servers")]
-    subprocess.run([*command, str(source), "-o", str(binary), "-pthread"], check=True)
+    return _compile(ROOT / "tests/faulty/server_faulty.c", folder / f"server_{name}")
+
+
+def _compile(source: Path, binary: Path) -> str:
+    flags = ["-std=c17", "-D_GNU_SOURCE", "-O2", f"-I{ROOT}/servers", "-pthread"]
+    subprocess.run(["gcc", *flags, source, "-o", binary, "-l:liburing.a"], check=True)
     return str(binary)

@@ -43,14 +43,7 @@ def cell_record(server: str, connections: int, repeat: int) -> dict[str, Any]:
         fairness_jain=0.999,
         facts=FACTS,
         asked={"duration_s": 2, "warmup_s": 0.5, "host": "::1"},
-        server_command=[
-            "taskset",
-            "--cpu-list",
-            "1",
-            f"/home/somebody/results/bin/{server}",
-            "--port",
-            "0",
-        ],
+        server_command=f"taskset --cpu-list 1 /home/somebody/results/bin/{server} --port 0".split(),
         load_command=[
             "wrk",
             "-s",
@@ -75,10 +68,9 @@ def write_sweep(
     drawn = []
     for number, server in enumerate(servers):
         facts: dict[str, Any] = {"server": server, "connections": 10, "status": "ok"}
-        row = {"server": server, "connections": 10, "status": "ok", "kind": "system_call"}
         if not profiled:
             facts |= {"status": "not_permitted", "reason": "perf may not: sysctl <x>"}
-            row |= {"status": "not_permitted", "reason": "perf may not: sysctl <x>"}
+        row = facts | {"kind": "system_call"}
         folded = stacks.format(server=server, user=10 + 20 * number, kernel=90) if profiled else ""
         (folder / f"results/profile/{server}.json").write_text(json.dumps(facts))
         (folder / f"results/profile/{server}.folded").write_text(folded)

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,15 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from analysis import findings, summary, tables
-from analysis.verdicts import CPU_RATIO, THROUGHPUT
+from analysis.verdicts import (
+    CPU_RATIO,
+    DEPENDS,
+    EQUAL,
+    FASTER,
+    THROUGHPUT,
+    UNDECIDABLE,
+    WHOLE_SWEEP,
+)
 from drawing import palette
 from helpers.made_up import record, unavailable
 from helpers.report_pages import (
@@ -270,68 +278,54 @@ def test_same_data_give_the_same_page(reports: dict[str, Path]) -> None:
     assert reports["whole"].read_bytes() == before
 
 
-def verdict(
-    server: str, other: str, word: str, ratio: float, metric: str = CPU_RATIO
-) -> dict[str, Any]:
-    ends = {"ratio_low": ratio * 0.98, "ratio_high": ratio * 1.02}
-    return {
-        "p_adjusted": 0.01,
-        "reason": "",
-        "metric": metric,
-        "server": server,
-        "other": other,
-        "connections": "all",
-        "verdict": word,
-        "ratio": ratio,
-        **ends,
-    }
+Pairs = dict[str, tuple[str, float]]
 
 
-def finding_of(*rows: dict[str, Any]) -> findings.Finding:
-    names = list(dict.fromkeys(name for row in rows for name in (row["server"], row["other"])))
-    return findings.find(pd.DataFrame(rows), rows[0]["metric"], names)
+def finding_of(
+    pairs: Pairs, metric: str = CPU_RATIO, reason: str = "", limited: Collection[str] = ()
+) -> findings.Finding:
+    """Of servers with names of one letter: pair → its verdict and ratio."""
+    known = {"metric": metric, "connections": WHOLE_SWEEP, "p_adjusted": 0.01, "reason": reason}
+    rows = [
+        {**known, "server": server, "other": other, "verdict": word, "ratio": ratio}
+        | {"ratio_low": ratio * 0.98, "ratio_high": ratio * 1.02}
+        for (server, other), (word, ratio) in pairs.items()
+    ]
+    return findings.find(pd.DataFrame(rows), metric, list(dict.fromkeys("".join(pairs))), limited)
 
 
 SHARED = "a and b share first place by CPU time per request"
-ANSWERS = {
+ANSWERS: dict[str, tuple[str, Pairs, str]] = {
     "a winner only if it beats all": (
-        [
-            verdict("a", "b", "faster", 0.9),
-            verdict("a", "c", "faster", 0.8),
-            verdict("b", "c", "no difference", 0.99),
-        ],
+        CPU_RATIO,
+        {"ab": (FASTER, 0.9), "ac": (FASTER, 0.8), "bc": (EQUAL, 0.99)},
         "a is first by CPU time per request. The next, b, needs 11.1 % more (95 % interval 8.9 to 13.4 %).",
     ),
     "all that are not told apart": (
-        [
-            verdict("a", "b", "no difference", 0.99),
-            verdict("a", "c", "faster", 0.8),
-            verdict("b", "c", "faster", 0.81),
-            verdict("c", "d", "no difference", 0.99),
-            verdict("a", "d", "faster", 0.79),
-            verdict("b", "d", "faster", 0.80),
-        ],
+        CPU_RATIO,
+        {"ab": (EQUAL, 0.99), "ac": (FASTER, 0.8), "bc": (FASTER, 0.81), "cd": (EQUAL, 0.99)}
+        | {"ad": (FASTER, 0.79), "bd": (FASTER, 0.80)},
         f"{SHARED}: equal within 3.1 %. The next, c, needs 25.0 % more than a (95 % interval 22.5 to 27.6 %).",
     ),
     "who is behind where few are": (
-        [
-            verdict("a", "b", "not decidable here", 1.1, THROUGHPUT),
-            verdict("a", "c", "faster", 1.25, THROUGHPUT),
-            verdict("b", "c", "faster", 1.2, THROUGHPUT),
-        ],
+        THROUGHPUT,
+        {"ab": (UNDECIDABLE, 1.1), "ac": (FASTER, 1.25), "bc": (FASTER, 1.2)},
         "a and b share first place by throughput; this sweep does not distinguish them. "
         "The next, c, serves 20.0 % fewer requests than a (95 % interval 18.4 to 21.6 %).",
     ),
     "that they are equal only within their interval": (
-        [verdict("a", "b", "no difference", 1.2)],
+        CPU_RATIO,
+        {"ab": (EQUAL, 1.2)},
         f"{SHARED}; this sweep does not distinguish them, and they differ by at most 22.4 %.",
     ),
     "that there is none": (
-        [verdict("a", "b", "not decidable here", 0.5)],
+        CPU_RATIO,
+        {"ab": (UNDECIDABLE, 0.5)},
         "This sweep cannot say which server is best by CPU time per request.",
     ),
     "that it depends": (
-        [verdict("a", "b", "depends on connections", 0.9)],
+        CPU_RATIO,
+        {"ab": (DEPENDS, 0.9)},
         f"{SHARED}; which of them is ahead depends on the number of connections.",
     ),
 }
@@ -339,35 +333,26 @@ ANSWERS = {
 
 @pytest.mark.parametrize("said", ANSWERS)
 def test_the_answer_says(said: str) -> None:
-    verdicts, answer = ANSWERS[said]
-    assert findings.best_sentence(finding_of(*verdicts)) == answer
+    metric, pairs, answer = ANSWERS[said]
+    assert findings.best_sentence(finding_of(pairs, metric)) == answer
 
 
 def test_the_next_may_be_told_from_some_of_the_leaders_alone() -> None:
     finding = finding_of(
-        verdict("a", "b", "no difference", 1.0),
-        verdict("a", "c", "depends on connections", 0.97),
-        verdict("b", "c", "faster", 0.95),
-        verdict("a", "d", "faster", 0.7),
-        verdict("b", "d", "faster", 0.8),
-        verdict("c", "d", "faster", 0.84),
+        {"ab": (EQUAL, 1.0), "ac": (DEPENDS, 0.97), "bc": (FASTER, 0.95)}
+        | {"ad": (FASTER, 0.7), "bd": (FASTER, 0.8), "cd": (FASTER, 0.84)}
     )
     assert finding.leaders == ["a", "b"] and finding.behind == ["c", "d"]
     assert "The next, c, needs 5.3 % more than b" in findings.best_sentence(finding)
 
 
 def test_a_server_that_only_a_beaten_one_beats_is_not_behind() -> None:
-    finding = finding_of(
-        verdict("a", "b", "faster", 0.9),
-        verdict("b", "c", "faster", 0.95),
-        verdict("a", "c", "no difference", 0.97),
-    )
+    finding = finding_of({"ab": (FASTER, 0.9), "bc": (FASTER, 0.95), "ac": (EQUAL, 0.97)})
     assert (sorted(finding.leaders), finding.behind) == (["a", "c"], ["b"])
 
 
 def test_a_margin_says_what_its_verdict_rests_on_and_whether_it_is_a_lower_bound() -> None:
-    pair = verdict("a", "b", "faster", 1.3, THROUGHPUT) | {"reason": "2 of 4 points comparable"}
-    finding = findings.find(pd.DataFrame([pair]), THROUGHPUT, ["a", "b"], {"a"})
+    finding = finding_of({"ab": (FASTER, 1.3)}, THROUGHPUT, "2 of 4 points comparable", {"a"})
     told = findings.best_sentence(finding)
     assert "; 2 of 4 points comparable; a lower bound, since wrk was the limit of a" in told
 
@@ -379,7 +364,7 @@ def profile(server: str, samples: int, **self_share: float) -> dict[str, Any]:
 
 
 def test_the_reason_names_functions_that_take_longer_by_more_than_chance() -> None:
-    finding = finding_of(verdict("a", "b", "faster", 0.9))
+    finding = finding_of({"ab": (FASTER, 0.9)})
     profiles = [
         profile("a", 1000, send_kernel=0.1, ack_kernel=0.1, main=0.2),
         profile("b", 1000, send_kernel=0.3, ack_kernel=0.12, main=0.0, serve=0.2),
