@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.checkouts import ROOT, environment, processes_mentioning
+from helpers.checkouts import ROOT, processes_mentioning, run_program
 from hosts import interfaces
 
 pytestmark = pytest.mark.alone
@@ -23,17 +22,8 @@ def loopback_bytes() -> int:
 
 
 def run(*command: str) -> str:
-    done = subprocess.run(
-        command,
-        check=False,
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout
+    done = run_program(command, ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
