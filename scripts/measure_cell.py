@@ -18,7 +18,7 @@ from common.command import report
 from common.processes import one_line
 from hosts import interfaces, proc
 from instruments import disturbance, server_process, wrk
-from measuring import pairing, run_facts, runs, start_failures
+from measuring import pairing, run_facts, runs
 from measuring.counts import (
     counts_of_short_connections,
     counts_of_timed_run,
@@ -228,10 +228,7 @@ def measure_record(sides: AllSides, arguments: runs.CellArguments) -> dict[str, 
     try:
         return {**record, **measure_undisturbed(sides, arguments)}
     except (server_process.RunError, wrk.LoadError) as error:
-        failed: dict[str, Any] = {"status": "failed", "reason": one_line(str(error)), "flags": []}
-        if isinstance(error, start_failures.NotTried):
-            failed["attempts"] = 0
-        return {**record, **failed}
+        return {**record, "status": "failed", "reason": one_line(str(error)), "flags": []}
     except server_process.Unavailable as reason:
         again = f"; when that has changed, delete {os.path.dirname(arguments.output)}"
         if server_process.is_external(arguments.binary):

@@ -16,8 +16,8 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 from hosts import lock
 from hosts.cpus import CpuFault, CpuSplit, workers_for
 from hosts.network import HERE, Network, from_json, is_remote, with_scope
-from instruments import server_process, wrk
-from measuring import places, start_failures
+from instruments import failed_build, server_process, wrk
+from measuring import places
 from measuring.host_side import HostSide
 from measuring.load_side import LoadSide
 from measuring.server_side import ServerSide
@@ -288,8 +288,10 @@ def started(
 ) -> Iterator[Run]:
     """Start a server on its own CPUs and check its answer; everything else runs on the load's CPUs.
 
-    Raises NotStarted or, later, RunError; Unavailable if the server's machine cannot run it.
+    Raises RunError; Unavailable if the server's machine cannot run it.
     """
+    if reason := failed_build.reason_of(arguments.binary):
+        raise server_process.RunError(reason)
     net = both.network
     split = split_of(both, arguments.cpus)
     workers = workers_for(arguments.workers, split)
@@ -298,34 +300,33 @@ def started(
     allowed = os.sched_getaffinity(0)
     confine(both, split)
     try:
-        with start_failures.noted(arguments.binary):
-            listening = both.server.start_server(
-                binary_at(both, arguments.binary),
-                address=address,
-                interface=None if net.is_loopback else net.interface,
-                scope=scope,
-                workers=workers,
-                cpus=split.server,
-                shares_cpus=split.shared,
-                watch_closed=watch_closed,
-                start_timeout_s=arguments.start_timeout_s,
-            )
-            run = Run(
-                both,
-                listening["port"],
-                listening["command"],
-                target,
-                split,
-                arguments.connections,
-                threads,
-                workers,
-                server_process.Verified(b"", []),
-            )
-            try:
-                verified = run.verify()
-            except server_process.RunError:
-                both.server.check_running()  # if it has ended, or its host is lost, say that instead
-                raise
+        listening = both.server.start_server(
+            binary_at(both, arguments.binary),
+            address=address,
+            interface=None if net.is_loopback else net.interface,
+            scope=scope,
+            workers=workers,
+            cpus=split.server,
+            shares_cpus=split.shared,
+            watch_closed=watch_closed,
+            start_timeout_s=arguments.start_timeout_s,
+        )
+        run = Run(
+            both,
+            listening["port"],
+            listening["command"],
+            target,
+            split,
+            arguments.connections,
+            threads,
+            workers,
+            server_process.Verified(b"", []),
+        )
+        try:
+            verified = run.verify()
+        except server_process.RunError:
+            both.server.check_running()  # if it has ended, or its host is lost, say that instead
+            raise
         try:
             yield run._replace(verified=verified)
         except places.SideLost:
@@ -344,8 +345,6 @@ def try_twice(attempt: Callable[[], ResultT]) -> ResultT:
     """Try a run under perf twice, since perf may fail. Never use this for a cell: a server's failures must show."""
     try:
         return attempt()
-    except start_failures.NotStarted:
-        raise
     except (server_process.RunError, wrk.LoadError):
         return attempt()
 

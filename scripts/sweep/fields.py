@@ -98,7 +98,7 @@ CELLS = (
     Field("sweep", "UTC", TEXT, "start of the workflow run that measured it", 2, ALWAYS),
     Field("position", "", COUNT, "place in the order of that sweep, from 0", 2, ALWAYS),
     Field("seed", "", COUNT, "seed of that order", 2, ALWAYS),
-    Field("attempts", "", COUNT, "attempts at the timed run; 0 for a failed cell that was not tried"),
+    Field("attempts", "", COUNT, "attempts at the timed run"),
     Field("server_busiest_thread_share", "0…1", NUMBER, "CPU time of the server's busiest thread / elapsed time; near"
           " 1, the server is saturated; empty for more than 64 threads"),
     Field("littles_law_ratio", "", NUMBER, "mean latency × throughput / served connections: 1 in a closed loop"

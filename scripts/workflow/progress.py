@@ -79,9 +79,8 @@ def format_count(number: int, noun: str) -> str:
 def describe(record: dict[str, Any]) -> list[Part]:
     """The result of a cell, and then what is wrong with it."""
     if record["status"] in ("failed", "unavailable"):
-        tried = ", not tried again" if record.get("attempts") == 0 else ""
         color = Color.RED if record["status"] == "failed" else Color.GREY
-        return [Part(f"{record['status']}{tried}: {record['reason']}", color)]
+        return [Part(f"{record['status']}: {record['reason']}", color)]
     parts = [Part(f"{record['requests_per_second']:>9,.0f} requests/s")]
     if record["server_cpu_ns_per_request"] is not None:
         ratio = record.get("cpu_ratio")

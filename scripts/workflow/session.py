@@ -21,7 +21,7 @@ from common.processes import Process
 from hosts import lock, network, source
 from hosts.cpus import CpuFault
 from hosts.facts import PATH, PATH_VARIABLE, write_facts
-from measuring import pairing, places, run_facts, runs, start_failures
+from measuring import pairing, places, run_facts, runs
 from measuring.preflight_side import PreflightSide
 from sweep import records
 from sweep.cells import SWEEP_PATH
@@ -102,7 +102,6 @@ def begin(session: Session, jobs: Jobs, is_local: bool) -> None:
                 for path in (path for rule in MEASURING & rules for path in jobs.to_make[rule]):
                     Path(path).unlink(missing_ok=True)
             files.write_text(SWEEP_PATH, json.dumps(_sweep(session, is_local), indent=2) + "\n")
-            start_failures.begin()
             announce(session.config, jobs.counts, is_local)
     except BaseException:
         end(session)  # Snakemake calls no onerror before the first job
@@ -113,7 +112,7 @@ def begin_block(session: Session, facts_path: str) -> None:
     """What begin() does, for the cells that a node of a cluster measures."""
     check_tools(MEASURING, session.measures_here)
     sweep = files.read_json(SWEEP_PATH, ["build", "source"])
-    atexit.register(_disconnect, session)
+    atexit.register(end, session)
     facts = {**meet_sides(session), "build": sweep["build"], "source": sweep["source"]}
     with _one_line_if_not_writable():
         write_facts(facts_path, facts)
@@ -227,11 +226,6 @@ def announce(config: Mapping[str, Any], jobs: Mapping[str, int], is_local: bool)
 
 def end(session: Session) -> None:
     """Nothing that was begun for the run is left after it."""
-    start_failures.end()
-    _disconnect(session)
-
-
-def _disconnect(session: Session) -> None:
     for connection in session.connections:
         connection.terminate()
         connection.wait()

@@ -19,7 +19,7 @@ from helpers.measured import OF_THE_MACHINE, compile_faulty, compile_server, fak
 from hosts import cpus
 from instruments import failed_build, server_process, sockets, wrk
 from instruments.wrk import OWN_END_SLACK_S
-from measuring import runs, start_failures
+from measuring import runs
 from measuring.load_side import LoadSide
 from measuring.server_side import ServerSide
 from sweep import flags, records
@@ -163,18 +163,6 @@ def test_server_that_was_not_built_fails_with_the_compilers_reason(tmp_path: Pat
     failed_build.write(str(tmp_path / "server_typo"), "does not compile: a.c:1: error: no")
     run = measure(str(tmp_path / "server_typo"), tmp_path / "record.json")
     assert assert_failed(run, "server_typo", tmp_path) == "does not compile: a.c:1: error: no"
-
-
-def test_start_that_failed_three_times_in_a_run_is_not_tried_again(tmp_path: Path) -> None:
-    """Here the third was so long ago that a try would succeed."""
-    binary = fake_server("ok", tmp_path)
-    noted = tmp_path / start_failures.FOLDER / "ok"
-    noted.parent.mkdir(parents=True)
-    noted.write_text("too slow\n" * start_failures.MOST)
-    run = measure(binary, tmp_path / "record.json")
-    assert "failed, not tried again: too slow" in run.stdout
-    record = records.read(str(tmp_path / "record.json"))
-    assert (record["status"], record["reason"], record["attempts"]) == ("failed", "too slow", 0)
 
 
 def test_missing_wrk_gives_one_line(server_epoll: str, tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ import pytest
 import compile_server
 from common import terminal
 from helpers.checkouts import run_program, run_script
-from instruments import failed_build, server_process
-from measuring import start_failures
+from instruments import failed_build
 from sweep import records
 from workflow import failures
 
@@ -81,39 +80,6 @@ def test_server_that_compiles_is_left_alone_and_a_killed_compiler_is_no_fault_of
         assert full.returncode == 1 and not os.path.exists(made)
     assert build(tmp_path, "cp", "/bin/true", made).returncode == 0
     assert failed_build.reason_of(made) == ""
-
-
-def test_start_is_given_up_after_some_failures_in_a_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    tried = []
-
-    def start(fault: str) -> None:
-        with start_failures.noted("bin/server_mine"):
-            tried.append(fault)
-            if fault:
-                raise server_process.RunError(fault)
-
-    def fail(fault: str) -> type[Exception]:
-        with pytest.raises(start_failures.NotStarted, match=fault) as told:
-            start(fault)
-        return told.type
-
-    for _ in range(start_failures.MOST + 1):  # outside a run of the workflow nothing is noted
-        assert fail("by hand") is start_failures.NotStarted
-    start_failures.begin()
-    for fault in ("a", "", *"bcd"[: start_failures.MOST]):
-        if fault:
-            fail(fault)
-        else:
-            start(fault)
-    count = len(tried)
-    with pytest.raises(start_failures.NotTried, match=r"^d$"):
-        start("e")
-    assert len(tried) == count
-    start_failures.end()
-    start("")
 
 
 def job(rule: str, server: str, output: Path) -> Any:
