@@ -24,7 +24,7 @@ rule profile_server:
         network=NETWORK,
         cpus=CPUS,
         workers=workers_of,
-        obstacle=lambda wildcards: obstacles.obstacle_to_profile(
+        obstacle=lambda wildcards: obstacles.obstacle_to(
             f"results/profile/{wildcards.server}.json",
             lambda: obstacle_here(perf_record.check_here),
         ),

@@ -20,7 +20,7 @@ rule count_syscalls:
         network=NETWORK,
         cpus=CPUS,
         workers=workers_of,
-        obstacle=lambda wildcards: obstacles.obstacle_to_count(
+        obstacle=lambda wildcards: obstacles.obstacle_to(
             f"results/syscalls/{wildcards.server}.csv",
             lambda: obstacle_here(perf_stat.check_permission),
         ),

@@ -111,7 +111,7 @@ def make_rows(arguments: Arguments) -> list[Row]:
             try:
                 found.server.check_counting()
             except PerfObstacle as obstacle:
-                # When it is gone, the workflow tries again by itself: obstacle_to_count.
+                # When it is gone, the workflow tries again by itself: obstacle_to().
                 return [{"status": obstacle.status, "reason": str(obstacle)}]
             return runs.try_twice(lambda: count(found, arguments))
     except PerfObstacle as obstacle:

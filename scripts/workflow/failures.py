@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
-from common import files
 from instruments import failed_build
 from sweep import flags, records
 from sweep.cells import base_of
@@ -69,20 +68,10 @@ def _reason_in_record(path: str) -> str:
 
 def _reason_of(rule: str, path: str) -> str:
     """Why a server failed in a job that is not a cell; empty if it did not fail, or has no output yet."""
-    if rule == "profile_server":
-        return _reason_in_facts(path)
-    if rule == "count_syscalls":
-        row = obstacles.first_row(path)
-        return row.get("reason", "") if row.get("status") == "failed" else ""
+    if rule in ("profile_server", "count_syscalls"):
+        its = obstacles.read_outcome(path)
+        return str(its.get("reason")) if its.get("status") == "failed" else ""
     return failed_build.reason_of(path)
-
-
-def _reason_in_facts(path: str) -> str:
-    try:
-        facts = files.read_json(path)
-    except (OSError, ValueError):
-        return ""
-    return str(facts.get("reason")) if facts.get("status") == "failed" else ""
 
 
 def lines_of(failures: Iterable[Failure], jobs: Iterable[Any]) -> list[str]:

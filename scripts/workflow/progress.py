@@ -20,24 +20,7 @@ LOG = "results/.progress/log"
 CELL_OVERHEAD_S = 0.15  # starting, checking and stopping a server and wrk
 PAIR_OVERHEAD_S = 0.4  # starting and stopping two servers and two wrks, and asking the kernel
 PROFILE_OVERHEAD_S = 1.5  # perf's end, and folding
-# Seconds that each job takes that does not measure.
-JOBS_S = {
-    "compile_server": 0.5,
-    "count_syscalls": 1.5,
-    "draw_flamegraph": 0.4,
-    "collect_cells": 0.1,
-    "merge_cells": 0.1,
-    "summarize_cells": 0.9,
-    "merge_syscalls": 0.1,
-    "judge_servers": 0.9,
-    "print_summary": 0.6,
-    "make_report": 3.0,
-    "plot_server": 1.2,
-    "plot_over_connections": 1.3,
-    "plot_ranking": 1.3,
-    "plot_overview": 1.5,
-    "plot_syscalls": 1.3,
-}
+OTHER_JOB_S = 0.8  # a job that does not measure, on average
 
 
 def format_duration(seconds: float) -> str:

@@ -213,7 +213,7 @@ def announce(config: Mapping[str, Any], jobs: Mapping[str, int], is_local: bool)
     cell_s += _seconds_of_paired_phase(config)
     profile_s = config["warmup_s"] + config["profile"]["duration_s"] + progress.PROFILE_OVERHEAD_S
     other_s = profiles * profile_s
-    other_s += sum(progress.JOBS_S.get(name, 0) * count for name, count in jobs.items())
+    other_s += progress.OTHER_JOB_S * (sum(jobs.values()) - cells - profiles)
     progress.write_plan(cells, cell_s, other_s)
     counted = [(cells, "cell"), (profiles, "profile")]
     parts = [progress.format_count(number, noun) for number, noun in counted if number]

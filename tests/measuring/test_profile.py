@@ -102,12 +102,12 @@ def test_a_new_obstacle_keeps_a_good_profile_and_a_mended_one_makes_the_others(
     tmp_path: Path,
 ) -> None:
     facts = tmp_path / "facts.json"
-    assert obstacles.obstacle_to_profile(str(facts), lambda: "forbidden") == "forbidden"
+    assert obstacles.obstacle_to(str(facts), lambda: "forbidden") == "forbidden"
     facts.write_text('{"status": "ok"}')
-    assert obstacles.obstacle_to_profile(str(facts), lambda: "forbidden") == ""
+    assert obstacles.obstacle_to(str(facts), lambda: "forbidden") == ""
     facts.write_text('{"status": "not_permitted"}')
-    assert obstacles.obstacle_to_profile(str(facts), lambda: "forbidden") == "forbidden"
-    assert obstacles.obstacle_to_profile(str(facts), str) == ""
+    assert obstacles.obstacle_to(str(facts), lambda: "forbidden") == "forbidden"
+    assert obstacles.obstacle_to(str(facts), str) == ""
 
 
 def test_whole_cpus_are_sampled_where_that_is_allowed() -> None:

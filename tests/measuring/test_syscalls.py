@@ -133,11 +133,11 @@ def test_a_new_obstacle_keeps_good_counts_and_a_mended_one_makes_the_others(
     tmp_path: Path,
 ) -> None:
     table = tmp_path / "server.csv"
-    assert obstacles.obstacle_to_count(str(table), lambda: "forbidden") == "forbidden"
+    assert obstacles.obstacle_to(str(table), lambda: "forbidden") == "forbidden"
     for status, met in (("ok", ""), ("not_permitted", "forbidden")):
         table.write_text(count_syscalls.format_table([{"status": status}]))
-        assert obstacles.obstacle_to_count(str(table), lambda: "forbidden") == met
-        assert obstacles.obstacle_to_count(str(table), str) == ""
+        assert obstacles.obstacle_to(str(table), lambda: "forbidden") == met
+        assert obstacles.obstacle_to(str(table), str) == ""
 
 
 def count(binary: str, folder: Path, *prefix: str, **changes: str) -> Rows:

@@ -111,7 +111,7 @@ def test_what_there_is_to_measure_is_announced_with_the_time(
     config["profile"] = {**CONFIG["profile"], "duration_s": 3}
     jobs = {"measure_cell": 2, "profile_server": 1, "compile_server": 2, "all": 1}
     session.announce(config, jobs, is_local=True)
-    assert capfd.readouterr().err == "2 cells and 1 profile to run, about 13 s\n"
+    assert capfd.readouterr().err == "2 cells and 1 profile to run, about 14 s\n"
     session.announce({**config, "paired_s": 10}, jobs, is_local=True)
     (seconds,) = re.findall(r"about (\d+) s$", capfd.readouterr().err)
     assert int(seconds) >= 13 + 2 * 10
