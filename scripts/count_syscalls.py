@@ -11,8 +11,6 @@ import argparse
 import csv
 import io
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,14 +146,8 @@ def parse_arguments() -> Arguments:
 def main() -> int:
     arguments = parse_arguments()
     name = os.path.basename(arguments.binary)
-    runs.end_cleanly_on_sigterm()
-    try:
+    with runs.reported(f"count_syscalls: {name}"):
         rows = make_rows(arguments)
-    except (*runs.FAULTS, subprocess.TimeoutExpired) as error:
-        print(f"count_syscalls: {name}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     asked = {"server": name, "connections": arguments.connections}
     files.write_text(arguments.output, format_table([{**asked, **row} for row in rows]))
     told = f"not counted: {rows[0].get('reason')}"

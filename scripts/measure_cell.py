@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import hashlib
 import os
-import signal
 import sys
 import time
 from typing import Any
@@ -266,16 +265,12 @@ def parse_arguments() -> runs.CellArguments:
 def main() -> int:
     arguments = parse_arguments()
     cell = cells.Cell(arguments.server, arguments.connections, arguments.repeat)
-    runs.end_cleanly_on_sigterm()
-    try:
-        with runs.exclusive_sides(arguments, ServerSide) as sides:
-            record = measure_record(sides, arguments)
-            records.write(arguments.output, record)
-    except runs.FAULTS as error:
-        print(f"measure_cell: {cell}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    with (
+        runs.reported(f"measure_cell: {cell}"),
+        runs.exclusive_sides(arguments, ServerSide) as sides,
+    ):
+        record = measure_record(sides, arguments)
+        records.write(arguments.output, record)
     if record["status"] == "failed":
         print(f"measure_cell: {cell}: {record['reason']}", file=sys.stderr)
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the measurement

@@ -10,8 +10,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -73,22 +71,8 @@ def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str
     return "" if failed else seen["folded"], facts
 
 
-def parse_arguments() -> Arguments:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("binary", help="the compiled server")
-    parser.add_argument("folded", help="where the folded stacks go")
-    parser.add_argument("facts", help="where the facts go (JSON)")
-    parser.add_argument("--frequency-hz", type=int, default=499)
-    runs.add_arguments(parser, duration_s=4.0)
-    return Arguments(**runs.parse_options(parser))
-
-
-def main() -> int:
-    arguments = parse_arguments()
-    name = os.path.basename(arguments.binary)
-    runs.end_cleanly_on_sigterm()
-    asked = ("connections", "duration_s", "frequency_hz", "warmup_s")
-    facts: dict[str, Any] = {"server": name, **{key: getattr(arguments, key) for key in asked}}
+def profile(arguments: Arguments, name: str) -> tuple[str, dict[str, Any]]:
+    """Try until no gate fails because of a busy machine; returns folded stacks, and facts with status and reason."""
     folded = ""
     try:
         with runs.exclusive_sides(arguments, ProfiledSide) as found:
@@ -105,11 +89,26 @@ def main() -> int:
     except (server_process.RunError, wrk.LoadError) as error:
         seen = {"status": "failed", "reason": one_line(str(error))}
         print(f"profile_server: {name}: {error}", file=sys.stderr)
-    except (*runs.FAULTS, subprocess.TimeoutExpired) as error:
-        print(f"profile_server: {name}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    return folded, seen
+
+
+def parse_arguments() -> Arguments:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("binary", help="the compiled server")
+    parser.add_argument("folded", help="where the folded stacks go")
+    parser.add_argument("facts", help="where the facts go (JSON)")
+    parser.add_argument("--frequency-hz", type=int, default=499)
+    runs.add_arguments(parser, duration_s=4.0)
+    return Arguments(**runs.parse_options(parser))
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    name = os.path.basename(arguments.binary)
+    asked = ("connections", "duration_s", "frequency_hz", "warmup_s")
+    facts: dict[str, Any] = {"server": name, **{key: getattr(arguments, key) for key in asked}}
+    with runs.reported(f"profile_server: {name}"):
+        folded, seen = profile(arguments, name)
     files.write_text(arguments.folded, folded)
     files.write_text(arguments.facts, json.dumps({**facts, **seen}, indent=2) + "\n")
     told = f"{seen['samples']} samples" if seen["status"] == "ok" else "no flamegraph"

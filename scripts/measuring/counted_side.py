@@ -24,6 +24,7 @@ class CountedSide(ServerSide):
     """A server, and perf that counts its events."""
 
     _perf: Process
+    check_counting = staticmethod(check_permission)
 
     def events(self) -> list[str]:
         """The events to count on this machine. Raises PerfObstacle if perf knows no system calls here."""
@@ -37,10 +38,6 @@ class CountedSide(ServerSide):
             if os.path.isdir(f"{TRACEFS}/events/syscalls/sys_enter_{name}")
         ]
         return [*SOFTWARE_EVENTS.values(), ALL_CALLS, *(f"{CALL_PREFIX}{name}" for name in known)]
-
-    def check_counting(self) -> None:
-        """Raises PerfObstacle."""
-        check_permission()
 
     def start_counting(self, events: list[str]) -> None:
         self._events = events

@@ -39,7 +39,6 @@ class HostSide:
 
     def boot(self) -> str:
         """A value that all sides on one running kernel share."""
-
         return identity.read_boot() or f"{reading.UNKNOWN} of {os.uname().nodename}"
 
     def split_cpus(self, setting: dict[str, Any] | None, interface: str | None) -> cpus.CpuSplit:

@@ -22,38 +22,18 @@ class LoadSide(HostSide):
     wrk: Wrk
     pair: list[Wrk]
     _load: contextlib.ExitStack
+    requests_until_close = staticmethod(server_process.requests_until_close)
 
     def verify(self, address: str, port: int) -> dict[str, Any]:
         """Check the server's answer; return it as Latin-1, and the headers that vary: server_process.Verified."""
         verified = server_process.verify(address, port)
         return {"response": verified.response.decode("latin-1"), "varying": verified.varying}
 
-    def requests_until_close(
-        self, address: str, port: int, most: int, within_s: float
-    ) -> int | None:
-        return server_process.requests_until_close(address, port, most, within_s)
-
-    def start_load(
-        self,
-        url: str,
-        *,
-        connections: int,
-        threads: int,
-        duration_s: float,
-        expected_body: str | None = None,
-    ) -> list[str]:
-        """Start a load and return its command."""
+    def start_load(self, url: str, **options: Any) -> list[str]:
+        """Start a load and return its command. options: of running_load()."""
         proc.raise_open_files_limit()
         self._load = self.run.enter_context(contextlib.ExitStack())
-        self.wrk = self._load.enter_context(
-            running_load(
-                url,
-                connections=connections,
-                threads=threads,
-                duration_s=duration_s,
-                expected_body=expected_body,
-            )
-        )
+        self.wrk = self._load.enter_context(running_load(url, **options))
         return self.wrk.command
 
     def read_idle(self, cpus: list[int], tells_pressure: bool) -> disturbance.Reading:
@@ -90,17 +70,14 @@ class LoadSide(HostSide):
 
     # --- Two loads, of which at most one runs ---
 
-    def start_pair(
-        self, urls: list[str], *, connections: int, threads: int, duration_s: float
-    ) -> None:
-        """Start a load for each URL and pause it when the server has answered its requests."""
+    def start_pair(self, urls: list[str], **options: Any) -> None:
+        """Start a load for each URL and pause it when the server has answered; options: as of start_load()."""
         proc.raise_open_files_limit()
         self._load = self.run.enter_context(contextlib.ExitStack())
         self.pair = []
         for url in urls:
-            wrk = running_load(url, connections=connections, threads=threads, duration_s=duration_s)
-            self.pair.append(self._load.enter_context(wrk))
-            time.sleep(BEGIN_S + BEGIN_S_PER_CONNECTION * connections)
+            self.pair.append(self._load.enter_context(running_load(url, **options)))
+            time.sleep(BEGIN_S + BEGIN_S_PER_CONNECTION * options["connections"])
             self.pair[-1].stop()
             time.sleep(SETTLE_S)
 

@@ -193,17 +193,9 @@ def start_reference(run: runs.Run, arguments: runs.CellArguments) -> str:
     """Start the reference beside the server; its URL. Raises ReferenceFault."""
     both, path = run.sides, arguments.reference
     try:
-        address, target, scope = runs.addresses(both.network, arguments.host, both.server)
+        target, options = runs.start_options(both, arguments, run.split)
         listening = both.server.start_reference(
-            runs.binary_at(both, path),
-            address=address,
-            interface=None if both.network.is_loopback else both.network.interface,
-            scope=scope,
-            workers=len(run.split.server),
-            cpus=run.split.server,
-            shares_cpus=run.split.shared,
-            watch_closed=False,
-            start_timeout_s=arguments.start_timeout_s,
+            runs.binary_at(both, path), workers=len(run.split.server), **options
         )
         both.load.verify(target, listening["port"])
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from common import modules, processes
-from hosts import identity, network, reading
+from hosts import network
 from measuring import agent
 
 OLDEST_PYTHON = (3, 11)
@@ -289,11 +289,6 @@ def share_connection(place: str, ssh_config: str | None) -> processes.Process:
             waited = f"{place}: no answer within {START_TIMEOUT_S:g} s"
             raise SideLost(waited + advice(place, ssh_config))
     return master
-
-
-def here_boot() -> str:
-
-    return identity.read_boot() or f"{reading.UNKNOWN} of {os.uname().nodename}"
 
 
 def round_trip(side: Any) -> tuple[float, float]:

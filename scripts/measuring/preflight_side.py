@@ -21,6 +21,9 @@ LOOP_OVERHEAD_S = 10.0  # of starting Python on a busy machine
 class PreflightSide(HostSide):
     """A host or network namespace that is checked before anything is measured."""
 
+    label = staticmethod(inspection.label)
+    interface_counters = staticmethod(interfaces.read_counters)
+
     def checks(
         self, roles: list[str], connections: int, compiler: str, address: str | None
     ) -> list[list[Any]]:
@@ -32,9 +35,6 @@ class PreflightSide(HostSide):
         )
         return [list(check) for check in results]
 
-    def label(self) -> str:
-        return inspection.label()
-
     def describe_split(self, split: Sequence[Any]) -> str:
         return cpus.describe(cpus.CpuSplit(*split), cpus.read_topology())
 
@@ -44,9 +44,6 @@ class PreflightSide(HostSide):
     def check_interface(self, interface: str) -> None:
         """Raises NotReady."""
         interfaces.ready_link(interfaces.read_links(), interface)
-
-    def interface_counters(self, interface: str) -> dict[str, int]:
-        return interfaces.read_counters(interface)
 
     def listen(self, address: str) -> int:
         """Listen until the side ends; return the port."""

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,6 @@ from instruments import failed_build, server_process, wrk
 from measuring import places
 from measuring.host_side import HostSide
 from measuring.load_side import LoadSide
-from measuring.server_side import ServerSide
 from sweep import cells
 
 # Faults of a user or a machine: one line each.
@@ -87,15 +87,10 @@ class Run(NamedTuple):
     def requests_until_close(self, most: int, within_s: float) -> int | None:
         return self.sides.load.requests_until_close(self.address, self.port, most, within_s)
 
-    def start_load(self, duration_s: float, expected_body: str | None = None) -> list[str]:
+    def start_load(self, duration_s: float, **options: Any) -> list[str]:
         """Start a load and return its command."""
-        return self.sides.load.start_load(
-            self.url,
-            connections=self.connections,
-            threads=self.threads,
-            duration_s=duration_s,
-            expected_body=expected_body,
-        )
+        size = {"connections": self.connections, "threads": self.threads}
+        return self.sides.load.start_load(self.url, duration_s=duration_s, **size, **options)
 
     @property
     def connection_per_request(self) -> bool:
@@ -206,7 +201,7 @@ def lock_all(both: Sides[Any, Any]) -> str | None:
     """Lock the other machines that take part. If another measurement uses one of them, return its place."""
     if both.are_here:
         return None
-    boots = {places.here_boot()}
+    boots = {HostSide().boot()}
     for place, side in ((both.network.server, both.server), (both.network.load, both.load)):
         boot = side.boot()
         if boot not in boots and not side.lock():
@@ -273,13 +268,22 @@ def binary_at(both: Sides[Any, LoadSide], path: str) -> str:
     return str(both.server.deliver(os.path.basename(path), content))
 
 
-def addresses(net: Network, host: str, server: ServerSide) -> tuple[str, str, str | None]:
-    """The address for the server, the address for the load, and the server's scope. Raises NotReady."""
-    if net.is_loopback:
-        return host, host, None
-    address = server.address(net.interface, net.address)
-    target = with_scope(address, net.load_interface or net.interface)
-    return address, target, net.interface if target != address else None
+def start_options(
+    both: Sides[Any, Any], arguments: Arguments, split: CpuSplit
+) -> tuple[str, dict[str, Any]]:
+    """The server's address for the load, and options of ServerSide.start_server(). Raises NotReady."""
+    net, address, target = both.network, arguments.host, arguments.host
+    if not net.is_loopback:
+        address = both.server.address(net.interface, net.address)
+        target = with_scope(address, net.load_interface or net.interface)
+    return target, {
+        "address": address,
+        "interface": None if net.is_loopback else net.interface,
+        "scope": net.interface if target != address else None,
+        "cpus": split.server,
+        "shares_cpus": split.shared,
+        "start_timeout_s": arguments.start_timeout_s,
+    }
 
 
 @contextlib.contextmanager
@@ -292,24 +296,18 @@ def started(
     """
     if reason := failed_build.reason_of(arguments.binary):
         raise server_process.RunError(reason)
-    net = both.network
     split = split_of(both, arguments.cpus)
     workers = workers_for(arguments.workers, split)
     threads = wrk.threads_for(arguments.connections, len(split.load))
-    address, target, scope = addresses(net, arguments.host, both.server)
+    target, options = start_options(both, arguments, split)
     allowed = os.sched_getaffinity(0)
     confine(both, split)
     try:
         listening = both.server.start_server(
             binary_at(both, arguments.binary),
-            address=address,
-            interface=None if net.is_loopback else net.interface,
-            scope=scope,
             workers=workers,
-            cpus=split.server,
-            shares_cpus=split.shared,
             watch_closed=watch_closed,
-            start_timeout_s=arguments.start_timeout_s,
+            **options,
         )
         run = Run(
             both,
@@ -382,7 +380,7 @@ def confine(both: Sides[Any, LoadSide], split: CpuSplit) -> None:
         both.server.keep_off(split.server)
     else:
         both.server.confine(split.load)
-        if places.here_boot() == both.server.boot():
+        if HostSide().boot() == both.server.boot():
             os.sched_setaffinity(0, split.load)
 
 
@@ -390,6 +388,16 @@ def _exit(number: int, _frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
-def end_cleanly_on_sigterm() -> None:
-    """Turn SIGTERM into an exception, so that everything that was started is ended."""
+@contextlib.contextmanager
+def reported(who: str) -> Iterator[None]:
+    """Wrap what a script does with a server: a fault of user or machine ends it with one line and status 1.
+
+    SIGTERM becomes an exception, so that everything that was started is ended.
+    """
     signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    except (*FAULTS, subprocess.TimeoutExpired) as error:
+        sys.exit(f"{who}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

@@ -16,6 +16,8 @@ class ServerSide(HostSide):
     server: server_process.Server
     reference: "ServerSide"
 
+    accepted_connections = staticmethod(sockets.accepted_connections)
+
     _closed: sockets.ClosedConnections | None = None
     _interface: str | None = None
     _group: str | None = None
@@ -30,7 +32,7 @@ class ServerSide(HostSide):
         workers: int,
         cpus: list[int],
         shares_cpus: bool,
-        watch_closed: bool,
+        watch_closed: bool = False,
         start_timeout_s: float,
     ) -> dict[str, Any]:
         """Start the server on these CPUs; return its `port` and `command`.
@@ -97,9 +99,6 @@ class ServerSide(HostSide):
 
     def wait_until_closed(self) -> int:
         return sockets.wait_until_closed(self.server.port, CLOSE_TIMEOUT_S)
-
-    def accepted_connections(self) -> int:
-        return sockets.accepted_connections()
 
     def end_watching(self) -> None:
         if self._closed:
