@@ -1,6 +1,6 @@
-"""What can be wrong with a cell: each flag with its threshold, its meaning, what helps, and whether the cell counts.
+"""What can be wrong with a cell: each flag with its condition, its meaning, what helps, and whether the cell counts.
 
-docs/results.md has the same list as a table; a test compares the two.
+docs/results.md has the same list as a table, with the conditions in words; a test compares the two.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -109,11 +109,10 @@ def is_unpaired(record: Record) -> bool:
 
 class Flag(NamedTuple):
     name: str
-    invalidates: bool  # the cell is listed, but its figures enter no summary
-    when: str
     meaning: str
     hint: str
     is_raised: Callable[[Record], bool]
+    invalidates: bool = False  # the cell is listed, but its figures enter no summary
 
 
 def bypasses_interface(record: Record) -> bool:
@@ -124,26 +123,21 @@ def bypasses_interface(record: Record) -> bool:
 FLAGS = [
     Flag(
         "errors",
-        True,
-        "wrk's socket errors and timeouts > 0",
         "connections failed, or answers took longer than 2 s",
         "look at errors_by_kind and server_counts in the record; use fewer connections, a higher ulimit -n, or more"
         " ports in net.ipv4.ip_local_port_range",
         lambda record: sum(record["errors_by_kind"].values()) > record["errors_by_kind"]["status"],
+        invalidates=True,
     ),
     Flag(
         "error_responses",
-        True,
-        "responses with a status above 399 > 0",
         "the server refused requests",
         "send it a request with curl -i under load",
         lambda record: record["errors_by_kind"]["status"] > 0,
+        invalidates=True,
     ),
     Flag(
         "wrong_responses",
-        True,
-        "the body of a response in the warm-up (each is compared), or the answer after the run or after the paired"
-        " phase, differs from before; or, without errors, wrk received more or fewer bytes than its responses have",
         "wrong or short answers: the server did not do the work",
         "look at the server's answers under load, for example with tcpdump -A",
         lambda record: (
@@ -152,19 +146,17 @@ FLAGS = [
             or (record.get("paired") or {}).get("response_unchanged") is False
             or has_wrong_size(record)
         ),
+        invalidates=True,
     ),
     Flag(
         "no_requests",
-        True,
-        "requests = 0",
         "the server answered no request",
         "the server hangs: try it by hand",
         lambda record: record["requests"] == 0,
+        invalidates=True,
     ),
     Flag(
         "connections_differ",
-        True,
-        "established connections ≠ connections asked for (not with connection_per_request or connections_reopened)",
         "the measured load is not the requested one",
         "use a longer queue of the server's listen() (backlog), a higher net.core.somaxconn or ulimit -n, or fewer"
         " connections",
@@ -173,23 +165,18 @@ FLAGS = [
             and not record["reopened_connections"]
             and record["established_connections"] != record["connections"]
         ),
+        invalidates=True,
     ),
     Flag(
         "connections_disagree",
-        True,
-        "the number of connections that the server or the kernel counted differs from wrk's by more than `connections`,"
-        " and wrk saw errors, or only one of the two differs; with connection_per_request, the server's number differs"
-        " from wrk's requests, or the kernel counted fewer",
         "the server closes connections without announcing it, so wrk opens new ones; without errors, the server counts"
         " wrongly",
         "keep connections open after a response, or send Connection: close in it",
         connections_disagree,
+        invalidates=True,
     ),
     Flag(
         "requests_disagree",
-        True,
-        "without errors, the number of responses that the server or the kernel counted differs from wrk's by more than"
-        " `connections`",
         "one of them counts wrongly, and no rate can be trusted",
         "look at server_counts, kernel_responses and requests in the record",
         # Error responses have another size and count as bad requests.
@@ -197,36 +184,31 @@ FLAGS = [
             record["errors"] == 0
             and disagrees(record, ("server_requests", "kernel_responses"), record["requests"])
         ),
+        invalidates=True,
     ),
     Flag(
         "bypassed_interface",
-        True,
-        "the server's interface sent fewer bytes than wrk received (not over loopback)",
         "the answers took another way, so the configured network was not measured",
         "put server and load into different network namespaces or hosts, and look at `ip route get`",
         bypasses_interface,
+        invalidates=True,
     ),
     Flag(
         "clock_stepped",
-        True,
-        f"wall_clock_step_share further than {CLOCK_STEP_SHARE} from 0",
         "the wall clock, with which wrk times everything, was set during the run, in each of the attempts",
         "let a daemon slew the clock (chrony, systemd-timesyncd), or set it before the sweep; raise disturbed_retries",
         has_clock_step,
+        invalidates=True,
     ),
     Flag(
         "no_cpu_time",
-        True,
-        "server_cpu_ns_per_request is 0",
         "requests were answered, but not by a process that the server's command started",
         "start the server itself, not through systemctl, docker and the like",
         no_cpu_time,
+        invalidates=True,
     ),
     Flag(
         "cpu_time_unknown",
-        False,
-        "server_cpu_ns_per_request is empty: processes come and go, and their parent waits for none of them (SIGCHLD"
-        " ignored)",
         "throughput and latency are valid; the CPU time of processes that have ended cannot be read",
         "measure as root, or where you may create a cgroup (version 2), which counts it; or let the parent wait for"
         " its children",
@@ -234,8 +216,6 @@ FLAGS = [
     ),
     Flag(
         "processes_changed",
-        False,
-        "the server has other processes near the end of the run than before it",
         "processes come and go, for example one for each connection: every figure includes starting them; the server's"
         " own counts are empty, and server_memory_peak_kib covers the processes that live at one moment",
         "this is a property of the I/O model; a longer duration_s makes their start a smaller part",
@@ -243,8 +223,6 @@ FLAGS = [
     ),
     Flag(
         "unpaired",
-        False,
-        "cpu_ratio is empty, though there was a paired phase",
         "one of the two servers answered nothing or had errors, the reference lacked connections, a CPU time is not"
         " known, or one is so slow that it still worked in the other's slices: the ratio is not known",
         "look at paired in the record, where the server's figure comes before the reference's",
@@ -252,24 +230,18 @@ FLAGS = [
     ),
     Flag(
         "unserved_connections",
-        False,
-        "connections on which the server sent no byte > 0",
         "the server starved them: wrk does not see it, its figures come from the other connections",
         "this is a property of the I/O model, or of a server that accepts too slowly",
         lambda record: (record["unserved_connections"] or 0) > 0,
     ),
     Flag(
         "connection_per_request",
-        False,
-        "the response announces that its connection ends: Connection: close, or HTTP/1.0 without keep-alive",
         "this is another workload: each request makes a connection, which every figure but latencies includes",
         "compare only with servers that do the same: other differences do not come from the I/O model",
         lambda record: record["connection_per_request"],
     ),
     Flag(
         "connections_reopened",
-        False,
-        "without errors, the kernel counted more connections than wrk was asked for",
         "the server ends a connection after some requests and announces it: every figure includes making connections."
         " requests_per_connection in the record says after how many, if it is known",
         "raise the server's limit: keepalive_requests of nginx, MaxKeepAliveRequests of Apache, maxRequestsPerSocket of"
@@ -278,40 +250,30 @@ FLAGS = [
     ),
     Flag(
         "leftover_connections",
-        False,
-        "2 s after the warm-up, the server still had connections of that load",
         "it may still have been busy with them",
         "close a connection when the client has closed it",
         lambda record: record["leftover_connections"] > 0,
     ),
     Flag(
         "client_saturated",
-        False,
-        f"client_cpu_share ≥ {SATURATED_SHARE}",
         "wrk had no CPU time left: the server could do more, and latencies leave out the time in wrk",
         "compare CPU time per request; give wrk more CPUs, or its own machine",
         lambda record: is_saturated(record["client_cpu_share"]),
     ),
     Flag(
         "server_not_saturated",
-        False,
-        f"server_cpu_share and server_busiest_thread_share < {SATURATED_SHARE}",
         "the server was not the limit: it can do more than this throughput",
         "compare CPU time per request; see limiter in summary.csv",
         lambda record: not record["cpus_shared"] and not is_server_saturated(record),
     ),
     Flag(
         "synthetic_latency",
-        False,
-        f"latency_synthetic_share > {SYNTHETIC_SHARE}",
         "wrk synthesized that many latencies (they are left out): some requests took far longer than most",
         "look at latency_max_us; use a longer duration_s",
         lambda record: record["latency_synthetic_share"] > SYNTHETIC_SHARE,
     ),
     Flag(
         "littles_law",
-        False,
-        f"littles_law_ratio further than {LITTLE_TOLERANCE} from 1",
         "mean latency × throughput is not the number of served connections: latencies leave out time in wrk, or the"
         " server served connections in turns",
         "do not read these latencies as response times",
@@ -319,17 +281,12 @@ FLAGS = [
     ),
     Flag(
         "disturbed",
-        False,
-        f"steal_share > {STEAL_SHARE}, cpu_pressure_share > {PRESSURE_SHARE}, client_wait_share or server_wait_share"
-        f" > {WAIT_SHARE}, or foreign_cpu_share > {FOREIGN_SHARE}",
         "something else used the CPUs in each of the attempts",
         "end other work on the machine; raise disturbed_retries",
         is_disturbed,
     ),
     Flag(
         "shared_cpus",
-        False,
-        "server and load on the same CPUs",
         "there is only one core, and server and load take it from each other",
         "use a machine with two cores or more",
         lambda record: record["cpus_shared"],

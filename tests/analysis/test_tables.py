@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from common import files, terminal
 from common.files import DamagedFile
 from helpers.checkouts import ROOT, make_tree, run_script
 from helpers.made_up import ENDING, SHORT_CONNECTIONS, failed, record, unavailable, write_tables
-from sweep import records
+from sweep import flags, records
 from sweep.flags import FLAGS, Flag, flags_of
 from sweep.rows import check_record, make_row
 
@@ -409,16 +410,35 @@ def test_who_was_served_on_short_connections_stays_unknown(tmp_path: Path) -> No
     assert words[-2:] == ["server", "-"]
 
 
-def test_flags_are_those_of_the_docs() -> None:
+THRESHOLDS = {
+    "clock_stepped": [flags.CLOCK_STEP_SHARE],
+    "client_saturated": [flags.SATURATED_SHARE],
+    "server_not_saturated": [flags.SATURATED_SHARE],
+    "synthetic_latency": [flags.SYNTHETIC_SHARE],
+    "littles_law": [flags.LITTLE_TOLERANCE],
+    "disturbed": [
+        *(flags.STEAL_SHARE, flags.PRESSURE_SHARE),
+        *(flags.WAIT_SHARE, flags.FOREIGN_SHARE),
+    ],
+}
+
+
+def test_flags_are_those_of_the_docs_with_their_thresholds() -> None:
     docs = (ROOT / "docs/results.md").read_text()
     table = docs.partition("### Flags\n")[2].partition("\n\n## ")[0]
-    rows = [line.strip("| ") for line in table.splitlines() if line.startswith("| `")]
-    kinds = ["invalid" if flag.invalidates else "counted" for flag in FLAGS]
+    lines = [line.strip("| ") for line in table.splitlines() if line.startswith("| `")]
+    rows = [line.replace("`", "").split(" | ") for line in lines]
     expected = [
-        " | ".join([flag.name, kind, flag.when, flag.meaning, flag.hint])
-        for flag, kind in zip(FLAGS, kinds, strict=True)
+        [flag.name, "invalid" if flag.invalidates else "counted", flag.meaning, flag.hint]
+        for flag in FLAGS
     ]
-    assert [row.replace("`", "") for row in rows] == [row.replace("`", "") for row in expected]
+    assert [[*row[:2], *row[3:]] for row in rows] == [
+        [text.replace("`", "") for text in row] for row in expected
+    ]
+    in_words = {row[0]: re.findall(r"\d\.\d+", row[2]) for row in rows}
+    assert {
+        name: list(map(float, found)) for name, found in in_words.items() if found
+    } == THRESHOLDS
 
 
 POINT = {
