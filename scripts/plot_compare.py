@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Draw results/compare.csv: the ratios of each server's figures to those of the baseline, with verdicts."""
 
-import argparse
 import math
 import sys
 from typing import Any
@@ -10,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis import ranking, result_sets, tables
+from analysis import program, ranking, result_sets, tables
 from analysis.ranking import TITLES, Row
 from analysis.verdicts import DEPENDS, EQUAL, FASTER, SLOWER, UNDECIDABLE, WHOLE_SWEEP
-from common import command
 from drawing import ranking_panels, style
 
 # Verdicts differ by colour, by mark, and by the word at the right.
@@ -26,7 +24,6 @@ STYLES = {
     UNDECIDABLE: ("#777777", "o"),
 }
 WORDS = {UNDECIDABLE: "not decidable"}
-FACTS = ["kind", "fact", "baseline", "current"]
 MOST_FACTS = 8
 WIDEST = 40  # characters of a fact's value
 
@@ -124,17 +121,12 @@ def draw(table: pd.DataFrame, facts: pd.DataFrame, *paths: str) -> None:
     style.save(figure, paths)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", help="results/compare.csv")
-    parser.add_argument("facts", help="results/compare_facts.csv")
-    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
-    arguments = parser.parse_args()
-    facts = tables.read_table(arguments.facts, dtype=dict.fromkeys(FACTS, "str")).fillna("")
-    table = tables.read_table(arguments.table, dtype={"connections": "str"})
-    draw(table, facts, *arguments.output)
-    return 0
-
+main = program.of_tables(
+    __doc__,
+    draw,
+    compare=lambda path: tables.read_table(path, dtype={"connections": "str"}),
+    compare_facts=lambda path: tables.read_table(path).fillna(""),
+)
 
 if __name__ == "__main__":
-    sys.exit(command.report(main))
+    sys.exit(main())

@@ -1,14 +1,12 @@
 #!/usr/bin/env python3
 """Draw one figure of all servers over the number of connections, on a common scale."""
 
-import argparse
 import sys
 
 import pandas as pd
 
-from analysis import tables
+from analysis import program, tables
 from analysis.summary import read_summary
-from common import command
 from drawing import palette, style
 from drawing.axes import set_connections_axis
 from drawing.over_connections import (
@@ -50,17 +48,13 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
     style.save(figure, paths)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figure", choices=FIGURES)
-    parser.add_argument("cells", help="results/cells.csv")
-    parser.add_argument("summary", help="results/summary.csv")
-    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
-    arguments = parser.parse_args()
-    cells = tables.read_cell_table(arguments.cells)
-    draw(FIGURES[arguments.figure], cells, read_summary(arguments.summary), *arguments.output)
-    return 0
-
+main = program.of_tables(
+    __doc__,
+    draw,
+    figure=FIGURES,
+    cells=tables.read_cell_table,
+    summary=read_summary,
+)
 
 if __name__ == "__main__":
-    sys.exit(command.report(main))
+    sys.exit(main())

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Draw the whole sweep in one picture: throughput, latency, CPU time, what limited each server, and the ranking."""
 
-import argparse
 import sys
 import textwrap
 
@@ -9,10 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
-from analysis import findings, ranking, tables
+from analysis import findings, program, ranking, tables
 from analysis.summary import read_summary
 from analysis.verdicts import CPU_RATIO, read_verdicts
-from common import command
 from drawing import over_connections, palette, ranking_panels, style
 from drawing.axes import set_connections_axis
 
@@ -101,18 +99,13 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     style.save(figure, paths)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cells", help="results/cells.csv")
-    parser.add_argument("summary", help="results/summary.csv")
-    parser.add_argument("verdicts", help="results/verdicts.csv")
-    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
-    arguments = parser.parse_args()
-    cells = tables.read_cell_table(arguments.cells)
-    verdicts = read_verdicts(arguments.verdicts)
-    draw(cells, read_summary(arguments.summary), verdicts, *arguments.output)
-    return 0
-
+main = program.of_tables(
+    __doc__,
+    draw,
+    cells=tables.read_cell_table,
+    summary=read_summary,
+    verdicts=read_verdicts,
+)
 
 if __name__ == "__main__":
-    sys.exit(command.report(main))
+    sys.exit(main())

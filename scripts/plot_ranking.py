@@ -1,16 +1,14 @@
 #!/usr/bin/env python3
 """Draw the ranking of one machine's servers: ratios to one of them, the anchor, and which differ significantly."""
 
-import argparse
 import sys
 
 import pandas as pd
 
-from analysis import tables
+from analysis import program, tables
 from analysis.ranking import TITLES, notes_of
 from analysis.summary import read_summary
 from analysis.verdicts import CELL_COLUMNS, read_verdicts
-from common import command
 from drawing import style
 from drawing.ranking_panels import draw_panels
 
@@ -33,21 +31,13 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     style.save(figure, paths)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cells", help="results/cells.csv")
-    parser.add_argument("summary", help="results/summary.csv")
-    parser.add_argument("verdicts", help="results/verdicts.csv")
-    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
-    arguments = parser.parse_args()
-    draw(
-        tables.read_cell_table(arguments.cells, CELL_COLUMNS),
-        read_summary(arguments.summary),
-        read_verdicts(arguments.verdicts),
-        *arguments.output,
-    )
-    return 0
-
+main = program.of_tables(
+    __doc__,
+    draw,
+    cells=lambda path: tables.read_cell_table(path, CELL_COLUMNS),
+    summary=read_summary,
+    verdicts=read_verdicts,
+)
 
 if __name__ == "__main__":
-    sys.exit(command.report(main))
+    sys.exit(main())

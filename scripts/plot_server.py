@@ -1,15 +1,13 @@
 #!/usr/bin/env python3
 """Draw one server's throughput over the number of connections: every cell, their summary and its 95 % interval."""
 
-import argparse
 import sys
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import tables
+from analysis import program, tables
 from analysis.summary import summary_table
-from common import command
 from drawing import marks, palette, style
 from drawing.axes import (
     format_count,
@@ -85,15 +83,11 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     style.save(figure, paths)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cells", help="the server's rows of cells.csv")
-    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
-    arguments = parser.parse_args()
-    cells = tables.read_cell_table(arguments.cells)
-    draw(cells, summary_table(cells), *arguments.output)
-    return 0
-
+main = program.of_tables(
+    __doc__,
+    lambda cells, *paths: draw(cells, summary_table(cells), *paths),
+    cells=tables.read_cell_table,
+)
 
 if __name__ == "__main__":
-    sys.exit(command.report(main))
+    sys.exit(main())

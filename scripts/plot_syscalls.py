@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Draw each server's system calls and context switches per request, and its peak memory."""
 
-import argparse
 import sys
 import textwrap
 
@@ -10,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
-from analysis import tables
-from common import command
+from analysis import program, tables
 from drawing import style
 from drawing.system_calls import CALL_COLORS, LEAST, OTHER_CALL_COLOR, calls_by_server
 from hosts.perf_permission import TITLES
@@ -107,14 +105,7 @@ def draw(table: pd.DataFrame, *paths: str) -> None:
     style.save(figure, paths)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", help="results/syscalls.csv")
-    parser.add_argument("output", nargs="+", help="the picture to draw: .png, .svg or both")
-    arguments = parser.parse_args()
-    draw(tables.read_table(arguments.table), *arguments.output)
-    return 0
-
+main = program.of_tables(__doc__, draw, syscalls=tables.read_table)
 
 if __name__ == "__main__":
-    sys.exit(command.report(main))
+    sys.exit(main())

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
 """Write the table that ends a sweep: each server at its highest throughput, and what limits the conclusions."""
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from analysis import findings, tables
+from analysis import findings, program, tables
 from analysis.summary import LIMITED_BY, best_point, read_summary
 from analysis.verdicts import BETTER_SIGN, read_verdicts, yardstick_note
-from common import command, terminal
+from common import terminal
 from common.terminal import UNAVAILABLE, Color, Part
 from sweep import flags
 from sweep.cells import is_control
@@ -72,17 +71,14 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, Part]:
 def ratios_of(cells: pd.DataFrame) -> dict[str, str]:
     """Server → the ratio of its CPU time per request to the reference's over all points, as text.
 
-    Servers without a known ratio are left out.
+    Servers without a known ratio, or with fewer points than others, are left out.
     """
     ratios = {}
-    points = cells["connections"].nunique()
     served = tables.of_main_yardstick(tables.counted_cells(cells))
     served = served[served["unserved_connections"].fillna(0) == 0].dropna(subset=["cpu_ratio"])
     for server, its in served.groupby("server"):
-        if its["connections"].nunique() < points:  # a mean over fewer points does not compare
-            continue
         ratio, low, high = tables.mean_over_points(its, "cpu_ratio")
-        if pd.notna(ratio):
+        if its["connections"].nunique() == cells["connections"].nunique():
             interval = f" ({low:.2f}–{high:.2f})" if pd.notna(low) else ""
             ratios[str(server)] = f"{ratio:.2f}{interval}"
     return ratios
@@ -150,21 +146,20 @@ def tabulate(
     return terminal.Table(columns, rows, [*answer, *([""] if answer else []), *notes], SPARE)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cells", help="results/cells.csv")
-    parser.add_argument("summary", help="results/summary.csv")
-    parser.add_argument("verdicts", help="results/verdicts.csv")
-    parser.add_argument("output", help="the text to write, beside it its values as JSON")
-    arguments = parser.parse_args()
-    summary = read_summary(arguments.summary)
-    cells = tables.read_cell_table(arguments.cells)
+def write(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, path: str) -> None:
     cells = cells[cells["machine"] == tables.main_machine(summary)]
-    ratios = ratios_of(cells)
-    answer = answer_of(read_verdicts(arguments.verdicts), summary, cells)
-    terminal.write_table(tabulate(summary, ratios, answer), arguments.output)
-    return 0
+    answer = answer_of(verdicts, summary, cells)
+    terminal.write_table(tabulate(summary, ratios_of(cells), answer), path)
 
+
+main = program.of_tables(
+    __doc__,
+    write,
+    "the text to write, beside it its values as JSON",
+    cells=tables.read_cell_table,
+    summary=read_summary,
+    verdicts=read_verdicts,
+)
 
 if __name__ == "__main__":
-    sys.exit(command.report(main))
+    sys.exit(main())

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -103,11 +103,8 @@ def _read_lines(path: str) -> list[str]:
 
 
 def _widths_of(table: Table) -> dict[str, int]:
-    columns = zip(*([part.text for part in row] for row in table.rows), strict=True)
-    texts: Iterable[Sequence[str]] = columns if table.rows else [()] * len(table.columns)
-    return {
-        name: max(map(len, [name, *its])) for name, its in zip(table.columns, texts, strict=True)
-    }
+    columns = zip(map(Part, table.columns), *table.rows, strict=True)
+    return {its[0].text: max(len(part.text) for part in its) for its in columns}
 
 
 def choose_columns(table: Table) -> list[str]:
@@ -125,14 +122,15 @@ def align(table: Table, columns: Sequence[str], paint: Callable[[Part], str]) ->
     """The header, a line under each column, and a line a row; the first column to the left."""
     widths = _widths_of(table)
     header = [Part(name) for name in table.columns]
-    underline = [Part("-" * widths[name]) for name in table.columns]
+    underline = [Part("-" * width) for width in widths.values()]
     lines = []
     for row in [header, underline, *table.rows]:
-        shown = [pair for pair in zip(table.columns, row, strict=True) if pair[0] in columns]
-        cells = [paint(part) for _, part in shown]
-        spaces = [" " * (widths[name] - len(part.text)) for name, part in shown]
-        others = (space + cell for cell, space in zip(cells[1:], spaces[1:], strict=True))
-        lines.append("  ".join([cells[0] + spaces[0], *others]))
+        cells: list[str] = []
+        for (name, width), part in zip(widths.items(), row, strict=True):
+            if name in columns:
+                space = " " * (width - len(part.text))
+                cells.append(space + paint(part) if cells else paint(part) + space)
+        lines.append("  ".join(cells))
     return lines
 
 

@@ -150,13 +150,20 @@ def _tooltip(figure: Figure) -> list[alt.Tooltip]:
     ]
 
 
+def _dots(
+    marks: alt.Chart, servers: list[str], doubtful: str, size: int, *tips: alt.Tooltip
+) -> Any:
+    """A mark for each row, with its server's shape; hollow if it is doubtful."""
+    hollow = alt.condition(doubtful, alt.value("transparent"), _colors(servers))
+    dots = marks.mark_point(size=size, opacity=1, strokeWidth=2)
+    return dots.encode(shape=_shapes(servers), fill=hollow, tooltip=[*tips])
+
+
 def _single_runs(figure: Figure, cells: pd.DataFrame, servers: list[str]) -> Any:
     runs = cells.dropna(subset=[figure.column])
-    faults = [_fault_of(row) for row in runs.to_dict("records")]
+    states = [_fault_of(row) or "ok" for row in runs.to_dict("records")]
     runs = runs.assign(
-        value=runs[figure.column],
-        doubtful=[fault != "" for fault in faults],
-        state=[fault or "ok" for fault in faults],
+        value=runs[figure.column], doubtful=[it != "ok" for it in states], state=states
     )
     columns = ["x", "server", "connections", "repeat", "value", "doubtful", "state"]
     hollow = alt.condition("datum.doubtful", alt.value("transparent"), _colors(servers))
@@ -184,17 +191,17 @@ def _means(figure: Figure, summary: pd.DataFrame, servers: list[str]) -> list[An
     )
     doubtful = "datum.unserved_connections > 0 || datum.disturbed"
     number_format = figure.number_format
-    dots = marks.mark_point(size=70, opacity=1, strokeWidth=2).encode(
-        shape=_shapes(servers),
-        fill=alt.condition(doubtful, alt.value("transparent"), _colors(servers)),
-        tooltip=[
-            *_tooltip(figure),
-            alt.Tooltip("low:Q", title="95 % interval from", format=number_format),
-            alt.Tooltip("high:Q", title="to", format=number_format),
-            alt.Tooltip("limiter:N", title="limited by"),
-            alt.Tooltip("disturbed:N", title="disturbed in all runs"),
-            alt.Tooltip("unserved_connections:Q", title="unserved connections", format=",d"),
-        ],
+    dots = _dots(
+        marks,
+        servers,
+        doubtful,
+        70,
+        *_tooltip(figure),
+        alt.Tooltip("low:Q", title="95 % interval from", format=number_format),
+        alt.Tooltip("high:Q", title="to", format=number_format),
+        alt.Tooltip("limiter:N", title="limited by"),
+        alt.Tooltip("disturbed:N", title="disturbed in all runs"),
+        alt.Tooltip("unserved_connections:Q", title="unserved connections", format=",d"),
     )
     return [intervals.encode(y="low:Q", y2="high:Q"), marks.mark_line(strokeWidth=1.5), dots]
 
@@ -249,14 +256,10 @@ def _reference(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) ->
 def limiters(summary: pd.DataFrame) -> Spec:
     """What limited each point: a letter on a coloured tile."""
     servers = [str(server) for server in summary["server"].unique()]
-    points = summary.assign(
-        limiter=summary["limiter"].where(summary["limiter"].notna(), "no valid run")
-    )
-    points = points.assign(
-        letter=points["limiter"].map(lambda name: palette.LIMITERS.get(name, ("", "–"))[1])
-    )
-    names = [*palette.LIMITERS, "no valid run"]
-    colors = [color for color, _ in palette.LIMITERS.values()] + ["#dddddd"]
+    tiles_of = {**palette.LIMITERS, "no valid run": ("#dddddd", "–")}
+    points = summary.fillna({"limiter": "no valid run"})
+    points["letter"] = points["limiter"].map(lambda name: tiles_of[name][1])
+    names, colors = list(tiles_of), [color for color, _ in tiles_of.values()]
     base = (
         _chart(points[["server", "connections", "limiter", "letter"]])
         .transform_filter(IS_SHOWN)
@@ -290,16 +293,15 @@ def fairness(summary: pd.DataFrame) -> Spec:
     points = _spread(summary.dropna(subset=["fairness_jain"]), servers)
     columns = ["x", "server", "connections", "fairness_jain", "unserved_connections"]
     marks = _chart(points[columns]).transform_filter(IS_SHOWN)
-    starving = "datum.unserved_connections > 0"
-    dots = marks.mark_point(size=60, opacity=1, strokeWidth=2).encode(
-        shape=_shapes(servers),
-        fill=alt.condition(starving, alt.value("transparent"), _colors(servers)),
-        tooltip=[
-            alt.Tooltip("server:N"),
-            alt.Tooltip("connections:Q", format=",d"),
-            alt.Tooltip("fairness_jain:Q", title="Jain's index, least", format=".4f"),
-            alt.Tooltip("unserved_connections:Q", title="unserved connections, most", format=",d"),
-        ],
+    dots = _dots(
+        marks,
+        servers,
+        "datum.unserved_connections > 0",
+        60,
+        alt.Tooltip("server:N"),
+        alt.Tooltip("connections:Q", format=",d"),
+        alt.Tooltip("fairness_jain:Q", title="Jain's index, least", format=".4f"),
+        alt.Tooltip("unserved_connections:Q", title="unserved connections, most", format=",d"),
     )
     y = alt.Y(
         "fairness_jain:Q",
@@ -362,31 +364,19 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
     ]
     one = _chart(pd.DataFrame({"one": [1]})).mark_rule(color=GREY).encode(x=across("one"))
     intervals = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=3, clip=True)
-    hollow = alt.condition("datum.control", alt.value("transparent"), color)
-    dots = rows.mark_point(size=90, opacity=1, strokeWidth=2)
+    dots = _dots(rows, servers, "datum.control", 90, *tooltip)
     layers: list[Any] = [
         one,
         intervals.encode(x=across("low"), x2="high:Q", y=y, color=color),
-        dots.encode(
-            x=across("ratio"),
-            y=y,
-            color=color,
-            shape=_shapes(servers),
-            fill=hollow,
-            tooltip=tooltip,
-        ),
+        dots.encode(x=across("ratio"), y=y, color=color),
         rows.mark_text(align="left", dy=-10, dx=7, fontSize=12).encode(
             x=across("ratio"), y=y, text="letters:N"
         ),
     ]
     if math.isfinite(floor):
         band = _chart(pd.DataFrame({"low": [1 / floor], "high": [floor]}))
-        layers.insert(
-            0,
-            band.mark_rect(color=GREY, opacity=0.25, clip=True).encode(
-                x=across("low"), x2="high:Q"
-            ),
-        )
+        band = band.mark_rect(color=GREY, opacity=0.25, clip=True)
+        layers.insert(0, band.encode(x=across("low"), x2="high:Q"))
     title = TITLES[metric]
     chart = alt.layer(*layers).properties(height=RANKING_ROW_PX * len(table), title=title)
     return _spec(chart, f"{title} of each server as ratio to {anchor}, with 95 % intervals.")
@@ -399,12 +389,8 @@ def system_calls(syscalls: pd.DataFrame) -> Spec:
     calls = calls_by_server(counted)
     names = [str(name) for name in calls.columns]
     colors = [CALL_COLORS.get(name, OTHER_CALL_COLOR) for name in names]
-    table = (
-        calls.rename_axis("server")
-        .reset_index()
-        .melt("server", var_name="call", value_name="per_request")
-    )
-    table = table.assign(rank=[names.index(name) for name in table["call"]])
+    table = calls.reset_index().melt("server", var_name="call", value_name="per_request")
+    table["rank"] = table["call"].map(names.index)
     chart = (
         _chart(table)
         .transform_filter(IS_SHOWN)
