@@ -19,7 +19,7 @@ connections" is not a test: it follows from verdicts at points.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -200,11 +200,10 @@ def _workload_obstacle(sweep: Sweep, metric: str, pair: Pair, point: int, same_b
 
 
 class Tests(NamedTuple):
-    """All tests of one metric, arrays [pair, level]; sign: 1 faster, -1 slower, 0 no difference."""
+    """All tests of one metric, arrays [pair, level]; figures: of the numeric columns; sign: 1 faster, -1 slower, 0 no
+    difference."""
 
-    estimates: Estimates
-    p_adjusted: Floats
-    smallest_detectable: Floats
+    figures: dict[str, npt.NDArray[Any]]
     significant: Booleans
     sign: Integers
 
@@ -214,24 +213,25 @@ def _test(estimates: Estimates, decidable: Booleans, floors: Floats, better_sign
 
     floors: the noise floor that a log-ratio must exceed, [pair, level].
     """
-    estimates = estimates._replace(p_value=np.where(decidable, estimates.p_value, np.nan))
-    levels = [np.s_[:, :1], np.s_[:, 1:]]
-    p_adjusted = np.hstack([holm(estimates.p_value[level]) for level in levels])
-    error = np.where(decidable, estimates.standard_error, np.nan)
-    detectable = [
-        smallest_detectable(estimates.freedom[level], error[level], floors[level])
-        for level in levels
-    ]
+    pairs, freedom, mean, standard_error, p_value = estimates
+    p_value = np.where(decidable, p_value, np.nan)
+    error = np.where(decidable, standard_error, np.nan)
+    families = [np.s_[:, :1], np.s_[:, 1:]]
+    p_adjusted = np.hstack([holm(p_value[its]) for its in families])
+    detectable = [smallest_detectable(freedom[its], error[its], floors[its]) for its in families]
     significant = p_adjusted <= ALPHA
-    direction = better_sign * np.sign(np.nan_to_num(estimates.mean)).astype(int)
-    direction *= np.abs(estimates.mean) > floors
-    return Tests(
-        estimates,
-        p_adjusted,
-        np.hstack(detectable),
-        significant,
-        direction * significant,
-    )
+    sign = better_sign * np.sign(np.nan_to_num(mean)).astype(int) * (np.abs(mean) > floors)
+    half = stdtrit(freedom, 0.975) * standard_error
+    figures = {
+        "pairs": pairs,
+        "ratio": np.exp(mean),
+        "ratio_low": np.exp(mean - half),
+        "ratio_high": np.exp(mean + half),
+        "p_value": p_value,
+        "p_adjusted": p_adjusted,
+        "smallest_detectable_percent": 100 * np.expm1(np.hstack(detectable)),
+    }
+    return Tests(figures, significant, sign * significant)
 
 
 def _join(counts: Iterable[int]) -> str:
@@ -267,67 +267,13 @@ def _depends_reason(connections: list[int], signs: Sequence[int]) -> str:
     return "; ".join(parts)
 
 
-def _limited_losers(
-    sweep: Sweep,
-    metric: str,
-    pairs: list[Pair],
-    usable: Booleans,
-    sign: Integers,
-    same_binary: Booleans,
-) -> list[list[str]]:
-    """For each pair and level the slower server, if wrk was its limit there; else empty.
+def _limited_loser(sweep: Sweep, pair: Pair, points: Booleans, sign: int) -> str:
+    """The slower server of a pair, if wrk was its limit at one of the points; else empty.
 
     Its throughput is then a lower bound, so it may not be the slower one.
     """
-    names = [[""] * sign.shape[1] for _ in pairs]
-    if metric != THROUGHPUT:
-        return names
-    for number, pair in enumerate(pairs):
-        if same_binary[number]:
-            continue  # measured twice to show the noise
-        for level in np.flatnonzero(sign[number]):
-            loser = pair[1] if sign[number, level] > 0 else pair[0]
-            points = usable[number] if level == 0 else np.arange(usable.shape[1]) == level - 1
-            if sweep.client_limited[loser, points].any():
-                names[number][level] = sweep.servers[loser]
-    return names
-
-
-def _judge(
-    tests: Tests,
-    pair: int,
-    level: int,
-    decidable: bool,
-    depends: str,
-    limited_loser: str,
-) -> tuple[str, str]:
-    """Verdict and reason of one test, without the reasons why points are left out."""
-    if not decidable:
-        return UNDECIDABLE, ""
-    if np.isnan(tests.estimates.p_value[pair, level]):
-        return UNDECIDABLE, NO_NOISE
-    if depends:
-        return DEPENDS, depends
-    if limited_loser:
-        return UNDECIDABLE, f"wrk was the limit of {limited_loser}: {LOWER_BOUND}"
-    sign = int(tests.sign[pair, level])
-    below_floor = bool(tests.significant[pair, level]) and not sign
-    return VERDICT_OF_SIGN[sign], BELOW_FLOOR if below_floor else ""
-
-
-def _figures(tests: Tests) -> dict[str, npt.NDArray[Any]]:
-    """The numeric columns, [pair, level]."""
-    pairs, freedom, mean, standard_error, p_value = tests.estimates
-    half = stdtrit(freedom, 0.975) * standard_error
-    return {
-        "pairs": pairs,
-        "ratio": np.exp(mean),
-        "ratio_low": np.exp(mean - half),
-        "ratio_high": np.exp(mean + half),
-        "p_value": p_value,
-        "p_adjusted": tests.p_adjusted,
-        "smallest_detectable_percent": 100 * np.expm1(tests.smallest_detectable),
-    }
+    loser = pair[1] if sign > 0 else pair[0]
+    return sweep.servers[loser] if sign and sweep.client_limited[loser, points].any() else ""
 
 
 def judge(
@@ -347,30 +293,35 @@ def judge(
     enough = [has_enough_points(its_points.sum(), len(its_points)) for its_points in usable]
     decidable = np.column_stack([enough, usable])
     tests = _test(estimates, decidable, floors, BETTER_SIGN[metric])
-    figures = _figures(tests)
-    limited_losers = _limited_losers(sweep, metric, pairs, usable, tests.sign, same_binary)
-    judged = []
-    for number, its_obstacles in enumerate(obstacles):
-        missing = [_partial_reason(sweep.connections, its_obstacles), *its_obstacles]
-        losers = limited_losers[number]
-        signs = np.where(np.array(losers) == "", tests.sign[number], 0)
-        depends = _depends_reason(sweep.connections, signs[1:].tolist())
-        rows = []
+
+    def judge_pair(number: int, pair: Pair) -> Iterator[dict[str, Any]]:
+        signs = tests.sign[number].tolist()
+        losers = [""] * len(signs)
+        if metric == THROUGHPUT and not same_binary[number]:  # the same binary shows the noise
+            levels = [usable[number], *np.eye(len(sweep.connections), dtype=bool)]
+            its = zip(levels, signs, strict=True)
+            losers = [_limited_loser(sweep, pair, points, sign) for points, sign in its]
+        known = [0 if loser else sign for loser, sign in zip(losers, signs, strict=True)]
+        depends = _depends_reason(sweep.connections, known[1:])
+        missing = [_partial_reason(sweep.connections, obstacles[number]), *obstacles[number]]
         for level, count in enumerate([WHOLE_SWEEP, *sweep.connections]):
-            verdict, reason = _judge(
-                tests,
-                number,
-                level,
-                decidable[number, level],
-                "" if level else depends,
-                losers[level],
-            )
-            row = {"connections": count, "verdict": verdict}
-            row |= {name: array[number, level] for name, array in figures.items()}
-            row["reason"] = "; ".join(filter(None, (reason, missing[level])))
-            rows.append(row)
-        judged.append(rows)
-    return judged
+            figures = {name: array[number, level] for name, array in tests.figures.items()}
+            verdict, reason = VERDICT_OF_SIGN[signs[level]], ""
+            if not decidable[number, level]:
+                verdict = UNDECIDABLE
+            elif np.isnan(figures["p_value"]):
+                verdict, reason = UNDECIDABLE, NO_NOISE
+            elif depends and level == 0:
+                verdict, reason = DEPENDS, depends
+            elif losers[level]:
+                reason = f"wrk was the limit of {losers[level]}: {LOWER_BOUND}"
+                verdict = UNDECIDABLE
+            elif tests.significant[number, level] and not signs[level]:
+                reason = BELOW_FLOOR
+            reasons = "; ".join(filter(None, (reason, missing[level])))
+            yield {"connections": count, "verdict": verdict, **figures, "reason": reasons}
+
+    return [list(judge_pair(*one)) for one in enumerate(pairs)]
 
 
 def noise_floor(sweep: Sweep, metric: str) -> float:
