@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis import findings, ranking, tables
 from analysis.summary import LIMITED_BY, best_point, read_summary
-from analysis.verdicts import CPU_RATIO, THROUGHPUT, read_verdicts
+from analysis.verdicts import CPU_RATIO, read_verdicts
 from common import files
 from common.command import report
 from drawing import palette
@@ -80,11 +80,11 @@ def shorten_command(command: list[str]) -> str:
 
 def flatten_facts(facts: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """Sections of machine.json → their fields as text."""
-    sections: dict[str, list[tuple[str, str]]] = {}
-    for section, fields in facts.items():
-        if isinstance(fields, dict):
-            sections[section] = [(name, _text(value)) for name, value in fields.items()]
-    return sections
+    return {
+        section: [(name, _text(value)) for name, value in fields.items()]
+        for section, fields in facts.items()
+        if isinstance(fields, dict)
+    }
 
 
 def _text(value: Any) -> str:
@@ -109,20 +109,12 @@ def choose_pair(finding: findings.Finding, profiles: list[dict[str, Any]]) -> di
 
 def best_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
     """Each server at its highest throughput."""
-    rows = []
-    for server, points in summary.groupby("server", sort=False):
-        best = best_point(points)
-        if best is not None:
-            rows.append({**best, "limited_by": LIMITED_BY[best["limiter"]]})
-        else:
-            rows.append({"server": server, "missing": tables.describe_no_result(points)})
-    return rows
-
-
-def cpu_ns_at(summary: pd.DataFrame, server: str, connections: int | None) -> float | None:
-    point = summary[(summary["server"] == server) & (summary["connections"] == connections)]
-    rows = point["server_cpu_ns_per_request"].dropna()
-    return float(rows.iloc[0]) if len(rows) else None
+    return [
+        {**best, "limited_by": LIMITED_BY[best["limiter"]]}
+        if (best := best_point(points))
+        else {"server": server, "missing": tables.describe_no_result(points)}
+        for server, points in summary.groupby("server", sort=False)
+    ]
 
 
 def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -140,17 +132,11 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     compared = tables.without_control(summary)
     servers = [str(name) for name in compared["server"].unique()]
     facts, samples = facts_of(cells, machine)
-    profiles = [
-        profile_of(name, cpu_ns_at(summary, name, arguments.profile_connections))
-        for name in servers
-    ]
-    client_bound = set(compared[compared["limiter"] == "client-bound"]["server"])
+    profiled = summary[summary["connections"] == arguments.profile_connections]
+    cpu_ns = profiled.set_index("server")["server_cpu_ns_per_request"].dropna().to_dict()
+    profiles = [profile_of(name, cpu_ns.get(name)) for name in servers]
     single, repeats_note = tables.choose_single_runs(cells)
-    by_metric = {
-        metric: findings.find(verdicts, metric, servers, client_bound)
-        for metric in (CPU_RATIO, THROUGHPUT)
-    }
-    measured = [record for record in samples if "server_command" in record]
+    by_metric = findings.find_all(verdicts, compared)
     return {
         "machine": facts,
         "machine_facts": flatten_facts(facts),
@@ -186,7 +172,8 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
                 shorten_command(record["server_command"]),
                 shorten_command(record["load_command"]),
             )
-            for record in measured
+            for record in samples
+            if "server_command" in record
         ],
         "seeds": sorted(int(seed) for seed in cells["seed"].dropna().unique()),
         "cells_count": len(cells),

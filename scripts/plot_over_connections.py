@@ -20,9 +20,7 @@ from drawing.over_connections import (
 
 
 def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
-    cells, summary, machine_note = tables.of_main_machine(cells, summary)
-    cells, repeats_note = tables.choose_single_runs(cells)
-    machine_note = f"{machine_note} {repeats_note}".strip()
+    cells, summary, machine_note = tables.to_draw(cells, summary)
     cells, summary = tables.without_control(cells), tables.without_control(summary)
     servers = [str(name) for name in summary["server"].unique()]
     if figure_of.with_limits:

@@ -33,9 +33,7 @@ def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
 
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
-    cells, summary, machine_note = tables.of_main_machine(cells, summary)
-    cells, repeats_note = tables.choose_single_runs(cells)
-    machine_note = f"{machine_note} {repeats_note}".strip()
+    cells, summary, machine_note = tables.to_draw(cells, summary)
     server = str(summary["server"].iloc[0])
     color = palette.color_of(server)
     figure, axes, limits = style.new_figure_with_strip(7.5, 5.2, rows=1)

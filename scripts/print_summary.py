@@ -8,11 +8,10 @@ import pandas as pd
 
 from analysis import findings, program, tables
 from analysis.summary import LIMITED_BY, best_point, read_summary
-from analysis.verdicts import BETTER_SIGN, read_verdicts, yardstick_note
+from analysis.verdicts import read_verdicts, yardstick_note
 from common import terminal
 from common.terminal import UNAVAILABLE, Color, Part
 from sweep import flags
-from sweep.cells import is_control
 
 RATIO = "CPU / reference"
 COLUMNS = ["server", "requests/s", "95 % interval", "at connections"]
@@ -107,14 +106,8 @@ def answer_of(verdicts: pd.DataFrame, summary: pd.DataFrame, cells: pd.DataFrame
     """Which server is first on the machine that is shown, a sentence for each metric, and how many of the machine's
     cells no verdict uses; empty without verdicts."""
     its = verdicts[verdicts["machine"] == tables.main_machine(summary)]
-    servers = [str(name) for name in summary["server"].unique() if not is_control(str(name))]
-    limited = set(summary[summary["limiter"] == "client-bound"]["server"])
-    sentences = [
-        findings.best_sentence(findings.find(its, metric, servers, limited))
-        for metric in BETTER_SIGN
-        if len(its)
-    ]
-    return [*sentences, *filter(None, [yardstick_note(cells)])]
+    found = findings.find_all(its, tables.without_control(summary)).values() if len(its) else []
+    return [*map(findings.best_sentence, found), *filter(None, [yardstick_note(cells)])]
 
 
 def tabulate(

@@ -95,20 +95,22 @@ def find(
     if closest.empty:
         return finding
     # Perhaps only some leaders are superior to the runner-up. Its margin is the one to the first of these.
-    by_distance = closest.iloc[closest["ratio"].map(math.log).abs().argsort(kind="stable")]
-    runner_up = by_distance["other"].iloc[0]
-    its = by_distance[by_distance["other"] == runner_up].to_dict("records")
+    runner_up = closest.loc[closest["ratio"].map(math.log).abs().idxmin(), "other"]
+    its = closest[closest["other"] == runner_up].to_dict("records")
     pair = min(its, key=lambda row: leaders.index(row["server"]))
-    first = pair["server"]
     return finding._replace(
-        ahead=first,
-        runner_up=pair["other"],
-        ratio=pair["ratio"],
-        ratio_low=pair["ratio_low"],
-        ratio_high=pair["ratio_high"],
-        reason=pair["reason"],
-        is_lower_bound=metric == THROUGHPUT and first in client_bound,
+        ahead=pair["server"],
+        runner_up=runner_up,
+        **{name: pair[name] for name in ("ratio", "ratio_low", "ratio_high", "reason")},
+        is_lower_bound=metric == THROUGHPUT and pair["server"] in client_bound,
     )
+
+
+def find_all(verdicts: pd.DataFrame, summary: pd.DataFrame) -> dict[str, Finding]:
+    """Metric → what one machine's verdicts say about the servers in its summary, which is without the control."""
+    servers = [str(name) for name in summary["server"].unique()]
+    limited = set(summary[summary["limiter"] == "client-bound"]["server"])
+    return {metric: find(verdicts, metric, servers, limited) for metric in BETTER_SIGN}
 
 
 def within_percent(between: pd.DataFrame, leaders: int) -> float:

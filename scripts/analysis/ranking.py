@@ -26,12 +26,14 @@ REMARKS = {DEPENDS: "depends", UNDECIDABLE: "not decidable"}
 
 
 class Row(NamedTuple):
-    """One server in one panel: its ratio to the anchor, the ratio's interval, and a remark; NaN for what is unknown."""
+    """One server in one panel: its ratio to the anchor, the ratio's interval, a remark, and its letters; NaN for what
+    is unknown."""
 
     ratio: float
     low: float
     high: float
     remark: str
+    letters: str = ""
 
 
 NOTHING = Row(math.nan, math.nan, math.nan, "")
@@ -98,6 +100,18 @@ def letters_of(servers: list[str], verdicts: pd.DataFrame) -> dict[str, str]:
         name: "".join(_letter(number) for number, group in enumerate(groups) if name in group)
         for name in servers
     }
+
+
+def rows_of(summary: pd.DataFrame, verdicts: pd.DataFrame) -> tuple[str, dict[str, Row]]:
+    """The anchor, and the rows of all servers in order, from one metric's verdicts."""
+    names = [str(name) for name in summary["server"].unique()]
+    measured = set(summary.dropna(subset=["requests_per_second"])["server"])
+    anchor, servers = anchor_of(names, summary), order_servers(names, summary)
+    letters = letters_of([name for name in servers if not is_control(name)], verdicts)
+    rows = {
+        name: row_of(name, anchor, verdicts) if name in measured else NOTHING for name in servers
+    }
+    return anchor, {name: row._replace(letters=letters.get(name, "")) for name, row in rows.items()}
 
 
 def _letter(number: int) -> str:

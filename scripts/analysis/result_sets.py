@@ -231,15 +231,9 @@ def changes(baseline: Iterable[Record], current: Iterable[Record]) -> list[dict[
         if name.startswith("workers.") and {NOTHING} in both:
             continue  # one of the sets has no run of this server
         if both[0] != both[1]:
-            values = (" or ".join(sorted(its)) for its in both)
+            before, after = (" or ".join(sorted(its)) for its in both)
             kind = "source" if name.startswith(OF_SOURCE) else "environment"
-            rows.append(
-                {
-                    "kind": kind,
-                    "fact": name,
-                    **dict(zip(("baseline", "current"), values, strict=True)),
-                }
-            )
+            rows.append({"kind": kind, "fact": name, "baseline": before, "current": after})
     return rows
 
 
@@ -247,10 +241,8 @@ def shorten(old: str, new: str, most: int = 60) -> tuple[str, str]:
     """Cut both texts to the part that differs, if they are long."""
     if max(len(old), len(new)) <= most:
         return old, new
-    same = sum(
-        1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
-    )
-    start = max(old.rfind(" ", 0, same) + 1, 0)
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
+    start = old.rfind(" ", 0, len(list(same))) + 1
 
     def cut(text: str) -> str:
         text = ("… " if start else "") + text[start:]

@@ -207,6 +207,13 @@ def of_main_machine(
     return cells, summary[summary["machine"] == main], note.strip()
 
 
+def to_draw(cells: pd.DataFrame, summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """As of_main_machine(), but with the cells that choose_single_runs() chooses."""
+    cells, summary, note = of_main_machine(cells, summary)
+    cells, repeats_note = choose_single_runs(cells)
+    return cells, summary, f"{note} {repeats_note}".strip()
+
+
 def choose_single_runs(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Cells to draw or list one by one, and a note if these are not all: more points would hide each other. The choice
     does not depend on results."""

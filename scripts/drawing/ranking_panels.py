@@ -9,16 +9,12 @@ from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, N
 
 from analysis.ranking import (
     DIRECTIONS,
-    NOTHING,
     TITLES,
     Row,
-    anchor_of,
     floor_percent,
     label_of,
-    letters_of,
-    order_servers,
     ratio_limits,
-    row_of,
+    rows_of,
 )
 from drawing import palette, style
 from sweep.cells import base_of, is_control
@@ -86,8 +82,7 @@ def draw_panel(
     axes: Axes, metric: str, rows: dict[str, Row], anchor: str, verdicts: pd.DataFrame
 ) -> None:
     """Draw one metric and its verdicts: a row a server from the top down, with its letters and remark at the right."""
-    letters = letters_of([server for server in rows if not is_control(server)], verdicts)
-    remarks = [f"{letters.get(server, '')}  {row.remark}" for server, row in rows.items()]
+    remarks = [f"{row.letters}  {row.remark}" for row in rows.values()]
     floor = 1 + floor_percent(verdicts) / 100
     set_up_panel(axes, metric, list(rows.values()), floor, anchor, remarks)
     for height, (server, row) in enumerate(rows.items()):
@@ -98,15 +93,9 @@ def draw_panel(
 
 def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.DataFrame) -> None:
     """Draw one machine's ranking: a panel a metric, with the same rows."""
-    names = [str(name) for name in summary["server"].unique()]
-    measured = set(summary.dropna(subset=["requests_per_second"])["server"])
-    anchor, servers = anchor_of(names, summary), order_servers(names, summary)
     for axes, metric in zip(panels, TITLES, strict=True):
         its_verdicts = verdicts[verdicts["metric"] == metric]
-        rows = {
-            name: row_of(name, anchor, its_verdicts) if name in measured else NOTHING
-            for name in servers
-        }
+        anchor, rows = rows_of(summary, its_verdicts)
         draw_panel(axes, metric, rows, anchor, its_verdicts)
-    panels[0].set_yticks(range(len(servers)), [label_of(name, summary) for name in servers])
-    panels[0].set_ylim(len(servers) - 0.5, -0.5)
+    panels[0].set_yticks(range(len(rows)), [label_of(name, summary) for name in rows])
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)

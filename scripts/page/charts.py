@@ -10,16 +10,11 @@ import pandas as pd
 from analysis import tables
 from analysis.ranking import (
     DIRECTIONS,
-    NOTHING,
     TITLES,
-    Row,
-    anchor_of,
     floor_percent,
     label_of,
-    letters_of,
-    order_servers,
     ratio_limits,
-    row_of,
+    rows_of,
 )
 from analysis.summary import reference_rates
 from analysis.verdicts import CPU_RATIO, THROUGHPUT
@@ -35,7 +30,6 @@ FONT = "system-ui, DejaVu Sans, sans-serif"
 ROW_PX = 30
 RANKING_ROW_PX = 38  # has a second line
 GREY = "#767676"
-ROW_COLUMNS = list(Row._fields)
 
 
 class Figure(NamedTuple):
@@ -316,33 +310,23 @@ def fairness(summary: pd.DataFrame) -> Spec:
     return _spec(chart, "Fairness over connections of each server, by number of connections.")
 
 
-def _ranking_table(
-    servers: list[str], anchor: str, summary: pd.DataFrame, verdicts: pd.DataFrame
-) -> pd.DataFrame:
-    """A row for each server, from one metric's verdicts, as in plots/ranking.png."""
-    measured = set(summary.dropna(subset=["requests_per_second"])["server"])
-    letters = letters_of([name for name in servers if not is_control(name)], verdicts)
-    rows = []
-    for server in servers:
-        known = server in measured
-        row = row_of(server, anchor, verdicts) if known else NOTHING
-        label = label_of(server, summary)
-        label += f"\n({row.remark})" if row.remark else ""
-        its = {"server": server, "label": label, "letters": letters.get(server, "")}
-        rows.append({**its, "control": is_control(server), **row._asdict()})
-    return pd.DataFrame(rows)
-
-
 def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
-    """Ratios to one server with intervals, on a band that shows the noise floor."""
-    names = [str(name) for name in summary["server"].unique()]
-    anchor = anchor_of(names, summary)
-    servers = order_servers(names, summary)
+    """Ratios to one server with intervals, on a band that shows the noise floor, as in plots/ranking.png."""
     its = verdicts[verdicts["metric"] == metric]
-    table = _ranking_table(servers, anchor, summary, its)
+    anchor, rows_by_server = rows_of(summary, its)
+    servers = list(rows_by_server)
+    table = pd.DataFrame(
+        {
+            "server": name,
+            "label": f"{label_of(name, summary)}\n({row.remark})".removesuffix("\n()"),
+            "letters": row.letters,
+            "control": is_control(name),
+            **row._asdict(),
+        }
+        for name, row in rows_by_server.items()
+    )
     floor = 1 + floor_percent(its) / 100
-    ratios = [Row(*row) for row in table[ROW_COLUMNS].itertuples(index=False)]
-    domain = list(ratio_limits(ratios, floor))
+    domain = list(ratio_limits(list(rows_by_server.values()), floor))
     scale = alt.Scale(type="log", domain=domain, nice=False)
     axis = alt.Axis(format=".2~f", tickCount=6, labelOverlap="greedy", titleAnchor="end")
 
