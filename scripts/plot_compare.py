@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import program, ranking, result_sets, tables
@@ -83,25 +84,14 @@ def notes_of(table: pd.DataFrame, facts: pd.DataFrame) -> list[str]:
     return notes
 
 
-def legend(axes: Axes, table: pd.DataFrame) -> None:
-    verdicts = [name for name in STYLES if (table["verdict"] == name).any()]
+def legend(figure: Figure, table: pd.DataFrame) -> None:
     handles = []
-    for name in verdicts:
+    for name in [name for name in STYLES if (table["verdict"] == name).any()]:
         color, marker = STYLES[name]
-        face = "white" if name == UNDECIDABLE else color
-        handles.append(
-            Line2D(
-                [],
-                [],
-                linestyle="",
-                marker=marker,
-                color=color,
-                markerfacecolor=face,
-                label=WORDS.get(name, name),
-            )
-        )
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+        label = WORDS.get(name, name)
+        mark = Line2D([], [], linestyle="", marker=marker, color=color, label=label)
+        mark.set_markerfacecolor("white" if name == UNDECIDABLE else color)
+        handles.append(mark)
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handletextpad=0.1)
 
 
@@ -116,7 +106,7 @@ def draw(table: pd.DataFrame, facts: pd.DataFrame, *paths: str) -> None:
     panels[0].set_yticks(range(len(servers)), labels)
     panels[0].set_ylim(len(servers) - 0.5, -0.6)
     figure.suptitle("Compared with the baseline", x=0.01, ha="left", fontweight="bold", fontsize=11)
-    legend(panels[0], table)
+    legend(figure, table)
     style.add_notes(figure, notes_of(table, facts))
     style.save(figure, paths)
 

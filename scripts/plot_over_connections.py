@@ -7,13 +7,12 @@ import pandas as pd
 
 from analysis import program, tables
 from analysis.summary import read_summary
-from drawing import palette, style
+from drawing import marks, palette, style
 from drawing.axes import set_connections_axis
 from drawing.over_connections import (
     FIGURES,
     POINTS_NOTE,
     Figure,
-    draw_limits,
     draw_lines,
     label_lines,
 )
@@ -28,7 +27,8 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
         figure, axes, limits = style.new_figure_with_strip(
             style.WIDTH_INCHES, height, rows=len(servers)
         )
-        draw_limits(limits, summary, servers)
+        marks.draw_limiters(limits, summary, servers)
+        marks.limiter_legend(limits, summary)
         limits.set_title("limited by", fontsize=style.SMALL, fontweight="normal")
         connections_axes = limits
     else:

@@ -11,7 +11,7 @@ from matplotlib.figure import SubFigure
 from analysis import findings, program, ranking, tables
 from analysis.summary import read_summary
 from analysis.verdicts import CPU_RATIO, read_verdicts
-from drawing import over_connections, palette, ranking_panels, style
+from drawing import marks, over_connections, palette, ranking_panels, style
 from drawing.axes import set_connections_axis
 
 HEADLINE_CHARACTERS = 92
@@ -43,7 +43,8 @@ def draw_lines(figure: SubFigure, cells: pd.DataFrame, summary: pd.DataFrame) ->
     for axes, figure_of in zip(panels, over_connections.FIGURES.values(), strict=False):
         over_connections.draw_lines(axes, figure_of, cells, summary, servers)
     limits = panels[-1]
-    over_connections.draw_limits(limits, summary, servers, above=True)
+    marks.draw_limiters(limits, summary, servers)
+    marks.limiter_legend(limits, summary, above=True)
     limits.yaxis.tick_right()
     limits.tick_params(length=0)
     for axes in panels:
@@ -51,12 +52,6 @@ def draw_lines(figure: SubFigure, cells: pd.DataFrame, summary: pd.DataFrame) ->
         set_connections_axis(axes, counts, LABELS_OF_CONNECTIONS)
     for axes in panels[:2]:
         axes.set_xlabel("")
-
-
-def label_lines(figure: SubFigure, summary: pd.DataFrame) -> None:
-    servers = [str(name) for name in summary["server"].unique()]
-    for axes, figure_of in zip(figure.axes, over_connections.FIGURES.values(), strict=False):
-        over_connections.label_lines(axes, summary, figure_of, servers)
 
 
 def notes_of(
@@ -95,7 +90,8 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
         panels = parts[1].subplots(1, len(ranking.TITLES), sharey=True)
         ranking_panels.draw_panels(panels, verdicts, summary)
     style.add_notes(figure, notes)
-    label_lines(parts[0], its_summary)
+    for axes, figure_of in zip(parts[0].axes, over_connections.FIGURES.values(), strict=False):
+        over_connections.label_lines(axes, its_summary, figure_of, servers)
     style.save(figure, paths)
 
 

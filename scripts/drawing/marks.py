@@ -12,6 +12,8 @@ from drawing.axes import End
 from drawing.palette import LIMITERS, REFERENCE_COLOR, REFERENCE_DASHES
 from sweep.cells import REFERENCE
 
+NO_RUN_COLOR = "#999999"
+
 
 def draw_points(
     axes: Axes, cells: pd.DataFrame, column: str, color: str, marker: str, size: float
@@ -85,14 +87,14 @@ def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None
     for row, server in enumerate(servers):
         its_points = summary[summary["server"] == server]
         invalid = invalid_points(its_points)["connections"]
-        axes.scatter(
-            invalid, [row] * len(invalid), marker="s", s=80, color="none", edgecolors="#999999"
-        )
-        for point in its_points[its_points["limiter"].notna()].itertuples():
-            color, letter = LIMITERS[str(point.limiter)]
-            axes.scatter(point.connections, row, marker="s", s=90, color=color)  # type: ignore[arg-type]
+        rows = [row] * len(invalid)
+        axes.scatter(invalid, rows, marker="s", s=80, color="none", edgecolors=NO_RUN_COLOR)
+        known = its_points.dropna(subset=["limiter"])
+        for count, limiter in zip(known["connections"], known["limiter"], strict=True):
+            color, letter = LIMITERS[limiter]
+            axes.scatter(count, row, marker="s", s=90, color=color)
             axes.text(
-                point.connections,  # type: ignore[arg-type]
+                count,
                 row,
                 letter,
                 ha="center",
@@ -116,30 +118,19 @@ def invalid_points(summary: pd.DataFrame) -> pd.DataFrame:
 
 def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> None:
     """Explain the colours of draw_limiters() that occur, to the right or, under a title, above."""
-    present = [name for name in LIMITERS if (summary["limiter"] == name).any()]
-    handles = [
-        Line2D([], [], marker="s", markersize=8, linestyle="", color=LIMITERS[name][0])
-        for name in present
-    ]
-    labels = [f"{LIMITERS[name][1]}  {name}" for name in present]
+    present = [(*LIMITERS[name], name) for name in LIMITERS if (summary["limiter"] == name).any()]
+    shown = [(color, color, f"{letter}  {name}") for color, letter, name in present]
     if not invalid_points(summary).empty:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                marker="s",
-                markersize=8,
-                linestyle="",
-                color="none",
-                markeredgecolor="#999999",
-            )
-        )
-        labels.append("    no valid run")
+        shown.append(("none", NO_RUN_COLOR, "    no valid run"))
+    square = {"marker": "s", "markersize": 8, "linestyle": ""}
+    handles = [
+        Line2D([], [], color=color, markeredgecolor=edge, label=label, **square)  # type: ignore[arg-type]
+        for color, edge, label in shown
+    ]
     if above:
         columns = 3
         legend = axes.legend(
-            handles,
-            labels,
+            handles=handles,
             loc="lower left",
             bbox_to_anchor=(-0.03, 1),
             ncols=columns,
@@ -151,4 +142,4 @@ def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> No
         legend.set_in_layout(False)
         axes.set_title("Limited by", pad=4 + 14 * math.ceil(len(handles) / columns))
     else:
-        axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -83,17 +83,10 @@ def label_lines(axes: Axes, summary: pd.DataFrame, figure_of: Figure, servers: l
     ends = []
     for server in servers:
         points = summary[summary["server"] == server].sort_values("connections")
-        measured = points.dropna(subset=[figure_of.column])
-        last = measured.iloc[-1] if len(measured) else None
-        ends.append(
-            End(
-                math.nan if last is None else last["connections"],
-                math.nan if last is None else last[figure_of.column],
-                label_of(server, points, figure_of.column),
-                palette.color_of(server),
-                palette.marker_of(server),
-            )
-        )
+        measured = points[["connections", figure_of.column]].dropna().astype(float)
+        x, y = measured.iloc[-1] if len(measured) else (math.nan, math.nan)
+        label = label_of(server, points, figure_of.column)
+        ends.append(End(x, y, label, palette.color_of(server), palette.marker_of(server)))
     label_ends(axes, ends + marks.reference_ends(axes))
 
 
@@ -104,8 +97,7 @@ def draw_lines(
     if figure_of.with_limits:
         marks.draw_reference(axes, summary)
     for server in servers:
-        color = palette.color_of(server)
-        marker = palette.marker_of(server)
+        color, marker = palette.color_of(server), palette.marker_of(server)
         points, its_cells = summary[summary["server"] == server], cells[cells["server"] == server]
         marks.draw_interval(axes, points, figure_of.column, color)
         marks.draw_points(axes, its_cells, figure_of.column, color, marker, 12)
@@ -122,9 +114,3 @@ def draw_lines(
         say_nothing_drawn(axes, "not known" if has_run else "no valid run")
     axes.set_ylabel(figure_of.unit)
     axes.set_title(figure_of.title)
-
-
-def draw_limits(axes: Axes, summary: pd.DataFrame, servers: list[str], above: bool = False) -> None:
-    """Draw the strip that shows what limited each point, and its legend."""
-    marks.draw_limiters(axes, summary, servers)
-    marks.limiter_legend(axes, summary, above)
