@@ -13,28 +13,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import result_sets, tables
+from analysis import result_sets, set_comparison, set_notes, tables
 from analysis.result_sets import NoComparison
-from analysis.set_comparison import (
-    CHANGED,
-    COLUMNS,
-    DRIFT,
-    FACT_COLUMNS,
-    FIGURES,
-    GOT_SLOWER,
-    NOTHING_DECIDED,
-    SAME,
-    Sets,
-    _list,
-    compare_metric,
-    in_common,
-    measured_twice,
-    of_one_machine,
-    servers_with_same_binary,
-    status_of,
-    sweep_of,
-)
-from analysis.set_notes import change_notes, conclusion, drift_notes, point_notes, reason_notes
 from analysis.verdicts import FASTER, SLOWER, UNDECIDABLE, WHOLE_SWEEP
 from common import command, terminal
 from common.terminal import UNAVAILABLE, Color, Part
@@ -44,7 +24,7 @@ SPARE = ["p (Holm)", "binary", "95 % interval", "detectable"]
 VERDICT_COLORS = {
     SLOWER: Color.RED,
     FASTER: Color.GREEN,
-    DRIFT: Color.GREY,
+    set_comparison.DRIFT: Color.GREY,
     UNDECIDABLE: Color.GREY,
 }
 
@@ -55,28 +35,36 @@ class Comparison(NamedTuple):
     notes: list[str]
 
 
-def compare(sets: Sets) -> Comparison:
+def compare(sets: set_comparison.Sets) -> Comparison:
     """Two sets → rows, the facts that changed, and notes for the reader."""
-    facts = pd.DataFrame(result_sets.changes(sets.baseline, sets.current), columns=FACT_COLUMNS)
+    facts = pd.DataFrame(
+        result_sets.changes(sets.baseline, sets.current), columns=set_comparison.FACT_COLUMNS
+    )
     is_unchanged = not (facts["kind"] == "environment").any()
-    same = servers_with_same_binary(sets)
-    sweep = sweep_of(sets)
+    same = set_comparison.servers_with_same_binary(sets)
+    sweep = set_comparison.sweep_of(sets)
     drifting = same if is_unchanged else set()
-    twice = measured_twice(sets)
-    rows = [row for metric in FIGURES for row in compare_metric(sweep, metric, drifting, twice)]
-    binaries = [SAME if row["server"] in same else CHANGED for row in rows]
-    table = pd.DataFrame(rows, columns=COLUMNS).assign(
+    twice = set_comparison.measured_twice(sets)
+    rows = [
+        row
+        for metric in set_comparison.FIGURES
+        for row in set_comparison.compare_metric(sweep, metric, drifting, twice)
+    ]
+    binaries = [
+        set_comparison.SAME if row["server"] in same else set_comparison.CHANGED for row in rows
+    ]
+    table = pd.DataFrame(rows, columns=set_comparison.COLUMNS).assign(
         binary=binaries,
         machine_baseline=sets.baseline[0]["machine"],
         machine=sets.current[0]["machine"],
     )
     notes = [
-        *point_notes(table),
-        *drift_notes(table, is_unchanged),
-        *reason_notes(table),
-        *change_notes(facts),
+        *set_notes.point_notes(table),
+        *set_notes.drift_notes(table, is_unchanged),
+        *set_notes.reason_notes(table),
+        *set_notes.change_notes(facts),
         *sets.notes,
-        conclusion(table),
+        set_notes.conclusion(table),
     ]
     return Comparison(table, facts, notes)
 
@@ -90,7 +78,7 @@ def _line_of(row: dict[Any, Any]) -> dict[str, Part]:
     texts = {
         "server": row["server"],
         "binary": row["binary"],
-        "figure": FIGURES[row["metric"]],
+        "figure": set_comparison.FIGURES[row["metric"]],
         "current/baseline": f"{row['ratio']:.3f}" if pd.notna(row["ratio"]) else UNAVAILABLE,
         "95 % interval": f"{low:.3f}–{high:.3f}" if pd.notna(low) else UNAVAILABLE,
         "p (Holm)": f"{row['p_adjusted']:.2g}" if pd.notna(row["p_adjusted"]) else UNAVAILABLE,
@@ -112,7 +100,7 @@ def tabulate(compared: Comparison) -> terminal.Table:
 
 def read_sets(
     baseline: str, current: str, other_machine: str | None, wanted: argparse.Namespace
-) -> Sets:
+) -> set_comparison.Sets:
     """Read both sets. Raises NoComparison or OSError."""
     folders = [result_sets.results_folder(path) for path in (baseline, current)]
     if result_sets.is_same_folder(*folders):
@@ -129,19 +117,19 @@ def read_sets(
         raise NoComparison(f"{current}: no records of the wanted servers and connections")
     versions = [{record.get("schema_version") for record in its} for its in (old, new)]
     if versions[0] != versions[1]:
-        both = " and ".join(_list(its) for its in versions)
+        both = " and ".join(set_comparison._list(its) for its in versions)
         raise NoComparison(
             f"the baseline and the current set have records of schema versions {both}, whose ratios do not compare",
             "measure the baseline again",
         )
-    return in_common(of_one_machine(old, new, other_machine))
+    return set_comparison.in_common(set_comparison.of_one_machine(old, new, other_machine))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog=f"Status: 0 nothing got slower, {GOT_SLOWER} something did, {NOTHING_DECIDED} nothing could be decided,"
-        " 1 a set cannot be compared, 2 bad usage.",
+        epilog=f"Status: 0 nothing got slower, {set_comparison.GOT_SLOWER} something did,"
+        f" {set_comparison.NOTHING_DECIDED} nothing could be decided, 1 a set cannot be compared, 2 bad usage.",
     )
     parser.add_argument("baseline", help="a folder with results/ in it, measured before")
     parser.add_argument("current", nargs="?", default=".", help="the same, after (default: .)")
@@ -167,7 +155,7 @@ def main() -> int:
         terminal.write_table(tabulate(compared), arguments.text)
     else:
         print(terminal.format_text(tabulate(compared)), end="")
-    return 0 if arguments.no_status else status_of(compared.table)
+    return 0 if arguments.no_status else set_comparison.status_of(compared.table)
 
 
 if __name__ == "__main__":

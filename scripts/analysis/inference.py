@@ -100,7 +100,8 @@ def moderate(squares: Floats, freedoms: Integers) -> tuple[Floats, Floats]:
 
     Entries with 0 degrees are ignored. Each variance is shrunk towards that of all servers at its point, multiplied by
     the factor by which this server varies more or less than others at all points. The weight of this prior follows from
-    how much the logarithms of the variances still differ, beyond chance for as many repeats (Smyth 2004).
+    how much the logarithms of the variances still differ, beyond chance for as many repeats (Smyth, "Linear models and
+    empirical Bayes methods", Stat. Appl. Genet. Mol. Biol. 3, 2004).
     """
     together = freedoms.sum(axis=0)
     is_known = (freedoms > 0) & (squares > ROUNDING**2)

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,10 +209,10 @@ def facts_of(record: Record) -> Iterator[tuple[str, str]]:
 
 def all_facts(set_records: Iterable[Record]) -> dict[str, set[str]]:
     """The values of each compared fact over a set's records."""
-    values: dict[str, set[str]] = {}
+    values = defaultdict(set)
     for record in set_records:
         for name, text in facts_of(record):
-            values.setdefault(format_value(name), set()).add(text)
+            values[format_value(name)].add(text)
     return {name: texts for name, texts in values.items() if _is_compared(name)}
 
 

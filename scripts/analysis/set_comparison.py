@@ -1,6 +1,6 @@
 """Compare two result sets: what is common to both, and what changed."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -118,9 +118,9 @@ def in_common(sets: Sets) -> Sets:
 
 
 def binaries_of(set_records: list[Record]) -> dict[str, set[str | None]]:
-    binaries: dict[str, set[str | None]] = {}
+    binaries = defaultdict(set)
     for record in set_records:
-        binaries.setdefault(record["server"], set()).add(record.get("binary_sha256"))
+        binaries[record["server"]].add(record.get("binary_sha256"))
     return binaries
 
 
@@ -153,15 +153,12 @@ def sweep_of(sets: Sets) -> Sweep:
 
 def measured_twice(sets: Sets) -> set[tuple[str, int]]:
     """Points with a measurement that is in both sets, as when a set was copied and then measured again in part."""
-    keys = [
-        {
-            (record["server"], record["connections"], record["repeat"], record["started"])
-            for record in its
-            if record.get("started")
-        }
+    key = ["server", "connections", "repeat", "started"]
+    old, new = (
+        {tuple(record[name] for name in key) for record in its if record.get("started")}
         for its in (sets.baseline, sets.current)
-    ]
-    return {(server, connections) for server, connections, *_ in keys[0] & keys[1]}
+    )
+    return {(server, connections) for server, connections, *_ in old & new}
 
 
 def pairs_of(sweep: Sweep) -> list[Pair]:
@@ -190,34 +187,33 @@ def _family(
     sweep: Sweep,
     metric: str,
     pairs: list[Pair],
-    obstacles: list[list[str]],
+    twice: set[tuple[str, int]],
     floor: float,
     is_drift: bool,
 ) -> list[dict[str, Any]]:
     """Rows of servers that are tested together; is_drift: whether any difference between them is drift."""
+    obstacles = [obstacles_of(sweep, metric, pair, is_drift, twice) for pair in pairs]
     usable = np.array(obstacles) == ""
     estimates = inference.estimate(sweep.logarithms[metric], pairs, usable)
     floors = np.full(estimates.mean.shape, np.nan_to_num(floor))
     same = np.full(len(pairs), is_drift)
     judged = verdicts.judge(sweep, metric, pairs, obstacles, estimates, floors, same)
     runs = np.isfinite(sweep.logarithms[metric]).sum(axis=-1)
-    rows = []
-    for (new_at, old_at), levels in zip(pairs, judged, strict=True):
-        for level, row in enumerate(levels):
-            points = slice(None) if level == 0 else slice(level - 1, level)
-            is_different = row["verdict"] in verdicts.DIFFERENCES
-            rows.append(
-                {
-                    **row,
-                    "metric": metric,
-                    "server": sweep.servers[new_at],
-                    "runs_current": int(runs[new_at, points].sum()),
-                    "runs_baseline": int(runs[old_at, points].sum()),
-                    "verdict": DRIFT if is_drift and is_different else row["verdict"],
-                    "noise_floor_percent": 100 * np.expm1(floor),
-                }
-            )
-    return rows
+    runs = np.column_stack([runs.sum(axis=1), runs])  # by level
+    names = dict.fromkeys(verdicts.DIFFERENCES, DRIFT) if is_drift else {}
+    return [
+        {
+            **row,
+            "metric": metric,
+            "server": sweep.servers[new_at],
+            "runs_current": runs[new_at, level],
+            "runs_baseline": runs[old_at, level],
+            "verdict": names.get(row["verdict"], row["verdict"]),
+            "noise_floor_percent": 100 * np.expm1(floor),
+        }
+        for (new_at, old_at), levels in zip(pairs, judged, strict=True)
+        for level, row in enumerate(levels)
+    ]
 
 
 def compare_metric(
@@ -230,9 +226,8 @@ def compare_metric(
     rows = []
     for is_drift in (False, True):
         pairs = [pair for pair in every if (sweep.servers[pair[0]] in drifting) == is_drift]
-        obstacles = [obstacles_of(sweep, metric, pair, is_drift, twice) for pair in pairs]
         if pairs:
-            rows += _family(sweep, metric, pairs, obstacles, floor, is_drift)
+            rows += _family(sweep, metric, pairs, twice, floor, is_drift)
     return rows
 
 

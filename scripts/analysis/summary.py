@@ -5,17 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis import tables
 from analysis.inference import interval_factor_95
-from analysis.tables import (
-    POINT,
-    RATIOS,
-    REFERENCE_RATE,
-    counted_cells,
-    geometric_mean,
-    has_flag,
-    has_main_yardstick,
-    read_table,
-)
 from common import files
 from common.files import DamagedFile
 from sweep import fields
@@ -29,7 +20,7 @@ SUMMARY_COLUMNS = fields.columns_of(fields.SUMMARY)
 
 def read_summary(path: str, columns: Iterable[str] = ()) -> pd.DataFrame:
     """Read a summary, which must have these columns (default: all)."""
-    summary = read_table(path, columns or SUMMARY_COLUMNS)
+    summary = tables.read_table(path, columns or SUMMARY_COLUMNS)
     if summary.empty:
         raise DamagedFile(f"{path} has no rows", files.MADE_AGAIN)
     return summary.fillna({"reason": ""})
@@ -45,7 +36,7 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
 
     Only valid cells enter its figures; the others are counted.
     """
-    valid = counted_cells(cells)
+    valid = tables.counted_cells(cells)
     row: dict[str, Any] = {
         f"repeats_{status}": int((cells["status"] == status).sum()) for status in STATUSES
     }
@@ -61,12 +52,12 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     # A rate is total work over total time; its interval comes from the repeats.
     rate = requests / valid["duration_s"].sum()
     row |= _with_interval("requests_per_second", rate, valid["requests_per_second"])
-    for name in (*AVERAGED, *RATIOS):
+    for name in (*AVERAGED, *tables.RATIOS):
         values = valid[name].astype(float)
-        if name in RATIOS:
+        if name in tables.RATIOS:
             values = values.dropna()
         if not values.empty:
-            row |= _with_interval(name, geometric_mean(values), values)
+            row |= _with_interval(name, tables.geometric_mean(values), values)
     row["latency_max_us"] = valid["latency_max_us"].max()
     if not timed.empty:
         name = "server_cpu_ns_per_request"
@@ -78,10 +69,10 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     row["fairness_jain"] = valid["fairness_jain"].min()
     row["worker_fairness_jain"] = valid["worker_fairness_jain"].min()
     row["server_memory_peak_kib"] = valid["server_memory_peak_kib"].max()
-    row["disturbed_share"] = has_flag(cells[cells["status"] == "ok"], "disturbed").mean()
-    row["cpus_shared"] = has_flag(valid, "shared_cpus").any()
+    row["disturbed_share"] = tables.has_flag(cells[cells["status"] == "ok"], "disturbed").mean()
+    row["cpus_shared"] = tables.has_flag(valid, "shared_cpus").any()
     row["limiter"] = limiter_of(row)
-    row[REFERENCE_RATE] = geometric_mean(valid[REFERENCE_RATE])
+    row[tables.REFERENCE_RATE] = tables.geometric_mean(valid[tables.REFERENCE_RATE])
     return row
 
 
@@ -103,19 +94,19 @@ def limiter_of(point: dict[str, Any]) -> str:
 
 def summary_table(cells: pd.DataFrame) -> pd.DataFrame:
     """A row for each machine, server and number of connections, in the order in which they come."""
-    compare = has_main_yardstick(cells)
-    cells = cells.assign(**{name: cells[name].where(compare) for name in RATIOS})
+    compare = tables.has_main_yardstick(cells)
+    cells = cells.assign(**{name: cells[name].where(compare) for name in tables.RATIOS})
     rows = [
-        {**dict(zip(POINT, point, strict=True)), **_summarize_point(point_cells)}
-        for point, point_cells in cells.groupby(POINT, sort=False, dropna=False)
+        {**dict(zip(tables.POINT, point, strict=True)), **_summarize_point(point_cells)}
+        for point, point_cells in cells.groupby(tables.POINT, sort=False, dropna=False)
     ]
     return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
 def reference_rates(summary: pd.DataFrame) -> "pd.Series[float]":
     """Requests per second of the reference by the number of connections: geometric mean over all servers' rows."""
-    known = summary.dropna(subset=[REFERENCE_RATE])
-    return known.groupby("connections")[REFERENCE_RATE].agg(geometric_mean)
+    known = summary.dropna(subset=[tables.REFERENCE_RATE])
+    return known.groupby("connections")[tables.REFERENCE_RATE].agg(tables.geometric_mean)
 
 
 LIMITED_BY = {

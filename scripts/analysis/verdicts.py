@@ -4,13 +4,10 @@ Verdicts compare ratios to the reference. Each cell measures the reference in tu
 (docs/precision.md), so the state of the machine cancels out and cells of different runs can be compared. The tests use
 logarithms of ratios (Kalibera & Jones, "Rigorous benchmarking in reasonable time", ISMM 2013).
 
-A server has few repeats at each number of connections, so its own variance is poorly known. Each variance is therefore
-shrunk towards that of all servers at the point: the less their variances differ beyond chance, the more it is shrunk
-(moderated t; Smyth, "Linear models and empirical Bayes methods", Stat. Appl. Genet. Mol. Biol. 3, 2004).
-
-The numbers of connections are fixed, not a sample. Over the whole sweep, the differences at the points are averaged
-with equal weights and their variances added, with degrees of freedom by Welch and Satterthwaite. A true difference
-between numbers of connections does not count as noise.
+Each variance is shrunk towards that of all servers at the point (moderated t, as in inference.moderate()). The numbers
+of connections are fixed, not a sample. Over the whole sweep, the differences at the points are averaged with equal
+weights and their variances added, with degrees of freedom by Welch and Satterthwaite. A true difference between numbers
+of connections does not count as noise.
 
 Holm's method keeps the probability of any false verdict among the tests of one machine and metric below ALPHA (Holm, "A
 simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979): once over all pairs for the whole
@@ -165,38 +162,33 @@ def obstacles_of(sweep: Sweep, metric: str, pair: Pair, same_binary: bool) -> li
 def _obstacle(
     sweep: Sweep, metric: str, pair: Pair, point: int, same_binary: bool, least: int
 ) -> str:
-    for server in pair:
-        if sweep.other_yardstick[server, point]:
-            return f"{sweep.servers[server]} {OTHER_YARDSTICK}"
-    other = _workload_obstacle(sweep, metric, pair, point, same_binary)
+    """Why a pair's figures at a point are missing or do not show which server is better; empty if they do."""
+
+    def servers_where(is_so: Booleans) -> list[str]:
+        return [sweep.servers[server] for server in pair if is_so[server, point]]
+
+    if others := servers_where(sweep.other_yardstick):
+        return f"{others[0]} {OTHER_YARDSTICK}"
+    if starving := servers_where(sweep.starving):
+        return f"{' and '.join(starving)} starving (another workload)"
+    short = servers_where(sweep.connection_per_request)
+    if len(short) == 1:
+        return f"{short[0]}: {OTHER_WORKLOAD}"
+    limited = metric == THROUGHPUT and len(servers_where(sweep.client_limited)) == 2
+    if limited and not same_binary:  # a server measured twice shows the noise, whatever limits it
+        return CLIENT_LIMITED
     lacks = (_lack(sweep, metric, server, point, least) for server in pair)
-    return other or "; ".join(filter(None, lacks))
+    return "; ".join(filter(None, lacks))
 
 
 def _lack(sweep: Sweep, metric: str, server: int, point: int, least: int) -> str:
     repeats = int(np.isfinite(sweep.logarithms[metric][server, point]).sum())
     if repeats >= least:
         return ""
+    what = NO_RATIO if sweep.has_valid[server, point] else "no valid cells"
     if repeats:
         what = f"only {repeats} repeat{'' if repeats == 1 else 's'}"
-    else:
-        what = NO_RATIO if sweep.has_valid[server, point] else "no valid cells"
     return f"{what} of {sweep.servers[server]}"
-
-
-def _workload_obstacle(sweep: Sweep, metric: str, pair: Pair, point: int, same_binary: bool) -> str:
-    """Why a pair's figures at a point do not show which server is better; empty if they do."""
-    starving = [sweep.servers[server] for server in pair if sweep.starving[server, point]]
-    if starving:
-        return f"{' and '.join(starving)} starving (another workload)"
-    short = [
-        sweep.servers[server] for server in pair if sweep.connection_per_request[server, point]
-    ]
-    if len(short) == 1:
-        return f"{short[0]}: {OTHER_WORKLOAD}"
-    limited = metric == THROUGHPUT and all(sweep.client_limited[server, point] for server in pair)
-    # A server measured twice shows the noise, whatever limits it.
-    return CLIENT_LIMITED if limited and not same_binary else ""
 
 
 class Tests(NamedTuple):

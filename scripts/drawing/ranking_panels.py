@@ -7,15 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from analysis.ranking import (
-    DIRECTIONS,
-    TITLES,
-    Row,
-    floor_percent,
-    label_of,
-    ratio_limits,
-    rows_of,
-)
+from analysis import ranking
 from drawing import palette, style
 from sweep.cells import base_of, is_control
 
@@ -29,7 +21,9 @@ def ratio_locator(span: float) -> Locator:
     return LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if span < 6 else (1, 2, 5))
 
 
-def draw_row(axes: Axes, height: int, row: Row, color: str, marker: str, is_hollow: bool) -> None:
+def draw_row(
+    axes: Axes, height: int, row: ranking.Row, color: str, marker: str, is_hollow: bool
+) -> None:
     if not math.isfinite(row.ratio):
         middle = axes.get_yaxis_transform()
         text = axes.text(0.5, height, "no comparable point", transform=middle)
@@ -55,22 +49,22 @@ def draw_row(axes: Axes, height: int, row: Row, color: str, marker: str, is_holl
 
 
 def set_up_panel(
-    axes: Axes, metric: str, rows: list[Row], floor: float, base: str, remarks: list[str]
+    axes: Axes, metric: str, rows: list[ranking.Row], floor: float, base: str, remarks: list[str]
 ) -> None:
     """Draw all but the rows: the band of the floor (a factor), a logarithmic axis around the rows' ratios to `base`,
     with as many labels as have room, and a remark on each row at the right."""
     if math.isfinite(floor):
         axes.axvspan(1 / floor, floor, color=BAND_COLOR, linewidth=0, zorder=0)
     axes.axvline(1, color=style.GREY, linewidth=0.8, zorder=1)
-    low, high = ratio_limits(rows, floor)
+    low, high = ranking.ratio_limits(rows, floor)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(ratio_locator(high / low))
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.4g}×")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_title(TITLES[metric])
-    axes.set_xlabel(f"ratio to {base}, logarithmic ({DIRECTIONS[metric]})")
+    axes.set_title(ranking.TITLES[metric])
+    axes.set_xlabel(f"ratio to {base}, logarithmic ({ranking.DIRECTIONS[metric]})")
     axes.tick_params(axis="y", length=0)
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(remarks)), remarks)
@@ -79,11 +73,11 @@ def set_up_panel(
 
 
 def draw_panel(
-    axes: Axes, metric: str, rows: dict[str, Row], anchor: str, verdicts: pd.DataFrame
+    axes: Axes, metric: str, rows: dict[str, ranking.Row], anchor: str, verdicts: pd.DataFrame
 ) -> None:
     """Draw one metric and its verdicts: a row a server from the top down, with its letters and remark at the right."""
     remarks = [f"{row.letters}  {row.remark}" for row in rows.values()]
-    floor = 1 + floor_percent(verdicts) / 100
+    floor = 1 + ranking.floor_percent(verdicts) / 100
     set_up_panel(axes, metric, list(rows.values()), floor, anchor, remarks)
     for height, (server, row) in enumerate(rows.items()):
         base = base_of(server)
@@ -93,9 +87,9 @@ def draw_panel(
 
 def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.DataFrame) -> None:
     """Draw one machine's ranking: a panel a metric, with the same rows."""
-    for axes, metric in zip(panels, TITLES, strict=True):
+    for axes, metric in zip(panels, ranking.TITLES, strict=True):
         its_verdicts = verdicts[verdicts["metric"] == metric]
-        anchor, rows = rows_of(summary, its_verdicts)
+        anchor, rows = ranking.rows_of(summary, its_verdicts)
         draw_panel(axes, metric, rows, anchor, its_verdicts)
-    panels[0].set_yticks(range(len(rows)), [label_of(name, summary) for name in rows])
+    panels[0].set_yticks(range(len(rows)), [ranking.label_of(name, summary) for name in rows])
     panels[0].set_ylim(len(rows) - 0.5, -0.5)

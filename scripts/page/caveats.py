@@ -13,21 +13,18 @@ from sweep.cells import is_control
 
 def list_flags(cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Each flag that was raised: the number of cells, the servers, its meaning and what helps."""
-    rows = []
-    for flag in flags.FLAGS:
-        its = cells[tables.has_flag(cells, flag.name)]
-        if len(its):
-            rows.append(
-                {
-                    "name": flag.name,
-                    "effect": "invalid, not counted" if flag.invalidates else "counted",
-                    "count": len(its),
-                    "servers": join([str(name) for name in its["server"].unique()]),
-                    "meaning": flag.meaning,
-                    "hint": flag.hint,
-                }
-            )
-    return rows
+    return [
+        {
+            "name": flag.name,
+            "effect": "invalid, not counted" if flag.invalidates else "counted",
+            "count": len(its),
+            "servers": join([str(name) for name in its["server"].unique()]),
+            "meaning": flag.meaning,
+            "hint": flag.hint,
+        }
+        for flag in flags.FLAGS
+        if len(its := cells[tables.has_flag(cells, flag.name)])
+    ]
 
 
 def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
