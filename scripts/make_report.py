@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import findings, ranking, tables
-from analysis.summary import LIMITED_BY, best_point, read_summary
+from analysis.summary import best_point, read_summary
 from analysis.verdicts import CPU_RATIO, read_verdicts
 from common import files
 from common.command import report
@@ -110,7 +110,7 @@ def choose_pair(finding: findings.Finding, profiles: list[dict[str, Any]]) -> di
 def best_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
     """Each server at its highest throughput."""
     return [
-        {**best, "limited_by": LIMITED_BY[best["limiter"]]}
+        {**best, "limited_by": palette.LIMITERS[best["limiter"]].word}
         if (best := best_point(points))
         else {"server": server, "missing": tables.describe_no_result(points)}
         for server, points in summary.groupby("server", sort=False)
@@ -157,7 +157,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "reasons": findings.reasons(by_metric[CPU_RATIO], syscalls, profiles),
         "caveats": caveats.caveats(cells[cells["server"].isin(servers)], compared, verdicts),
         "best": best_rows(compared),
-        "limiters": {name: letter for name, (_, letter) in palette.LIMITERS.items()},
+        "limiters": {name: its.letter for name, its in palette.LIMITERS.items()},
         "limiter_notes": palette.limiter_notes(compared),
         "ranking_notes": ranking.notes_of(cells, summary, verdicts),
         "latency_note": palette.saturation_note(compared),

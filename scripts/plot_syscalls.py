@@ -7,7 +7,6 @@ import textwrap
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
-from matplotlib.figure import Figure
 
 from analysis import program, tables
 from drawing import style
@@ -76,22 +75,17 @@ def notes_of(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def new_panels(servers: list[str]) -> tuple[Figure, list[Axes]]:
+def draw(table: pd.DataFrame, *paths: str) -> None:
     """Three panels with a row for each server, the first server at the top."""
+    servers = [str(name) for name in table["server"].unique()]
+    rows = {server: position for position, server in enumerate(servers)}
     figure = style.new_canvas(style.WIDTH_INCHES, 1.9 + 0.38 * len(servers))
-    panels = list(figure.subplots(1, 3, sharey=True, width_ratios=[3.6, 1, 1]))
+    panels = figure.subplots(1, 3, sharey=True, width_ratios=[3.6, 1, 1])
     for axes in panels:
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(servers)), servers)
     panels[0].set_ylim(len(servers) - 0.4, -0.6)
-    return figure, panels
-
-
-def draw(table: pd.DataFrame, *paths: str) -> None:
-    servers = [str(name) for name in table["server"].unique()]
-    rows = {server: position for position, server in enumerate(servers)}
-    figure, panels = new_panels(servers)
     calls = calls_by_server(table)
     draw_calls(panels[0], calls, rows)
     switches = table[table["kind"] == "context_switch"].set_index("server")["per_request"]

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from analysis import findings, program, tables
-from analysis.summary import LIMITED_BY, best_point, read_summary
+from analysis.summary import best_point, read_summary
 from analysis.verdicts import read_verdicts, yardstick_note
 from common import terminal
 from common.terminal import UNAVAILABLE, Color, Part
+from drawing.palette import LIMITERS
 from sweep import flags
 
 RATIO = "CPU / reference"
@@ -18,14 +19,6 @@ COLUMNS = ["server", "requests/s", "95 % interval", "at connections"]
 COLUMNS += ["p99 µs", "CPU µs/request", RATIO, "limited by", "unserved"]
 # Columns that a narrow terminal goes without, the least important first.
 SPARE = ["p99 µs", "at connections", "95 % interval", "CPU µs/request", "limited by", RATIO]
-LIMITER_COLORS = {
-    "server-bound": Color.GREEN,
-    "client-bound": Color.YELLOW,
-    "latency-bound": Color.BLUE,
-    "shared-cpus": Color.PURPLE,
-    "disturbed": Color.GREY,
-    "starving": Color.RED,
-}
 # Flags that the notes explain; the table shows the others, or they are limiters.
 EXPLAINED = {flag.name for flag in flags.FLAGS} - {
     "unserved_connections",
@@ -54,7 +47,7 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, Part]:
     low, high = best["requests_per_second_low"], best["requests_per_second_high"]
     cpu_ns = best["server_cpu_ns_per_request"]
     rate = f"{best['requests_per_second']:,.0f}"
-    is_bound = best["limiter"] == "client-bound"
+    is_bound, limiter = best["limiter"] == "client-bound", LIMITERS[best["limiter"]]
     return {
         "server": Part(server),
         "requests/s": Part(f"≥ {rate}", Color.YELLOW) if is_bound else Part(rate),
@@ -62,7 +55,7 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, Part]:
         "at connections": Part(f"{best['connections']:,}"),
         "p99 µs": Part(f"{best['latency_p99_us']:,.0f}"),
         "CPU µs/request": Part(f"{cpu_ns / 1000:.2f}" if pd.notna(cpu_ns) else UNAVAILABLE),
-        "limited by": Part(LIMITED_BY[best["limiter"]], LIMITER_COLORS[best["limiter"]]),
+        "limited by": Part(limiter.word, limiter.in_terminal),
         "unserved": _format_unserved(points),
     }
 

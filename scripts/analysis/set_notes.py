@@ -25,11 +25,10 @@ def drift_notes(table: pd.DataFrame, is_unchanged: bool) -> list[str]:
 def change_notes(facts: pd.DataFrame) -> list[str]:
     if facts.empty:
         return ["No known fact of the machine, its tools or the source has changed."]
-    notes = []
-    for row in facts.to_dict("records"):
-        old, new = result_sets.shorten(row["baseline"], row["current"])
-        notes.append(f"changed: {row['fact']}: {old} -> {new}")
-    return notes
+    return [
+        f"changed: {row.fact}: {' -> '.join(result_sets.shorten(row.baseline, row.current))}"
+        for row in facts.itertuples()
+    ]
 
 
 def point_notes(table: pd.DataFrame) -> list[str]:
@@ -40,22 +39,19 @@ def point_notes(table: pd.DataFrame) -> list[str]:
     for (verdict, server, metric), its in decided.groupby(
         ["verdict", "server", "metric"], sort=False
     ):
-        where = ", ".join(
-            f"{row['ratio']:.3f} at {row['connections']:,}" for row in its.to_dict("records")
-        )
-        notes.append(
-            f"{verdict}: {server}, {FIGURES[str(metric)]}, by number of connections: {where}"
-        )
+        where = ", ".join(f"{row.ratio:.3f} at {row.connections:,}" for row in its.itertuples())
+        which = f"{verdict}: {server}, {FIGURES[str(metric)]}"
+        notes.append(f"{which}, by number of connections: {where}")
     return notes
 
 
 def reason_notes(table: pd.DataFrame) -> list[str]:
     """The reasons of the rows over the whole sweep, a line for each."""
     whole = table[(table["connections"] == WHOLE_SWEEP) & (table["reason"] != "")]
-    notes = []
-    for (reason, metric), its in whole.groupby(["reason", "metric"], sort=False):
-        notes.append(f"{', '.join(its['server'])}, {FIGURES[str(metric)]}: {reason}.")
-    return notes
+    return [
+        f"{', '.join(its['server'])}, {FIGURES[str(metric)]}: {reason}."
+        for (reason, metric), its in whole.groupby(["reason", "metric"], sort=False)
+    ]
 
 
 def conclusion(table: pd.DataFrame) -> str:

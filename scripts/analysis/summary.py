@@ -109,16 +109,6 @@ def reference_rates(summary: pd.DataFrame) -> "pd.Series[float]":
     return known.groupby("connections")[tables.REFERENCE_RATE].agg(tables.geometric_mean)
 
 
-LIMITED_BY = {
-    "server-bound": "server",
-    "client-bound": "wrk",
-    "latency-bound": "round trip",
-    "shared-cpus": "shared CPUs",
-    "disturbed": "disturbance",
-    "starving": "starving",
-}
-
-
 def best_point(points: pd.DataFrame) -> dict[str, Any] | None:
     """The row of one server's summary with its highest throughput; None if it has no valid cell.
 

@@ -88,15 +88,12 @@ def format_line(parts: Sequence[Part]) -> str:
 
 def describe_failed_job(rule: str, logs: Sequence[str]) -> str:
     """A line about a job that failed: the last line of its log."""
-    said = [line for path in logs for line in _read_lines(path) if line.strip()]
+    said: list[str] = []
+    for path in logs:
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+            said += filter(str.strip, file.read().splitlines())
     line = said[-1] if said else f"{rule} ended without a message, maybe killed: {', '.join(logs)}"
     return color(wrap(make_printable(line)), Color.RED)
-
-
-def _read_lines(path: str) -> list[str]:
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read().splitlines()
-    return []
 
 
 # --- Tables ---

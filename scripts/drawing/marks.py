@@ -91,12 +91,11 @@ def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None
         axes.scatter(invalid, rows, marker="s", s=80, color="none", edgecolors=NO_RUN_COLOR)
         known = its_points.dropna(subset=["limiter"])
         for count, limiter in zip(known["connections"], known["limiter"], strict=True):
-            color, letter = LIMITERS[limiter]
-            axes.scatter(count, row, marker="s", s=90, color=color)
+            axes.scatter(count, row, marker="s", s=90, color=LIMITERS[limiter].color)
             axes.text(
                 count,
                 row,
-                letter,
+                LIMITERS[limiter].letter,
                 ha="center",
                 va="center_baseline",
                 fontsize=7,
@@ -118,8 +117,8 @@ def invalid_points(summary: pd.DataFrame) -> pd.DataFrame:
 
 def limiter_legend(axes: Axes, summary: pd.DataFrame, above: bool = False) -> None:
     """Explain the colours of draw_limiters() that occur, to the right or, under a title, above."""
-    present = [(*LIMITERS[name], name) for name in LIMITERS if (summary["limiter"] == name).any()]
-    shown = [(color, color, f"{letter}  {name}") for color, letter, name in present]
+    present = {name: its for name, its in LIMITERS.items() if (summary["limiter"] == name).any()}
+    shown = [(its.color, its.color, f"{its.letter}  {name}") for name, its in present.items()]
     if not invalid_points(summary).empty:
         shown.append(("none", NO_RUN_COLOR, "    no valid run"))
     square = {"marker": "s", "markersize": 8, "linestyle": ""}

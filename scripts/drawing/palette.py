@@ -1,10 +1,12 @@
 """Colours and markers of servers and limiters, and the notes that explain them."""
 
 import zlib
+from typing import NamedTuple
 
 import pandas as pd
 
 from analysis import tables
+from common.terminal import Color
 from sweep.cells import REFERENCE
 
 # A search found these colours, which readers with each kind of colour blindness can distinguish
@@ -30,14 +32,25 @@ OTHER_COLORS = ["#999933", "#cc6677", "#000000"]
 MARKERS = "osD^vP*X<>"
 REFERENCE_COLOR = "#555555"
 REFERENCE_DASHES = (0, (4, 2))
-# What limits a point: its colour, and a letter for readers who do not see colours.
+
+
+class Limiter(NamedTuple):
+    """What limits a point: its colour, a letter for readers who do not see colours, a word, and the colour in a
+    terminal."""
+
+    color: str
+    letter: str
+    word: str
+    in_terminal: Color
+
+
 LIMITERS = {
-    "server-bound": ("#228833", "S"),
-    "client-bound": ("#a0700a", "C"),
-    "latency-bound": ("#4a7ebb", "L"),
-    "shared-cpus": ("#aa4499", "="),
-    "disturbed": ("#777777", "?"),
-    "starving": ("#bb4455", "!"),
+    "server-bound": Limiter("#228833", "S", "server", Color.GREEN),
+    "client-bound": Limiter("#a0700a", "C", "wrk", Color.YELLOW),
+    "latency-bound": Limiter("#4a7ebb", "L", "round trip", Color.BLUE),
+    "shared-cpus": Limiter("#aa4499", "=", "shared CPUs", Color.PURPLE),
+    "disturbed": Limiter("#777777", "?", "disturbance", Color.GREY),
+    "starving": Limiter("#bb4455", "!", "starving", Color.RED),
 }
 
 

@@ -69,15 +69,15 @@ APART_DECADES = 0.012
 Spec = dict[str, Any]
 
 
-def _spec(chart: Any, description: str) -> Spec:
-    """The specification of a chart as wide as the page allows."""
+def _spec(chart: Any, height: int, description: str) -> Spec:
+    """The specification of a chart of this height, in pixels, as wide as the page allows."""
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     sized = chart.configure(
         font=FONT, axis=alt.AxisConfig(labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
     )
     sized = sized.configure_legend(labelFontSize=12).configure_title(anchor="start", fontSize=14)
     sized = sized.properties(width="container", background="transparent", description=description)
-    return dict(sized.properties(autosize=fit).to_dict())
+    return dict(sized.properties(height=height, autosize=fit).to_dict())
 
 
 def _colors(servers: list[str]) -> alt.Color:
@@ -212,17 +212,17 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
     title = f"{figure.title} (logarithmic)" if figure.logarithmic else figure.title
     x, color = _connections(summary), _colors(servers)
     intervals, *means = _means(figure, summary, servers)
+    drawn = [(intervals, "low:Q")]
+    drawn += [(layer, "value:Q") for layer in (_single_runs(figure, cells, servers), *means)]
     layers = [
-        intervals.encode(x=x, y=alt.Y("low:Q", title=title, scale=scale, axis=axis), color=color)
+        layer.encode(x=x, y=alt.Y(value, title=title, scale=scale, axis=axis), color=color)
+        for layer, value in drawn
     ]
-    for layer in (_single_runs(figure, cells, servers), *means):
-        y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
-        layers.append(layer.encode(x=x, y=y, color=color))
     if name == "throughput":
         layers.insert(0, _reference(summary, x, scale, title))
-    chart = alt.layer(*layers).add_params(HIDDEN).properties(height=HEIGHT_PX)
+    chart = alt.layer(*layers).add_params(HIDDEN)
     description = f"{figure.title} of each server over the number of connections"
-    return _spec(chart, f"{description}. The tables below have the same figures.")
+    return _spec(chart, HEIGHT_PX, f"{description}. The tables below have the same figures.")
 
 
 def _reference(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) -> Any:
@@ -250,7 +250,8 @@ def _reference(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) ->
 def limiters(summary: pd.DataFrame) -> Spec:
     """What limited each point: a letter on a coloured tile."""
     servers = [str(server) for server in summary["server"].unique()]
-    tiles_of = {**palette.LIMITERS, "no valid run": ("#dddddd", "–")}
+    tiles_of = {name: its[:2] for name, its in palette.LIMITERS.items()}
+    tiles_of["no valid run"] = ("#dddddd", "–")
     points = summary.fillna({"limiter": "no valid run"})
     points["letter"] = points["limiter"].map(lambda name: tiles_of[name][1])
     names, colors = list(tiles_of), [color for color, _ in tiles_of.values()]
@@ -275,10 +276,9 @@ def limiters(summary: pd.DataFrame) -> Spec:
         ],
     )
     letters = base.mark_text(color="black", fontWeight="bold", fontSize=12).encode(text="letter:N")
-    chart = (
-        alt.layer(tiles, letters).add_params(HIDDEN).properties(height=(ROW_PX - 6) * len(servers))
-    )
-    return _spec(chart, "What limited the throughput of each server at each number of connections.")
+    description = "What limited the throughput of each server at each number of connections."
+    chart = alt.layer(tiles, letters).add_params(HIDDEN)
+    return _spec(chart, (ROW_PX - 6) * len(servers), description)
 
 
 def fairness(summary: pd.DataFrame) -> Spec:
@@ -306,8 +306,8 @@ def fairness(summary: pd.DataFrame) -> Spec:
     layers = [
         layer.encode(x=x, y=y, color=color) for layer in (marks.mark_line(strokeWidth=1.5), dots)
     ]
-    chart = alt.layer(*layers).add_params(HIDDEN).properties(height=240)
-    return _spec(chart, "Fairness over connections of each server, by number of connections.")
+    description = "Fairness over connections of each server, by number of connections."
+    return _spec(alt.layer(*layers).add_params(HIDDEN), 240, description)
 
 
 def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
@@ -362,8 +362,9 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
         band = band.mark_rect(color=GREY, opacity=0.25, clip=True)
         layers.insert(0, band.encode(x=across("low"), x2="high:Q"))
     title = TITLES[metric]
-    chart = alt.layer(*layers).properties(height=RANKING_ROW_PX * len(table), title=title)
-    return _spec(chart, f"{title} of each server as ratio to {anchor}, with 95 % intervals.")
+    description = f"{title} of each server as ratio to {anchor}, with 95 % intervals."
+    chart = alt.layer(*layers).properties(title=title)
+    return _spec(chart, RANKING_ROW_PX * len(table), description)
 
 
 def system_calls(syscalls: pd.DataFrame) -> Spec:
@@ -396,9 +397,9 @@ def system_calls(syscalls: pd.DataFrame) -> Spec:
             ],
         )
         .add_params(HIDDEN)
-        .properties(height=ROW_PX * len(servers))
     )
-    return _spec(chart, "System calls per request of each server, stacked by call.")
+    description = "System calls per request of each server, stacked by call."
+    return _spec(chart, ROW_PX * len(servers), description)
 
 
 def all_charts(
