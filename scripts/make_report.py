@@ -159,7 +159,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "best": best_rows(compared),
         "limiters": {name: its.letter for name, its in palette.LIMITERS.items()},
         "limiter_notes": palette.limiter_notes(compared),
-        "ranking_notes": ranking.notes_of(cells, summary, verdicts),
+        "ranking_notes": ranking.notes_of(cells, verdicts),
         "latency_note": palette.saturation_note(compared),
         "uncounted": syscalls[syscalls["status"] != "ok"][["server", "reason"]].to_dict("records"),
         "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),

@@ -62,7 +62,7 @@ def notes_of(
         f"{palette.interval_note(summary)} {over_connections.POINTS_NOTE}",
         *palette.throughput_notes(summary),
         palette.saturation_note(summary),
-        *ranking.notes_of(cells, summary, verdicts),
+        *ranking.notes_of(cells, verdicts),
         *tables.failure_notes(summary),
         machine_note,
     ]

@@ -22,7 +22,7 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     height = 2.2 + 0.28 * summary["server"].nunique()
     figure = style.new_canvas(style.WIDTH_INCHES, height)
     draw_panels(figure.subplots(1, len(TITLES), sharey=True), verdicts, summary)
-    notes = notes_of(cells, summary, verdicts)
+    notes = notes_of(cells, verdicts)
     if others:
         notes.append(
             f"This shows machine {machine} alone; the table also has the verdicts of {others} more, never mixed."

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis import inference, tables
 from analysis.verdicts import (
+    CLIENT_LIMITED,
     CPU_RATIO,
     DEPENDS,
     DIFFERENCES,
@@ -155,23 +156,14 @@ def floor_note(verdicts: pd.DataFrame, name: str = "Grey band: noise floor") -> 
     return f"{name}, the difference of a server from itself, measured twice: {', '.join(floors)}."
 
 
-def count_client_limited(verdicts: pd.DataFrame, summary: pd.DataFrame) -> int:
-    """How many comparisons at points are left out because wrk was the limit for both servers."""
-    bound = summary[summary["limiter"] == "client-bound"]
-    points = set(zip(bound["server"], bound["connections"].map(str), strict=True))
-    left_out = verdicts[(verdicts["verdict"] == UNDECIDABLE) & (verdicts["pairs"] == 0)]
-    names = zip(left_out["server"], left_out["other"], left_out["connections"], strict=True)
-    return sum({(one, str(count)), (other, str(count))} <= points for one, other, count in names)
-
-
-def notes_of(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
+def notes_of(cells: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
     """What a reader must know, a line each; of one machine."""
     if verdicts.empty:
         return ["One server: nothing to compare it with."]
     is_of_control = verdicts["other"].map(is_control).astype(bool)
     is_point = verdicts["connections"] != WHOLE_SWEEP
     throughput = verdicts[is_point & (verdicts["metric"] == THROUGHPUT) & ~is_of_control]
-    limited = count_client_limited(throughput, summary)
+    limited = (throughput["reason"] == CLIENT_LIMITED).sum()
     surprising = is_of_control & verdicts["verdict"].isin(DIFFERENCES)
     notes = [
         "Marks: mean ratio over the numbers of connections at which the two can be compared; lines: its 95 % interval.",

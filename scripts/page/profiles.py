@@ -31,22 +31,20 @@ def profile_of(server: str, cpu_ns_per_request: float | None) -> dict[str, Any]:
     the profile's number of connections; None if the sweep does not have that number.
     """
     facts = files.read_json(f"results/profile/{server}.json", ["status"])
-    profile: dict[str, Any] = {
+    counts: Counter[str] = Counter()
+    if facts["status"] == "ok":
+        with open(f"results/profile/{server}.folded", encoding="utf-8") as file:
+            counts = self_counts(file)
+    samples = counts.total()
+    return {
         "server": server,
         "status": facts["status"],
         "reason": facts.get("reason", ""),
         "connections": facts.get("connections"),
         "cpu_us_per_request": None if cpu_ns_per_request is None else cpu_ns_per_request / 1000,
         "svg": Path(f"plots/{server}_flamegraph.svg").read_text(encoding="utf-8"),
-        "samples": 0,
-        "self_share": {},
-    }
-    if facts["status"] == "ok":
-        with open(f"results/profile/{server}.folded", encoding="utf-8") as file:
-            counts = self_counts(file)
-        samples = counts.total()
-        profile["samples"] = samples
-        profile["self_share"] = {
+        "samples": samples,
+        "self_share": {
             name: round(count / samples, 5) for name, count in counts.most_common(FUNCTIONS_MAX)
-        }
-    return profile
+        },
+    }

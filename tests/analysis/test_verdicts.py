@@ -113,7 +113,7 @@ def verdicts_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> pd.
 def notes_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> list[str]:
     """The notes of the ranking."""
     summary = summary_of(cells, **limits)
-    return ranking.notes_of(cells, summary, verdict_table(cells, summary))
+    return ranking.notes_of(cells, verdict_table(cells, summary))
 
 
 def row(
