@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import inference, result_sets, tables, verdicts
+from analysis import result_sets, tables, verdicts
 from analysis.inference import Pair
 from analysis.result_sets import NoComparison, Record
 from analysis.summary import summary_table
@@ -193,11 +193,8 @@ def _family(
 ) -> list[dict[str, Any]]:
     """Rows of servers that are tested together; is_drift: whether any difference between them is drift."""
     obstacles = [obstacles_of(sweep, metric, pair, is_drift, twice) for pair in pairs]
-    usable = np.array(obstacles) == ""
-    estimates = inference.estimate(sweep.logarithms[metric], pairs, usable)
-    floors = np.full(estimates.mean.shape, np.nan_to_num(floor))
     same = np.full(len(pairs), is_drift)
-    judged = verdicts.judge(sweep, metric, pairs, obstacles, estimates, floors, same)
+    judged = verdicts.judge(sweep, metric, pairs, obstacles, np.nan_to_num(floor), same)
     runs = np.isfinite(sweep.logarithms[metric]).sum(axis=-1)
     runs = np.column_stack([runs.sum(axis=1), runs])  # by level
     names = dict.fromkeys(verdicts.DIFFERENCES, DRIFT) if is_drift else {}

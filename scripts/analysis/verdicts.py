@@ -104,19 +104,15 @@ def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
     repeats = sorted(cells["repeat"].unique())
     valid = tables.counted_cells(cells)
     comparable = tables.of_main_yardstick(valid)
-    position = tuple(
-        pd.Index(names).get_indexer(pd.Index(comparable[column]))
-        for names, column in (
-            (servers, "server"),
-            (connections, "connections"),
-            (repeats, "repeat"),
-        )
+    figures = comparable.set_index(["server", "connections", "repeat"])[[*BETTER_SIGN]].astype(
+        float
     )
-    logarithms = {}
-    for metric in BETTER_SIGN:
-        figures = np.full((len(servers), len(connections), len(repeats)), np.nan)
-        figures[position] = comparable[metric].astype(float)
-        logarithms[metric] = np.log(figures, where=figures > 0, out=np.full_like(figures, np.nan))
+    figures = figures.reindex(pd.MultiIndex.from_product([servers, connections, repeats]))
+    shape = len(servers), len(connections), len(repeats)
+    logarithms = {
+        metric: np.log(its.where(its > 0)).to_numpy().reshape(shape)
+        for metric, its in figures.items()
+    }
     has_valid = _points_of(valid, servers, connections)
     return Sweep(
         servers,
@@ -273,15 +269,16 @@ def judge(
     metric: str,
     pairs: list[Pair],
     obstacles: list[list[str]],
-    estimates: Estimates,
-    floors: Floats,
+    floor: float | Floats,
     same_binary: Booleans,
 ) -> list[list[dict[str, Any]]]:
     """Verdicts of pairs, as [pair][level]: figures, `verdict` and `reason`. The pairs are one family of tests.
 
-    obstacles: [pair][point]; estimates and floors: [pair, level]; same_binary: [pair].
+    obstacles: [pair][point]; floor: the noise floor as log-ratio, for all pairs or [pair, 1]; same_binary: [pair].
     """
     usable = np.array(obstacles) == ""
+    estimates = estimate(sweep.logarithms[metric], pairs, usable)
+    floors = np.broadcast_to(floor, estimates.mean.shape)
     enough = [has_enough_points(its_points.sum(), len(its_points)) for its_points in usable]
     decidable = np.column_stack([enough, usable])
     tests = _test(estimates, decidable, floors, BETTER_SIGN[metric])
@@ -339,12 +336,10 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
         obstacles_of(sweep, metric, pair, same_binary)
         for pair, same_binary in zip(pairs, control, strict=True)
     ]
-    estimates = estimate(sweep.logarithms[metric], pairs, np.array(obstacles) == "")
     floor = noise_floor(sweep, metric)
     # The floor comes from the control's own pair, so it does not apply to that.
     floors = np.where(control, 0, np.nan_to_num(floor))[:, np.newaxis]
-    floors = np.broadcast_to(floors, estimates.mean.shape)
-    judged = judge(sweep, metric, pairs, obstacles, estimates, floors, control)
+    judged = judge(sweep, metric, pairs, obstacles, floors, control)
     rows = []
     for number, (first, second) in enumerate(pairs):
         names = {"metric": metric, "server": sweep.servers[first], "other": sweep.servers[second]}
