@@ -9,13 +9,7 @@ from analysis import program, tables
 from analysis.summary import read_summary
 from drawing import marks, palette, style
 from drawing.axes import set_connections_axis
-from drawing.over_connections import (
-    FIGURES,
-    POINTS_NOTE,
-    Figure,
-    draw_lines,
-    label_lines,
-)
+from drawing.over_connections import FIGURES, POINTS_NOTE, Figure, draw_lines, label_lines
 
 
 def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:

@@ -226,25 +226,18 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
 
 
 def _reference(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) -> Any:
-    rates = reference_rates(summary)
-    line = pd.DataFrame(
-        {"x": rates.index, "connections": rates.index, "value": rates.values, "label": REFERENCE}
+    rates = reference_rates(summary).rename_axis("x").reset_index(name="value")
+    rates.insert(1, "connections", rates["x"])
+    points = alt.OverlayMarkDef(shape="stroke", color=GREY)
+    line = _chart(rates.assign(label=REFERENCE)).mark_line(
+        strokeDash=[6, 4], color=GREY, point=points
     )
-    return (
-        _chart(line)
-        .mark_line(
-            strokeDash=[6, 4], color=GREY, point=alt.OverlayMarkDef(shape="stroke", color=GREY)
-        )
-        .encode(
-            x=x,
-            y=alt.Y("value:Q", scale=scale, title=title),
-            tooltip=[
-                alt.Tooltip("label:N", title="line"),
-                alt.Tooltip("connections:Q", format=",d"),
-                alt.Tooltip("value:Q", title="requests per second", format=",.0f"),
-            ],
-        )
-    )
+    tooltip = [
+        alt.Tooltip("label:N", title="line"),
+        alt.Tooltip("connections:Q", format=",d"),
+        alt.Tooltip("value:Q", title="requests per second", format=",.0f"),
+    ]
+    return line.encode(x=x, y=alt.Y("value:Q", scale=scale, title=title), tooltip=tooltip)
 
 
 def limiters(summary: pd.DataFrame) -> Spec:
@@ -255,25 +248,15 @@ def limiters(summary: pd.DataFrame) -> Spec:
     points = summary.fillna({"limiter": "no valid run"})
     points["letter"] = points["limiter"].map(lambda name: tiles_of[name][1])
     names, colors = list(tiles_of), [color for color, _ in tiles_of.values()]
-    base = (
-        _chart(points[["server", "connections", "limiter", "letter"]])
-        .transform_filter(IS_SHOWN)
-        .encode(
-            x=alt.X(
-                "connections:O",
-                title="connections",
-                axis=alt.Axis(labelAngle=0, format=",d", orient="bottom"),
-            ),
-            y=alt.Y("server:N", sort=servers, title=None, axis=alt.Axis(labelLimit=220)),
-        )
+    marks = _chart(points[["server", "connections", "limiter", "letter"]])
+    axis = alt.Axis(labelAngle=0, format=",d", orient="bottom")
+    base = marks.transform_filter(IS_SHOWN).encode(
+        x=alt.X("connections:O", title="connections", axis=axis),
+        y=alt.Y("server:N", sort=servers, title=None, axis=alt.Axis(labelLimit=220)),
     )
     tiles = base.mark_rect(stroke="white", strokeWidth=2).encode(
         color=alt.Color("limiter:N", scale=alt.Scale(domain=names, range=colors), legend=None),
-        tooltip=[
-            "server:N",
-            alt.Tooltip("connections:O"),
-            alt.Tooltip("limiter:N", title="limited by"),
-        ],
+        tooltip=["server:N", "connections:O", alt.Tooltip("limiter:N", title="limited by")],
     )
     letters = base.mark_text(color="black", fontWeight="bold", fontSize=12).encode(text="letter:N")
     description = "What limited the throughput of each server at each number of connections."
@@ -376,27 +359,19 @@ def system_calls(syscalls: pd.DataFrame) -> Spec:
     colors = [CALL_COLORS.get(name, OTHER_CALL_COLOR) for name in names]
     table = calls.reset_index().melt("server", var_name="call", value_name="per_request")
     table["rank"] = table["call"].map(names.index)
-    chart = (
-        _chart(table)
-        .transform_filter(IS_SHOWN)
-        .mark_bar()
-        .encode(
-            x=alt.X("per_request:Q", title="system calls per request", stack="zero"),
-            y=alt.Y("server:N", sort=servers, title=None, axis=alt.Axis(labelLimit=220)),
-            color=alt.Color(
-                "call:N",
-                sort=names,
-                scale=alt.Scale(domain=names, range=colors),
-                legend=alt.Legend(orient="top", title=None, columns=2, symbolType="square"),
-            ),
-            order=alt.Order("rank:Q"),
-            tooltip=[
-                "server:N",
-                "call:N",
-                alt.Tooltip("per_request:Q", title="per request", format=".3f"),
-            ],
-        )
-        .add_params(HIDDEN)
+    scale = alt.Scale(domain=names, range=colors)
+    legend = alt.Legend(orient="top", title=None, columns=2, symbolType="square")
+    bars = _chart(table).transform_filter(IS_SHOWN).mark_bar()
+    chart = bars.add_params(HIDDEN).encode(
+        x=alt.X("per_request:Q", title="system calls per request", stack="zero"),
+        y=alt.Y("server:N", sort=servers, title=None, axis=alt.Axis(labelLimit=220)),
+        color=alt.Color("call:N", sort=names, scale=scale, legend=legend),
+        order=alt.Order("rank:Q"),
+        tooltip=[
+            "server:N",
+            "call:N",
+            alt.Tooltip("per_request:Q", title="per request", format=".3f"),
+        ],
     )
     description = "System calls per request of each server, stacked by call."
     return _spec(chart, ROW_PX * len(servers), description)
