@@ -130,21 +130,8 @@ def _label_end(axes: Axes, end: End, height: float) -> None:
                 "shrinkB": 3,
             },
         )
-    axes.plot(
-        1.04,
-        height,
-        transform=axes.transAxes,
-        clip_on=False,
-        color=end.color,
-        marker=end.marker,
-        markersize=4,
-    )
-    axes.annotate(
-        end.label,
-        (1.04, height),
-        xycoords=axes.transAxes,
-        xytext=(5, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=SMALL,
-    )
+    place = (1.04, height)
+    (mark,) = axes.plot(*place, transform=axes.transAxes, color=end.color, marker=end.marker)
+    mark.set(clip_on=False, markersize=4)
+    text = axes.annotate(end.label, place, (5, 0), axes.transAxes, "offset points")
+    text.set(va="center", fontsize=SMALL)

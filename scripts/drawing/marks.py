@@ -23,40 +23,19 @@ def draw_points(
     hollow = (drawn["status"] != "ok") | (drawn["unserved_connections"].fillna(0) > 0)
     hollow |= drawn["flags"].str.contains("disturbed")
     for part, face in ((drawn[~hollow], color), (drawn[hollow], "white")):
-        axes.scatter(
-            part["connections"],
-            part[column],
-            s=size,
-            marker=marker,
-            facecolors=face,
-            edgecolors=color,
-            linewidths=0.8,
-            alpha=0.85,
-            zorder=3,
-        )
+        x, y = part["connections"], part[column]
+        points = axes.scatter(x, y, s=size, marker=marker, facecolors=face, edgecolors=color)
+        points.set(linewidths=0.8, alpha=0.85, zorder=3)
 
 
 def draw_interval(axes: Axes, summary: pd.DataFrame, column: str, color: str) -> None:
     """Draw the line of a server's summary, dotted if it left connections unserved, and the band of its intervals."""
     drawn = summary.dropna(subset=[column]).sort_values("connections")
     style = ":" if (drawn["unserved_connections"] > 0).any() else "-"
-    axes.plot(
-        drawn["connections"],
-        drawn[column],
-        color=color,
-        linestyle=style,
-        linewidth=1.6,
-        zorder=2,
-    )
-    axes.fill_between(
-        drawn["connections"].astype(float),
-        drawn[f"{column}_low"].astype(float),
-        drawn[f"{column}_high"].astype(float),
-        color=color,
-        alpha=0.13,
-        linewidth=0,
-        zorder=1,
-    )
+    names = ["connections", column, f"{column}_low", f"{column}_high"]
+    x, y, low, high = (drawn[name].astype(float) for name in names)
+    axes.plot(x, y, color=color, linestyle=style, linewidth=1.6, zorder=2)
+    axes.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0, zorder=1)
 
 
 def draw_reference(axes: Axes, summary: pd.DataFrame) -> None:
@@ -92,16 +71,8 @@ def draw_limiters(axes: Axes, summary: pd.DataFrame, servers: list[str]) -> None
         known = its_points.dropna(subset=["limiter"])
         for count, limiter in zip(known["connections"], known["limiter"], strict=True):
             axes.scatter(count, row, marker="s", s=90, color=LIMITERS[limiter].color)
-            axes.text(
-                count,
-                row,
-                LIMITERS[limiter].letter,
-                ha="center",
-                va="center_baseline",
-                fontsize=7,
-                color="white",
-                fontweight="bold",
-            )
+            text = axes.text(count, row, LIMITERS[limiter].letter, color="white", fontsize=7)
+            text.set(ha="center", va="center_baseline", fontweight="bold")
     axes.set_yticks(range(len(servers)), servers)
     axes.set_ylim(len(servers) - 0.5, -0.5)
     axes.grid(visible=False)

@@ -26,26 +26,13 @@ def draw_row(
 ) -> None:
     if not math.isfinite(row.ratio):
         middle = axes.get_yaxis_transform()
-        text = axes.text(0.5, height, "no comparable point", transform=middle)
-        text.set(
-            ha="center",
-            va="center",
-            fontsize=style.SMALL,
-            color=style.GREY,
-            backgroundcolor="white",
-        )
+        text = axes.text(0.5, height, "no comparable point", transform=middle, color=style.GREY)
+        text.set(ha="center", va="center", fontsize=style.SMALL, backgroundcolor="white")
         return
     axes.plot([row.low, row.high], [height, height], color=color, linewidth=1.6, zorder=2)
-    axes.scatter(
-        row.ratio,
-        height,
-        s=30,
-        marker=marker,
-        facecolors="white" if is_hollow else color,
-        edgecolors=color,
-        linewidths=1.2,
-        zorder=3,
-    )
+    face = "white" if is_hollow else color
+    point = axes.scatter(row.ratio, height, s=30, marker=marker, facecolors=face, edgecolors=color)
+    point.set(linewidths=1.2, zorder=3)
 
 
 def set_up_panel(
