@@ -42,9 +42,8 @@ def draw_points(axes: Axes, height: int, points: pd.DataFrame) -> None:
     for verdict, its in points.dropna(subset=["ratio"]).groupby("verdict"):
         color, marker = STYLES[str(verdict)]
         heights = [height - 0.27] * len(its)
-        axes.scatter(
-            its["ratio"], heights, s=11, marker=marker, color=color, alpha=0.6, linewidths=0
-        )
+        marks = axes.scatter(its["ratio"], heights, s=11, marker=marker, color=color)
+        marks.set(alpha=0.6, linewidths=0)
 
 
 def draw_panel(axes: Axes, metric: str, table: pd.DataFrame, servers: list[str]) -> None:

@@ -21,15 +21,9 @@ from drawing.axes import (
 def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
     """Draw ≥ at the points where wrk was the limit."""
     for point in summary[summary["limiter"] == "client-bound"].itertuples():
-        axes.annotate(
-            "≥",
-            (point.connections, point.requests_per_second),
-            xytext=(-9, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=11,
-            fontweight="bold",
-        )
+        place = point.connections, point.requests_per_second
+        text = axes.annotate("≥", place, xytext=(-9, 4), textcoords="offset points")
+        text.set(ha="center", fontsize=11, fontweight="bold")
 
 
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:

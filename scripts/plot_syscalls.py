@@ -53,16 +53,10 @@ def say_why(axes: Axes, table: pd.DataFrame, rows: dict[str, int]) -> None:
     """Write the reason in place of the bar of a server that was not counted."""
     for _, row in table[table["status"] != "ok"].iterrows():
         said = f"{TITLES[row['status']]}: {row['reason']}"
-        axes.annotate(
-            textwrap.fill(said, 66, max_lines=3, placeholder=" …", break_on_hyphens=False),
-            (0, rows[row["server"]]),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7,
-            color="#555555",
-            in_layout=False,
-        )
+        lines = textwrap.fill(said, 66, max_lines=3, placeholder=" …", break_on_hyphens=False)
+        place = (0, rows[row["server"]])
+        text = axes.annotate(lines, place, xytext=(4, 0), textcoords="offset points")
+        text.set(va="center", fontsize=7, color="#555555", in_layout=False)
 
 
 def notes_of(table: pd.DataFrame) -> list[str]:

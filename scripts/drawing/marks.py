@@ -43,15 +43,8 @@ def draw_reference(axes: Axes, summary: pd.DataFrame) -> None:
     rates = reference_rates(summary)
     if rates.empty:
         return
-    axes.plot(
-        rates.index,
-        rates,
-        color=REFERENCE_COLOR,
-        linestyle=REFERENCE_DASHES,
-        linewidth=1.1,
-        zorder=1,
-        label=REFERENCE,
-    )
+    (line,) = axes.plot(rates.index, rates, color=REFERENCE_COLOR, label=REFERENCE)
+    line.set(linestyle=REFERENCE_DASHES, linewidth=1.1, zorder=1)
 
 
 def reference_ends(axes: Axes) -> list[End]:
