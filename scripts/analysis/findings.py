@@ -95,7 +95,7 @@ def find(
     if closest.empty:
         return finding
     # Perhaps only some leaders are superior to the runner-up. Its margin is the one to the first of these.
-    runner_up = closest.loc[closest["ratio"].map(math.log).abs().idxmin(), "other"]
+    runner_up = str(closest["other"].iloc[closest["ratio"].map(math.log).abs().argmin()])
     its = closest[closest["other"] == runner_up].to_dict("records")
     pair = min(its, key=lambda row: leaders.index(row["server"]))
     return finding._replace(

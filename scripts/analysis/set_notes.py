@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis import result_sets
-from analysis.set_comparison import DRIFT, FIGURES, NOTHING_DECIDED, SAME, status_of
+from analysis.set_comparison import DRIFT, FACT_COLUMNS, FIGURES, NOTHING_DECIDED, SAME, status_of
 from analysis.verdicts import FASTER, SLOWER, WHOLE_SWEEP
 
 
@@ -26,8 +26,8 @@ def change_notes(facts: pd.DataFrame) -> list[str]:
     if facts.empty:
         return ["No known fact of the machine, its tools or the source has changed."]
     return [
-        f"changed: {row.fact}: {' -> '.join(result_sets.shorten(row.baseline, row.current))}"
-        for row in facts.itertuples()
+        f"changed: {fact}: {' -> '.join(result_sets.shorten(old, new))}"
+        for fact, old, new in facts[FACT_COLUMNS[1:]].to_numpy()
     ]
 
 
