@@ -19,6 +19,14 @@ COLUMNS = ["server", "requests/s", "95 % interval", "at connections"]
 COLUMNS += ["p99 µs", "CPU µs/request", RATIO, "limited by", "unserved"]
 # Columns that a narrow terminal goes without, the least important first.
 SPARE = ["p99 µs", "at connections", "95 % interval", "CPU µs/request", "limited by", RATIO]
+LIMITER_COLORS = {
+    "server-bound": Color.GREEN,
+    "client-bound": Color.YELLOW,
+    "latency-bound": Color.BLUE,
+    "shared-cpus": Color.PURPLE,
+    "disturbed": Color.GREY,
+    "starving": Color.RED,
+}
 # Flags that the notes explain; the table shows the others, or they are limiters.
 EXPLAINED = {flag.name for flag in flags.FLAGS} - {
     "unserved_connections",
@@ -47,7 +55,7 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, Part]:
     low, high = best["requests_per_second_low"], best["requests_per_second_high"]
     cpu_ns = best["server_cpu_ns_per_request"]
     rate = f"{best['requests_per_second']:,.0f}"
-    is_bound, limiter = best["limiter"] == "client-bound", LIMITERS[best["limiter"]]
+    is_bound = best["limiter"] == "client-bound"
     return {
         "server": Part(server),
         "requests/s": Part(f"≥ {rate}", Color.YELLOW) if is_bound else Part(rate),
@@ -55,7 +63,7 @@ def _row(server: str, points: pd.DataFrame) -> dict[str, Part]:
         "at connections": Part(f"{best['connections']:,}"),
         "p99 µs": Part(f"{best['latency_p99_us']:,.0f}"),
         "CPU µs/request": Part(f"{cpu_ns / 1000:.2f}" if pd.notna(cpu_ns) else UNAVAILABLE),
-        "limited by": Part(limiter.word, limiter.in_terminal),
+        "limited by": Part(LIMITERS[best["limiter"]].word, LIMITER_COLORS[best["limiter"]]),
         "unserved": _format_unserved(points),
     }
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis import tables
-from common.terminal import Color
 from sweep.cells import REFERENCE
 
 # A search found these colours, which readers with each kind of colour blindness can distinguish
@@ -35,22 +34,20 @@ REFERENCE_DASHES = (0, (4, 2))
 
 
 class Limiter(NamedTuple):
-    """What limits a point: its colour, a letter for readers who do not see colours, a word, and the colour in a
-    terminal."""
+    """What limits a point: its colour, a letter for readers who do not see colours, and a word."""
 
     color: str
     letter: str
     word: str
-    in_terminal: Color
 
 
 LIMITERS = {
-    "server-bound": Limiter("#228833", "S", "server", Color.GREEN),
-    "client-bound": Limiter("#a0700a", "C", "wrk", Color.YELLOW),
-    "latency-bound": Limiter("#4a7ebb", "L", "round trip", Color.BLUE),
-    "shared-cpus": Limiter("#aa4499", "=", "shared CPUs", Color.PURPLE),
-    "disturbed": Limiter("#777777", "?", "disturbance", Color.GREY),
-    "starving": Limiter("#bb4455", "!", "starving", Color.RED),
+    "server-bound": Limiter("#228833", "S", "server"),
+    "client-bound": Limiter("#a0700a", "C", "wrk"),
+    "latency-bound": Limiter("#4a7ebb", "L", "round trip"),
+    "shared-cpus": Limiter("#aa4499", "=", "shared CPUs"),
+    "disturbed": Limiter("#777777", "?", "disturbance"),
+    "starving": Limiter("#bb4455", "!", "starving"),
 }
 
 
