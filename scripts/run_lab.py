@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
@@ -22,16 +21,10 @@ from typing import NoReturn
 from common.processes import leash
 from lab import ssh
 from lab.link import (
-    ADDRESS_TIMEOUT_S,
-    ENDS,
-    LOAD,
-    POLL_S,
     SERVER,
-    End,
     LabError,
     build_link,
     end_inhabitants,
-    link_local_address,
     netem_commands,
     refuse_inhabitants,
     remove_link,
@@ -137,20 +130,6 @@ def only_lab() -> Iterator[None]:
         os.close(lock)
 
 
-def wait_for_address(end: End, stop: Stop) -> str:
-    """Wait until no other host claims the end's link-local address, and return it."""
-    deadline = time.monotonic() + ADDRESS_TIMEOUT_S
-    while (address := link_local_address(end)) is None:
-        stop.check()
-        if time.monotonic() > deadline:
-            raise LabError(
-                f"{end.interface} has no usable link-local address after {ADDRESS_TIMEOUT_S:g} s: "
-                "is IPv6 on? (sysctl net.ipv6.conf.all.disable_ipv6)"
-            )
-        time.sleep(POLL_S)
-    return address
-
-
 def run_in_lab(options: argparse.Namespace) -> int:
     stop = Stop()
     with contextlib.ExitStack() as lab:
@@ -158,11 +137,10 @@ def run_in_lab(options: argparse.Namespace) -> int:
         lab.callback(end_inhabitants)
         build_link()
         shape_link(netem_commands(options.delay_ms, options.loss_percent, options.rate_mbit))
-        addresses = {end: wait_for_address(end, stop) for end in ENDS}
         command, environment = options.command, dict(os.environ)
         if options.ssh:
             lab.callback(ssh.remove_folder)
-            lab.enter_context(ssh.ssh_server(addresses[LOAD]))
+            lab.enter_context(ssh.ssh_server())
             config = str(ssh.CONFIG)
             environment["LAB_SSH_CONFIG"] = config
             command = [*SERVER.inside, *(word.replace("{ssh_config}", config) for word in command)]

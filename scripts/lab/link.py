@@ -5,7 +5,6 @@ changes.
 """
 
 import contextlib
-import json
 import os
 import shlex
 import signal
@@ -16,7 +15,6 @@ from pathlib import Path
 
 from common.processes import one_line
 
-ADDRESS_TIMEOUT_S = 10.0  # detecting a duplicate takes one or two
 GRACE_S = 2.0
 POLL_S = 0.05
 # Packets that netem holds: its default of 1,000 would drop some of the packets that are delayed.
@@ -25,11 +23,11 @@ NETEM_LIMIT = 100_000
 
 @dataclass(frozen=True)
 class End:
-    """One host of the lab. Its MAC address is fixed, and so is its link-local one: the next lab is the same."""
+    """One host of the lab."""
 
     namespace: str
     interface: str
-    mac: str
+    address: str  # link-local
 
     @property
     def inside(self) -> list[str]:
@@ -38,8 +36,8 @@ class End:
         return ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
 
 
-SERVER = End("io_models_server", "io-models0", "02:00:00:00:00:01")
-LOAD = End("io_models_load", "io-models1", "02:00:00:00:00:02")
+SERVER = End("io_models_server", "io-models0", "fe80::ff:fe00:1")
+LOAD = End("io_models_load", "io-models1", "fe80::ff:fe00:2")
 ENDS = (SERVER, LOAD)
 
 
@@ -74,11 +72,14 @@ def build_link() -> None:
         run_tool("ip", "-n", end.namespace, "link", "set", "lo", "up")
     run_tool(
         *("ip", "-n", SERVER.namespace, "link", "add"),
-        *("name", SERVER.interface, "address", SERVER.mac, "type", "veth", "peer"),
-        *("name", LOAD.interface, "address", LOAD.mac, "netns", LOAD.namespace),
+        *("name", SERVER.interface, "type", "veth", "peer"),
+        *("name", LOAD.interface, "netns", LOAD.namespace),
     )
     for end in ENDS:
-        run_tool("ip", "-n", end.namespace, "link", "set", end.interface, "up")
+        link, ip = ["dev", end.interface], ["ip", "-n", end.namespace]
+        run_tool(*ip, "link", "set", *link, "addrgenmode", "none", "up")
+        # No other host is on the link: the kernel need not look for one with the same address, which takes a second.
+        run_tool(*ip, "address", "add", f"{end.address}/64", *link, "nodad")
 
 
 def netem_commands(
@@ -107,22 +108,6 @@ def shape_link(commands: list[list[str]]) -> None:
             "no delay, loss or rate on this machine: install the kernel's module sch_netem "
             f"(sudo modprobe sch_netem), or do without ({error})"
         ) from None
-
-
-def link_local_address(end: End) -> str | None:
-    """The end's link-local address; None if it has none yet, or cannot use it yet."""
-    output = run_tool("ip", "-n", end.namespace, "-j", "-6", "addr", "show", "dev", end.interface)
-    return usable_address(json.loads(output), end.interface)
-
-
-def usable_address(listing: list[dict[str, list[dict[str, object]]]], interface: str) -> str | None:
-    """The usable link-local address in the output of `ip -j -6 addr`. Raises LabError if another host has it."""
-    for address in (info for entry in listing for info in entry.get("addr_info", [])):
-        if address.get("dadfailed"):
-            raise LabError(f"{interface}: {address['local']} is a duplicate: another host has it")
-        if address.get("scope") == "link" and not address.get("tentative"):
-            return str(address["local"])
-    return None
 
 
 def namespaces() -> list[str]:

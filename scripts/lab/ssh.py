@@ -22,9 +22,9 @@ STOP_TIMEOUT_S = 2.0
 
 
 @contextlib.contextmanager
-def ssh_server(address: str) -> Iterator[None]:
-    """Start an sshd on a link-local address of the load's host; `ssh -F CONFIG lab` on the server's host reaches it."""
-    write_keys_and_configs(address)
+def ssh_server() -> Iterator[None]:
+    """Start an sshd on the address of the load's host; `ssh -F CONFIG lab` on the server's host reaches it."""
+    write_keys_and_configs()
     log = FOLDER / "log"
     with (
         log.open("wb") as output,
@@ -60,7 +60,7 @@ def find_sshd() -> str:
     return os.path.abspath(sshd)
 
 
-def write_keys_and_configs(address: str) -> None:
+def write_keys_and_configs() -> None:
     remove_folder()
     FOLDER.mkdir(mode=0o700)
     for key in ("host_key", "client_key"):
@@ -69,7 +69,7 @@ def write_keys_and_configs(address: str) -> None:
     CONFIG.write_text(
         f"""\
 Host {HOST}
-    HostName {address}%%{SERVER.interface}
+    HostName {LOAD.address}%%{SERVER.interface}
     HostKeyAlias {HOST}
     Port {PORT}
     User root
@@ -83,7 +83,7 @@ Host {HOST}
     )
     (FOLDER / "sshd_config").write_text(
         f"""\
-ListenAddress {address}%{LOAD.interface}
+ListenAddress {LOAD.address}%{LOAD.interface}
 Port {PORT}
 HostKey {FOLDER}/host_key
 AuthorizedKeysFile {FOLDER}/client_key.pub

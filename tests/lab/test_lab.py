@@ -1,7 +1,6 @@
 """scripts/run_lab.py: what is up while a command runs in it, and that nothing is left of it however that ends."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -14,18 +13,13 @@ import pytest
 
 from helpers.checkouts import ROOT, eventually, make_program, processes_mentioning, run_program
 from hosts import lock
-from lab import link as lab_link
 from lab.link import (
     LOAD,
     SERVER,
     End,
-    LabError,
-    build_link,
     inhabitants,
-    link_local_address,
     namespaces,
     netem_commands,
-    remove_link,
 )
 from lab.ssh import FOLDER
 from run_lab import GRACE_S
@@ -107,14 +101,15 @@ def lab_up(
 
 
 @lab_test
-def test_the_command_finds_the_link_up_and_its_addresses_past_the_check_for_duplicates() -> None:
+def test_the_command_finds_the_link_up_and_its_addresses_usable() -> None:
     with lab_up():
         for end in (SERVER, LOAD):
             show = ["ip", "-n", end.namespace, "-j", "-6", "addr", "show", "dev", end.interface]
             (entry,) = json.loads(output_of(*show))
             assert entry["operstate"] == "UP"
             (address,) = entry["addr_info"]
-            assert address["scope"] == "link" and "tentative" not in address
+            assert (address["local"], address["scope"]) == (end.address, "link")
+            assert "tentative" not in address
 
 
 @lab_test
@@ -150,7 +145,7 @@ def test_the_lab_stays_up_until_the_command_has_ended_after_a_signal(number: int
 @lab_test
 def test_a_signal_before_the_command_runs_keeps_it_from_running() -> None:
     with subprocess.Popen(
-        [*LAB, "run", "--", "echo", "ran"], stdout=subprocess.PIPE, text=True
+        [*LAB, "run", "--ssh", "--", "echo", "ran"], stdout=subprocess.PIPE, text=True
     ) as lab:
         assert eventually(namespaces)
         lab.terminate()
@@ -305,19 +300,6 @@ def test_delay_loss_and_rate_are_those_of_each_direction() -> None:
         f"tc -n io_models_load qdisc add dev io-models1 {netem}",
     ]
     assert netem_commands(0, None, None)[0][-2:] == ["delay", "0ms"]
-
-
-@lab_test
-def test_two_hosts_with_one_address_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    twin = dataclasses.replace(LOAD, mac=SERVER.mac)
-    monkeypatch.setattr(lab_link, "LOAD", twin)
-    monkeypatch.setattr(lab_link, "ENDS", (SERVER, twin))
-    try:
-        build_link()
-        with pytest.raises(LabError, match=r"io-models\d: fe80::\S+ is a duplicate"):
-            eventually(lambda: all(map(link_local_address, (SERVER, twin))))
-    finally:
-        remove_link()
 
 
 SHARE = """
