@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from helpers.checkouts import ROOT, make_program, make_tree, run_program, run_script
+from helpers.checkouts import ROOT, make_program, make_tree, run_program
 from hosts import facts as hosts_facts
 from hosts import identity, reading
 from hosts.facts import (
@@ -40,7 +40,6 @@ from hosts.facts import (
 )
 from hosts.source import build_tools, hide_places, parse_git_status, read_liburing
 
-SCRIPT = "read_machine.py"
 Facts = dict[str, Any]
 CPUS = "sys/devices/system/cpu"
 
@@ -689,18 +688,6 @@ def test_file_changes_only_with_a_fact(tmp_path: Path, here: Facts) -> None:
     assert json.loads(path.read_text()) == other
 
 
-def test_script_writes_or_prints_the_facts(tmp_path: Path) -> None:
-    output = tmp_path / "machine.json"
-    flags = ["-O2", "-g", "--std=c17"]
-    run = run_script(SCRIPT, output, "--compiler", "gcc", "--flags", *flags)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-    facts = json.loads(output.read_text())
-    assert facts["build"]["flags"] == flags
-    printed = json.loads(run_script(SCRIPT, "--compiler", "no-such-compiler").stdout)
-    assert printed["build"]["compiler_version"] is None
-    assert printed["machine_id"] == facts["machine_id"]
-
-
 def test_facts_of_a_sweep_are_not_those_of_a_run_over_another_network(
     here: Facts, tmp_path: Path
 ) -> None:
@@ -737,13 +724,6 @@ def test_facts_of_a_block_are_where_the_environment_says(
     assert facts_of_sweep(boots, None) is None
     monkeypatch.setenv("MACHINE_FACTS", path)
     assert facts_of_sweep(boots, None) == here
-
-
-def test_script_says_in_one_line_that_it_cannot_write(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    run = run_script(SCRIPT, tmp_path / "file/machine.json")
-    assert run.returncode == 1
-    assert re.fullmatch(r"read_machine: .*/file.*: .+\n", run.stderr)
 
 
 def test_tools_are_asked_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
