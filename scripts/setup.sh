@@ -26,26 +26,25 @@ done
 # Debian's name of a package as the manager's distribution has it, and nothing where that has no such package.
 # Those of Fedora and Arch were looked up, not tried: docs/setup.md.
 package() {
-    case $manager:$1 in
-    dnf:wrk | pacman:wrk | dnf:*-venv | pacman:*-venv) ;; # Python's own has venv
-    dnf:libc6-dev) echo glibc-devel ;;
-    dnf:liburing-dev) echo liburing-devel ;;
-    dnf:iproute2) echo iproute iproute-tc ;;
-    dnf:openssh-client) echo openssh-clients ;;
-    dnf:librsvg2-bin) echo librsvg2-tools ;;
-    dnf:fonts-dejavu-core) echo dejavu-sans-fonts ;;
-    dnf:python3*-dev) echo "${1}el" ;;
-    dnf:shellcheck) echo ShellCheck ;;
-    pacman:libc6-dev) echo glibc ;;
-    pacman:liburing-dev) echo liburing ;;
-    pacman:openssh-client) echo openssh ;;
-    pacman:librsvg2-bin) echo librsvg ;;
-    pacman:fonts-dejavu-core) echo ttf-dejavu ;;
-    pacman:python3*) echo python ;;
-    dnf:libclang-rt-* | pacman:libclang-rt-*) echo compiler-rt ;;
-    dnf:nix-bin | pacman:nix-bin) echo nix ;;
-    dnf:slurm-wlm) echo slurm slurm-slurmctld slurm-slurmd ;;
-    pacman:slurm-wlm) echo slurm-llnl ;;
+    local fedora=$1 arch=$1
+    case $1 in
+    wrk | *-venv) fedora='' arch='' ;; # Python's own has venv
+    libc6-dev) fedora=glibc-devel arch=glibc ;;
+    liburing-dev) fedora=liburing-devel arch=liburing ;;
+    iproute2) fedora='iproute iproute-tc' ;;
+    openssh-client) fedora=openssh-clients arch=openssh ;;
+    librsvg2-bin) fedora=librsvg2-tools arch=librsvg ;;
+    fonts-dejavu-core) fedora=dejavu-sans-fonts arch=ttf-dejavu ;;
+    python3*-dev) fedora=${1}el arch=python ;;
+    python3*) arch=python ;;
+    shellcheck) fedora=ShellCheck ;;
+    libclang-rt-*) fedora=compiler-rt arch=compiler-rt ;;
+    nix-bin) fedora=nix arch=nix ;;
+    slurm-wlm) fedora='slurm slurm-slurmctld slurm-slurmd' arch=slurm-llnl ;;
+    esac
+    case $manager in
+    dnf) echo "$fedora" ;;
+    pacman) echo "$arch" ;;
     *) echo "$1" ;;
     esac
 }
@@ -65,8 +64,7 @@ liburing_has_archive() { [[ $(gcc -print-file-name=liburing.a) == /* ]]; }
 liburing_is_whole() { includes liburing.h && { lacks_packages || liburing_has_archive; }; }
 font_exists() { [[ $(find -L /usr/share/fonts ~/.local/share/fonts -name DejaVuSans.ttf -print -quit 2>/dev/null) ]]; }
 fuzzer_links() { clang -fsanitize=fuzzer -xc - -o /dev/null <<<'int LLVMFuzzerTestOneInput(void) { return 0; }'; }
-have_network_tools() { PATH=$PATH:/usr/sbin:/sbin have ss ip tc; }
-have_daemons() { PATH=$PATH:/usr/sbin:/sbin have "$@"; }
+have_in_sbin() { PATH=.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin have "$@"; }
 chromium_exists() { have chromium || have chromium-browser || have google-chrome; }
 perf_works() { perf --version >/dev/null 2>&1; } # Ubuntu's perf is a wrapper that fails without the kernel's own
 
@@ -194,10 +192,7 @@ install_missing() {
     missing=()
 }
 
-# Servers that are only unpacked: as packages they would start as services, on ports 80 and 22.
-have_server() { PATH=.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin have "$1"; }
-
-# unpack PACKAGE...: into $folder, with the libraries that they need and this machine lacks in $libraries
+# unpack PACKAGE...: of servers that as packages would start as services, on ports 80 and 22; into $folder, with the libraries that they need and this machine lacks in $libraries
 unpack() {
     local package
     have apt-get dpkg || die "missing $*: install them"
@@ -216,37 +211,32 @@ unpack() {
 
 # The servers that tests compare ours with.
 unpack_yardsticks() {
-    local missing=() package folder=$PWD/.venv/yardsticks libraries
-    have_server nginx || missing+=(nginx-light)
-    have_server h2o || missing+=(h2o)
-    have_server lighttpd || missing+=(lighttpd)
+    local missing=() server modules=() folder=$PWD/.venv/yardsticks libraries
+    for server in nginx h2o lighttpd; do have_in_sbin "$server" || missing+=("$server"); done
     ((${#missing[@]})) || return 0
-    unpack "${missing[@]}"
-    for package in "${missing[@]}"; do
-        case $package in
-        nginx-light) unpacked nginx usr/sbin/nginx ;;
-        h2o) unpacked h2o usr/bin/h2o ;;
-        lighttpd) unpacked lighttpd usr/sbin/lighttpd -m "$folder/usr/lib/lighttpd" ;;
-        esac
+    unpack "${missing[@]/nginx/nginx-light}"
+    for server in "${missing[@]}"; do
+        [[ $server != lighttpd ]] || modules=(-m "$folder/usr/lib/lighttpd") # the last
+        unpacked "$server" "$folder"/usr/*bin/"$server" "${modules[@]}"
     done
 }
 
 # The lab's own: make lab-ssh.
 unpack_sshd() {
     local folder=$PWD/.venv/sshd libraries part path helpers=()
-    have_server sshd && return
+    have_in_sbin sshd && return
     unpack openssh-server
     for part in Session Auth; do # from 9.8 on it is several programs
         path=$folder/usr/lib/openssh/sshd-${part,,}
         [[ ! -e $path ]] || helpers+=(-o "Sshd${part}Path=$path")
     done
-    unpacked sshd usr/sbin/sshd "${helpers[@]}"
+    unpacked sshd "$folder/usr/sbin/sshd" "${helpers[@]}"
 }
 
 # unpacked NAME PROGRAM [ARGUMENT...]: a command that runs it from where it lies
 unpacked() {
     local word words=
-    for word in "$folder/$2" "${@:3}"; do words+="$(quoted "$word") "; done
+    for word in "${@:2}"; do words+="$(quoted "$word") "; done
     printf '#!/bin/sh\nexport LD_LIBRARY_PATH=%s H2O_ROOT=%s\nexec %s"$@"\n' \
         "$(quoted "$libraries")" "$(quoted "$folder/usr")" "$words" >".venv/bin/$1"
     chmod +x ".venv/bin/$1"
@@ -257,14 +247,14 @@ need gcc have gcc
 need libc6-dev includes stdio.h # gcc only recommends it
 need liburing-dev liburing_is_whole
 need wrk have wrk
-need iproute2 have_network_tools
+need iproute2 have_in_sbin ss ip tc
 need librsvg2-bin have rsvg-convert
 need fonts-dejavu-core font_exists
 need util-linux have flock setpriv taskset
 if [[ ${1-} == @(lab|dev) ]]; then need openssh-client have ssh ssh-keygen; fi
 if [[ ${1-} == dev ]]; then
-    need slurm-wlm have_daemons slurmctld slurmd
-    need munge have_daemons munged
+    need slurm-wlm have_in_sbin slurmctld slurmd
+    need munge have_in_sbin munged
     need nix-bin have nix-instantiate
     need cppcheck have cppcheck
     need shellcheck have shellcheck
