@@ -9,16 +9,16 @@ host; the environment has CONFIG as LAB_SSH_CONFIG, and {ssh_config} in COMMAND'
 
 import argparse
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 from common.processes import leash
+from hosts.lock import opened_lock, take_lock
 from lab import ssh
 from lab.link import (
     SERVER,
@@ -117,19 +117,6 @@ class Stop:
         return status if status >= 0 else 128 - status
 
 
-@contextlib.contextmanager
-def only_lab() -> Iterator[None]:
-    lock = os.open(LOCK_PATH, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError("another lab runs on this machine: wait for its end") from None
-        yield
-    finally:
-        os.close(lock)
-
-
 def run_in_lab(options: argparse.Namespace) -> int:
     stop = Stop()
     with contextlib.ExitStack() as lab:
@@ -152,7 +139,9 @@ def main() -> int:
         options = parse_arguments(sys.argv[1:])
         if os.geteuid():
             raise LabError("network namespaces need root: run this with sudo")
-        with only_lab():
+        with opened_lock(LOCK_PATH) as lock:
+            if not take_lock(lock, wait=False):
+                raise LabError("another lab runs on this machine: wait for its end")
             # Remove what a killed lab has left.
             refuse_inhabitants(ENDING_S)
             remove_link()

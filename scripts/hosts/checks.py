@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hosts import facts, proc, reading
 from hosts.cpus import format_cpu_list
-from hosts.inspection import Check, Finding, Foreign, Host, Seen, Tool, Unread, see
+from hosts.inspection import Check, Finding, Foreign, Host, Seen, Tool, Unread, known, see
 from hosts.perf_permission import TRACEFS, Obstacle, permission_obstacle, tracefs_obstacle
 from sweep import flags
 
@@ -36,23 +36,25 @@ COSTLY_MITIGATIONS = re.compile(
 TUNE = "(or sudo pipx run pyperf system tune: docs/doctor.md)"
 
 
+Look = Callable[[Host], Finding]
+
+
 class _Rule(NamedTuple):
     name: str
     roles: Collection[str]
     why: str
-    look: Callable[[Host], Finding]
+    look: Look
 
 
 RULES: list[_Rule] = []
 
 
-def check(
-    roles: Collection[str], why: str
-) -> Callable[[Callable[[Host], Finding]], Callable[[Host], Finding]]:
-    """Register a function as the check of its name, for hosts with one of the roles."""
+def check(roles: Collection[str]) -> Callable[[Look], Look]:
+    """Register a function as the check of its name, for hosts with one of the roles. Its docstring is the reason that
+    people are told; the fix that it gives, and whether the fault stops a sweep, do not count if all is well."""
 
-    def add(look: Callable[[Host], Finding]) -> Callable[[Host], Finding]:
-        RULES.append(_Rule(look.__name__, roles, why, look))
+    def add(look: Look) -> Look:
+        RULES.append(_Rule(look.__name__, roles, look.__doc__ or "", look))
         return look
 
     return add
@@ -128,21 +130,21 @@ def examine_tool(name: str, tool: Tool, host: Host) -> Check:
     return Check(name, "ok", version, tool.why, "", False)
 
 
-@check(set(ROLES), f"all scripts need {'.'.join(map(str, PYTHON))} or newer")
+@check(set(ROLES))
 def python(host: Host) -> Finding:
-    if host.seen.python is None:
-        raise Unread("the version of Python: unknown")
-    if version_of(host.seen.python) < PYTHON:
-        return Finding("bad", host.seen.python, "sudo apt-get install python3.11", stops=True)
-    return Finding("ok", host.seen.python)
+    """all scripts need 3.11 or newer"""
+    version = known(host.seen.python, "the version of Python: unknown")
+    status = "bad" if version_of(version) < PYTHON else "ok"
+    return Finding(status, version, "sudo apt-get install python3.11", stops=True)
 
 
 def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
 
 
-@check({"server"}, "server_uring needs multishot accept and receive: Linux 6.1 or newer")
+@check({"server"})
 def kernel(host: Host) -> Finding:
+    """server_uring needs multishot accept and receive: Linux 6.1 or newer"""
     release = host.read("proc/sys/kernel/osrelease")
     return Finding("ok" if version_of(release) >= KERNEL else "bad", release)
 
@@ -155,32 +157,34 @@ def capabilities(host: Host) -> int:
     return int(host.find(r"^CapEff:\s*([0-9a-f]+)$", "proc/self/status"), 16)
 
 
-@check({"server"}, "perf must see the kernel: otherwise there are no flamegraphs and no counts")
+@check({"server"})
 def perf_permission(host: Host) -> Finding:
+    """perf must see the kernel: otherwise there are no flamegraphs and no counts"""
     paranoid = host.sysctl("kernel.perf_event_paranoid")
     obstacle = permission_obstacle(capabilities(host), paranoid, 0)
     return obstacle_finding(obstacle, f"kernel.perf_event_paranoid is {paranoid}")
 
 
-@check({"server"}, "if the kernel hides addresses, its functions have no names in flamegraphs")
+@check({"server"})
 def kernel_symbols(host: Host) -> Finding:
+    """if the kernel hides addresses, its functions have no names in flamegraphs"""
     restricted = host.sysctl("kernel.kptr_restrict")
     obstacle = permission_obstacle(capabilities(host), 0, restricted)
     return obstacle_finding(obstacle, f"kernel.kptr_restrict is {restricted}")
 
 
-@check({"server"}, "perf reads the names of system calls there: otherwise it cannot count them")
+@check({"server"})
 def tracefs(host: Host) -> Finding:
+    """perf reads the names of system calls there: otherwise it cannot count them"""
     if not os.path.isdir(host.root + TRACEFS):
         raise Unread(f"{TRACEFS}: not there")
     return obstacle_finding(tracefs_obstacle(host.root), "readable")
 
 
-@check({"server"}, "if it is refused, all cells of the servers on io_uring are unavailable")
+@check({"server"})
 def io_uring(host: Host) -> Finding:
-    error = host.seen.io_uring
-    if error is None:
-        raise Unread("making a ring: not tried")
+    """if it is refused, all cells of the servers on io_uring are unavailable"""
+    error = known(host.seen.io_uring, "making a ring: not tried")
     if error == 0:
         return Finding("ok", "a ring can be made")
     refused = f"refused: {os.strerror(error)}"
@@ -195,27 +199,22 @@ def io_uring(host: Host) -> Finding:
     return Finding("bad", refused)
 
 
-@check({"server"}, "servers listen on it: without it nothing can be measured")
+@check({"server"})
 def address(host: Host) -> Finding:
+    """servers listen on it: without it nothing can be measured"""
     if host.address is None:
         return Finding("ok", "an interface's address")
-    if host.seen.address is None:
-        raise Unread(f"{host.address}: not tried")
-    if host.seen.address:
+    if error := known(host.seen.address, f"{host.address}: not tried"):
         found = f"host: {host.address} is not an address of this machine"
         fix = "in config.yaml set host: 127.0.0.1 (or run snakemake with --config host=127.0.0.1)"
-        return Finding("bad", f"{found} ({os.strerror(host.seen.address)})", fix, stops=True)
+        return Finding("bad", f"{found} ({os.strerror(error)})", fix, stops=True)
     return Finding("ok", host.address)
 
 
-@check(
-    {"server"}, "ss reads there what the server sent on each connection: without it no cell counts"
-)
+@check({"server"})
 def tcp_diag(host: Host) -> Finding:
-    error = host.seen.tcp_diag
-    if error is None:
-        raise Unread("asking the kernel for sockets: not tried")
-    if error:
+    """ss reads there what the server sent on each connection: without it no cell counts"""
+    if error := known(host.seen.tcp_diag, "asking the kernel for sockets: not tried"):
         return Finding("bad", os.strerror(error), "sudo modprobe tcp_diag", stops=True)
     return Finding("ok", "the kernel answers")
 
@@ -223,38 +222,31 @@ def tcp_diag(host: Host) -> Finding:
 # --- Limits on the number of connections ---
 
 
-@check(BOTH_ENDS, "server and load need a descriptor for each connection, or cells are invalid")
+@check(BOTH_ENDS)
 def open_files(host: Host) -> Finding:
-    limit = host.seen.open_files_limit
-    if limit is None:
-        raise Unread("the limit of open files: unknown")
+    """server and load need a descriptor for each connection, or cells are invalid"""
+    limit = known(host.seen.open_files_limit, "the limit of open files: unknown")
     needed = host.connections + proc.SPARE_DESCRIPTORS
     found = f"at most {limit}, {host.connections} connections need {needed}"
-    if limit < needed:
-        return Finding("bad", found, f"sudo prlimit --pid $$ --nofile={needed}", stops=True)
-    return Finding("ok", found)
+    fix = f"sudo prlimit --pid $$ --nofile={needed}"
+    return Finding("bad" if limit < needed else "ok", found, fix, stops=True)
 
 
 # listen(2) and the first retransmission of RFC 6298.
-@check(
-    {"server"},
-    "the kernel drops connections that do not fit into a listener's queue; they retry after 1 s",
-)
+@check({"server"})
 def backlog(host: Host) -> Finding:
+    """the kernel drops connections that do not fit into a listener's queue; they retry after 1 s"""
     most = host.sysctl("net.core.somaxconn")
     found = f"net.core.somaxconn is {most}, for {host.connections} connections"
-    if most < host.connections:
-        needed = max(4096, host.connections)  # the kernel's default since 5.4
-        return Finding("bad", found, set_sysctl("net.core.somaxconn", needed))
-    return Finding("ok", found)
+    # 4096: the kernel's default since 5.4
+    fix = set_sysctl("net.core.somaxconn", max(4096, host.connections))
+    return Finding("bad" if most < host.connections else "ok", found, fix)
 
 
 # 60 s: TCP_TIMEWAIT_LEN in the kernel's net/tcp.h; tcp_tw_reuse: its ip-sysctl.rst.
-@check(
-    {"load"},
-    "each connection takes a port and keeps it for 60 s after its end (on loopback 1 s, by tcp_tw_reuse)",
-)
+@check({"load"})
 def ephemeral_ports(host: Host) -> Finding:
+    """each connection takes a port and keeps it for 60 s after its end (on loopback 1 s, by tcp_tw_reuse)"""
     first, last = map(int, host.read("proc/sys/net/ipv4/ip_local_port_range").split())
     waiting = int(host.find(r"^TCP:.* tw (\d+)", "proc/net/sockstat"))
     ports = last - first + 1
@@ -262,37 +254,30 @@ def ephemeral_ports(host: Host) -> Finding:
     fix = set_sysctl("net.ipv4.ip_local_port_range", '"1024 65535"')
     if ports < host.connections:
         return Finding("bad", found, fix, stops=True)
-    if ports - waiting < 2 * host.connections:  # connections of the warm-up still have their ports
-        return Finding("warn", found, fix)
-    return Finding("ok", found)
+    # Connections of the warm-up still have their ports.
+    return Finding("warn" if ports - waiting < 2 * host.connections else "ok", found, fix)
 
 
 # --- CPUs ---
 
 
-@check(
-    BOTH_ENDS,
-    "server and load must not share a core: each would take CPU time from the other (shared_cpus)",
-)
+@check(BOTH_ENDS)
 def cpus(host: Host) -> Finding:
+    """server and load must not share a core: each would take CPU time from the other (shared_cpus)"""
     allowed = host.cpus()
     folder = reading.CPU_FOLDER
     online = reading.parse_cpus(host.read(f"{folder}/online"))
     topology = facts.read_topology(host.root, allowed)
-    if topology["cores"] is None:
-        raise Unread(f"/{folder}/cpu*/topology: not there")
-    cores = topology["cores"]
+    cores = known(topology["cores"], f"/{folder}/cpu*/topology: not there")
     found = f"{len(allowed)} of {len(online)} CPUs, {cores} core{'s' * (cores > 1)}"
     needed = len(BOTH_ENDS & set(host.roles))
     return Finding("ok" if cores >= needed else "warn", found)
 
 
 # kernel-parameters.txt on isolcpus.
-@check(
-    BOTH_ENDS,
-    "the scheduler does not balance isolated CPUs: all threads of a server stay on the first one",
-)
+@check(BOTH_ENDS)
 def isolated_cpus(host: Host) -> Finding:
+    """the scheduler does not balance isolated CPUs: all threads of a server stay on the first one"""
     text = host.read(f"{reading.CPU_FOLDER}/isolated")
     isolated = set(reading.parse_cpus(text))
     used = sorted(isolated & set(host.cpus()))
@@ -303,8 +288,9 @@ def isolated_cpus(host: Host) -> Finding:
     return Finding("ok", text or "none")
 
 
-@check(BOTH_ENDS, "the kernel stops processes that exceed the quota until the period ends")
+@check(BOTH_ENDS)
 def cpu_quota(host: Host) -> Finding:
+    """the kernel stops processes that exceed the quota until the period ends"""
     quota = read_cpu_quota(host)
     allowed = host.cpus()
     if quota is None:
@@ -346,10 +332,9 @@ def read_cpu_quota(host: Host) -> float | None:
     return min(quotas, default=None)
 
 
-@check(
-    BOTH_ENDS, "at a lower or changing frequency the same request takes more or varying CPU time"
-)
+@check(BOTH_ENDS)
 def governor(host: Host) -> Finding:
+    """at a lower or changing frequency the same request takes more or varying CPU time"""
     pattern = f"{reading.CPU_FOLDER}/cpufreq/policy*/scaling_governor"
     found = reading.read_distinct(host.root, pattern)
     if found is None:
@@ -357,16 +342,13 @@ def governor(host: Host) -> Finding:
         raise Unread(f"/{pattern}: nothing understood")
     if found in reading.UNREAD:
         raise Unread(f"/{pattern}: {found}")
-    if found == "performance":
-        return Finding("ok", found)
-    return Finding("warn", found, f"{write_file('performance', f'/{pattern}')} {TUNE}")
+    fix = f"{write_file('performance', f'/{pattern}')} {TUNE}"
+    return Finding("ok" if found == "performance" else "warn", found, fix)
 
 
-@check(
-    BOTH_ENDS,
-    "the frequency falls when more cores are busy or warm: runs differ, and so do servers",
-)
+@check(BOTH_ENDS)
 def turbo(host: Host) -> Finding:
+    """the frequency falls when more cores are busy or warm: runs differ, and so do servers"""
     for path, meanings in reading.TURBO.items():
         value = host.fact(path)
         if value is None or value in reading.UNREAD:
@@ -375,20 +357,18 @@ def turbo(host: Host) -> Finding:
         off = next(text for text, meaning in meanings.items() if meaning == "off")
         if state is None:
             raise Unread(f"/{path}: not understood")
-        if state != "on":
-            return Finding("ok", state)
-        fix = write_file(off, f"/{path}")
-        return Finding("warn", state, f"{fix} {TUNE}" if "intel_pstate" in path else fix)
+        fix = write_file(off, f"/{path}") + (f" {TUNE}" if "intel_pstate" in path else "")
+        return Finding("warn" if state == "on" else "ok", state, fix)
     host.read_of_cpus("cpufreq/boost")
     raise Unread("turbo: unknown")
 
 
-@check(BOTH_ENDS, "two CPUs share one core: a request takes more CPU time when both are busy")
+@check(BOTH_ENDS)
 def smt(host: Host) -> Finding:
+    """two CPUs share one core: a request takes more CPU time when both are busy"""
     active = host.read_of_cpus("smt/active")
     if active == "1":
-        path = f"/{reading.CPU_FOLDER}/smt/control"
-        return Finding("warn", "on", write_file("off", path))
+        return Finding("warn", "on", write_file("off", f"/{reading.CPU_FOLDER}/smt/control"))
     if host.is_virtual():
         raise Unread(
             "off here, but a virtual machine cannot see which CPUs share a core of its host"
@@ -396,21 +376,17 @@ def smt(host: Host) -> Finding:
     return Finding("ok", "off")
 
 
-@check(
-    BOTH_ENDS,
-    "other processes take CPU time and caches from both sides; cells above 10 % are disturbed",
-)
+@check(BOTH_ENDS)
 def other_load(host: Host) -> Finding:
+    """other processes take CPU time and caches from both sides; cells above 10 % are disturbed"""
     busy, _ = cpu_shares(host)
     found = f"{busy:.0%} of this process's CPUs busy, load average {host.read('proc/loadavg').split()[0]}"
     return Finding("ok" if busy <= flags.FOREIGN_SHARE else "warn", found)
 
 
-@check(
-    BOTH_ENDS,
-    "the hypervisor gave the CPU to others while a process here waited for it; cells above 2 % are disturbed",
-)
+@check(BOTH_ENDS)
 def steal(host: Host) -> Finding:
+    """the hypervisor gave the CPU to others while a process here waited for it; cells above 2 % are disturbed"""
     _, stolen = cpu_shares(host)
     found = f"{stolen:.1%} since boot"
     return Finding("ok" if stolen <= flags.STEAL_SHARE else "warn", found)
@@ -435,11 +411,9 @@ def cpu_shares(host: Host) -> tuple[float, float]:
 
 
 # The figure: pti.rst of the kernel, "moves to CR3 are on the order of a hundred cycles".
-@check(
-    BOTH_ENDS,
-    "each costs time at every system call: page table isolation alone takes about a hundred cycles in and out",
-)
+@check(BOTH_ENDS)
 def mitigations(host: Host) -> Finding:
+    """each costs time at every system call: page table isolation alone takes about a hundred cycles in and out"""
     known = {
         name: text
         for name, text in facts.read_mitigations(host.root).items()
@@ -448,49 +422,37 @@ def mitigations(host: Host) -> Finding:
     if not known:
         raise Unread(f"/{reading.CPU_FOLDER}/vulnerabilities: nothing readable")
     costly = [name for name, text in known.items() if COSTLY_MITIGATIONS.search(text)]
-    if costly:
-        fix = (
-            "add mitigations=off to the kernel's command line, on a machine that does nothing else"
-        )
-        return Finding("warn", ", ".join(costly), fix)
-    return Finding("ok", "none that costs time at system calls")
+    found = ", ".join(costly) or "none that costs time at system calls"
+    fix = "add mitigations=off to the kernel's command line, on a machine that does nothing else"
+    return Finding("warn" if costly else "ok", found, fix)
 
 
 # Measured, on an AMD EPYC (family 26): 22 ns by the vDSO, 168 ns by a system call.
-@check(
-    BOTH_ENDS,
-    "wrk reads the clock for each request: 22 ns by the vDSO, 168 ns by a system call",
-)
+@check(BOTH_ENDS)
 def clock_source(host: Host) -> Finding:
+    """wrk reads the clock for each request: 22 ns by the vDSO, 168 ns by a system call"""
     folder = "sys/devices/system/clocksource/clocksource0"
     current = host.read(f"{folder}/current_clocksource")
-    if current in FAST_CLOCKS:
-        return Finding("ok", current)
     usable = (host.fact(f"{folder}/available_clocksource") or "").split()
     fast = [name for name in usable if name in FAST_CLOCKS]
-    path = f"/{folder}/current_clocksource"
-    return Finding("warn", current, write_file(fast[0], path) if fast else "")
+    fix = write_file(fast[0], f"/{folder}/current_clocksource") if fast else ""
+    return Finding("ok" if current in FAST_CLOCKS else "warn", current, fix)
 
 
 # --- Memory ---
 
 
-@check(
-    set(ROLES),
-    f"a process that draws takes 183 MiB; below {MEMORY_AVAILABLE_MIB} MiB the kernel may swap or kill",
-)
+@check(set(ROLES))
 def memory(host: Host) -> Finding:
+    """a process that draws takes 183 MiB; below 512 MiB the kernel may swap or kill"""
     available_mib = int(host.find(r"^MemAvailable: *(\d+) kB$", "proc/meminfo")) // 1024
-    return Finding(
-        "ok" if available_mib >= MEMORY_AVAILABLE_MIB else "warn", f"{available_mib} MiB available"
-    )
+    status = "ok" if available_mib >= MEMORY_AVAILABLE_MIB else "warn"
+    return Finding(status, f"{available_mib} MiB available")
 
 
-@check(
-    BOTH_ENDS,
-    "reading a page back from disk takes milliseconds, a request takes microseconds",
-)
+@check(BOTH_ENDS)
 def swap(host: Host) -> Finding:
+    """reading a page back from disk takes milliseconds, a request takes microseconds"""
     total, free = (
         int(host.find(rf"^{name}: *(\d+) kB$", "proc/meminfo"))
         for name in ("SwapTotal", "SwapFree")
@@ -500,16 +462,12 @@ def swap(host: Host) -> Finding:
     return Finding("warn", f"{(total - free) // 1024} MiB used", "sudo swapoff -a")
 
 
-@check(
-    BOTH_ENDS,
-    "the kernel merges pages into huge ones while servers run: CPU time and memory differ by chance",
-)
+@check(BOTH_ENDS)
 def huge_pages(host: Host) -> Finding:
+    """the kernel merges pages into huge ones while servers run: CPU time and memory differ by chance"""
     path = "sys/kernel/mm/transparent_hugepage/enabled"
     mode = host.find(r"\[(\w+)\]", path)
-    if mode == "always":
-        return Finding("warn", mode, write_file("madvise", f"/{path}"))
-    return Finding("ok", mode)
+    return Finding("warn" if mode == "always" else "ok", mode, write_file("madvise", f"/{path}"))
 
 
 # --- The network ---
@@ -523,19 +481,14 @@ NOTRACK = (
 )
 
 
-@check(
-    BOTH_ENDS,
-    "the kernel looks up each packet: 13 % more CPU time a request; a full table drops connections",
-)
+@check(BOTH_ENDS)
 def connection_tracking(host: Host) -> Finding:
+    """the kernel looks up each packet: 13 % more CPU time a request; a full table drops connections"""
     host.read("proc/sys/net/core/somaxconn")  # raises Unread if /proc/sys/net is missing
     count = host.fact("proc/sys/net/netfilter/nf_conntrack_count")
     if count is None:
         return Finding("ok", "not loaded")
-    tracked, most = (
-        host.sysctl("net.netfilter.nf_conntrack_count"),
-        host.sysctl("net.netfilter.nf_conntrack_max"),
-    )
+    tracked, most = (host.sysctl(f"net.netfilter.nf_conntrack_{name}") for name in ("count", "max"))
     found = f"{tracked} tracked of at most {most}"
     if not tracked:
         return Finding("ok", found)
@@ -548,11 +501,9 @@ def connection_tracking(host: Host) -> Finding:
     return Finding("warn", found, NOTRACK)
 
 
-@check(
-    BOTH_ENDS,
-    "each packet passes the rules: two chains of one rule each take 7 % more CPU time a request",
-)
+@check(BOTH_ENDS)
 def packet_filter(host: Host) -> Finding:
+    """each packet passes the rules: two chains of one rule each take 7 % more CPU time a request"""
     tables = []
     for family, command in (("ip", "iptables"), ("ip6", "ip6tables")):
         path = f"proc/net/{family}_tables_names"
@@ -568,11 +519,8 @@ def packet_filter(host: Host) -> Finding:
         raise Unread("nftables: built into this kernel, which does not show its tables")
     if users and int(users[1]):
         tables.append("nftables")
-    if tables:
-        return Finding(
-            "warn", ", ".join(tables), "sudo nft flush ruleset (which opens the firewall)"
-        )
-    return Finding("ok", "no tables")
+    fix = "sudo nft flush ruleset (which opens the firewall)"
+    return Finding("warn" if tables else "ok", ", ".join(tables) or "no tables", fix)
 
 
 # --- Everything ---
@@ -585,7 +533,10 @@ def examine(rule: _Rule, host: Host) -> Check:
         finding = Finding("unknown", str(reason))
     except (ValueError, IndexError) as error:
         finding = Finding("unknown", f"not understood: {error}")
-    return Check(rule.name, finding.status, finding.found, rule.why, finding.fix, finding.stops)
+    status, found, fix, stops = finding
+    if status == "ok":
+        fix, stops = "", False
+    return Check(rule.name, status, found, rule.why, fix, stops)
 
 
 def checks(

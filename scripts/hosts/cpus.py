@@ -164,33 +164,30 @@ def workers_for(workers: str, split: CpuSplit) -> int:
     return known.get(workers) or int(workers)
 
 
-def _name_cpus(cpus: Collection[int]) -> str:
-    return f"CPU{'s' if len(cpus) > 1 else ''} {format_cpu_list(cpus)}"
+def _name(noun: str, numbers: Collection[int]) -> str:
+    return f"{noun}{'s' if len(numbers) > 1 else ''} {format_cpu_list(numbers)}"
 
 
 def describe(split: CpuSplit, topology: Topology) -> str:
     """`server on CPUs 2-3, load on CPU 1 (2 cores and 1, node 0; CPU 0 idle)`; topology: of the usable CPUs."""
-    used = {*split.server, *split.load}
-    cores = [core for core in topology.cores if used.intersection(core.cpus)]
-    counts = [
-        sum(not {*side}.isdisjoint(core.cpus) for core in cores)
-        for side in (split.server, split.load)
-    ]
-    nodes = sorted({core.node for core in cores})
-    idle = sorted({cpu for core in topology.cores for cpu in core.cpus} - used)
+    sides = split.server, split.load
     if split.shared:
-        text = f"server and load share {_name_cpus(split.server)}, the only core"
+        text = f"server and load share {_name('CPU', split.server)}, the only core"
     else:
-        plural = "" if counts[0] == 1 else "s"
-        many = f"{counts[0]} core{plural} " + (
-            "each" if counts[0] == counts[1] else f"and {counts[1]}"
+        used = {*split.server, *split.load}
+        cores = [core for core in topology.cores if used.intersection(core.cpus)]
+        server, load = (
+            sum(any(cpu in side for cpu in core.cpus) for core in cores) for side in sides
         )
-        where = f"node{'s' if len(nodes) > 1 else ''} {format_cpu_list(nodes)}"
-        rest = f"; {_name_cpus(idle)} idle" if idle else ""
-        text = f"server on {_name_cpus(split.server)}, load on {_name_cpus(split.load)} ({many}, {where}{rest})"
-    stuck = [side for side in (split.server, split.load) if len({*side} & {*topology.isolated}) > 1]
+        many = f"{server} core{'s' * (server > 1)} {'each' if server == load else f'and {load}'}"
+        where = _name("node", {core.node for core in cores})
+        idle = {*_cpus_of(topology.cores)} - used
+        rest = f"; {_name('CPU', idle)} idle" if idle else ""
+        text = "server on {}, load on {}".format(*(_name("CPU", side) for side in sides))
+        text += f" ({many}, {where}{rest})"
+    stuck = [side for side in sides if len({*side} & {*topology.isolated}) > 1]
     if stuck:
-        text += f"; {_name_cpus(stuck[0])} isolated: the kernel does not spread threads over them"
+        text += f"; {_name('CPU', stuck[0])} isolated: the kernel does not spread threads over them"
     return text
 
 

@@ -9,24 +9,26 @@ from typing import Any
 from hosts.reading import UNKNOWN, UNREAD, find, read_fact
 
 
+def _hash(text: str) -> str:
+    return hashlib.sha256(f"machine_facts {text}".encode()).hexdigest()[:12]
+
+
 def read_installation(root: str) -> str | None:
     """A hash of /etc/machine-id, which is itself confidential (machine-id(5)); null if it is not set."""
-    machine_id_text = find(r"^([0-9a-f]{32})$", read_fact(root, "etc/machine-id"))
-    if machine_id_text in UNREAD:
-        return machine_id_text
-    return hashlib.sha256(f"machine_facts {machine_id_text}".encode()).hexdigest()[:12]
+    text = find(r"^([0-9a-f]{32})$", read_fact(root, "etc/machine-id"))
+    return text if text is None or text in UNREAD else _hash(text)
 
 
 def hash_node() -> str | None:
     """A hash of the node's name in a Slurm cluster: all nodes may have the machine-id of one image."""
     name = os.getenv("SLURMD_NODENAME")
-    return hashlib.sha256(f"machine_facts {name}".encode()).hexdigest()[:12] if name else None
+    return _hash(name) if name else None
 
 
 def read_boot(root: str = "/") -> str | None:
     """A value that changes with each start of each kernel: the same value means the same running kernel."""
     boot_id = read_fact(root, "proc/sys/kernel/random/boot_id")
-    return hashlib.sha256(f"machine_facts {boot_id}".encode()).hexdigest()[:12] if boot_id else None
+    return _hash(boot_id) if boot_id else None
 
 
 def machine_id(facts: dict[str, Any]) -> str:

@@ -11,7 +11,8 @@ import struct
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from common.processes import one_line
 from hosts import identity, reading
@@ -40,6 +41,16 @@ class Unread(Exception):
     """Something could not be read; the text says what, and why."""
 
 
+T = TypeVar("T")
+
+
+def known(value: T | None, otherwise: str) -> T:
+    """The value. Raises Unread if there is none."""
+    if value is None:
+        raise Unread(otherwise)
+    return value
+
+
 class Foreign(NamedTuple):
     """Another program that has the name of a tool."""
 
@@ -60,22 +71,15 @@ class Seen(NamedTuple):
     stats: tuple[str | None, str | None]  # /proc/stat, and again a moment later
 
 
+@dataclass(frozen=True)
 class Host:
     """What the checks of one host read."""
 
-    def __init__(
-        self,
-        root: str,
-        roles: Collection[str],
-        connections: int,
-        address: str | None,
-        seen: Seen,
-    ) -> None:
-        self.root = root
-        self.roles = roles
-        self.connections = connections  # the most at a time
-        self.address = address  # the servers' address over loopback
-        self.seen = seen
+    root: str
+    roles: Collection[str]
+    connections: int  # the most at a time
+    address: str | None  # the servers' address over loopback
+    seen: Seen
 
     def fact(self, path: str) -> str | None:
         return reading.read_fact(self.root, path)
@@ -99,9 +103,7 @@ class Host:
         return match[1]
 
     def cpus(self) -> Sequence[int]:
-        if not self.seen.cpus:
-            raise Unread("the CPUs of this process: unknown")
-        return self.seen.cpus
+        return known(self.seen.cpus, "the CPUs of this process: unknown")
 
     def is_virtual(self) -> bool:
         return " hypervisor" in (self.fact("proc/cpuinfo") or "")
@@ -169,10 +171,10 @@ def try_bind(address: str) -> int:
 def tool_versions(tools: Mapping[str, Tool], path: str) -> dict[str, str | Foreign | None]:
     """The version of each tool, as in Seen; all are asked at once."""
     files = {name: shutil.which(name, path=path) for name in tools}
-    started: dict[str, reading.Started] = {}
-    for name, file in files.items():
-        ask = {"ss": "-V", "wrk": "-v"}.get(name, "--version")
-        started[name] = reading.start([file, ask], "") if file else None
+    asked = {name: {"ss": "-V", "wrk": "-v"}.get(name, "--version") for name in tools}
+    started = {
+        name: file and reading.start([file, asked[name]], "") for name, file in files.items()
+    }
     versions: dict[str, str | Foreign | None] = {}
     for name, process in started.items():
         said = reading.finish(process)
@@ -182,10 +184,7 @@ def tool_versions(tools: Mapping[str, Tool], path: str) -> dict[str, str | Forei
             says = "is wrk2" if is_wrk2 else f"says {first!r}"
             versions[name] = Foreign(files[name] or "", says)
             continue
-        # Ubuntu's perf fails if the one for this kernel is not installed, and names the kernel.
-        pattern = r"^perf version (\S+)" if name == "perf" else r"(\d+\.\d[\w.]*)"
-        version = reading.find(pattern, said)
-        versions[name] = reading.UNKNOWN if version is None and said is not None else version
+        versions[name] = reading.parse_version(name, said)
     return versions
 
 
@@ -211,8 +210,4 @@ def see(
 def label(root: str = "/") -> str:
     """This host in one line."""
     lscpu = reading.finish(reading.start(["lscpu"], ""))
-    facts = {
-        "cpu": read_cpu(root, lscpu),
-        "kernel": read_kernel(root),
-    }
-    return identity.host_label(facts)
+    return identity.host_label({"cpu": read_cpu(root, lscpu), "kernel": read_kernel(root)})

@@ -29,16 +29,14 @@ class NotReady(OSError):
         return f"{self.fault}: sudo ip {self.ip_arguments}" if self.ip_arguments else self.fault
 
 
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
+
+
 def read_links() -> list[Link]:
     """All interfaces of this network namespace. Raises OSError if ip fails."""
     try:
-        run = subprocess.run(
-            ["ip", "-j", "-d", "address"],
-            check=False,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
+        run = _run("ip", "-j", "-d", "address")
     except FileNotFoundError:
         raise OSError("ip is not installed, see make setup") from None
     if run.returncode != 0:
@@ -79,8 +77,7 @@ def find_address(links: Sequence[Link], interface: str, wanted: str) -> str:
     chosen = [address for address in addresses if is_wanted(address, wanted)]
     if not chosen:
         has = ", ".join(address["local"] for address in addresses) or "none"
-        kind = wanted if wanted in ADDRESS_KINDS else f"address {wanted}"
-        kind += " address" if wanted in ADDRESS_KINDS else ""
+        kind = f"{wanted} address" if wanted in ADDRESS_KINDS else f"address {wanted}"
         raise NotReady(f"{interface} has no {kind}, it has: {has}")
     for address in chosen:
         if address.get("dadfailed"):
@@ -108,10 +105,7 @@ def queueing_of(link: Mapping[str, Any]) -> str | None:
     if link.get("qdisc") != "netem":
         return link.get("qdisc")
     try:
-        command = ["tc", "qdisc", "show", "dev", link["ifname"]]
-        said = subprocess.run(
-            command, check=False, capture_output=True, text=True, errors="replace"
-        ).stdout
+        said = _run("tc", "qdisc", "show", "dev", link["ifname"]).stdout
     except FileNotFoundError:
         said = ""
     return " ".join(["netem", *said.partition(" root ")[2].split()[2:]])  # after refcnt N

@@ -13,7 +13,7 @@ LOCK_PATH = "/proc/cpuinfo"
 
 
 def take_lock(lock: int, wait: bool) -> bool:
-    """Take the machine's lock; false if another process has it and `wait` is false."""
+    """Lock an opened file; false if another process has it and `wait` is false."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -45,8 +45,8 @@ def describe_process(pid: str) -> str:
 
 
 @contextlib.contextmanager
-def opened_lock() -> Iterator[int]:
-    lock = os.open(LOCK_PATH, os.O_RDONLY | os.O_CLOEXEC)
+def opened_lock(path: str = LOCK_PATH) -> Iterator[int]:
+    lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield lock
     finally:

@@ -71,20 +71,15 @@ def namespace_of(place: str) -> str:
     return place.removeprefix(NETNS) if place.startswith(NETNS) else ""
 
 
-def control_path() -> str:
-    """Path of the sockets by which jobs share connections that the workflow holds open (places.share_connection).
-    "none" in a script run by hand."""
-    folder = os.environ.get(CONTROL_FOLDER)
-    return os.path.join(folder, "%C") if folder else "none"
-
-
 def ssh_command(
     place: str, ssh_config: str | None, *, master: bool = False, control: str | None = None
 ) -> list[str]:
     """An ssh command to another host that never asks the user anything.
 
-    It uses the connection that a `master` holds open, if there is one; `control` is a command for the master.
+    It uses the connection that a `master` holds open (places.share_connection), if there is one, by a socket in a
+    folder that a script run by hand does not have; `control` is a command for the master.
     """
+    folder = os.environ.get(CONTROL_FOLDER)
     command = ["ssh", *(["-F", os.path.expanduser(ssh_config)] if ssh_config else [])]
     command += ["-N"] if master else []
     command += ["-O", control] if control else []
@@ -93,7 +88,7 @@ def ssh_command(
         "ConnectTimeout": str(CONNECT_TIMEOUT_S),
         "ServerAliveInterval": "1",
         "ServerAliveCountMax": str(ALIVE_QUESTIONS),
-        "ControlPath": control_path(),
+        "ControlPath": os.path.join(folder, "%C") if folder else "none",
         "ControlMaster": "yes" if master else "no",
         "ControlPersist": "no",  # nor what else a user's configuration may say and would break it
         "RemoteCommand": "none",

@@ -20,7 +20,7 @@ TURBO = {
     f"{CPU_FOLDER}/cpufreq/boost": {"1": "on", "0": "off"},
 }
 VERSION_PATTERNS = {
-    "perf": r"^perf version (\S+)",
+    "perf": r"^perf version (\S+)",  # Ubuntu's fails without the one for this kernel, and names the kernel
     "wrk": r"^wrk (\S+)",
     "ss": r"iproute2-(?:ss)?([\w.]+)",
     "compiler": r"^(.*\d\.\d.*)$",
@@ -52,7 +52,7 @@ def parse_cpus(text: str | None) -> list[int]:
 
 def parse_version(tool: str, output: str | None) -> str | None:
     """A tool's version from its output; "unknown" if that has no version."""
-    version = find(VERSION_PATTERNS[tool], output)
+    version = find(VERSION_PATTERNS.get(tool, r"(\d+\.\d[\w.]*)"), output)
     return UNKNOWN if version is None and output is not None else version
 
 

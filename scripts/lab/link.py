@@ -86,16 +86,13 @@ def netem_commands(
     delay_ms: float | None, loss_percent: float | None, rate_mbit: float | None
 ) -> list[list[str]]:
     """Commands that set delay, loss and rate in each direction of the link; none if no option is given."""
-    options = [
-        *([] if delay_ms is None else ["delay", f"{delay_ms:g}ms"]),
-        *([] if loss_percent is None else ["loss", f"{loss_percent:g}%"]),
-        *([] if rate_mbit is None else ["rate", f"{rate_mbit:g}mbit"]),
-    ]
-    if not options:
-        return []
-    rest = ["root", "netem", "limit", str(NETEM_LIMIT), *options]
+    given = {"delay": (delay_ms, "ms"), "loss": (loss_percent, "%"), "rate": (rate_mbit, "mbit")}
+    rest = ["root", "netem", "limit", str(NETEM_LIMIT)]
+    for name, (value, unit) in given.items():
+        rest += [] if value is None else [name, f"{value:g}{unit}"]
+    ends = [] if {delay_ms, loss_percent, rate_mbit} == {None} else ENDS
     return [
-        ["tc", "-n", end.namespace, "qdisc", "add", "dev", end.interface, *rest] for end in ENDS
+        ["tc", "-n", end.namespace, "qdisc", "add", "dev", end.interface, *rest] for end in ends
     ]
 
 
