@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hosts.reading import number, read_fact
+
 ADDRESS_KINDS = ("link-local", "global", "ipv4")
 Link = dict[str, Any]  # of `ip -j -d address`
 # The operstate is UNKNOWN where an interface does not report a carrier: tun, some veth.
@@ -92,14 +94,6 @@ def find_address(links: Sequence[Link], interface: str, wanted: str) -> str:
     )
 
 
-def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return None
-
-
 def queueing_of(link: Mapping[str, Any]) -> str | None:
     """The queueing discipline; for netem with its parameters, since another delay is another network."""
     if link.get("qdisc") != "netem":
@@ -119,17 +113,17 @@ def facts_of(links: Sequence[Link], interface: str, root: str = "/") -> dict[str
     driver = link.get("linkinfo", {}).get("info_kind")
     speed = node = None
     # A virtual interface reports a made-up speed; and /sys may show an interface of that name in another namespace.
-    is_this = _read(os.path.join(folder, "address")) == link.get("address", "")
+    is_this = read_fact(folder, "address") == link.get("address", "")
     if is_this and os.path.exists(device):
         driver = os.path.basename(os.path.realpath(os.path.join(device, "driver")))
-        speed, node = _read(os.path.join(folder, "speed")), _read(os.path.join(device, "numa_node"))
+        speed, node = number(read_fact(folder, "speed")), number(read_fact(device, "numa_node"))
     return {
         "interface": interface,
         "driver": driver,
         "mtu_bytes": link.get("mtu"),
-        "speed_mbit_per_second": int(speed) if speed and int(speed) > 0 else None,
+        "speed_mbit_per_second": speed if isinstance(speed, int) and speed > 0 else None,
         "queueing": queueing_of(link),
-        "numa_node": int(node) if node and int(node) >= 0 else None,
+        "numa_node": node if isinstance(node, int) and node >= 0 else None,
     }
 
 

@@ -88,16 +88,13 @@ def parse_usage_ns(cpu_stat: str) -> int:
 
 
 def _ended_ns(supervisor: int, pids: Sequence[int]) -> int:
-    return sum(_ended_children_ns(pid) for pid in (supervisor, *pids))
-
-
-def _ended_children_ns(pid: int) -> int:
-    """CPU time of the children that a process has waited for, and of their children; 0 if it has ended."""
-    try:
-        fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return (int(fields[13]) + int(fields[14])) * (10**9 // USER_HZ)
+    """CPU time of the children that these living processes have waited for, and of their children."""
+    total = 0
+    for pid in (supervisor, *pids):
+        with contextlib.suppress(OSError):
+            fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            total += (int(fields[13]) + int(fields[14])) * (10**9 // USER_HZ)
+    return total
 
 
 def _ignores_children(pid: int) -> bool:
