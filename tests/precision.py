@@ -2,7 +2,6 @@
 """What paired ratios are worth on this machine: the tables of docs/precision.md. None of it is in `make test`.
 
 precision.py noise CELLS_CSV        spread of each figure between repeats
-precision.py simulate CELLS_CSV     sweeps whose noise is drawn from that of these: false verdicts, and what is found
 precision.py alarms FOLDER          equal servers under several names: how often does a sweep tell two apart?
 precision.py power FOLDER           servers that cost a little more: how often does a sweep find it?
 precision.py bias FOLDER            do short slices give the ratio that long ones give?
@@ -28,19 +27,9 @@ from helpers.checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-
 import measure_cell
-from analysis import summary
-from analysis.verdicts import (
-    CPU_RATIO,
-    DIFFERENCES,
-    FASTER,
-    UNDECIDABLE,
-    WHOLE_SWEEP,
-    verdict_table,
-)
+from analysis.verdicts import CPU_RATIO, DIFFERENCES, FASTER, WHOLE_SWEEP
 from measuring import pairing, runs
-from sweep.cells import is_control
 
 EQUAL = [f"server_same_{letter}" for letter in "abcdefgh"]
 # Nanoseconds that are spent before each answer: about 2, 3 and 5 % where an answer takes 6 µs of CPU time, and with one
@@ -50,14 +39,10 @@ LONG_SLICE_S = 1.0
 COMMON = {"control": None, "duration_s": 0.2, "warmup_s": 0.1}
 
 
-def valid_cells(path: str) -> pd.DataFrame:
-    cells = pd.read_csv(path)
-    return cells[cells["status"] == "ok"]
-
-
 def noise(options: argparse.Namespace) -> None:
     """Standard deviation of logarithms between repeats of a server, in percent, by number of connections."""
-    cells = valid_cells(options.table)
+    cells = pd.read_csv(options.table)
+    cells = cells[cells["status"] == "ok"]
     table = {}
     for name in (
         "cpu_ratio",
@@ -71,42 +56,6 @@ def noise(options: argparse.Namespace) -> None:
         far = (logarithms - of_repeats.transform("median")).abs()
         table[f"{name}, by median"] = 148.26 * far.groupby(cells["connections"]).median()
     print(pd.DataFrame(table).T.round(1).to_string())
-
-
-def simulate(options: argparse.Namespace) -> None:
-    """Servers that are equal, but for one; what each cell has besides is drawn from all residuals of its point."""
-    cells = valid_cells(options.table).dropna(subset="cpu_ratio")
-    cells = cells[~cells["server"].map(is_control)]
-    by_server = [cells["server"], cells["connections"]]
-    logarithms = np.log(cells["cpu_ratio"])
-    of_repeats = logarithms.groupby(by_server)
-    residuals = logarithms - of_repeats.transform("mean")
-    residuals *= np.sqrt(of_repeats.transform("size") / (of_repeats.transform("size") - 1))
-    generator = np.random.default_rng(1)
-    costly = cells["server"] == options.costly
-    for percent in (0, 3, 5):
-        false, found = {True: 0, False: 0}, {True: 0.0, False: 0.0}
-        for _ in range(options.sweeps):
-            drawn = residuals.groupby(cells["connections"]).transform(
-                lambda its: generator.choice(its, len(its))
-            )
-            made = cells.assign(cpu_ratio=np.exp(drawn) * np.where(costly, 1 + percent / 100, 1))
-            verdicts = verdict_table(made, summary.summary_table(made))
-            verdicts = verdicts[verdicts["metric"] == CPU_RATIO]
-            verdicts = verdicts[verdicts["verdict"] != UNDECIDABLE]
-            told = verdicts["verdict"].isin(DIFFERENCES)
-            of_it = (verdicts[["server", "other"]] == options.costly).any(axis=1)
-            whole = verdicts["connections"] == WHOLE_SWEEP
-            for is_whole in found:
-                its = whole == is_whole
-                false[is_whole] += told[its & ~of_it].any()
-                found[is_whole] += told[its & of_it].mean()
-        print(
-            f"{percent} %: found over the sweep {100 * found[True] / options.sweeps:.1f} %, at a point"
-            f" {100 * found[False] / options.sweeps:.1f} %; sweeps with a false verdict over the sweep"
-            f" {100 * false[True] / options.sweeps:.1f} %, at a point {100 * false[False] / options.sweeps:.1f} %",
-            flush=True,
-        )
 
 
 def checkout_in(folder: str) -> Path:
@@ -240,12 +189,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
-    for run in (noise, simulate):
-        command = commands.add_parser(run.__name__)
-        command.add_argument("table", metavar="CELLS_CSV")
-        command.set_defaults(run=run)
-    command.add_argument("--sweeps", type=int, default=400)
-    command.add_argument("--costly", default="server_epoll", help="the server that costs more")
+    command = commands.add_parser("noise")
+    command.add_argument("table", metavar="CELLS_CSV")
+    command.set_defaults(run=noise)
     for run in (alarms, power, bias):
         command = commands.add_parser(run.__name__)
         command.add_argument("folder", help="to be made: a copy of this checkout")
