@@ -17,15 +17,12 @@ extern "C" {
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct HttpServer;
 typedef struct HttpServer HttpServer;
 struct HttpServer {
     int m_listenFd;
     int m_epollFd;
-    bool m_running;
     // "methods"
     bool (*start)(HttpServer *self, const char *host, const char *port);
-    int (*port)(HttpServer *self);
     void (*run)(HttpServer *self);
     void (*onReadable)(HttpServer *self, int fd);
 };
@@ -62,15 +59,12 @@ static bool HttpServer_start(HttpServer *self, const char *host, const char *por
         return false;
     self->m_epollFd = epoll_create1(0);
     HttpServer_watch(self, self->m_listenFd);
+    struct sockaddr_in6 bound = {};
+    socklen_t size = sizeof(bound);
+    getsockname(self->m_listenFd, (struct sockaddr *)&bound, &size);
+    printf("listening on [%s]:%d\n", host, ntohs(bound.sin6_port)); // at the same place in a sockaddr_in
+    fflush(stdout);
     return true;
-}
-
-static int HttpServer_port(HttpServer *self)
-{
-    struct sockaddr_in6 address = {};
-    socklen_t size = sizeof(address);
-    getsockname(self->m_listenFd, (struct sockaddr *)&address, &size);
-    return ntohs(address.sin6_port); // at the same place in a sockaddr_in
 }
 
 static void HttpServer_onReadable(HttpServer *self, int fd)
@@ -88,8 +82,7 @@ static void HttpServer_onReadable(HttpServer *self, int fd)
 static void HttpServer_run(HttpServer *self)
 {
     struct epoll_event events[64];
-    self->m_running = true;
-    while (self->m_running) {
+    while (true) {
         const int n = epoll_wait(self->m_epollFd, events, 64, -1);
         for (int i = 0; i < n; ++i) {
             if (events[i].data.fd == self->m_listenFd)
@@ -104,15 +97,9 @@ HttpServer *HttpServer_new(void)
 {
     HttpServer *self = (HttpServer *)calloc(1, sizeof(HttpServer));
     self->start = HttpServer_start;
-    self->port = HttpServer_port;
     self->run = HttpServer_run;
     self->onReadable = HttpServer_onReadable;
     return self;
-}
-
-static void onSignal(int signalNumber)
-{
-    _exit(EXIT_SUCCESS);
 }
 
 int main(int argc, char **argv)
@@ -131,15 +118,12 @@ int main(int argc, char **argv)
         if (option == 'p')
             port = optarg;
     }
+    signal(SIGPIPE, SIG_IGN);
     HttpServer *server = HttpServer_new();
     if (!server->start(server, host, port)) {
         fprintf(stderr, "could not start: %s\n", strerror(errno));
         return EXIT_FAILURE;
     }
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGTERM, onSignal);
-    printf("listening on [%s]:%d\n", host, server->port(server));
-    fflush(stdout);
     server->run(server);
 }
 
