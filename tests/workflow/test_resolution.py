@@ -5,17 +5,12 @@ import itertools
 import math
 import os
 import random
-import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from analysis import inference
-from helpers.checkouts import ROOT, environment
 from hosts.cpus import CpuSplit
 from hosts.network import Network
 from instruments import speed_loop
@@ -246,66 +241,3 @@ def test_loop_that_cannot_have_its_cpus_says_so_in_a_line() -> None:
         side.start_speed_loop([4095], 0.1)
         with pytest.raises(OSError, match=r"^status 1 \(CPUs 4095: Invalid argument\)$"):
             side.end_speed_loop()
-
-
-BUSY = """
-import os, time
-os.sched_setaffinity(0, {cpu})
-while True:
-    end = time.monotonic() + 0.3
-    while time.monotonic() < end:
-        pass
-    time.sleep(0.3)
-"""
-
-
-@contextlib.contextmanager
-def busy_now_and_then(cpu: int) -> Iterator[None]:
-    """Four processes that want a CPU for 0.3 s, and then do not for as long."""
-    command = [sys.executable, "-c", BUSY.replace("{cpu}", f"{{{cpu}}}")]
-    started = [subprocess.Popen(command) for _ in range(4)]
-    try:
-        yield
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-
-
-def least_wandering(cpu: int) -> float:
-    """Of three tries: what else runs here can only add to it."""
-    found = []
-    for _ in range(3):
-        with contextlib.closing(PreflightSide()) as side:
-            side.start_speed_loop([cpu], 1.2)
-            found.append(
-                resolution.speed_variation([Window(*one) for one in side.end_speed_loop()])
-            )
-    return min(found)
-
-
-@pytest.mark.alone
-def test_process_that_shares_the_cpu_now_and_then_makes_the_speed_wander() -> None:
-    cpu = max(os.sched_getaffinity(0))
-    alone = least_wandering(cpu)
-    with busy_now_and_then(cpu):
-        assert least_wandering(cpu) > 2 * alone
-
-
-def test_script_by_hand_tells_the_machines_speed_and_what_the_sweep_can_tell() -> None:
-    command = [sys.executable, str(ROOT / "scripts/doctor.py"), "--brief", "--connections", "10"]
-    run = subprocess.run(
-        [*command, "--sweep", '{"servers": 2, "connections": [1], "repeats": 3, "paired_s": 0.3}'],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment(),
-    )
-    assert run.stderr == ""
-    assert re.search(
-        r"\n\nIn 4 s the machine's speed varied by (\d+|less than 1) % on the server's CPUs.*"
-        r" This sweep \(3 repeats at 1 number of connections\) can detect differences in CPU time"
-        r" per request of about \d+ %\.\n$",
-        run.stdout,
-    )
