@@ -3,13 +3,13 @@
 import csv
 import html
 import itertools
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from helpers.checkouts import (
     SNAKEMAKE,
     assert_measured_in_order,
     copy_checkout,
+    eventually,
     jobs_to_run,
     processes_mentioning,
     records_of,
@@ -38,73 +39,14 @@ control: null
 CELLS = "results/cells/server_epoll.csv"
 
 
-def start_sweep(checkout: Path, overlay: str = SLOW, measured: int = 2) -> "subprocess.Popen[str]":
-    """A sweep in a session of its own, as in a terminal, that has measured some cells and works on another."""
-    (checkout / "slow.yaml").write_text(overlay)
-    sweep = subprocess.Popen(
-        [*SNAKEMAKE, "-j1", CELLS, "--configfile", "slow.yaml"],
-        cwd=checkout,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    try:
-        while len(list(checkout.glob("results/cells/*/*.json"))) < measured:
-            assert sweep.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        while not processes_mentioning(f"{checkout}/results/bin"):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    except AssertionError:
-        os.killpg(sweep.pid, signal.SIGINT)  # it may have waited for the machine all the time
-        raise
-    return sweep
-
-
-def assert_nothing_left(checkout: Path) -> None:
-    deadline = time.monotonic() + 10
-    while processes_mentioning(str(checkout)):
-        assert time.monotonic() < deadline, processes_mentioning(str(checkout))
-        time.sleep(0.05)
-
-
-TERMINATED = """
-import signal
-import time
-
-from snakemake.scheduling.job_scheduler import JobScheduler
-
-
-def schedule(self, schedule=JobScheduler.schedule):
-    with self._lock:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.2)
-    return schedule(self)
-
-
-JobScheduler.schedule = schedule
-"""
-
-
-@pytest.mark.parametrize("options", [(), ("--no-hooks",)], ids=["here", "on a node"])
-def test_sigterm_while_snakemake_holds_its_lock_ends_it(
-    options: tuple[str, ...], checkout: Path
-) -> None:
-    with (checkout / "Snakefile").open("a") as file:
-        file.write(TERMINATED)
-    run = run_snakemake(checkout, "results/bin/server_epoll", *options, timeout_s=120)
-    assert run.returncode != 0
-    assert "Traceback" not in run.stdout, run.stdout
-
-
 @pytest.mark.alone
-def test_snakemake_sleeps_while_a_cell_is_measured(tmp_path: Path) -> None:
+def test_snakemake_sleeps_while_a_cell_is_measured(checkout: Path) -> None:
     """It used to look at all jobs again every second, once more with each job that had ended."""
-    checkout = copy_checkout(tmp_path / "checkout")
-    sweep = start_sweep(checkout, SLOW.replace("duration_s: 0.5", "duration_s: 3"), measured=1)
+    (checkout / "slow.yaml").write_text(SLOW.replace("duration_s: 0.5", "duration_s: 3"))
+    command = [*SNAKEMAKE, "-j1", CELLS, "--configfile", "slow.yaml"]
+    sweep = subprocess.Popen(
+        command, cwd=checkout, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
     def wake_ups() -> int:
         status = Path(f"/proc/{sweep.pid}/status").read_text()
@@ -114,9 +56,8 @@ def test_snakemake_sleeps_while_a_cell_is_measured(tmp_path: Path) -> None:
         return processes_mentioning("results/cells/server_epoll/c")
 
     try:
-        for _ in range(
-            4
-        ):  # cells, of which one must last as long as we look at it, however late we wake up
+        assert eventually(lambda: records_of(checkout) and running(), 60)
+        for _ in range(4):  # cells, of which one must last while we look, however late we wake up
             time.sleep(0.5)
             cell, before = running(), wake_ups()
             time.sleep(2)
@@ -141,15 +82,11 @@ def test_two_sweeps_in_two_checkouts_do_not_overlap(tmp_path: Path) -> None:
     spans = []
     for checkout in checkouts:
         assert_measured_in_order(records_of(checkout))
-        for path in checkout.glob("results/cells/*/*.json"):
-            record = json.loads(path.read_text())
-            start = time.mktime(time.strptime(record["started"][:19], "%Y-%m-%dT%H:%M:%S"))
-            start += float("0" + record["started"][19:23])
-            spans.append((start, start + record["duration_s"]))
+        for record in records_of(checkout):
+            start_s = datetime.fromisoformat(record["started"]).timestamp()
+            spans.append((start_s, start_s + record["duration_s"]))
     assert len(spans) == 8
-    spans.sort()
-    for (_, end), (start, _) in itertools.pairwise(spans):
-        assert end <= start
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(sorted(spans)))
 
 
 # Name of tests/faulty/server_faulty.c → the flag that its cell gets.

@@ -5,14 +5,11 @@ import json
 import os
 import re
 import shutil
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from helpers.checkouts import ROOT, jobs_to_run, run_snakemake, snakemake
@@ -25,7 +22,6 @@ SNAKEFILE = f"""\
 import json
 import logging
 import operator
-import signal
 import sys
 
 sys.path.insert(0, {str(ROOT / "scripts")!r})
@@ -113,7 +109,6 @@ onstart:
         "has_limit": workflow.scheduler.job_rate_limiter is not None,
         "cores": workflow.cores,
         "local_rules": sorted(workflow._localrules),
-        "handles_sigterm": signal.getsignal(signal.SIGTERM) == workflow.scheduler.exit_gracefully,
         "log_is_of_logging": any(type(one) is logging.FileHandler for one in logger.handlers),
         "jobs": snakemake_internals.read_jobs(workflow)._asdict(),
         "outputs": sorted(snakemake_internals.outputs_of(workflow)),
@@ -227,24 +222,33 @@ def test_what_failed_is_made_again(folder: Path) -> None:
     assert jobs_to_run(folder, "--config", "failed=made/b") == {("make", "b")}
 
 
-def test_sigterm_does_not_wait_for_a_lock_that_the_interrupted_code_holds(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+TERMINATED = """
+import signal
+import time
+
+from snakemake.scheduling.job_scheduler import JobScheduler
+
+
+def schedule(self, schedule=JobScheduler.schedule):
+    with self._lock:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+    return schedule(self)
+
+
+JobScheduler.schedule = schedule
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--no-hooks",)], ids=["here", "on a node"])
+def test_sigterm_while_snakemake_holds_its_lock_ends_it(
+    options: tuple[str, ...], checkout: Path
 ) -> None:
-    monkeypatch.setattr(JobScheduler, "exit_gracefully", JobScheduler.exit_gracefully)
-    snakemake_internals.end_on_sigterm()
-    scheduler = JobScheduler.__new__(JobScheduler)
-    scheduler._lock, scheduler._open_jobs = threading.Lock(), threading.Semaphore(0)
-    handler = threading.Thread(
-        target=scheduler.exit_gracefully, args=(signal.SIGTERM, None), daemon=True
-    )
-    with scheduler._lock:
-        handler.start()
-        handler.join(10)
-        assert not handler.is_alive()
-    assert scheduler._open_jobs.acquire(timeout=10)
-    assert scheduler._user_kill == "graceful"
-    snakemake(folder)
-    assert facts_of(folder)["handles_sigterm"]
+    with (checkout / "Snakefile").open("a") as file:
+        file.write(TERMINATED)
+    run = run_snakemake(checkout, "results/bin/server_epoll", *options, timeout_s=120)
+    assert run.returncode != 0
+    assert "Traceback" not in run.stdout, run.stdout
 
 
 def test_log_file_is_written_by_pythons_own_handler(folder: Path) -> None:
