@@ -1,7 +1,6 @@
 """A sweep by profiles/slurm, on a real Slurm of two nodes, one of which fails in the middle of its block."""
 
 import itertools
-import json
 import os
 import subprocess
 import time
@@ -14,7 +13,14 @@ import pandas as pd
 import pytest
 
 from helpers import slurm_cluster
-from helpers.checkouts import SNAKEMAKE, copy_checkout, environment, jobs_to_run
+from helpers.checkouts import (
+    SNAKEMAKE,
+    copy_checkout,
+    environment,
+    eventually,
+    jobs_to_run,
+    records_of,
+)
 
 TARGETS = ["results/verdicts.csv", "results/summary.csv"]
 OVERLAY = ["--configfile", "tests/slurm.yaml"]
@@ -32,14 +38,10 @@ class Swept(NamedTuple):
     jobs: list[tuple[str, str]]  # Slurm's: name of the block, and the node that measured it
 
 
-def records_of(checkout: Path) -> list[dict[str, Any]]:
-    paths = checkout.glob("results/cells/*/*.json")
-    records = [json.loads(path.read_text()) for path in paths]
-    return sorted(records, key=lambda record: float(record["position"]))
-
-
 def block_of(checkout: Path, repeat: int) -> list[dict[str, Any]]:
-    return [record for record in records_of(checkout) if record["repeat"] == repeat]
+    """Its records in the order in which they were to be measured."""
+    block = [record for record in records_of(checkout) if record["repeat"] == repeat]
+    return sorted(block, key=lambda record: float(record["position"]))
 
 
 def started_s(record: dict[str, Any]) -> float:
@@ -55,25 +57,14 @@ def jobs_of(cluster: slurm_cluster.Cluster) -> list[tuple[str, dict[str, str]]]:
     return sorted(found, key=lambda one: one[0])
 
 
-def wait_for_first_record(checkout: Path) -> dict[str, Any]:
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while not (records := records_of(checkout)):
-        assert time.monotonic() < deadline_s, "no cell was measured"
-        time.sleep(0.05)
-    return records[0]
-
-
 def fail_node_of_first_record(cluster: slurm_cluster.Cluster, checkout: Path) -> tuple[int, dict]:
-    record = wait_for_first_record(checkout)
+    assert eventually(lambda: records_of(checkout), TIMEOUT_S), "no cell was measured"
+    record = records_of(checkout)[0]
     job = dict(jobs_of(cluster))[f"repeat_{record['repeat']}"]
     node = f"nodename={job['NodeList']}"
     cluster.run("scontrol", "update", node, "state=down", "reason=test")
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while left := cluster.processes(
-        job["JobId"]
-    ):  # whose end would pass for that of the job's next run
-        assert time.monotonic() < deadline_s, f"they do not end: {left}"
-        time.sleep(0.05)
+    # Their end would pass for that of the job's next run.
+    assert eventually(lambda: not cluster.processes(job["JobId"]), TIMEOUT_S), "they do not end"
     cluster.run("scontrol", "update", node, "state=resume")
     # Slurm would wait two minutes.
     cluster.run("scontrol", "update", f"jobid={job['JobId']}", "starttime=now")
@@ -110,10 +101,7 @@ def test_job_is_a_block_of_one_repeat_on_one_node(swept: Swept) -> None:
     assert [name for name, _ in swept.jobs] == ["repeat_1", "repeat_2"]
     for repeat in (1, 2):
         block = block_of(swept.checkout, repeat)
-        assert {record["server"] for record in block} == {
-            "server_poll",
-            "server_poll_control",
-        }
+        assert {record["server"] for record in block} == {"server_poll", "server_poll_control"}
         assert len({record["machine"] for record in block}) == 1
         assert len({record["facts"]["system"]["node"] for record in block}) == 1
 
