@@ -20,23 +20,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.checkouts import ROOT, SNAKEMAKE, copy_checkout, environment
+import psutil
+
+from helpers.checkouts import ROOT, SNAKEMAKE, copy_checkout, environment, eventually
+from helpers.overlays import overlay
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from sweep import records
 
-OVERLAY = """\
-servers: [server_epoll, server_epoll_multitask]
-connections: [2, 4]
-repeats: 3
-duration_s: 0.6
-warmup_s: 0.1
-paired_s: 0
-disturbed_retries: 0
-control: null
-profile: {duration_s: 0.5, connections: 2}
-"""
+OVERLAY = overlay(
+    servers=["server_epoll", "server_epoll_multitask"],
+    connections=[2, 4],
+    repeats=3,
+    duration_s=0.6,
+    warmup_s=0.1,
+    profile={"duration_s": 0.5, "connections": 2},
+)
 # All that is measured, and a picture; without what takes long and writes no other way.
 TARGETS = ("results/verdicts.csv", "results/syscalls.csv", "plots/server_epoll.png")
 TARGETS += ("plots/server_epoll_flamegraph.svg",)
@@ -55,37 +55,19 @@ GONE_TIMEOUT_S = 0.5  # less than a cell takes, or a leak would pass
 VICTIM_TIMEOUT_S = 4
 
 
-def command_of(pid: int) -> list[str]:
-    """Empty of a process that has ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    return []
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-
-
 def family_of(ancestor: int) -> list[int]:
     """A process's descendants; their sessions differ, their parents do not."""
-    children = collections.defaultdict(list)
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            children[parent_of(int(path.name))].append(int(path.name))
-    found, waiting = [], [ancestor]
-    while waiting:
-        born = children[waiting.pop()]
-        found += born
-        waiting += born
-    return found
+    return [child.pid for child in psutil.Process(ancestor).children(recursive=True)]
 
 
 def kind_of(pid: int) -> str:
-    command = command_of(pid)
-    program = os.path.basename(command[0]) if command else ""
+    command = [""]
+    with contextlib.suppress(psutil.Error):
+        command = psutil.Process(pid).cmdline() or command
+    program = os.path.basename(command[0])
     if program in ("wrk", "perf"):
         return program
-    if "/results/bin/" in (command[0] if command else ""):
+    if "/results/bin/" in command[0]:
         return "server"
     if program.startswith("python") and any("/scripts/" in word for word in command):
         return "script"
@@ -95,16 +77,12 @@ def kind_of(pid: int) -> str:
 def living_in(folder: Path) -> list[str]:
     """Processes with the folder in their command, or as their working directory; not this one and its ancestors."""
     found = []
-    ours = [os.getpid()]
-    while ours[-1] > 1:
-        ours.append(parent_of(ours[-1]))
-    for path in Path("/proc").glob("[0-9]*"):
-        if int(path.name) in ours:
-            continue
-        with contextlib.suppress(OSError):
-            command = " ".join(command_of(int(path.name)))
-            if str(folder) in command or os.readlink(path / "cwd").startswith(str(folder)):
-                found.append(f"{path.name} {command}")
+    this = psutil.Process()
+    for process in set(psutil.process_iter()) - {this, *this.parents()}:
+        with contextlib.suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            if str(folder) in command or process.cwd().startswith(str(folder)):
+                found.append(f"{process.pid} {command}")
     return found
 
 
@@ -124,10 +102,7 @@ def finished_records(folder: Path) -> dict[Path, str]:
 
 def check_aftermath(folder: Path, before: dict[Path, str]) -> None:
     """No process, no half a file, and nothing lost that was finished."""
-    deadline = time.monotonic() + GONE_TIMEOUT_S
-    while left := living_in(folder):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    assert eventually(lambda: not living_in(folder), GONE_TIMEOUT_S), living_in(folder)
     for path in folder.glob("results/c*/**/c*_r*.json"):
         record = records.read(str(path))
         assert record["status"] in ("ok", "invalid", "failed"), path

@@ -6,29 +6,27 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kills
-from helpers.checkouts import ROOT, copy_checkout, environment, run_program, run_snakemake
+from helpers.checkouts import (
+    ROOT,
+    copy_checkout,
+    environment,
+    eventually,
+    run_program,
+    run_snakemake,
+)
+from helpers.overlays import overlay
 from hosts import lock
 from instruments import wrk
 from sweep import records
 from workflow import working_folder
 
-OVERLAY = """\
-servers: [server_epoll]
-connections: [2]
-repeats: 2
-duration_s: 0.2
-warmup_s: 0
-paired_s: 0
-disturbed_retries: 0
-control: null
-"""
+OVERLAY = overlay(connections=[2], repeats=2)
 CELLS = "results/cells/server_epoll.csv"
 LOCKS = ".snakemake/locks"
 
@@ -64,17 +62,10 @@ def script(name: str, *arguments: str) -> str:
 
 
 CELL = ("results/bin/server_epoll", "full/r.json", "--duration-s", "0.1", "--warmup-s", "0")
+TABLE = ("server_epoll", "full/c.csv", "--connections", "2", "--repeats", "2")
 WRITERS = {
     "record": script("measure_cell.py", *CELL),
-    "table": script(
-        "collect_cells.py",
-        "server_epoll",
-        "full/c.csv",
-        "--connections",
-        "2",
-        "--repeats",
-        "2",
-    ),
+    "table": script("collect_cells.py", *TABLE),
     "picture": script("plot_server.py", CELLS, "full/p.png", "full/p.svg"),
 }
 
@@ -180,10 +171,8 @@ def test_clock_that_is_set_during_a_run_invalidates_it(
     library, jumped, record = (tmp_path / name for name in ("jump.so", "jumped", "r.json"))
     compile_it = ["gcc", "-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*compile_it, "-o", library, ROOT / "tests/clock_jump.c"], check=True)
-    hurry = (
-        "import sys, measure_cell; from instruments import wrk; wrk.FINISH_TIMEOUT_S = wrk.TELL_AGAIN_S = 1;"
-        " sys.exit(measure_cell.main())"
-    )
+    hurry = "import sys, measure_cell; from instruments import wrk; "
+    hurry += "wrk.FINISH_TIMEOUT_S = wrk.TELL_AGAIN_S = 1; sys.exit(measure_cell.main())"
     command = [sys.executable, "-c", hurry, CELL[0], str(record)]
     command += ["--duration-s", "1.5", "--warmup-s", "0", "--disturbed-retries", "0"]
     env = environment(LD_PRELOAD=str(library), JUMPED=str(jumped), JUMP_S=jump_s)
@@ -191,17 +180,16 @@ def test_clock_that_is_set_during_a_run_invalidates_it(
     with subprocess.Popen(
         command, cwd=measured, env=env, stderr=subprocess.PIPE, text=True
     ) as cell:
-        deadline = time.monotonic() + 60
-        while not any(
-            kills.kind_of(pid) == "wrk" and wrk.has_begun(pid) for pid in kills.family_of(cell.pid)
-        ):
-            assert time.monotonic() < deadline and cell.poll() is None
-            time.sleep(0.01)
+
+        def load_runs() -> bool:
+            family = kills.family_of(cell.pid)
+            return any(kills.kind_of(pid) == "wrk" and wrk.has_begun(pid) for pid in family)
+
+        assert eventually(load_runs, 60) and cell.poll() is None
         jumped.touch()
         said = cell.communicate()[1]
-    if (
-        cell.returncode == 1
-    ):  # wrk waits for its clock to come to where it was: no fault of the server
+    # wrk waits for its clock to come to where it was: no fault of the server.
+    if cell.returncode == 1:
         assert jump_s.startswith("-") and not record.exists()
         assert said.endswith("was set back by 3600 s\n") and said.count("\n") == 1
         return
