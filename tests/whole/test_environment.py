@@ -18,6 +18,7 @@ import start_snakemake
 from common import environment
 from helpers.checkouts import ROOT, records_of, run_program
 from helpers.checkouts import environment as of_tests
+from helpers.overlays import overlay
 from hosts import perf_permission, proc
 from instruments import perf_record
 from measuring import places
@@ -26,27 +27,17 @@ from measuring import places
 START = [sys.executable, "-I", "-X", "utf8", str(ROOT / "scripts/start_snakemake.py")]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("LANG", "LANGUAGE", "LC_NUMERIC", "BASH_ENV", "SHELLOPTS", "CDPATH", "BASH_FUNC_git%%"),
-        *("GIT_DIR", "GIT_INDEX_FILE", "DEBUGINFOD_URLS", "MPLBACKEND", "LD_PRELOAD"),
-        *("MALLOC_PERTURB_", "GLIBC_TUNABLES", "PYTHONPATH", "PYTHONOPTIMIZE"),
-    ],
-)
-def test_what_is_set_for_other_programs_is_left_out(name: str) -> None:
-    assert name not in environment.clean_copy({name: "x"})
+OF_OTHERS = ["LANG", "LANGUAGE", "LC_NUMERIC", "BASH_ENV", "SHELLOPTS", "CDPATH", "BASH_FUNC_git%%"]
+OF_OTHERS += ["GIT_DIR", "GIT_INDEX_FILE", "DEBUGINFOD_URLS", "MPLBACKEND", "LD_PRELOAD"]
+OF_OTHERS += ["MALLOC_PERTURB_", "GLIBC_TUNABLES", "PYTHONPATH", "PYTHONOPTIMIZE"]
+NEEDED = ["HOME", "TERM", "COLUMNS", "NO_COLOR", "SSH_AUTH_SOCK", "SLURM_JOB_ID", "LIBRARY_PATH"]
+NEEDED += ["LD_LIBRARY_PATH", "GIT_CONFIG_GLOBAL", "XDG_CACHE_HOME", "MY_MALLOC_X", "SNAKEMAKE_X"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("HOME", "TERM", "COLUMNS", "NO_COLOR", "SSH_AUTH_SOCK", "SLURM_JOB_ID", "LIBRARY_PATH"),
-        *("LD_LIBRARY_PATH", "GIT_CONFIG_GLOBAL", "XDG_CACHE_HOME", "MY_MALLOC_X", "SNAKEMAKE_X"),
-    ],
-)
-def test_what_a_user_or_a_cluster_needs_is_kept(name: str) -> None:
-    assert environment.clean_copy({name: "x"})[name] == "x"
+def test_what_a_user_or_a_cluster_needs_is_kept_and_what_is_set_for_other_programs_is_not() -> None:
+    cleaned = environment.clean_copy(dict.fromkeys([*OF_OTHERS, *NEEDED], "x"))
+    assert [name for name in OF_OTHERS if name in cleaned] == []
+    assert [name for name in NEEDED if cleaned.get(name) != "x"] == []
 
 
 def test_tools_are_read_in_one_language_and_by_no_settings_of_perf() -> None:
@@ -81,23 +72,12 @@ def foreign_packages(folder: Path) -> Path:
     return folder
 
 
-SMALL = """\
-servers: [server_epoll]
-connections: [4]
-repeats: 1
-duration_s: 0.3
-warmup_s: 0.1
-paired_s: 0
-control: null
-disturbed_retries: 0
-profile: {duration_s: 0.5, connections: 4}
-"""
-
-
 def test_sweep_goes_as_ever_in_an_environment_that_is_meant_for_others(tmp_path: Path) -> None:
     """All at once, without a home, in a folder whose name is not ASCII, with standard input closed."""
     folder = tmp_path / "Prüfung"
-    (tmp_path / "small.yaml").write_text(SMALL)
+    profile = {"duration_s": 0.5, "connections": 4}
+    small = overlay(connections=[4], duration_s=0.3, warmup_s=0.1, profile=profile)
+    (tmp_path / "small.yaml").write_text(small)
     (tmp_path / "noise.sh").write_text("echo noise; cd /; alias python3=false\n")
     (tmp_path / "perfconfig").write_text("[report]\n\tchildren = nonsense\n")
     targets = ["results/summary.txt", "plots/server_epoll_flamegraph.svg"]
@@ -123,15 +103,8 @@ def test_sweep_goes_as_ever_in_an_environment_that_is_meant_for_others(tmp_path:
         "HOME": "/proc",
         "XDG_CACHE_HOME": "",
     }
-    run = subprocess.run(
-        ["sh", "-c", f"umask 077; exec {shlex.join(command)} <&-"],
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        env=of_tests(**theirs),
-    )
+    shell = ["sh", "-c", f"umask 077; exec 2>&1 {shlex.join(command)} <&-"]
+    run = run_program(shell, **theirs)
     assert run.returncode == 0, run.stdout
     ignored = [line.split("=")[0] for line in run.stdout.splitlines() if " is ignored" in line]
     assert ignored == ["SNAKEMAKE_PROFILE", "MALLOC_PERTURB_"]
@@ -212,14 +185,9 @@ def test_streams_may_be_closed() -> None:
     )
     command = shlex.join([sys.executable, "-c", program])
     for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
-        run = subprocess.run(
-            ["sh", "-c", f"exec {command} {closed}"],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=of_tests(PYTHONPATH=str(ROOT / "scripts")),
-        )
-        assert (run.returncode, run.stderr) == (0, b"")
+        shell = ["sh", "-c", f"exec {command} </dev/null {closed}"]
+        run = run_program(shell, PYTHONPATH=str(ROOT / "scripts"))
+        assert (run.returncode, run.stderr) == (0, "")
 
 
 # --- Bytes ---
