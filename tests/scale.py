@@ -80,13 +80,8 @@ class Sweep:
 
     def arguments(self, *arguments: str) -> list[str]:
         """Of snakemake; targets come before --configfile, which takes many files."""
-        return [
-            *arguments,
-            "--directory",
-            f"build/{self.name}",
-            "--configfile",
-            f"{self.name}.yaml",
-        ]
+        ours = ["--directory", f"build/{self.name}", "--configfile", f"{self.name}.yaml"]
+        return [*arguments, *ours]
 
     def command(self, *arguments: str) -> list[str]:
         return [*SNAKEMAKE, "-j1", *self.arguments(*arguments)]

@@ -3,21 +3,17 @@
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import scale
 from helpers import made_up_cell
-from helpers.checkouts import ROOT, SNAKEMAKE, copy_checkout, jobs_to_run, run_program
+from helpers.checkouts import ROOT, SNAKEMAKE, copy_checkout, run_program
 from helpers.made_up import record
 from sweep import cells, records
 
-# Of our dry run to bare Snakemake's. Seen: 1.6 to 1.7.
-MOST = 3
 BARE = """\
 rule all:
     input:
@@ -56,30 +52,6 @@ def make_bare(folder: Path, jobs: int) -> Path:
     for number in range(jobs):
         (folder / f"made/{number}").touch()
     return folder
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory, sweep: scale.Sweep) -> Path:
-    return make_bare(tmp_path_factory.mktemp("bare") / "bare", len(sweep.order))
-
-
-def test_stale_cell_of_500_is_found_nearly_as_fast_as_bare_snakemake_finds_nothing(
-    sweep: scale.Sweep, bare: Path
-) -> None:
-    """The two take turns, so that what slows the machine slows both; one of the two turns must not be slow."""
-    targets = list(map(cells.record_path, sweep.order))
-
-    def ratio(expected: set[tuple[str, ...]]) -> float:
-        started_s = time.monotonic()
-        assert jobs_to_run(sweep.checkout, *sweep.arguments(*targets)) == expected
-        between_s = time.monotonic()
-        assert jobs_to_run(bare) == set()
-        return (between_s - started_s) / (time.monotonic() - between_s)
-
-    ratios = [ratio(set())]
-    (sweep.folder / "results/cells/server_epoll/c100_r3.json").unlink()
-    ratios.append(ratio({("measure_cell", "server_epoll", "100", "3")}))
-    assert min(ratios) < MOST, ratios
 
 
 def cpu_s(command: list[str], folder: Path) -> float:
@@ -122,14 +94,8 @@ def test_scheduler_sees_few_of_many_ready_cells_and_still_keeps_their_order(
 def test_records_become_rows_without_pandas() -> None:
     """Its import, once for each server, takes as long as reading 5,000 records."""
     script = "import sys, collect_cells; print('pandas' in sys.modules)"
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        check=True,
-        cwd=ROOT / "scripts",
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert run.stdout == "False\n"
+    run = run_program([sys.executable, "-c", script], ROOT / "scripts")
+    assert run.stdout == "False\n", run.stderr
 
 
 def test_raw_output_is_not_read_for_tables(tmp_path: Path) -> None:
