@@ -103,12 +103,20 @@ def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
     return edit
 
 
+def configure(old: str, new: str) -> Callable[[Path], None]:
+    return replace("config.yaml", old, new)
+
+
 def append(name: str, text: str) -> Callable[[Path], None]:
     def edit(checkout: Path) -> None:
         with (checkout / name).open("a") as file:
             file.write(text)
 
     return edit
+
+
+def change(script: str) -> Callable[[Path], None]:
+    return append(f"scripts/{script}", "CHANGED = 1\n")
 
 
 def explain_scripts(checkout: Path) -> None:
@@ -140,60 +148,51 @@ def remove(name: str) -> Callable[[Path], None]:
 ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
 REFERENCE: Jobs = {("compile_server", "reference")}
 CODE = "\nint added(void);\nint added(void) { return 1; }\n"
-CHANGE = "CHANGED = 1\n"
 
 NO_REASON: dict[str, Callable[[Path], object]] = {
     "no edit": lambda _: None,
     "touch of every source": touch_sources,
     "touch of every binary": touch_binaries,
     "comment in config": append("config.yaml", "# a comment\n"),
-    "seed": replace("config.yaml", "seed: 1", "seed: 2"),
-    "order of connections": replace("config.yaml", "[1, 2]", "[2, 1]"),
+    "seed": configure("seed: 1", "seed: 2"),
+    "order of connections": configure("[1, 2]", "[2, 1]"),
     "comment in a server": append("servers/server_epoll.c", "/* a comment */\n"),
     "comment in a shared header": append("servers/common/http.h", "// a comment\n"),
-    "workers, of which these servers have one": replace(
-        "config.yaml", "workers: auto", "workers: 3"
+    "workers, of which these servers have one": configure("workers: auto", "workers: 3"),
+    "how often disturbed cells are measured again": configure(
+        "disturbed_retries: 0", "disturbed_retries: 5"
     ),
-    "how often disturbed cells are measured again": replace(
-        "config.yaml", "disturbed_retries: 0", "disturbed_retries: 5"
-    ),
-    "what is looked at before a sweep": append("scripts/hosts/checks.py", CHANGE),
+    "what is looked at before a sweep": change("hosts/checks.py"),
     "comments and docstrings in scripts": explain_scripts,
-    "a line of progress": append("scripts/workflow/progress.py", CHANGE),
+    "a line of progress": change("workflow/progress.py"),
 }
 
 EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "one more connection count": (
-        replace("config.yaml", "[1, 2]", "[1, 2, 3]"),
+        configure("[1, 2]", "[1, 2, 3]"),
         cells(*SERVERS, connections=(3,)) | summaries(*SERVERS),
     ),
     "one more repeat": (
-        replace("config.yaml", "repeats: 1", "repeats: 2"),
+        configure("repeats: 1", "repeats: 2"),
         cells(*SERVERS, repeat=2) | summaries(*SERVERS),
     ),
     "one more server": (
-        replace("config.yaml", "server_poll]", "server_poll, server_select]"),
+        configure("server_poll]", "server_poll, server_select]"),
         everything_of("server_select"),
     ),
-    "one server fewer": (
-        replace("config.yaml", ", server_poll]", "]"),
-        MERGED | OVERVIEWS | COUNTED,
-    ),
+    "one server fewer": (configure(", server_poll]", "]"), MERGED | OVERVIEWS | COUNTED),
     "a control": (
-        replace("config.yaml", "control: null", "control: server_poll"),
+        configure("control: null", "control: server_poll"),
         cells("server_poll_control")
         | {("compile_server", "server_poll_control"), ("collect_cells", "server_poll_control")}
         | MERGED
         | OVERVIEWS,
     ),
     "code of the reference": (append("servers/reference.c", CODE), REFERENCE | ALL_CELLS),
-    "duration": (
-        replace("config.yaml", "duration_s: 0.2", "duration_s: 0.3"),
-        ALL_CELLS,
-    ),
-    "no paired phase": (replace("config.yaml", "paired_s: 0.1", "paired_s: 0"), ALL_CELLS),
+    "duration": (configure("duration_s: 0.2", "duration_s: 0.3"), ALL_CELLS),
+    "no paired phase": (configure("paired_s: 0.1", "paired_s: 0"), ALL_CELLS),
     "profile's duration": (
-        replace("config.yaml", "duration_s: 0.5", "duration_s: 0.6"),
+        configure("duration_s: 0.5", "duration_s: 0.6"),
         profiles(*SERVERS) | REPORT,
     ),
     "code of a server": (append("servers/server_epoll.c", CODE), everything_of("server_epoll")),
@@ -205,51 +204,36 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         append("servers/common/large.h", CODE),
         everything_of("server_epoll"),
     ),
-    "compiler flags": (replace("config.yaml", "-O1", "-O2"), everything_of(*SERVERS) | REFERENCE),
+    "compiler flags": (configure("-O1", "-O2"), everything_of(*SERVERS) | REFERENCE),
     "compiler version": (
         replace("compiler_version", "1.0", "1.1"),
         everything_of(*SERVERS) | REFERENCE,
     ),
-    "how cells are measured": (
-        append("scripts/measure_cell.py", CHANGE),
-        ALL_CELLS,
-    ),
+    "how cells are measured": (change("measure_cell.py"), ALL_CELLS),
     "how runs are made": (
-        append("scripts/measuring/server_side.py", CHANGE),
+        change("measuring/server_side.py"),
         ALL_CELLS | profiles(*SERVERS) | counts(*SERVERS),
     ),
     "where the load runs": (
-        replace("config.yaml", "seed: 1", "seed: 1\nnetwork: {server: 'ssh:x', load: 'ssh:x'}"),
+        configure("seed: 1", "seed: 1\nnetwork: {server: 'ssh:x', load: 'ssh:x'}"),
         ALL_CELLS | profiles(*SERVERS) | counts(*SERVERS),
     ),
-    "how verdicts are found": (append("scripts/analysis/verdicts.py", CHANGE), COMPARED),
-    "how system calls are counted": (
-        append("scripts/count_syscalls.py", CHANGE),
-        counts(*SERVERS),
-    ),
-    "how profiles are made": (
-        append("scripts/profile_server.py", CHANGE),
-        profiles(*SERVERS) | REPORT,
-    ),
+    "how verdicts are found": (change("analysis/verdicts.py"), COMPARED),
+    "how system calls are counted": (change("count_syscalls.py"), counts(*SERVERS)),
+    "how profiles are made": (change("profile_server.py"), profiles(*SERVERS) | REPORT),
     "how flamegraphs are drawn": (
-        append("scripts/draw_flamegraph.py", CHANGE),
+        change("draw_flamegraph.py"),
         {("draw_flamegraph", name) for name in SERVERS} | REPORT,
     ),
     "the report's page": (append("report/page.css", "/* changed */\n"), REPORT),
-    "a plot script": (
-        append("scripts/plot_server.py", CHANGE),
-        {("plot_server", name) for name in SERVERS},
-    ),
+    "a plot script": (change("plot_server.py"), {("plot_server", name) for name in SERVERS}),
     "the plots' style": (
-        append("scripts/drawing/style.py", CHANGE),
+        change("drawing/style.py"),
         {("plot_server", name) for name in SERVERS}
         | OVERVIEWS
         | {("plot_ranking",), ("plot_overview",), ("plot_syscalls",)},
     ),
-    "how tables are made": (
-        append("scripts/analysis/tables.py", CHANGE),
-        drawn(*SERVERS) | {("plot_syscalls",)},
-    ),
+    "how tables are made": (change("analysis/tables.py"), drawn(*SERVERS) | {("plot_syscalls",)}),
     "a deleted table": (
         remove("results/cells.csv"),
         {("merge_cells",), ("summarize_cells",), ("print_summary",)} | OVERVIEWS | COMPARED,
@@ -335,13 +319,9 @@ def test_records_without_history_are_judged_by_the_binary_that_they_name(
         shutil.rmtree(measured / ".snakemake")
         touch_binaries(measured)
         assert jobs_to_run(measured, "results/cells.csv") == set()
-        with (measured / "results/bin/server_epoll").open("ab") as file:
-            file.write(b"another")
-        jobs = jobs_to_run(measured, "results/cells.csv")
-        assert jobs == cells("server_epoll") | {
-            ("collect_cells", "server_epoll"),
-            ("merge_cells",),
-        }
+        append("results/bin/server_epoll", "another")(measured)
+        tables: Jobs = {("collect_cells", "server_epoll"), ("merge_cells",)}
+        assert jobs_to_run(measured, "results/cells.csv") == cells("server_epoll") | tables
 
 
 def test_times_ahead_of_the_clock_are_brought_back_in_their_order(tmp_path: Path) -> None:
@@ -357,16 +337,11 @@ def test_times_ahead_of_the_clock_are_brought_back_in_their_order(tmp_path: Path
 
 def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
     jobs = jobs_to_run(checkout, "plots/server_epoll.png")
-    assert {job[0] for job in jobs} == {
-        "compile_server",
-        "measure_cell",
-        "collect_cells",
-        "plot_server",
-    }
+    rules = {"compile_server", "measure_cell", "collect_cells", "plot_server"}
+    assert {job[0] for job in jobs} == rules
     assert {job[1] for job in jobs} == {"server_epoll", "reference"}
 
 
 def test_flamegraph_of_one_server_needs_no_cell(checkout: Path) -> None:
     jobs = jobs_to_run(checkout, "plots/server_epoll_flamegraph.svg")
-    expected: Jobs = {("compile_server", "server_epoll")}
-    assert jobs == expected | profiles("server_epoll")
+    assert jobs == profiles("server_epoll") | {("compile_server", "server_epoll")}
