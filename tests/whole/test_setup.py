@@ -11,14 +11,11 @@ import pytest
 SETUP = Path(__file__).parents[2] / "scripts/setup.sh"
 BASH = shutil.which("bash") or "bash"
 REAL = ["cat", "chmod", "cmp", "dirname", "env", "find", "ln", "mkdir", "readlink", "rm", "touch"]
+NEEDED = ["make", "wrk", "ip", "ss", "tc", "rsvg-convert", "flock", "setpriv", "taskset", "perf"]
+NEEDED += ["nix-instantiate", "cppcheck", "shellcheck", "clang", "chromium"]
+NEEDED += ["munged", "slurmctld", "slurmd", "nginx", "h2o", "lighttpd", "ssh", "ssh-keygen", "sshd"]
 STUBS = {
-    **dict.fromkeys(["ip", "tc", "ssh", "ssh-keygen"], ""),
-    **dict.fromkeys(
-        ["make", "wrk", "ss", "rsvg-convert", "flock", "setpriv", "taskset", "perf"], ""
-    ),
-    **dict.fromkeys(["nix-instantiate", "cppcheck", "shellcheck", "clang", "chromium"], ""),
-    **dict.fromkeys(["munged", "slurmctld", "slurmd"], ""),
-    **dict.fromkeys(["nginx", "h2o", "lighttpd", "ssh", "ssh-keygen", "sshd"], ""),
+    **dict.fromkeys(NEEDED, ""),
     "gcc": "echo /usr/lib/liburing.a",  # it has every header too
     "id": "echo 1000",
     "uname": "echo 6.1.0",
@@ -44,9 +41,8 @@ class Machine:
         self.checkout = folder / "it's a chéckout"
         (self.checkout / "scripts").mkdir(parents=True)
         shutil.copy(SETUP, self.checkout / "scripts")
-        (self.checkout / "requirements.txt").write_text("snakemake\n")
-        (self.checkout / "requirements-dev.txt").write_text("pytest\n")
-        (self.checkout / "requirements-slurm.txt").write_text("slurm\n")
+        for kind in ("", "-dev", "-slurm"):
+            (self.checkout / f"requirements{kind}.txt").write_text(f"packages{kind}\n")
         fonts = folder / ".local/share/fonts"
         fonts.mkdir(parents=True)
         (fonts / "DejaVuSans.ttf").touch()
@@ -62,20 +58,17 @@ class Machine:
         command.write_text(f"#!{BASH}\n{body}")
         command.chmod(0o755)
 
-    def remove(self, name: str) -> None:
-        (self.folder / "bin" / name).unlink()
+    def remove(self, *names: str) -> None:
+        for name in names:
+            (self.folder / "bin" / name).unlink()
 
     def setup(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         calls = self.folder / "calls"
         calls.write_text("")
+        its = {"PATH": f"{self.folder}/bin", "HOME": str(self.folder), "CALLS": str(calls)}
         done = subprocess.run(
             [BASH, str(self.checkout / "scripts/setup.sh"), *arguments],
-            env={
-                "PATH": str(self.folder / "bin"),
-                "HOME": str(self.folder),
-                "CALLS": str(calls),
-                **variables,
-            },
+            env={**its, **variables},
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -111,9 +104,8 @@ def test_the_first_run_installs_the_locked_packages_into_a_venv(machine):
     done = machine.setup()
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
     (pip,) = machine.calls
-    assert pip.startswith("-m pip install ") and pip.endswith(
-        "--require-hashes -r requirements.txt"
-    )
+    assert pip.startswith("-m pip install ")
+    assert pip.endswith("--require-hashes -r requirements.txt")
 
 
 def test_snakemake_of_the_venv_ignores_variables_of_python(ready):
@@ -133,39 +125,24 @@ def test_variables_of_python_and_pip_do_not_reach_them(machine):
     machine.stub("python3.98", 'env >"$CALLS"')
     theirs = {"PYTHONPATH": "/x", "PIP_USER": "1", "PIP_TARGET": "/y", "PIP_INDEX_URL": "/z"}
     machine.setup(**theirs)
-    assert "PIP_INDEX_URL=/z" in machine.calls
-    assert not {f"{name}={value}" for name, value in theirs.items()} - {"PIP_INDEX_URL=/z"} & set(
-        machine.calls
-    )
+    seen = {f"{name}={value}" for name, value in theirs.items()} & set(machine.calls)
+    assert seen == {"PIP_INDEX_URL=/z"}
 
 
-def test_dev_adds_what_the_tests_need(ready):
-    assert ready.setup("dev").returncode == 0
-    slurm, pip = ready.calls
-    assert slurm.endswith("--require-hashes -r requirements-slurm.txt")
-    assert pip.endswith("--require-hashes -r requirements-dev.txt")
-    assert is_silent(ready.setup("dev")) and not ready.calls
-
-
-def test_slurm_adds_its_executor_and_nothing_else(ready):
-    ready.remove("ssh")
-    ready.remove("cppcheck")
-    assert ready.setup("slurm").returncode == 0
-    (pip,) = ready.calls
-    assert pip.endswith("--require-hashes -r requirements-slurm.txt")
-    assert is_silent(ready.setup("slurm")) and not ready.calls
-
-
-def change_the_lock(machine):
-    (machine.checkout / "requirements.txt").write_text("snakemake and more\n")
+@pytest.mark.parametrize(
+    ("mode", "missing", "kinds"),
+    [("dev", [], ["slurm", "dev"]), ("slurm", ["ssh", "cppcheck"], ["slurm"])],
+)
+def test_dev_adds_what_the_tests_need_and_slurm_its_executor_alone(ready, mode, missing, kinds):
+    ready.remove(*missing)
+    assert ready.setup(mode).returncode == 0
+    for pip, kind in zip(ready.calls, kinds, strict=True):
+        assert pip.endswith(f"--require-hashes -r requirements-{kind}.txt")
+    assert is_silent(ready.setup(mode)) and not ready.calls
 
 
 def move_the_checkout(machine):
     machine.checkout = machine.checkout.rename(machine.folder / "moved")
-
-
-def lose_python(machine):
-    (machine.checkout / ".venv/bin/python").unlink()
 
 
 def upgrade_python(machine):
@@ -174,15 +151,18 @@ def upgrade_python(machine):
     (machine.folder / "bin/python").symlink_to("python3.99")
 
 
-def lose_the_stamp(machine):
-    (machine.checkout / ".venv/requirements.txt").unlink()
+HARMS = {
+    "another lock": lambda it: (it.checkout / "requirements.txt").write_text("and more\n"),
+    "another Python": upgrade_python,
+    "no Python": lambda it: (it.checkout / ".venv/bin/python").unlink(),
+    "no stamp": lambda it: (it.checkout / ".venv/requirements.txt").unlink(),
+    "moved": move_the_checkout,
+}
 
 
-@pytest.mark.parametrize(
-    "harm", [change_the_lock, move_the_checkout, lose_python, upgrade_python, lose_the_stamp]
-)
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_venv_that_no_longer_fits_is_remade_once(ready, harm):
-    harm(ready)
+    HARMS[harm](ready)
     ready.setup()
     assert len(ready.calls) == 1
     assert is_silent(ready.setup()) and not ready.calls
@@ -246,78 +226,55 @@ def test_compiler_that_lacks_something_is_not_enough(ready, mode, command, does,
     assert fails_with_one_line(ready.setup(*mode), f"missing {missing}:")
 
 
-class Archives:
-    """A machine without the right to install, on which a package holds one program, which says how it was called."""
-
-    def __init__(self, machine):
-        self.machine = machine
-        # Not root, and no sudo: an archive is downloaded, and unpacked where it changes nothing.
-        machine.stub(
-            "apt-get", RECORD + 'touch "$(echo "$*" | sed "s/.*archives=//;s/ install.*//")/x.deb"'
-        )
-        machine.stub("served", 'echo "$*"; echo "$LD_LIBRARY_PATH"')
-        (machine.folder / "bin/sed").symlink_to(shutil.which("sed") or "sed")
-        setup = machine.checkout / "scripts/setup.sh"
-        of_this_machine = ":/usr/local/sbin:/usr/sbin:/sbin"
-        assert setup.read_text().count(of_this_machine) == 1
-        setup.write_text(setup.read_text().replace(of_this_machine, ""))
-
-    def hold(self, program, more=""):
-        self.machine.stub(
-            "dpkg",
-            f'{RECORD}mkdir -p "$3/usr/sbin"; ln -s "$HOME/bin/served" "$3/{program}"; {more}',
-        )
-
-    def unpacks(self, mode, package, name):
-        """Whether setup unpacked a package; what its program, called with an argument, was called with."""
-        done = self.machine.setup(mode)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == f"setup: unpacking {package} into .venv\n"
-        download, unpack = self.machine.calls
-        assert download.startswith("apt-get ") and download.endswith(f" install {package}")
-        assert " --download-only " in download
-        assert unpack.startswith("dpkg -x ")
-        assert is_silent(self.machine.setup(mode))
-        wrapper = self.machine.checkout / ".venv/bin" / name
-        ran = subprocess.run([wrapper, "a b"], capture_output=True, text=True, check=True)
-        return ran.stdout.splitlines()
-
-
-def test_servers_to_compare_with_are_unpacked_not_installed(ready):
+@pytest.mark.parametrize(
+    ("mode", "package", "name", "place"),
+    [
+        ("dev", "nginx-light", "nginx", "yardsticks"),
+        ("dev", "openssh-server", "sshd", "sshd"),
+        ("lab", "openssh-server", "sshd", "sshd"),
+    ],
+)
+def test_servers_are_unpacked_not_installed(ready, mode, package, name, place):
+    """Neither root nor sudo: an archive is downloaded, and unpacked where it changes nothing."""
     assert ready.setup("dev").returncode == 0
-    archives = Archives(ready)
-    archives.hold("usr/sbin/nginx")
-    ready.remove("nginx")
-    called, libraries = archives.unpacks("dev", "nginx-light", "nginx")
-    assert called == "a b"
-    assert f"{ready.checkout}/.venv/yardsticks/usr/lib" in libraries
-
-
-@pytest.mark.parametrize("mode", ["lab", "dev"])
-def test_sshd_is_unpacked_not_installed(ready, mode):
-    assert ready.setup("dev").returncode == 0
-    archives = Archives(ready)
-    archives.hold(
-        "usr/sbin/sshd", 'mkdir -p "$3/usr/lib/openssh"; touch "$3/usr/lib/openssh/sshd-session"'
+    ready.stub(
+        "apt-get", RECORD + 'touch "$(echo "$*" | sed "s/.*archives=//;s/ install.*//")/x.deb"'
     )
-    ready.remove("sshd")
+    lays = f'cd "$3"; ln -s "$HOME/bin/served" usr/sbin/{name}; touch usr/lib/openssh/sshd-session'
+    ready.stub("dpkg", f'{RECORD}mkdir -p "$3/usr/sbin" "$3/usr/lib/openssh"; {lays}')
+    ready.stub("served", 'echo "$*"; echo "$LD_LIBRARY_PATH"')
+    (ready.folder / "bin/sed").symlink_to(shutil.which("sed") or "sed")
+    setup = ready.checkout / "scripts/setup.sh"
+    of_this_machine = ":/usr/local/sbin:/usr/sbin:/sbin"
+    assert setup.read_text().count(of_this_machine) == 1
+    setup.write_text(setup.read_text().replace(of_this_machine, ""))
+    ready.remove(name)
     assert is_silent(ready.setup())
-    called, libraries = archives.unpacks(mode, "openssh-server", "sshd")
-    folder = f"{ready.checkout}/.venv/sshd"
-    assert called == f"-o SshdSessionPath={folder}/usr/lib/openssh/sshd-session a b"
-    assert f"{folder}/usr/lib" in libraries
+    done = ready.setup(mode)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"setup: unpacking {package} into .venv\n"
+    download, unpack = ready.calls
+    assert download.startswith("apt-get ") and download.endswith(f" install {package}")
+    assert " --download-only " in download
+    assert unpack.startswith("dpkg -x ")
+    assert is_silent(ready.setup(mode))
+    wrapper = ready.checkout / ".venv/bin" / name
+    ran = subprocess.run([wrapper, "a b"], capture_output=True, text=True, check=True)
+    called, libraries = ran.stdout.splitlines()
+    usr_lib = f"{ready.checkout}/.venv/{place}/usr/lib"
+    option = f"-o SshdSessionPath={usr_lib}/openssh/sshd-session " if name == "sshd" else ""
+    assert called == f"{option}a b"
+    assert usr_lib in libraries
 
 
 def test_the_lab_asks_for_a_client_of_ssh_and_for_no_more(ready):
-    for command in ("ssh", "cppcheck"):
-        ready.remove(command)
+    ready.remove("ssh", "cppcheck")
     assert is_silent(ready.setup())
     assert fails_with_one_line(ready.setup("lab"), "missing openssh-client:")
 
 
 def test_root_installs_exactly_what_is_missing(ready):
-    ready.remove("wrk")
-    ready.remove("flock")
+    ready.remove("wrk", "flock")
     ready.stub("id", "echo 0")
     ready.stub("apt-get", RECORD + '[[ "$*" != *update ]]')  # a broken source must not matter
     done = ready.setup()
