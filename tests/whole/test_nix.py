@@ -137,30 +137,14 @@ def lock() -> dict[str, Any]:
 
 
 def commands_of(script: Path) -> set[str]:
-    """First words of the lists that are run, or named a command, or begin with a command that is installed here."""
-    nodes = list(ast.walk(ast.parse(script.read_text())))
-    run = {"Popen", "run", "running", "start"}
-    commands = [
-        node.args[0]
-        for node in nodes
-        if isinstance(node, ast.Call)
-        and node.args
-        and ast.unparse(node.func).rpartition(".")[2] in run
+    """First words of lists that are commands here."""
+    lists = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.List)]
+    firsts = [
+        node.elts[0].value
+        for node in lists
+        if isinstance(next(iter(node.elts), None), ast.Constant)
     ]
-    commands += [
-        node.value
-        for node in nodes
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in {"command", "prefix"}
-    ]
-    firsts = {
-        id(node): node.elts[0].value
-        for node in nodes
-        if isinstance(node, ast.List) and node.elts and isinstance(node.elts[0], ast.Constant)
-    }
-    certain = {firsts[id(node)] for node in commands if id(node) in firsts}
-    return certain | {
-        word for word in firsts.values() if isinstance(word, str) and word and shutil.which(word)
-    }
+    return {word for word in firsts if isinstance(word, str) and word and shutil.which(word)}
 
 
 def commands_of_rules() -> set[str]:
