@@ -25,17 +25,9 @@ from helpers.checkouts import (
     records_of,
     run_snakemake,
 )
+from helpers.overlays import overlay
 
-SLOW = """\
-servers: [server_epoll]
-connections: [1, 2, 3]
-repeats: 2
-duration_s: 0.5
-warmup_s: 0
-paired_s: 0
-disturbed_retries: 0
-control: null
-"""
+SLOW = overlay(connections=[1, 2, 3], repeats=2, duration_s=0.5)
 CELLS = "results/cells/server_epoll.csv"
 
 
@@ -108,22 +100,25 @@ SOURCES = {
     'int main(void) { return fputs("cannot serve\\n", stderr) < 0 ? 2 : 3; }\n',
     "server_typo": "int main(void) { return (x); }\n",
 }
-SWEEP = """\
-external: {absent: {command: "COMMAND --host @host --port @port", package: absentee}}
-connections: [10]
-repeats: 1
-duration_s: 0.7
-warmup_s: 0.2
-paired_s: 0
-disturbed_retries: 0
-control: null
-profile: {duration_s: 0.5, connections: 10}
-"""
 TARGETS = ("results/report.html", "plots/overview.png", "plots/server_epoll.png")
 
 
-def statuses_in(checkout: Path) -> dict[str, dict[str, str]]:
-    with (checkout / "results/cells.csv").open() as file:
+def sweep_of(*servers: str, command: str = "bin/absent") -> str:
+    """With an external server of that command."""
+    absent = {"command": f"{command} --host @host --port @port", "package": "absentee"}
+    return overlay(
+        servers=list(servers),
+        external={"absent": absent},
+        connections=[10],
+        duration_s=0.7,
+        warmup_s=0.2,
+        profile={"duration_s": 0.5, "connections": 10},
+    )
+
+
+def rows_of(checkout: Path, table: str = "cells") -> dict[str, dict[str, str]]:
+    """By server."""
+    with (checkout / f"results/{table}.csv").open() as file:
         return {row["server"]: row for row in csv.DictReader(file)}
 
 
@@ -136,8 +131,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     names = [*(f"server_{fault}" for fault in FAULTS), *ours]
     for name in names:
         (checkout / f"servers/{name}.c").write_text(SOURCES.get(name, source))
-    servers = f"servers: [server_epoll, {', '.join(names)}, absent]\n"
-    (checkout / "overlay.yaml").write_text(servers + SWEEP.replace("COMMAND", "bin/absent"))
+    (checkout / "overlay.yaml").write_text(sweep_of("server_epoll", *names, "absent"))
     run = run_snakemake(checkout, "-j2", *TARGETS, "--configfile", "overlay.yaml")
     assert run.returncode == 1, run.stdout
     return checkout, run.stdout
@@ -145,14 +139,13 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_failing_servers_cost_only_themselves_and_are_told(broken: tuple[Path, str]) -> None:
     checkout, console = broken
-    cells = statuses_in(checkout)
+    cells = rows_of(checkout)
     assert cells["server_epoll"]["status"] == "ok"
     for fault, flag in FAULTS.items():
         cell = cells[f"server_{fault}"]
         assert flag in cell["flags"].split(";"), cell
         assert cell["status"] == ("ok" if fault == "starves" else "invalid")
-    with (checkout / "results/summary.csv").open() as file:
-        summary = {row["server"]: row for row in csv.DictReader(file)}
+    summary = rows_of(checkout, "summary")
     assert summary["server_starves"]["limiter"] == "starving"
     page = html.unescape((checkout / "results/report.html").read_text())
     for server, said in FAILURES.items():
@@ -187,21 +180,19 @@ def test_what_failed_is_tried_again_and_when_it_is_mended_nothing_is_left_to_do(
 
     for name in ("server_typo", "server_segfaults"):
         (checkout / f"servers/{name}.c").write_text((ROOT / "servers/server_epoll.c").read_text())
-    few = "servers: [server_epoll, server_typo, server_segfaults, absent]\n"
-    command = "@root/results/bin/server_epoll"
-    (checkout / "overlay.yaml").write_text(few + SWEEP.replace("COMMAND", command))
+    few = ("server_epoll", "server_typo", "server_segfaults", "absent")
+    mended = sweep_of(*few, command="@root/results/bin/server_epoll")
+    (checkout / "overlay.yaml").write_text(mended)
     run = run_snakemake(checkout, TARGETS[1], *configfile)
     assert run.returncode == 0, run.stdout
-    assert {cell["status"] for cell in statuses_in(checkout).values()} == {"ok"}
+    assert {cell["status"] for cell in rows_of(checkout).values()} == {"ok"}
     assert record.read_text() == measured
     assert jobs_to_run(checkout, TARGETS[1], *configfile) == set()
 
 
 def test_tables_and_pictures_are_made_where_all_servers_fail(broken: tuple[Path, str]) -> None:
     checkout, _ = broken
-    (checkout / "none.yaml").write_text(
-        "servers: [server_cannot_start]\n" + SWEEP.replace("COMMAND", "bin/absent")
-    )
+    (checkout / "none.yaml").write_text(sweep_of("server_cannot_start"))
     for target in TARGETS[:2]:
         (checkout / target).unlink(missing_ok=True)
     run = run_snakemake(checkout, *TARGETS[:2], "--configfile", "none.yaml")
@@ -217,11 +208,10 @@ def test_server_that_does_needless_work_is_called_slower(tmp_path: Path) -> None
     (checkout / "servers/server_spins.c").write_text(
         (ROOT / "tests/faulty/server_spins.c").read_text()
     )
-    (checkout / "overlay.yaml").write_text(
-        "servers: [server_epoll, server_spins]\ncontrol: null\nconnections: [10, 100]\n"
-        "repeats: 3\nduration_s: 0.3\nwarmup_s: 0.1\npaired_s: 0.1\ndisturbed_retries: 0\n"
-        "compile: {flags: [-O2, -DSPIN_NS=20000]}\n"
-    )
+    few = {"servers": ["server_epoll", "server_spins"], "connections": [10, 100], "repeats": 3}
+    long = {"duration_s": 0.3, "warmup_s": 0.1, "paired_s": 0.1}
+    spins = overlay(**few, **long, compile={"flags": ["-O2", "-DSPIN_NS=20000"]})
+    (checkout / "overlay.yaml").write_text(spins)
     for _ in range(3):  # where some cells were disturbed, too few undisturbed ones may be left
         run = run_snakemake(checkout, "results/verdicts.csv", "--configfile", "overlay.yaml")
         assert run.returncode == 0, run.stdout
