@@ -215,15 +215,9 @@ def test_nobody_measures_in_a_folder_with_a_hostile_name() -> None:
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
         checkout = copy_checkout(root / "$(touch pwned);touch pwned #'\"")
-        overlay = {
-            "compile": {"flags": ["-O2", "-DEVIL=$(touch pwned)", "-DWORSE='; touch pwned; '"]},
-            "connections": [1],
-            "repeats": 1,
-            "duration_s": 0.1,
-            "warmup_s": 0,
-            "paired_s": 0,
-        }
-        (checkout / "mine.json").write_text(json.dumps(overlay))
+        tiny = {"connections": [1], "repeats": 1, "duration_s": 0.1, "warmup_s": 0, "paired_s": 0}
+        flags = ["-O2", "-DEVIL=$(touch pwned)", "-DWORSE='; touch pwned; '"]
+        (checkout / "mine.json").write_text(json.dumps({**tiny, "compile": {"flags": flags}}))
         for path in [root, *root.rglob("*")]:
             os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
         target = "results/cells/server_epoll.csv"
@@ -334,23 +328,13 @@ def test_terminal_gets_no_control_characters(
 def test_report_of_hostile_results_runs_nothing(tmp_path: Path, browser: Browser) -> None:
     """Texts that records and profiles may hold, in every place of the page; and its policy, should one be forgotten."""
     script = "</title></textarea></script><script>window.pwned = 1</script><img src=x onerror='pwned = 1'>"
-    rows = [
-        {
-            **row,
-            "facts": {
-                "machine_id": script,
-                "machine_label": script,
-                "cpu": {script: script},
-                "tools": {},
-            },
-            "machine": script,
-            "sweep": script,
-            "server_command": [script],
-            "load_command": [script],
-            "flags": [script],
-        }
-        for row in sweep(["server_epoll", "server_poll"], [1, 10], 3)
-    ]
+    texts = dict.fromkeys(["machine_id", "machine_label"], script)
+    hostile = {
+        **dict.fromkeys(["machine", "sweep"], script),
+        **{name: [script] for name in ("server_command", "load_command", "flags")},
+        "facts": {**texts, "cpu": {script: script}, "tools": {}},
+    }
+    rows = [row | hostile for row in sweep(["server_epoll", "server_poll"], [1, 10], 3)]
     write_sweep(tmp_path, rows, stacks=f"main;{script};\x1b[2J" + "{server} {user}\n")
     made = make_report(tmp_path)
     assert (made.communicate()[1], made.returncode) == ("", 0)
