@@ -18,7 +18,7 @@ from common import command, files
 from common.processes import one_line
 from common.terminal import Part
 from hosts.perf_permission import PerfObstacle
-from instruments import perf_record, profile_gates, server_process, wrk
+from instruments import perf_stat, profile_gates, server_process, wrk
 from measuring import runs
 from measuring.load_side import LoadSide
 from measuring.profiled_side import ProfiledSide
@@ -37,7 +37,7 @@ class Arguments(runs.Arguments):
 
 def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str, Any]]:
     """Run server, load and perf once; returns folded stacks and facts."""
-    longest_s = arguments.warmup_s + arguments.duration_s + perf_record.PERF_TIMEOUT_S
+    longest_s = arguments.warmup_s + arguments.duration_s + perf_stat.PERF_TIMEOUT_S
     server, load_side = found.server, found.load
     with runs.started(found, arguments) as run:
         load_command = run.start_load(longest_s)

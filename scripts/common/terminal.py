@@ -61,9 +61,11 @@ def color(text: str, code: int) -> str:
     return f"\033[{int(code)}m{text}\033[0m" if text and code and has_color() else text
 
 
-def wrap(text: str) -> str:
-    """Break lines between words; a path or an option stays whole."""
-    words = textwrap.TextWrapper(width(), break_long_words=False, break_on_hyphens=False)
+def wrap(text: str, first_indent: str = "", indent: str = "") -> str:
+    """Break lines between words; a path or an option stays whole. indent: of a line's continuation."""
+    words = textwrap.TextWrapper(
+        width(), first_indent, indent, break_long_words=False, break_on_hyphens=False
+    )
     return "\n".join(words.fill(line) for line in text.splitlines())
 
 

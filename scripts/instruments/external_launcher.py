@@ -61,14 +61,6 @@ def free_port(host: str) -> int:
         return int(listener.getsockname()[1])
 
 
-def redirect(path: str) -> None:
-    """Redirect standard output and error to a file."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
-
-
 def enter_scratch(scratch: str, files: Mapping[str, str], values: Mapping[str, str]) -> None:
     """Make a new scratch directory with the files of the description; the server runs in it."""
     with contextlib.suppress(FileNotFoundError):
@@ -117,11 +109,12 @@ def main(description: dict[str, Any]) -> NoReturn:
         fail(1, f"cannot prepare {name}: {error}")
     command = [Template(word).substitute(values) for word in description["command"]]
 
-    with open(OUTPUT, "w"):
-        pass
     output = os.path.join(scratch, OUTPUT)
+    file = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     print(json.dumps({"port": port, "ready": description["ready"], "output": output}), flush=True)
-    redirect(OUTPUT)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would keep that
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -3,21 +3,19 @@
 import contextlib
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.processes import Process, describe_status, one_line, running
+from common.processes import Process, one_line, running
 from hosts.cpus import format_cpu_list
 from hosts.perf_permission import CAP_PERFMON, CAP_SYS_ADMIN, PerfObstacle, permission_obstacle
-from instruments import server_process
+from instruments import perf_stat, server_process
 
 STACK_BYTES = 8192  # dwarf unwinding: 4096 is too small
 BUFFER_PAGES = 1024  # perf's buffer for each CPU: room for a second of samples that nobody fetches
-PERF_TIMEOUT_S = 60.0
 
 
 def _sysctl(name: str) -> int:
@@ -82,18 +80,12 @@ class Recording:
         """Give perf a command and wait until it is done. Raises PerfObstacle if perf has ended instead."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._control, f"{command}\n".encode())
-        if not select.select([self._answers], [], [], PERF_TIMEOUT_S)[0]:
-            raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
-        if not os.read(self._answers, 16):
-            error = one_line(self.process.communicate(timeout=PERF_TIMEOUT_S)[1])
-            if self.process.returncode < 0:  # killed: the machine does permit perf
-                how = describe_status(self.process.returncode, error)
-                raise server_process.RunError(f"perf record ended: {how}")
-            raise PerfObstacle("not_permitted", f"perf record failed: {error[:300]}")
+        if said := perf_stat.wait_for_answer(self.process, self._answers):
+            raise PerfObstacle("not_permitted", f"perf record failed: {one_line(said)[:300]}")
 
     def finish(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        _, error = self.process.communicate(timeout=PERF_TIMEOUT_S)
+        _, error = self.process.communicate(timeout=perf_stat.PERF_TIMEOUT_S)
         if self.process.returncode not in (0, -signal.SIGINT, 128 + signal.SIGINT):
             raise server_process.RunError(f"perf record failed: {one_line(error)}")
 

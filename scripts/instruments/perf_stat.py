@@ -60,6 +60,18 @@ def try_perf(event: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
 
 
+def wait_for_answer(perf: Process, answers: int) -> str:
+    """Wait until perf answers a command; empty if it does, else what it said when it ended. Raises RunError."""
+    if not select.select([answers], [], [], PERF_TIMEOUT_S)[0]:
+        raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
+    if os.read(answers, 16):
+        return ""
+    said = perf.communicate(timeout=PERF_TIMEOUT_S)[1]
+    if perf.returncode < 0:  # killed: the machine does permit perf
+        raise server_process.RunError(f"perf ended: {describe_status(perf.returncode, said)}")
+    return said or "it said nothing"
+
+
 @contextlib.contextmanager
 def counting(pids: Sequence[int], events: Sequence[str]) -> Iterator[Process]:
     """Start perf. It counts events of these processes, and of processes they start later, until it gets SIGINT.
@@ -72,13 +84,7 @@ def counting(pids: Sequence[int], events: Sequence[str]) -> Iterator[Process]:
     try:
         with running([*command, f"--control=fd:{orders},1"], pass_fds=[orders]) as perf:
             assert perf.stdout is not None
-            if not select.select([perf.stdout], [], [], PERF_TIMEOUT_S)[0]:
-                raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
-            if not perf.stdout.readline():
-                said = perf.communicate(timeout=PERF_TIMEOUT_S)[1]
-                if perf.returncode < 0:  # killed: the machine does permit perf
-                    how = describe_status(perf.returncode, said)
-                    raise server_process.RunError(f"perf stat ended: {how}")
+            if said := wait_for_answer(perf, perf.stdout.fileno()):
                 status = "not_permitted" if "ermission" in said else "unavailable"
                 raise PerfObstacle(status, f"perf stat failed: {refusal(said)}")
             yield perf

@@ -46,16 +46,11 @@ def parse_bytes_sent(lines: Sequence[str]) -> list[int]:
     return [int(match[1]) if (match := _SENT.search(line)) else 0 for line in lines]
 
 
-def read_bytes_sent(port: int) -> list[int]:
-    """Bytes that the server on this port has sent on each of its established connections.
+def read_bytes_sent_by_peer(port: int) -> dict[str, int]:
+    """Peer's address and port → bytes that the server on this port has sent on this established connection.
 
     Connections that wait to be accepted are included: the client sees them as connected.
     """
-    return parse_bytes_sent(_ss("-tinHO", port, "established"))
-
-
-def read_bytes_sent_by_peer(port: int) -> dict[str, int]:
-    """The same, with the peer's address and port as keys."""
     lines = _ss("-tinHO", port, "established")
     return dict(zip((line.split()[3] for line in lines), parse_bytes_sent(lines), strict=True))
 

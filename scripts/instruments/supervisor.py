@@ -49,9 +49,6 @@ def enter_group() -> str | None:
     folder = os.path.join(parent, GROUP_NAME.format(pid=os.getpid()))
     try:
         os.mkdir(folder)
-    except OSError:
-        return None
-    try:
         join_group(folder)
     except OSError:
         with contextlib.suppress(OSError):

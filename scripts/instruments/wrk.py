@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from common.processes import NOT_FOUND, Process, describe_status, running
@@ -50,23 +51,17 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
+@dataclass
 class Wrk:
     """A running wrk, once it has begun. Raises LoadError, or OSError for faults that are not a server's."""
 
-    def __init__(
-        self,
-        process: Process,
-        command: list[str],
-        connections: int,
-        duration_s: float,
-        wall_ahead_s: float,
-    ) -> None:
-        """wall_ahead_s: proc.wall_clock_ahead_s() before its start."""
-        self.process = process
-        self.command = command
-        self.connections = connections
-        self.duration_s = duration_s
-        self.wall_ahead_s = wall_ahead_s
+    process: Process
+    command: list[str]
+    connections: int
+    duration_s: float
+    wall_ahead_s: float  # proc.wall_clock_ahead_s() before its start
+
+    def __post_init__(self) -> None:
         self._wait_until_begun()
         self.started_s = time.monotonic()
 

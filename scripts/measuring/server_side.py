@@ -92,7 +92,7 @@ class ServerSide(HostSide):
         return proc.read_cpu(self.server.process.pid, lambda: self.server.pids, self._group)
 
     def read_connections(self) -> list[int]:
-        return sockets.read_bytes_sent(self.server.port)
+        return [*sockets.read_bytes_sent_by_peer(self.server.port).values()]
 
     def memory_peak_kib(self) -> int:
         return proc.memory_peak_kib(self.server.pids)

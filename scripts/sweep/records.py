@@ -19,7 +19,6 @@ CHECKED_SINCE = 3
 # Begins the last line of a record. It is no proof against forgers, who can compute it too.
 CHECKSUM = ',\n  "sha256": "'
 RAW_LINES = re.compile('^  "raw_.*\n', re.MULTILINE)
-STATUS = re.compile('^  "status": "([a-z]+)",$', re.MULTILINE)
 SET_ASIDE = ".damaged"
 
 
@@ -42,9 +41,18 @@ def write(path: str, record: dict[str, Any]) -> None:
 
 def read_status(path: str) -> str:
     """Read a record's status from its beginning; empty if it is not there, or another version wrote it."""
+    return _find_in_beginning('"status": "([a-z]+)"', path)
+
+
+def read_version(path: str) -> str:
+    """Read a record's schema version from its beginning; empty if it is not there."""
+    return _find_in_beginning('"schema_version": ([0-9]+)', path)
+
+
+def _find_in_beginning(pattern: str, path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            found = STATUS.search(file.read(500))
+            found = re.search(f"^  {pattern},$", file.read(500), re.MULTILINE)
     except OSError:
         return ""
     return found[1] if found else ""

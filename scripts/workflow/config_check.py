@@ -6,7 +6,7 @@ import math
 import re
 import resource
 import sys
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,6 @@ def _suggest(word: object, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _duplicates(values: Sequence[Any]) -> list[Any]:
-    return [value for index, value in enumerate(values) if value in values[:index]]
-
-
 def _describe(error: ValidationError) -> Iterator[str]:
     assert isinstance(error.schema, dict)
     where = _where(list(error.absolute_path))
@@ -77,7 +73,9 @@ def _describe(error: ValidationError) -> Iterator[str]:
             if key not in error.instance:
                 yield f"{where}: found no {key}, allowed: {allowed}"
     elif error.validator == "uniqueItems":
-        yield f"{where}: found {_duplicates(error.instance)[0]!r} twice, allowed: {allowed}"
+        values = error.instance
+        twice = next(value for index, value in enumerate(values) if value in values[:index])
+        yield f"{where}: found {twice!r} twice, allowed: {allowed}"
     else:
         found = "nothing" if error.instance is None else repr(error.instance)
         yield f"{where}: found {found}, allowed: {allowed}"
@@ -156,21 +154,18 @@ def _cpu_faults(setting: str | Mapping[str, str | int], places: Mapping[str, Any
         yield f"cpus: found CPU {named} for server and load, allowed: each for one of them"
 
 
-def _external_faults(
-    external: Mapping[str, Any], ours: Collection[str], root: Path
-) -> Iterator[str]:
-    for name, description in external.items():
-        if name in ours:
-            yield f"external.{name}: there is a servers/{name}.c already, allowed: another name"
-        yield from description_faults(name, description, str(root))
-
-
 def sweep_faults(
     config: Mapping[str, Any], servers_folder: Path, open_files_limit: int
 ) -> list[str]:
     """A line for each thing that a well-formed config names and this checkout or machine lacks."""
     ours = {path.stem for path in servers_folder.glob("*.c")}
-    faults = list(_external_faults(config["external"], ours, servers_folder.parent))
+    faults = []
+    for name, description in config["external"].items():
+        if name in ours:
+            faults.append(
+                f"external.{name}: there is a servers/{name}.c already, allowed: another name"
+            )
+        faults += description_faults(name, description, str(servers_folder.parent))
     known = sorted((ours | set(config["external"])) - {REFERENCE})
     named = [(f"servers[{i}]", name) for i, name in enumerate(config["servers"])]
     for where, name in [*named, ("control", config["control"])]:

@@ -1,6 +1,5 @@
 """What the doctor finds on the hosts of a sweep, as text."""
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -108,24 +107,10 @@ def format_result(check: Check) -> str:
     return f"{check.status:<8} {check.name:<20} {check.found}"
 
 
-def color_status(line: str, check: Check) -> str:
-    """Colour the status, with which the line begins."""
-    return terminal.color(check.status, COLORS[check.status]) + line[len(check.status) :]
-
-
 def full_lines(check: Check) -> Iterator[str]:
-    def fill(text: str, indent: str) -> str:
-        return textwrap.fill(
-            text,
-            terminal.width(),
-            initial_indent=indent,
-            subsequent_indent=INDENT,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-
-    yield color_status(fill(format_result(check), ""), check)
-    yield fill(f"why:  {check.why}", INDENT)
+    line = terminal.wrap(format_result(check), indent=INDENT)
+    yield terminal.color(check.status, COLORS[check.status]) + line[len(check.status) :]
+    yield terminal.wrap(f"why:  {check.why}", INDENT, INDENT)
     if check.fix:
         yield f"{INDENT}fix:  {check.fix}"  # whole, to be copied
 

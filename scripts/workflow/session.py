@@ -87,7 +87,7 @@ def begin(session: Session, jobs: Jobs, is_local: bool) -> None:
     try:
         check_tools(rules, is_local and session.measures_here)
         left = leftovers.describe(jobs.made.get("measure_cell", []), session.folder)
-        for note in [*left, *session.revision_notes]:
+        for note in filter(None, [left, *session.revision_notes]):
             tell(note)
         facts = None
         if is_local and MEASURING & rules:

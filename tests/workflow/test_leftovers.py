@@ -3,45 +3,56 @@
 import hashlib
 from pathlib import Path
 
-from helpers.checkouts import ROOT, snakemake
+import pytest
+
+from helpers.checkouts import ROOT, run_snakemake
 from helpers.made_up import record
 from sweep import records
 from workflow import leftovers
 
-CONFIG = "servers: [server_epoll]\ncontrol: null\nconnections: [10]\nrepeats: 5\npaired_s: 0\n"
-VERSIONS = [2, 3, 3, 4, records.SCHEMA_VERSION]  # of the records of the repeats
+CONFIG = "servers: [server_epoll]\ncontrol: null\nconnections: [10]\nrepeats: 2\npaired_s: 0\n"
 
 
-def write(path: Path, version: int, **changes: object) -> None:
+def write(path: Path, version: int, **changes: object) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     records.write(str(path), record(schema_version=version, **changes))
+    return str(path)
 
 
 def test_nothing_is_told_of_what_this_version_made(tmp_path: Path) -> None:
-    now = tmp_path / "now.json"
-    write(now, records.SCHEMA_VERSION)
-    assert list(leftovers.describe([str(now), str(tmp_path / "absent.json")], "")) == []
+    now = write(tmp_path / "now.json", records.SCHEMA_VERSION)
+    assert leftovers.describe([now, str(tmp_path / "absent.json")], "") == ""
 
 
-def test_a_run_over_old_results_tells_them_a_line_each_and_goes_on(tmp_path: Path) -> None:
-    folder = tmp_path / "my runs"
-    binary = folder / "results/bin/server_epoll"
+def test_old_records_are_counted_and_old_results_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cost", "ceiling"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        (tmp_path / f"results/{name}.csv").touch()
+    versions = [2, 3, 3, 4, records.SCHEMA_VERSION]
+    paths = [write(tmp_path / f"{n}.json", version) for n, version in enumerate(versions)]
+    old = "rm -r 'my runs/results/cost' 'my runs/results/cost.csv'"
+    old += " 'my runs/results/ceiling' 'my runs/results/ceiling.csv'"
+    assert leftovers.describe([], "my runs").endswith(f"results. To delete them: {old}")
+    told = leftovers.describe(paths, "my runs")
+    assert " 4 records," in told and told.endswith(f"{old} 'my runs/results/cells'")
+
+
+def test_a_run_over_old_results_tells_them_in_a_line_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    binary = tmp_path / "results/bin/server_epoll"
     binary.parent.mkdir(parents=True)
     binary.write_bytes(b"old")
-    for name in ("cost", "ceiling"):
-        (folder / "results" / name).mkdir()
-        (folder / f"results/{name}.csv").touch()
-    for repeat, version in enumerate(VERSIONS, 1):
-        path = folder / f"results/cells/server_epoll/c10_r{repeat}.json"
-        write(path, version, repeat=repeat, binary_sha256=hashlib.sha256(b"old").hexdigest())
-    (tmp_path / "small.yaml").write_text(CONFIG)
-    arguments = ["--directory", str(folder), "--configfile", str(tmp_path / "small.yaml")]
-    said = snakemake(ROOT, "results/cells/server_epoll.csv", *arguments)
-    left, old = (line for line in said.splitlines() if "rm -r" in line)
-    results = f"{folder}/results"
-    assert left.endswith(
-        f"rm -r '{results}/cost' '{results}/cost.csv' '{results}/ceiling' '{results}/ceiling.csv'"
-    )
-    assert "(1 of schema version 2, 2 of schema version 3, 1 of schema version 4)" in old
-    assert old.endswith(f"rm -r '{results}/cells'")
-    assert (folder / "results/cells/server_epoll.csv").exists()
+    (tmp_path / "results/cost.csv").touch()
+    for repeat in (1, 2):
+        path = tmp_path / f"results/cells/server_epoll/c10_r{repeat}.json"
+        write(path, 3, repeat=repeat, binary_sha256=hashlib.sha256(b"old").hexdigest())
+    arguments = ["--directory", str(tmp_path), "--configfile", str(tmp_path / "small.yaml")]
+    run = run_snakemake(ROOT, "results/cells/server_epoll.csv", *arguments)
+    assert run.returncode == 0, run.stdout
+    (told,) = [line for line in run.stdout.splitlines() if "rm -r" in line]
+    assert told.endswith(f" rm -r {tmp_path}/results/cost.csv {tmp_path}/results/cells")
+    assert " 2 records," in told
+    assert (tmp_path / "results/cells/server_epoll.csv").exists()
