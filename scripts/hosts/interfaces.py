@@ -31,14 +31,14 @@ class NotReady(OSError):
         return f"{self.fault}: sudo ip {self.ip_arguments}" if self.ip_arguments else self.fault
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
 
 
 def read_links() -> list[Link]:
     """All interfaces of this network namespace. Raises OSError if ip fails."""
     try:
-        run = _run("ip", "-j", "-d", "address")
+        run = _run(["ip", "-j", "-d", "address"])
     except FileNotFoundError:
         raise OSError("ip is not installed, see make setup") from None
     if run.returncode != 0:
@@ -99,7 +99,7 @@ def queueing_of(link: Mapping[str, Any]) -> str | None:
     if link.get("qdisc") != "netem":
         return link.get("qdisc")
     try:
-        said = _run("tc", "qdisc", "show", "dev", link["ifname"]).stdout
+        said = _run(["tc", "qdisc", "show", "dev", link["ifname"]]).stdout
     except FileNotFoundError:
         said = ""
     return " ".join(["netem", *said.partition(" root ")[2].split()[2:]])  # after refcnt N

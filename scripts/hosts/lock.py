@@ -45,8 +45,8 @@ def describe_process(pid: str) -> str:
 
 
 @contextlib.contextmanager
-def opened_lock(path: str = LOCK_PATH) -> Iterator[int]:
-    lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def opened_lock(path: str | None = None) -> Iterator[int]:
+    lock = os.open(path or LOCK_PATH, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield lock
     finally:

@@ -56,17 +56,19 @@ def parse_version(tool: str, output: str | None) -> str | None:
     return UNKNOWN if version is None and output is not None else version
 
 
+def _fault(error: OSError) -> str | None:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return None
+    return NOT_PERMITTED if isinstance(error, PermissionError) else UNKNOWN
+
+
 def read_fact(root: str, path: str) -> str | None:
     """A file's stripped text; null if the file is missing, "not permitted" or "unknown" if it is unreadable."""
     try:
         with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError:
-        return NOT_PERMITTED
-    except OSError:
-        return UNKNOWN
+    except OSError as error:
+        return _fault(error)
 
 
 def read_distinct(root: str, pattern: str) -> str | None:
@@ -89,12 +91,8 @@ def start(command: Sequence[str], checkout: str) -> Started:
             encoding="utf-8",
             errors="replace",
         )
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError:
-        return NOT_PERMITTED
-    except OSError:
-        return UNKNOWN
+    except OSError as error:
+        return _fault(error)
 
 
 def finish(started: Started) -> str | None:
