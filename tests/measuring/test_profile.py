@@ -1,16 +1,16 @@
 """Profiles: reading perf's output, the gates, permission, and pictures that do not pretend."""
 
-import argparse
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import draw_flamegraph
-from helpers.checkouts import ROOT
+import count_syscalls
+from helpers.checkouts import ROOT, make_tree, run_program, run_script
+from helpers.measured import compile_server, fake_server
+from helpers.tools import tools_in
 from hosts import perf_permission
 from instruments import failed_build, perf_record, profile_gates
 from workflow import obstacles
@@ -18,7 +18,7 @@ from workflow import obstacles
 FOLDED = "server;_start;main;send;tcp_sendmsg_[k] 60\nserver;_start;main;recv 40\n"
 SELF = {"tcp_sendmsg": 60, "recv": 40}
 EVENTS = {"SAMPLE": 100}
-ADMIN, PERFMON, SYSLOG = 1 << 21, 1 << 38, 1 << 34
+ADMIN, PERFMON = 1 << 21, 1 << 38
 
 
 def gates(
@@ -79,35 +79,21 @@ def test_counts_of_perf_report_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "paranoid", "kptr_restrict", "fixes"),
+    "format_status",
     [
-        (0, 2, 0, "kernel.perf_event_paranoid=1"),
-        (0, 1, 0, None),
-        (0, 1, 1, "kernel.kptr_restrict=0"),
-        (PERFMON, 4, 0, None),
-        (ADMIN, 4, 1, "kernel.kptr_restrict=0"),
-        (ADMIN | SYSLOG, 4, 1, None),
-        (ADMIN | SYSLOG, 4, 2, "kernel.kptr_restrict=0"),
+        '{{"status": "{}"}}'.format,
+        lambda status: count_syscalls.format_table([{"status": status}]),
     ],
 )
-def test_what_would_hide_kernel_frames_is_named_with_its_fix(
-    capabilities: int, paranoid: int, kptr_restrict: int, fixes: str | None
+def test_a_new_obstacle_keeps_what_is_good_and_a_mended_one_makes_the_others(
+    format_status: Callable[[str], str], tmp_path: Path
 ) -> None:
-    obstacle = perf_record.permission_obstacle(capabilities, paranoid, kptr_restrict)
-    assert (fixes is None) == (obstacle is None)
-    assert fixes is None or str(obstacle).endswith(fixes)
-
-
-def test_a_new_obstacle_keeps_a_good_profile_and_a_mended_one_makes_the_others(
-    tmp_path: Path,
-) -> None:
-    facts = tmp_path / "facts.json"
-    assert obstacles.obstacle_to(str(facts), lambda: "forbidden") == "forbidden"
-    facts.write_text('{"status": "ok"}')
-    assert obstacles.obstacle_to(str(facts), lambda: "forbidden") == ""
-    facts.write_text('{"status": "not_permitted"}')
-    assert obstacles.obstacle_to(str(facts), lambda: "forbidden") == "forbidden"
-    assert obstacles.obstacle_to(str(facts), str) == ""
+    made = tmp_path / "made"
+    assert obstacles.obstacle_to(str(made), lambda: "forbidden") == "forbidden"
+    for status, met in (("ok", ""), ("not_permitted", "forbidden")):
+        made.write_text(format_status(status))
+        assert obstacles.obstacle_to(str(made), lambda: "forbidden") == met
+        assert obstacles.obstacle_to(str(made), str) == ""
 
 
 def test_whole_cpus_are_sampled_where_that_is_allowed() -> None:
@@ -117,32 +103,26 @@ def test_whole_cpus_are_sampled_where_that_is_allowed() -> None:
     assert perf_record.scope_of(0, 1, [1, 3], [70, 71]) == ["--pid", "70,71"]
 
 
-def draw(folder: Path, folded: str, facts: dict) -> argparse.Namespace:
-    names = argparse.Namespace(folded="x.folded", facts="x.json", svg="x.svg", png="x.png")
-    (folder / names.folded).write_text(folded)
-    (folder / names.facts).write_text(json.dumps({"server": "server", "connections": 100, **facts}))
-    command = [sys.executable, str(ROOT / "scripts/draw_flamegraph.py"), *vars(names).values()]
+def draw(folder: Path, folded: str, status: str, reason: str = "") -> tuple[str, bytes]:
+    """The picture as SVG and as PNG."""
+    facts = {"server": "server", "connections": 100, "status": status, "reason": reason}
+    make_tree(folder, {"x.folded": folded, "x.json": json.dumps(facts)})
+    files = ("x.folded", "x.json", "x.svg", "x.png")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    subprocess.run(command, cwd=folder, check=True, env={"PATH": path})
-    return argparse.Namespace(**{key: folder / name for key, name in vars(names).items()})
+    run = run_script("draw_flamegraph.py", *files, cwd=folder, PATH=path)
+    assert run.returncode == 0, run.stderr
+    return (folder / "x.svg").read_text(), (folder / "x.png").read_bytes()
 
 
-def test_flamegraph_shows_the_stacks_and_can_be_searched(tmp_path: Path) -> None:
-    drawn = draw(tmp_path, FOLDED, {"status": "ok", "reason": ""})
-    svg = drawn.svg.read_text()
+def test_flamegraph_shows_the_stacks_can_be_searched_and_is_the_same_each_time(
+    tmp_path: Path,
+) -> None:
+    svg, png = draw(tmp_path / "a", FOLDED, "ok")
     assert "tcp_sendmsg" in svg
     assert "<script" in svg
     assert "60 samples" in svg or "60.00%" in svg
-    assert drawn.png.read_bytes().startswith(b"\x89PNG")
-
-
-def test_same_stacks_give_the_same_picture(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    first = draw(tmp_path / "a", FOLDED, {"status": "ok", "reason": ""})
-    second = draw(tmp_path / "b", FOLDED, {"status": "ok", "reason": ""})
-    assert first.svg.read_bytes() == second.svg.read_bytes()
-    assert first.png.read_bytes() == second.png.read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert draw(tmp_path / "b", FOLDED, "ok") == (svg, png)
 
 
 @pytest.mark.parametrize(
@@ -155,14 +135,9 @@ def test_same_stacks_give_the_same_picture(tmp_path: Path) -> None:
     ],
 )
 def test_picture_without_a_profile_says_why(status: str, title: str, tmp_path: Path) -> None:
-    drawn = draw(tmp_path, "", {"status": status, "reason": "x < 2: sudo sysctl a=1"})
-    assert title + "x &lt; 2: sudo sysctl a=1" in drawn.svg.read_text()
-    assert drawn.png.read_bytes().startswith(b"\x89PNG")
-
-
-def test_notice_escapes_what_perf_said() -> None:
-    facts = {"server": "server", "connections": 1, "status": "invalid", "reason": "<b>&"}
-    assert "&lt;b&gt;&amp;" in draw_flamegraph.notice_svg(facts)
+    svg, png = draw(tmp_path, "", status, "<b>& < 2: sudo sysctl a=1")
+    assert title + "&lt;b&gt;&amp; &lt; 2: sudo sysctl a=1" in svg
+    assert png.startswith(b"\x89PNG")
 
 
 def test_profile_of_a_server_that_fails_says_why(tmp_path: Path) -> None:
@@ -170,33 +145,23 @@ def test_profile_of_a_server_that_fails_says_why(tmp_path: Path) -> None:
         pytest.skip(obstacle)
     binary = tmp_path / "server_typo"
     failed_build.write(str(binary), "does not compile: a.c:1: error: no")
-    facts = profile_of(binary, tmp_path)
-    assert facts["status"] == "failed"
-    assert facts["reason"] == "does not compile: a.c:1: error: no"
+    facts = profile_of(str(binary), tmp_path)
+    assert (facts["status"], facts["reason"]) == ("failed", "does not compile: a.c:1: error: no")
     assert (tmp_path / "x.folded").read_text() == ""
 
 
-def profile(folder: Path, *prefix: str, path: str | None = None) -> dict:
-    """Run the script on a compiled server; the facts that it wrote."""
-    binary = folder / "server_epoll"
-    source = ROOT / "servers/server_epoll.c"
-    command = ["gcc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-g", str(source), "-o", str(binary)]
-    subprocess.run([*command, "-pthread", "-l:liburing.a"], check=True)
-    return profile_of(binary, folder, *prefix, path=path)
-
-
-def profile_of(binary: Path, folder: Path, *prefix: str, path: str | None = None) -> dict:
-    script = [sys.executable, str(ROOT / "scripts/profile_server.py")]
-    arguments = [str(binary), "x.folded", "x.json", "--connections", "2", "--duration-s", "0.5"]
-    environment = {**os.environ, "PATH": path or os.environ["PATH"]}
-    subprocess.run(
-        [*prefix, *script, *arguments], cwd=folder, check=True, env=environment, timeout=300
-    )
+def profile_of(binary: str, folder: Path, *prefix: str, **changes: str) -> dict:
+    """Run the script on a server; the facts that it wrote."""
+    command = [*prefix, sys.executable, ROOT / "scripts/profile_server.py", binary]
+    options = ["--connections", "2", "--duration-s", "0.5"]
+    run = run_program([*command, "x.folded", "x.json", *options], folder, **changes)
+    assert run.returncode == 0, run.stderr
     return dict(json.loads((folder / "x.json").read_text()))
 
 
 def test_profile_without_the_right_says_what_mends_it(tmp_path: Path) -> None:
-    facts = profile(tmp_path, "setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    binary = compile_server("server_epoll", tmp_path)
+    facts = profile_of(binary, tmp_path, "setpriv", "--bounding-set=-all", "--inh-caps=-all")
     paranoid = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
     if paranoid > 1:
         assert facts["status"] == "not_permitted"
@@ -207,10 +172,7 @@ def test_profile_without_the_right_says_what_mends_it(tmp_path: Path) -> None:
 
 
 def test_profile_without_perf_says_so(tmp_path: Path) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for tool in ("gcc", "setpriv", "sh", "taskset", "ss", "wrk"):
-        (tools / tool).symlink_to(f"/usr/bin/{tool}")
-    facts = profile(tmp_path, path=str(tools))
+    tools = tools_in(tmp_path, "setpriv", "sh", "taskset", "ss", "wrk")
+    facts = profile_of(fake_server("ok", tmp_path), tmp_path, PATH=str(tools))
     assert facts["status"] == "unavailable"
     assert "perf is not installed" in facts["reason"]

@@ -15,9 +15,9 @@ import plot_syscalls
 from drawing import style
 from helpers.checkouts import ROOT, make_program, run_program, run_script
 from helpers.measured import compile_faulty, compile_server, fake_server
+from helpers.tools import tools_in
 from hosts import perf_permission
 from instruments import perf_stat, server_process
-from workflow import obstacles
 
 Rows = list[dict[str, str]]
 
@@ -105,18 +105,16 @@ def test_what_keeps_perf_from_the_kernel_is_named_with_its_fix(said: str, ends: 
     assert str(obstacle or "").endswith(ends)
 
 
-@pytest.mark.parametrize(("mounted", "how"), [(True, "-o remount,"), (False, "-t tracefs -o ")])
-def test_unreadable_tracefs_is_named_with_its_fix(
-    mounted: bool, how: str, monkeypatch: pytest.MonkeyPatch
+def test_tracefs_that_is_mounted_unreadable_is_named_with_its_fix(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Where it is not mounted, and where it is readable: test_checks.py."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(os, "getgid", lambda: 1001)
-    monkeypatch.setattr(os.path, "ismount", lambda _path: mounted)
+    monkeypatch.setattr(os.path, "ismount", lambda _path: True)
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    obstacle = perf_stat.tracefs_obstacle()
-    assert obstacle is not None and f"sudo mount {how}mode=750,gid=1001 " in obstacle.command
-    monkeypatch.setattr(os, "access", lambda _path, _mode: True)
-    assert perf_stat.tracefs_obstacle() is None
+    how = "sudo mount -o remount,mode=750,gid=1001 "
+    assert how in (perf_stat.tracefs_obstacle() or perf_permission.Obstacle("")).command
 
 
 def test_all_that_has_to_be_mended_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,17 +125,6 @@ def test_all_that_has_to_be_mended_is_told_at_once(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(perf_stat, "tracefs_obstacle", lambda: unreadable)
     said = perf_permission.obstacle_of(perf_stat.check_permission)
     assert said.endswith(f"{FIX}; unreadable: sudo mount")
-
-
-def test_a_new_obstacle_keeps_good_counts_and_a_mended_one_makes_the_others(
-    tmp_path: Path,
-) -> None:
-    table = tmp_path / "server.csv"
-    assert obstacles.obstacle_to(str(table), lambda: "forbidden") == "forbidden"
-    for status, met in (("ok", ""), ("not_permitted", "forbidden")):
-        table.write_text(count_syscalls.format_table([{"status": status}]))
-        assert obstacles.obstacle_to(str(table), lambda: "forbidden") == met
-        assert obstacles.obstacle_to(str(table), str) == ""
 
 
 def count(binary: str, folder: Path, *prefix: str, **changes: str) -> Rows:
@@ -251,15 +238,8 @@ def test_counting_without_the_right_says_what_mends_it(tmp_path: Path) -> None:
     assert FIX in row["reason"]
 
 
-def tools_without_perf(folder: Path) -> Path:
-    (folder / "tools").mkdir()
-    for tool in ("sh", "setpriv", "taskset", "wrk"):
-        (folder / "tools" / tool).symlink_to(f"/usr/bin/{tool}")
-    return folder / "tools"
-
-
 def test_counting_without_perf_says_so(tmp_path: Path) -> None:
-    tools = tools_without_perf(tmp_path)
+    tools = tools_in(tmp_path, "sh", "setpriv", "taskset", "wrk")
     (row,) = count(fake_server("unavailable", tmp_path), tmp_path, PATH=str(tools))
     assert row["status"] == "unavailable"
     assert "perf is not installed" in row["reason"]
@@ -277,7 +257,7 @@ def test_what_perf_says_when_it_refuses_is_handed_on(
 ) -> None:
     if obstacle := perf_stat.tracefs_obstacle():
         pytest.skip(str(obstacle))  # then perf is not even asked
-    tools = tools_without_perf(tmp_path)
+    tools = tools_in(tmp_path, "sh", "setpriv", "taskset", "wrk")
     refused = f"event syntax error\nError:\t{said}\nRun 'perf list' for a list of valid events"
     refuses = f'case "$*" in *" -p "*) echo "{refused}" >&2; exit 129;; esac'
     make_program(tools / "perf", f"{refuses}\necho 48,,page-faults,1,100.00,, >&2")
