@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,16 @@ import pytest
 
 import measure_cell
 from common import processes
-from helpers.checkouts import ROOT, processes_mentioning
+from helpers.checkouts import (
+    ROOT,
+    eventually,
+    make_program,
+    processes_mentioning,
+    run_script,
+)
+from helpers.external_servers import started
 from helpers.measured import OF_THE_MACHINE, compile_faulty, compile_server, fake_server, measure
+from helpers.tools import tools_in
 from hosts import cpus
 from instruments import failed_build, server_process, sockets, wrk
 from instruments.wrk import OWN_END_SLACK_S
@@ -30,12 +37,16 @@ def server_epoll(tmp_path_factory: pytest.TempPathFactory) -> str:
     return compile_server("server_epoll", tmp_path_factory.mktemp("bin"))
 
 
+def record_of(binary: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """Of a cell that could be measured or told why not."""
+    run = measure(binary, folder / "record.json", *arguments)
+    assert run.returncode == 0, run.stderr
+    return dict(json.loads((folder / "record.json").read_text()))
+
+
 @pytest.fixture(scope="module")
 def record(server_epoll: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    output = tmp_path_factory.mktemp("cell") / "record.json"
-    run = measure(server_epoll, output)
-    assert run.returncode == 0, run.stderr
-    return dict(json.loads(output.read_text()))
+    return record_of(server_epoll, tmp_path_factory.mktemp("cell"))
 
 
 @pytest.mark.alone
@@ -85,9 +96,7 @@ def test_server_and_load_run_on_different_cpus(record: dict[str, Any]) -> None:
 
 @pytest.mark.alone
 def test_fraction_of_a_second_is_kept(server_epoll: str, tmp_path: Path) -> None:
-    run = measure(server_epoll, tmp_path / "record.json", "--duration-s", "0.6", "--warmup-s", "0")
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
+    record = record_of(server_epoll, tmp_path, "--duration-s", "0.6", "--warmup-s", "0")
     assert 0.5 < record["duration_s"] < 1
     assert record["warmup_requests"] == 0
 
@@ -166,29 +175,15 @@ def test_server_that_was_not_built_fails_with_the_compilers_reason(tmp_path: Pat
 
 
 def test_missing_wrk_gives_one_line(server_epoll: str, tmp_path: Path) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for tool in ("setpriv", "sh", "taskset", "ss"):
-        (tools / tool).symlink_to(f"/usr/bin/{tool}")
-    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server_epoll, "record.json"]
-    run = subprocess.run(
-        command,
-        check=False,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={"PATH": str(tools)},
-        timeout=300,
-    )
+    path = tools_in(tmp_path, "setpriv", "sh", "taskset", "ss")
+    run = run_script("measure_cell.py", server_epoll, "record.json", cwd=tmp_path, PATH=str(path))
     assert run.returncode == 1
     assert "wrk is not installed: see make setup" in run.stderr
     assert len(run.stderr.splitlines()) == 1, run.stderr
 
 
 def test_unavailable_server_gives_a_record_that_says_so(tmp_path: Path) -> None:
-    run = measure(fake_server("unavailable", tmp_path), tmp_path / "record.json")
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
+    record = record_of(fake_server("unavailable", tmp_path), tmp_path)
     assert record["status"] == "unavailable"
     assert "this machine has no such thing" in record["reason"]
 
@@ -210,9 +205,7 @@ FAULTY = {
 @pytest.mark.alone
 @pytest.mark.parametrize("name", FAULTY)
 def test_fault_under_load_raises_its_flag_and_no_other(name: str, tmp_path: Path) -> None:
-    run = measure(compile_faulty(name, tmp_path), tmp_path / "record.json")
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
+    record = record_of(compile_faulty(name, tmp_path), tmp_path)
     raised = set(record["flags"]) - OF_THE_MACHINE
     # The last answer may be an error, and is none where the connection closes; then wrk is between two of them, too.
     if name in ("errors", "closes"):
@@ -238,9 +231,7 @@ def test_server_that_ends_or_hangs_in_the_run_fails(name: str, said: str, tmp_pa
 @pytest.mark.alone
 def test_wrong_answers_are_seen_without_a_warm_up_too(tmp_path: Path) -> None:
     binary = compile_faulty("wrong_body", tmp_path)
-    run = measure(binary, tmp_path / "record.json", "--warmup-s", "0", "--duration-s", "0.3")
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
+    record = record_of(binary, tmp_path, "--warmup-s", "0", "--duration-s", "0.3")
     assert not record["response_unchanged"]
     assert "wrong_responses" in record["flags"]
 
@@ -251,9 +242,7 @@ def test_server_that_announces_to_close_is_measured_and_what_is_not_known_is_emp
     warmup_s: str, tmp_path: Path
 ) -> None:
     binary = compile_server("server_uring_naive", tmp_path)
-    run = measure(binary, tmp_path / "record.json", "--duration-s", "0.5", "--warmup-s", warmup_s)
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
+    record = record_of(binary, tmp_path, "--duration-s", "0.5", "--warmup-s", warmup_s)
     if record["status"] == "unavailable":
         pytest.skip(record["reason"])
     assert (record["status"], record["errors"]) == ("ok", 0)
@@ -269,10 +258,7 @@ def test_server_that_announces_to_close_is_measured_and_what_is_not_known_is_emp
 
 
 @pytest.mark.alone
-def test_short_answers_are_seen_by_their_bytes(server_epoll: str, tmp_path: Path) -> None:
-    run = measure(server_epoll, tmp_path / "record.json", "--duration-s", "0.3")
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
+def test_short_answers_are_seen_by_their_bytes(record: dict[str, Any]) -> None:
     assert not flags.has_wrong_size(record)
     assert flags.has_wrong_size({**record, "response": record["response"] + "."})
 
@@ -337,28 +323,22 @@ def test_killed_measurement_leaves_nothing(
     # In the background, where it has left its parent, its session and its group.
     target = tmp_path / "server_epoll"
     target.symlink_to(server_epoll)
-    binary = tmp_path / "server"
-    binary.write_text(f"#!/bin/sh\nsetsid -f '{target}' \"$@\"\nexec sleep 1000\n")
-    binary.chmod(0o755)
-    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), str(binary), "record.json"]
+    make_program(tmp_path / "server", f"setsid -f '{target}' \"$@\"\nexec sleep 1000")
+    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), "./server", "record.json"]
     seconds = 20 + os.getpid() % 3000  # tells this wrk from those of other tests on this machine
     process = subprocess.Popen(
         [*command, "--duration-s", str(seconds)], cwd=tmp_path, stdout=subprocess.DEVNULL
     )
     wrk = f"-d {seconds + OWN_END_SLACK_S}s"
-    deadline = time.monotonic() + 60
     try:
-        while not processes_mentioning(wrk):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        assert eventually(lambda: processes_mentioning(wrk), 60)
         os.kill(process.pid, number)
         process.wait(timeout=120)
     finally:
         process.terminate()  # if it has waited for the machine all the time
-    deadline = time.monotonic() + 5
-    while processes_mentioning(str(tmp_path)) + processes_mentioning(wrk):
-        assert time.monotonic() < deadline, processes_mentioning(str(tmp_path))
-        time.sleep(0.05)
+    assert eventually(
+        lambda: not processes_mentioning(str(tmp_path)) + processes_mentioning(wrk), 5
+    )
     assert not (tmp_path / "record.json").exists()
 
 
@@ -367,8 +347,7 @@ def test_balance_over_workers_is_of_their_own_counts(tmp_path: Path) -> None:
     """One connection is one worker's; the other has at most the requests that check the answer."""
     binary = compile_server("server_epoll_multitask", tmp_path)
     options = ["--connections", "1", "--workers", "2", "--warmup-s", "0"]
-    assert measure(binary, tmp_path / "record.json", *options).returncode == 0
-    record = json.loads((tmp_path / "record.json").read_text())
+    record = record_of(binary, tmp_path, *options)
     assert record["worker_fairness_jain"] == pytest.approx(0.5, abs=0.01)
 
 
@@ -401,11 +380,9 @@ def test_end_of_a_process_is_one_line_whatever_ended_it() -> None:
 def test_first_line_of_our_server_is_never_taken_for_that_of_a_launcher(
     line: str, tmp_path: Path
 ) -> None:
-    program = tmp_path / "server_logs"
-    program.write_text(f"#!/bin/sh\necho '{line}'\nexec sleep 60\n")
-    program.chmod(0o755)
-    running = server_process.running_server(
-        str(program), host="::1", interface=None, workers=1, prefix=[]
-    )
-    with pytest.raises(server_process.RunError, match="not 'listening on"), running:
+    make_program(tmp_path / "server_logs", f"echo '{line}'\nexec sleep 60")
+    with (
+        pytest.raises(server_process.RunError, match="not 'listening on"),
+        started(str(tmp_path / "server_logs")),
+    ):
         pass

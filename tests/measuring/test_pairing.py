@@ -7,15 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 
 import measure_cell
-from helpers.checkouts import ROOT, processes_mentioning
+from helpers.checkouts import ROOT, eventually, make_program, processes_mentioning
+from helpers.measured import compile_server, fake_server, measure
 from measuring import pairing
 from measuring.pairing import REFERENCE, SERVER
 from sweep import flags
@@ -151,43 +152,39 @@ def test_a_disturbed_phase_disturbs_its_cell() -> None:
 # --- Real ones ---
 
 
-def compiled(name: str, folder: Path, *options: str, source: str = "") -> str:
-    path = source or str(ROOT / f"servers/{name}.c")
-    command = ["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", path, "-o", str(folder / name)]
-    subprocess.run([*command, f"-I{ROOT / 'servers'}", *options, "-pthread"], check=True)
-    return str(folder / name)
+def compile_text(text: str, folder: Path) -> str:
+    """A server that is the reference but for what the text says."""
+    (folder / "changed.c").write_text(
+        f'#include "common/connection.h"\n{text}#include "reference.c"\n'
+    )
+    command = ["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", f"-I{ROOT / 'servers'}", "-pthread"]
+    subprocess.run([*command, "changed.c", "-o", "changed"], check=True, cwd=folder)
+    return str(folder / "changed")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("pairing")
     for name in ("reference", "server_epoll"):
-        compiled(name, found)
+        compile_server(name, found)
     return found
 
 
-def start(server: str, reference: str, output: Path, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server, str(output)]
-    command += ["--reference", reference, "--connections", "8", "--disturbed-retries", "0"]
-    command += ["--duration-s", "0.3", "--warmup-s", "0.1", *arguments]
-    return subprocess.Popen(
-        command, cwd=output.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+SHORT = ["--connections", "8", "--duration-s", "0.3", "--warmup-s", "0.1"]
 
 
-def measured(server: str, reference: str, output: Path, *arguments: str) -> dict[str, Any]:
-    process = start(server, reference, output, *arguments)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    return dict(json.loads(output.read_text()))
+def measured(server: str, folder: Path, output: Path, *arguments: str) -> dict[str, Any]:
+    """Beside the reference, whose folder it is."""
+    reference = ["--reference", str(folder / "reference")]
+    run = measure(server, output / "r.json", *reference, *SHORT, *arguments)
+    assert run.returncode == 0, run.stderr
+    return dict(json.loads((output / "r.json").read_text()))
 
 
 # A server that does the reference's work, and a loop of some µs for each request besides.
 LOOP = """\
-#include "common/connection.h"
 static inline void busy(void) { for (volatile int i = 0; i < 20000; i++) { } }
 #define send(...) (busy(), send(__VA_ARGS__))
-#include "reference.c"
 """
 
 
@@ -196,11 +193,8 @@ static inline void busy(void) { for (volatile int i = 0; i < 20000; i++) { } }
 def test_needless_work_shows_in_the_ratio_and_the_counts_leave_the_phase_out(
     connections: str, folder: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "busy.c").write_text(LOOP)
-    busy = compiled("busy", tmp_path, source=str(tmp_path / "busy.c"))
-    record = measured(
-        busy, str(folder / "reference"), tmp_path / "r.json", "--connections", connections
-    )
+    busy = compile_text(LOOP, tmp_path)
+    record = measured(busy, folder, tmp_path, "--connections", connections)
     assert record["cpu_ratio"] > 1.5
     assert record["throughput_ratio"] is None or record["throughput_ratio"] < 1
     paired = record["paired"]
@@ -215,7 +209,6 @@ def test_needless_work_shows_in_the_ratio_and_the_counts_leave_the_phase_out(
 
 # From its 51st answer on the last byte is wrong, but not when it is started for the first time.
 WRONG_LATER = """\
-#include "common/connection.h"
 #include <fcntl.h>
 #include <unistd.h>
 static int is_second, sent;
@@ -232,16 +225,13 @@ static ssize_t send_later(int fd, const char *data, size_t size, int flags)
     return send(fd, copy, size, flags);
 }
 #define send send_later
-#include "reference.c"
 """
 
 
 def test_a_server_that_answers_wrongly_in_the_phase_alone_is_invalid(
     folder: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "wrong.c").write_text(WRONG_LATER)
-    wrong = compiled("wrong", tmp_path, source=str(tmp_path / "wrong.c"))
-    record = measured(wrong, str(folder / "reference"), tmp_path / "r.json")
+    record = measured(compile_text(WRONG_LATER, tmp_path), folder, tmp_path)
     assert record["response_unchanged"] and not record["paired"]["response_unchanged"]
     assert record["status"] == "invalid" and "wrong_responses" in record["flags"]
 
@@ -250,10 +240,8 @@ def test_a_server_that_fails_in_the_phase_alone_is_told_to_fail_there(
     folder: Path, tmp_path: Path
 ) -> None:
     """At its second start."""
-    server = tmp_path / "once"
-    server.write_text(f'#!/bin/sh\nmkdir started && exec {folder}/server_epoll "$@"\n')
-    server.chmod(0o755)
-    record = measured(str(server), str(folder / "reference"), tmp_path / "r.json")
+    make_program(tmp_path / "once", f'mkdir started && exec {folder}/server_epoll "$@"')
+    record = measured(str(tmp_path / "once"), folder, tmp_path)
     assert record["status"] == "failed"
     assert record["reason"].startswith("in the paired phase: the server did not start")
 
@@ -266,11 +254,10 @@ def test_the_reference_against_itself_is_near_1(
     """Wide, for a busy machine: what it would find is a side that counts what the other does."""
     copy = shutil.copy(folder / "reference", tmp_path / "copy")
     alike = ["--connections", connections, "--workers", "cpus"]  # as the reference is started
-    record = measured(copy, str(folder / "reference"), tmp_path / "r.json", *alike)
+    record = measured(str(copy), folder, tmp_path, *alike)
     assert 1 / 1.5 < record["cpu_ratio"] < 1.5, record["paired"]
-    if (
-        record["throughput_ratio"] is not None
-    ):  # as where a busy machine leaves few requests for a slice
+    # It is not known where a busy machine leaves few requests for a slice.
+    if record["throughput_ratio"] is not None:
         assert 1 / 1.5 < record["throughput_ratio"] < 1.5, record["paired"]
 
 
@@ -278,41 +265,41 @@ def test_the_reference_against_itself_is_near_1(
 def test_a_server_that_closes_after_each_request_is_counted_by_wrk(
     folder: Path, tmp_path: Path
 ) -> None:
-    naive = compiled("server_uring_naive", tmp_path, "-l:liburing.a")
-    record = measured(naive, str(folder / "reference"), tmp_path / "r.json")
+    record = measured(compile_server("server_uring_naive", tmp_path), folder, tmp_path)
     if record["status"] == "unavailable":
         pytest.skip(record["reason"])
     assert record["paired"]["counted_by"] == ["wrk", "kernel"]
     assert record["cpu_ratio"] > 1
-    assert (
-        record["throughput_ratio"] is None
-    )  # of wrk's whole life, in which both loads once run at a time
+    # Of wrk's whole life, in which both loads once run at a time.
+    assert record["throughput_ratio"] is None
     assert not {"connections_disagree", "unpaired"} & set(record["flags"])
 
 
 FAULTY = {
-    "missing": (lambda path: None, "No such file or directory"),
+    "missing": (None, "No such file or directory"),
     "not compiled": (
-        lambda path: path.write_text("#!/bin/sh\n# not built: does not compile: x.c:1: error\n"),
-        "the reference bad: does not compile: x.c:1: error",
+        "# not built: does not compile: x.c:1: error",
+        "the reference not compiled: does not compile: x.c:1: error",
     ),
     "does not start": (
-        lambda path: path.write_text("#!/bin/sh\necho no >&2; exit 3\n"),
-        "the reference bad: the server did not start: status 3 (no)",
+        "echo no >&2; exit 3",
+        "the reference does not start: the server did not start: status 3 (no)",
     ),
+    "wrong_body": (None, "the reference wrong_body: the server's body is not"),
 }
 
 
 @pytest.mark.parametrize("name", FAULTY)
 def test_a_bad_reference_is_one_line_and_no_record(name: str, folder: Path, tmp_path: Path) -> None:
-    make, said = FAULTY[name]
-    make(tmp_path / "bad")
-    if (tmp_path / "bad").exists():
-        (tmp_path / "bad").chmod(0o755)
-    process = start(str(folder / "server_epoll"), str(tmp_path / "bad"), tmp_path / "r.json")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert said in errors and len(errors.splitlines()) == 1
+    text, said = FAULTY[name]
+    if name == "wrong_body":
+        fake_server(name, tmp_path)
+    if text:
+        make_program(tmp_path / name, text)
+    reference = ["--reference", str(tmp_path / name), *SHORT]
+    run = measure(str(folder / "server_epoll"), tmp_path / "r.json", *reference)
+    assert run.returncode == 1
+    assert said in run.stderr and len(run.stderr.splitlines()) == 1
     assert not (tmp_path / "r.json").exists()
     assert processes_mentioning(str(tmp_path)) == []
 
@@ -325,37 +312,20 @@ def test_a_reference_that_was_not_built_costs_no_run(monkeypatch: pytest.MonkeyP
         measure_cell.measure_undisturbed(cast("Any", None), asked)
 
 
-def test_a_reference_that_answers_wrongly_is_one_line(folder: Path, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong_body"  # which fault it has its name says
-    fake = (ROOT / "tests/helpers/fake_server.py").read_text().partition("\n")[2]
-    wrong.write_text(f"#!{sys.executable}\n{fake}")
-    wrong.chmod(0o755)
-    process = start(str(folder / "server_epoll"), str(wrong), tmp_path / "r.json")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "the reference wrong_body: the server's body is not" in errors, errors
-    assert len(errors.splitlines()) == 1
-
-
 def wait_for_rest(folder: Path) -> dict[str, int]:
     """Until the paired phase runs: process ids of both servers and of a wrk that rests, by name."""
-    deadline_s = time.monotonic() + 60
-    while time.monotonic() < deadline_s:
-        found: dict[str, int] = {}
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                name, state = (
-                    (process / "stat").read_text(errors="replace").partition("(")[2].split(") ")[:2]
-                )
-                is_ours = str(folder) in os.readlink(process / "cwd")
-            except OSError:  # it has ended
-                continue
-            if is_ours and (name != "wrk" or state.startswith("T")):
-                found[name] = int(process.name)
-        if {"wrk", "server_epoll", "reference"} <= found.keys():
-            return found
-        time.sleep(0.01)
-    raise AssertionError("no paired phase within 60 s")
+    found: dict[str, int] = {}
+
+    def rests() -> bool:
+        found.clear()
+        for process in psutil.process_iter(["name", "cwd", "status"]):
+            is_at_rest = process.info["status"] == psutil.STATUS_STOPPED
+            if process.info["cwd"] == str(folder) and (process.info["name"] != "wrk" or is_at_rest):
+                found[process.info["name"]] = process.pid
+        return {"wrk", "server_epoll", "reference"} <= found.keys()
+
+    assert eventually(rests, 60), "no paired phase"
+    return found
 
 
 def start_long(folder: Path, own: Path) -> "subprocess.Popen[str]":
@@ -363,7 +333,9 @@ def start_long(folder: Path, own: Path) -> "subprocess.Popen[str]":
     server, reference = (
         str(shutil.copy(folder / name, own)) for name in ("server_epoll", "reference")
     )
-    return start(server, reference, own / "r.json", "--paired-s", "5")
+    command = [sys.executable, str(ROOT / "scripts/measure_cell.py"), server, "r.json", *SHORT]
+    command += ["--reference", reference, "--disturbed-retries", "0", "--paired-s", "5"]
+    return subprocess.Popen(command, cwd=own, stderr=subprocess.PIPE, text=True)
 
 
 ENDS = {
@@ -393,7 +365,6 @@ def test_nothing_rests_after_a_kill(folder: Path, tmp_path: Path) -> None:
     wrk = wait_for_rest(tmp_path)["wrk"]
     process.kill()
     process.communicate()
-    deadline_s = time.monotonic() + 10
-    while processes_mentioning(str(tmp_path)) or Path(f"/proc/{wrk}").exists():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+    assert eventually(
+        lambda: not processes_mentioning(str(tmp_path)) and not Path(f"/proc/{wrk}").exists()
+    )
