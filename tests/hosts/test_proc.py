@@ -4,13 +4,14 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from helpers.checkouts import ROOT
-from hosts import cpus, proc
-from hosts.lock import LOCK_PATH
+from helpers.checkouts import eventually, run_program
+from hosts import cpus, lock, proc
 from instruments import supervisor
 
 
@@ -100,49 +101,47 @@ def test_supervisor_ends_the_server_where_the_kernel_lists_no_children() -> None
     assert one.living(lambda _: [43]) == {43}
 
 
-HOLD = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from hosts import lock
-lock.LOCK_PATH = sys.argv[2]
-with lock.exclusive_machine():
-    start = time.monotonic()
-    print("held", flush=True)
-    time.sleep(float(sys.argv[3]))
-    print(start, time.monotonic())
-"""
+def hold(spans: list[tuple[float, float]]) -> None:
+    with lock.exclusive_machine():
+        start_s = time.monotonic()
+        time.sleep(0.1)
+        spans.append((start_s, time.monotonic()))
 
 
-def hold(lock: Path, seconds: float) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", HOLD, str(ROOT / "scripts"), str(lock), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def test_one_holds_the_machine_and_others_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting: list[int] = []
+    monkeypatch.setattr(lock, "LOCK_PATH", str(tmp_path))
+    monkeypatch.setattr(lock, "lock_holder", lambda held: waiting.append(held) or "this test")
+    spans: list[tuple[float, float]] = []
+    others = [threading.Thread(target=hold, args=[spans]) for _ in range(3)]
+    with lock.exclusive_machine():
+        for other in others:
+            other.start()
+        assert eventually(lambda: len(waiting) == 3) and spans == []
+        held_until_s = time.monotonic()
+    for other in others:
+        other.join(10)
+    assert len(spans) == 3
+    for (_, end_s), (start_s, _) in itertools.pairwise([(0, held_until_s), *sorted(spans)]):
+        assert end_s <= start_s
+    assert capsys.readouterr().out == "waiting for this machine: this test uses it\n" * 3
 
 
-def test_one_holds_the_machine_and_others_wait(tmp_path: Path) -> None:
-    first = hold(tmp_path, 3)
-    assert first.stdout is not None
-    assert first.stdout.readline() == "held\n"
-    others = [hold(tmp_path, 0.1) for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0].splitlines() for process in (first, *others)]
-    spans = sorted(tuple(map(float, lines[-1].split())) for lines in outputs)
-    for (_, end), (start, _) in itertools.pairwise(spans):
-        assert end <= start
-    assert all("waiting" in lines[0] for lines in outputs[1:])
-
-
-def test_lock_is_shared_with_flock_of_the_shell(tmp_path: Path) -> None:
+def test_lock_is_shared_with_flock_of_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Compiles and plots take it with flock(1): they must mean the same lock."""
-    holder = hold(tmp_path, 3)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    command = ["flock", "--shared", "--close", str(tmp_path), "true"]
-    assert subprocess.run([*command[:1], "-n", *command[1:]], check=False).returncode == 1
-    holder.communicate(timeout=300)
-    assert subprocess.run(command, check=False).returncode == 0
+    monkeypatch.setattr(lock, "LOCK_PATH", str(tmp_path))
+    command = ["flock", "--shared", "--close", "-n", str(tmp_path), "true"]
+    with lock.exclusive_machine():
+        assert run_program(command).returncode == 1
+    assert run_program(command).returncode == 0
 
 
 def test_lock_can_be_taken_by_every_user() -> None:
     """A file in /tmp could not: it belongs to who came first, with the rights that his umask left."""
-    file = os.stat(LOCK_PATH)
+    file = os.stat(lock.LOCK_PATH)
     assert file.st_mode & 0o444 == 0o444
     assert file.st_uid == 0
