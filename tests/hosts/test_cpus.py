@@ -47,28 +47,39 @@ def singles(first: int, last: int) -> list[list[int]]:
 FOUR_PAIRS = [[0, 4], [1, 5], [2, 6], [3, 7]]
 
 
+EIGHT = singles(0, 7)
+
+
 @pytest.mark.parametrize(
-    ("nodes", "load", "server", "shared"),
+    ("nodes", "allowed", "load", "server"),
     [
-        ([[[0]]], [0], [0], True),
-        ([[[0, 1]]], [0, 1], [0, 1], True),
-        ([singles(0, 1)], [0], [1], False),
-        ([[[0, 2], [1, 3]]], [0, 2], [1, 3], False),
-        ([singles(0, 2)], [0], [1, 2], False),
-        ([singles(0, 3)], [1], [2, 3], False),
-        ([FOUR_PAIRS], [1, 5], [2, 3, 6, 7], False),
-        ([singles(0, 8)], [1, 2, 3, 4], [5, 6, 7, 8], False),
+        ([[[0]]], "0-63", [0], [0]),
+        ([[[0, 1]]], "0-63", [0, 1], [0, 1]),
+        ([singles(0, 1)], "0-63", [0], [1]),
+        ([[[0, 2], [1, 3]]], "0-63", [0, 2], [1, 3]),
+        ([singles(0, 2)], "0-63", [0], [1, 2]),
+        ([singles(0, 3)], "0-63", [1], [2, 3]),
+        ([FOUR_PAIRS], "0-63", [1, 5], [2, 3, 6, 7]),
+        ([singles(0, 8)], "0-63", [1, 2, 3, 4], [5, 6, 7, 8]),
         # Of two nodes: the last, where CPU 0 is not; the larger; the one of two cores rather than of one.
-        ([singles(0, 3), singles(4, 7)], [4, 5], [6, 7], False),
-        ([singles(0, 7), singles(8, 10)], [1, 2, 3], [4, 5, 6, 7], False),
-        ([[[0, 2]], [[1, 3], [4, 5]]], [1, 3], [4, 5], False),
+        ([singles(0, 3), singles(4, 7)], "0-63", [4, 5], [6, 7]),
+        ([singles(0, 7), singles(8, 10)], "0-63", [1, 2, 3], [4, 5, 6, 7]),
+        ([[[0, 2]], [[1, 3], [4, 5]]], "0-63", [1, 3], [4, 5]),
+        # Of those that this process may use.
+        ([EIGHT], "4-7", [4, 5], [6, 7]),
+        ([EIGHT], "0-1,6", [0], [1, 6]),
+        ([EIGHT], "1-4", [1, 2], [3, 4]),
+        ([EIGHT], "0,4", [0], [4]),
+        ([FOUR_PAIRS], "0-6", [1, 5], [2, 3, 6]),
+        # Whoever may not use CPU 0 but the other half of its core does not get a quiet core by that.
+        ([FOUR_PAIRS], "1-7", [1, 5], [2, 3, 6, 7]),
     ],
 )
 def test_both_sides_get_whole_cores_of_one_node_away_from_cpu_0(
-    nodes: list[list[list[int]]], load: list[int], server: list[int], shared: bool, tmp_path: Path
+    nodes: list[list[list[int]]], allowed: str, load: list[int], server: list[int], tmp_path: Path
 ) -> None:
-    topology = topology_of(make_machine(tmp_path, *nodes))
-    assert cpus.choose_split(topology) == CpuSplit(load, server, shared)
+    topology = topology_of(make_machine(tmp_path, *nodes), allowed)
+    assert cpus.choose_split(topology) == CpuSplit(load, server, shared=load == server)
 
 
 def test_the_node_of_the_network_card_comes_first_if_it_has_cpus(tmp_path: Path) -> None:
@@ -76,28 +87,6 @@ def test_the_node_of_the_network_card_comes_first_if_it_has_cpus(tmp_path: Path)
     assert cpus.choose_split(topology, node=0) == CpuSplit([1], [2, 3])
     for unknown in (-1, 2):  # the kernel's word for a card of no node, and one without CPUs of ours
         assert cpus.choose_split(topology, node=unknown) == CpuSplit([4, 5], [6, 7])
-
-
-@pytest.mark.parametrize(
-    ("allowed", "load", "server"),
-    [("4-7", [4, 5], [6, 7]), ("0-1,6", [0], [1, 6]), ("1-4", [1, 2], [3, 4]), ("0,4", [0], [4])],
-)
-def test_only_cpus_that_this_process_may_use_are_given(
-    allowed: str, load: list[int], server: list[int], tmp_path: Path
-) -> None:
-    topology = topology_of(make_machine(tmp_path, singles(0, 7)), allowed)
-    assert cpus.choose_split(topology) == CpuSplit(load, server)
-
-
-def test_of_a_core_only_the_allowed_cpus_are_given(tmp_path: Path) -> None:
-    topology = topology_of(make_machine(tmp_path, FOUR_PAIRS), "0-6")
-    assert cpus.choose_split(topology) == CpuSplit([1, 5], [2, 3, 6])
-
-
-def test_sibling_of_cpu_0_is_as_busy_as_cpu_0(tmp_path: Path) -> None:
-    """Whoever may not use CPU 0 but the other half of its core does not get a quiet core by that."""
-    topology = topology_of(make_machine(tmp_path, FOUR_PAIRS), "1-7")
-    assert cpus.choose_split(topology) == CpuSplit([1, 5], [2, 3, 6, 7])
 
 
 def test_slow_cores_of_a_hybrid_cpu_are_left_out_where_two_others_are(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """wrk: who is late blames nobody; its report: percentiles, and taking off what wrk adds to its histogram."""
 
-import http.server
 import json
 import os
 import random
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from helpers.checkouts import make_program
+from helpers.external_servers import started
+from helpers.measured import compile_server
 from instruments import wrk as instruments_wrk
 from instruments.wrk import (
     LoadError,
@@ -26,24 +26,10 @@ from instruments.wrk import (
 )
 
 
-class Hello(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield url_of("127.0.0.1", server.server_address[1])
-        server.shutdown()
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with started(compile_server("server_epoll", tmp_path_factory.mktemp("bin"))) as server:
+        yield url_of("::1", server.port)
 
 
 def test_harness_that_wakes_up_late_makes_the_run_longer_and_no_fault(url: str) -> None:
