@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -42,16 +43,13 @@ NGINX = CONFIG["external"]["nginx"]
 HOSTS = ["::1", "127.0.0.1"]
 # Answers as it must, with a Date that changes each time, but for the faults that it is told to have.
 SERVER = """\
-import os, signal, socket, sys, time
+import socket, sys, time
 host, port, how = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 if "silent" in how:
     print("getting ready", flush=True)
     time.sleep(60)
 if "broken" in how:
     raise ValueError("no such thing")
-if "child" in how and os.fork() == 0:
-    while True:
-        time.sleep(60)
 family = socket.AF_INET6 if ":" in host else socket.AF_INET
 listener = socket.create_server((host, port), family=family)
 if "late" in how:
@@ -361,30 +359,6 @@ def test_others_may_end_as_they_like_but_for_a_crash(
 
 # --- Who serves ---
 
-PROXY = """\
-import asyncio
-import sys
-
-async def copy(reader, writer):
-    while data := await reader.read(65536):
-        writer.write(data)
-    writer.close()
-
-async def main(host, port):
-    async def connected(reader, writer):
-        while True:
-            try:
-                backend = await asyncio.open_unix_connection("backend")
-                break
-            except OSError:  # it is still starting
-                await asyncio.sleep(0.01)
-        await asyncio.gather(copy(reader, backend[1]), copy(backend[0], writer))
-
-    server = await asyncio.start_server(connected, host, port)
-    await server.serve_forever()
-
-asyncio.run(main(sys.argv[1], int(sys.argv[2])))
-"""
 FORKING = """\
 import os, signal, socket, sys
 
@@ -432,14 +406,19 @@ BACKEND = ASYNCIO.replace(
     "create_server(Connection, sys.argv[1], sys.argv[2],",
     'create_unix_server(Connection, "backend",',
 )
+# Of root nginx would make another user, who may not open the backend's socket.
+PROXY = "user root;\n" + NGINX["files"]["nginx.conf"].replace(
+    'return 200 "Hello, World!"', "proxy_pass http://unix:@scratch/backend"
+)
 # What runs in the background, and what in front of it: the latter alone is the command's own process.
 BEHIND = {
     "command": f"sh -c \"setsid -f '{PYTHON}' server.py @host @port; exec sleep 1000\"",
     "files": {"server.py": ASYNCIO},
 }
 PROXIED = {
-    "command": f"sh -c \"setsid -f '{PYTHON}' server.py; exec '{PYTHON}' proxy.py @host @port\"",
-    "files": {"server.py": BACKEND, "proxy.py": PROXY},
+    "command": f"sh -c \"setsid -f '{PYTHON}' server.py; until [ -S backend ]; do sleep 0.01; done;"
+    f' exec {NGINX["command"]}"',
+    "files": {"server.py": BACKEND, "nginx.conf": PROXY},
 }
 
 
@@ -485,14 +464,7 @@ def test_server_as_people_start_it_has_a_cell_that_counts(name: str, tmp_path: P
         assert record["varying_headers"] == ["keep-alive"]
         assert "connections end after 100 requests" in said
     scratch = str(tmp_path / "results/external/mine")
-    left = [pid for pid in filter(str.isdecimal, os.listdir("/proc")) if works_in(pid, scratch)]
-    assert left == []
-
-
-def works_in(pid: str, folder: str) -> bool:
-    with contextlib.suppress(OSError):
-        return os.readlink(f"/proc/{pid}/cwd") == folder
-    return False
+    assert [seen.pid for seen in psutil.process_iter(["cwd"]) if seen.info["cwd"] == scratch] == []
 
 
 def test_port_of_somebody_else_is_no_server(tmp_path: Path) -> None:
@@ -508,17 +480,6 @@ def test_port_of_somebody_else_is_no_server(tmp_path: Path) -> None:
 # --- The yardsticks ---
 
 
-def files_open_for_writing(pid: int) -> set[str]:
-    found = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
-            flags = int(info.partition("flags:")[2].split()[0], 8)
-            if flags & os.O_ACCMODE and entry.is_file():
-                found.add(str(entry.readlink()))
-    return found
-
-
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("name", YARDSTICKS)
 def test_yardstick_keeps_connections_writes_to_its_scratch_directory_alone_and_stops(
@@ -529,7 +490,8 @@ def test_yardstick_keeps_connections_writes_to_its_scratch_directory_alone_and_s
     with started(binary, host) as server:
         response = server_process.verify(host, server.port).response
         assert re.search(rb"(?i)\r\ncontent-type: text/plain\r\n", response)
-        written = set().union(*(files_open_for_writing(pid) for pid in server.pids))
+        files = [file for pid in server.pids for file in psutil.Process(pid).open_files()]
+        written = {file.path for file in files if file.flags & os.O_ACCMODE}
         assert written
         assert all(path.startswith(f"{tmp_path}/") for path in written), written
         assert set(Path("/run").glob(f"*{name}*")) == of_services
