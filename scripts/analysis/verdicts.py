@@ -108,9 +108,9 @@ def sweep_of(cells: pd.DataFrame, summary: pd.DataFrame) -> Sweep:
         float
     )
     figures = figures.reindex(pd.MultiIndex.from_product([servers, connections, repeats]))
-    figures = np.log(figures.where(figures > 0))
+    logs = figures.where(figures > 0).map(np.log)
     shape = len(servers), len(connections), len(repeats)
-    logarithms = {metric: figures[metric].to_numpy(float).reshape(shape) for metric in BETTER_SIGN}
+    logarithms = {metric: logs[metric].to_numpy(float).reshape(shape) for metric in BETTER_SIGN}
     has_valid = _points_of(valid, servers, connections)
     return Sweep(
         servers,
