@@ -79,16 +79,16 @@ def test_counts_of_perf_report_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "format_status",
+    ("name", "format_status"),
     [
-        '{{"status": "{}"}}'.format,
-        lambda status: count_syscalls.format_table([{"status": status}]),
+        ("facts.json", '{{"status": "{}"}}'.format),
+        ("table.csv", lambda status: count_syscalls.format_table([{"status": status}])),
     ],
 )
 def test_a_new_obstacle_keeps_what_is_good_and_a_mended_one_makes_the_others(
-    format_status: Callable[[str], str], tmp_path: Path
+    name: str, format_status: Callable[[str], str], tmp_path: Path
 ) -> None:
-    made = tmp_path / "made"
+    made = tmp_path / name
     assert obstacles.obstacle_to(str(made), lambda: "forbidden") == "forbidden"
     for status, met in (("ok", ""), ("not_permitted", "forbidden")):
         made.write_text(format_status(status))
