@@ -86,6 +86,7 @@ int main(int argc, char **argv)
     const int listener = listener_open(&options, SOCK_NONBLOCK, false);
 
     counters_report_on_sigterm();
+    connection_set_workload(&options);
     listener_announce(listener, &options);
     serve(listener);
 }

@@ -16,5 +16,7 @@ static void serve_in_worker(int listener)
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);
+
+    connection_set_workload(&options);
     workers_run(&options, SOCK_NONBLOCK, serve_in_worker);
 }

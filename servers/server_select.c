@@ -90,6 +90,7 @@ int main(int argc, char **argv)
     if (listener >= FD_SETSIZE)
         errx(EXIT_FAILURE, "started with %d open files: select cannot watch more", listener);
     counters_report_on_sigterm();
+    connection_set_workload(&options);
     listener_announce(listener, &options);
     serve(listener);
 }

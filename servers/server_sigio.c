@@ -145,6 +145,7 @@ int main(int argc, char **argv)
     if (connections == NULL || postponed == NULL || is_postponed == NULL || !watch(listener))
         err(EXIT_FAILURE, "cannot watch the listener");
     counters_report_on_sigterm();
+    connection_set_workload(&options);
     listener_announce(listener, &options);
     accept_all(listener); /* clients that came before we watched the listener */
     serve(listener);

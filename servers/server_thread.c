@@ -112,6 +112,7 @@ int main(int argc, char **argv)
     if (pthread_sigmask(SIG_BLOCK, &end, NULL) != 0 ||
         pthread_create(&acceptor, NULL, serve, (void *)&listener) != 0)
         errx(EXIT_FAILURE, "cannot start the accepting thread");
+    connection_set_workload(&options);
     listener_announce(listener, &options);
     if (sigwait(&end, &signal_number) != 0)
         errx(EXIT_FAILURE, "sigwait");

@@ -193,6 +193,7 @@ int main(int argc, char **argv)
 
     uring_open(&uring);
     counters_report_on_sigterm();
+    connection_set_workload(&options);
     listener_announce(listener, &options);
     serve(listener);
 }

@@ -17,5 +17,7 @@ static void serve_in_worker(int listener)
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);
+
+    connection_set_workload(&options);
     workers_run(&options, 0, serve_in_worker);
 }

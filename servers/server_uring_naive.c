@@ -141,6 +141,7 @@ int main(int argc, char **argv)
     if (error < 0)
         uring_fail("cannot set up a ring", -error);
     counters_report_on_sigterm();
+    connection_set_workload(&options);
     listener_announce(listener, &options);
     serve(listener);
 }

@@ -2,8 +2,10 @@
  * to send. An I/O model only decides when to call which function. */
 #pragma once
 
+#include "answers.h"
 #include "chunked.h"
 #include "counters.h"
+#include "handler.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -11,50 +13,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define RESPONSE_HEAD(field)                                                                       \
-    "HTTP/1.1 200 OK\r\n"                                                                          \
-    "Content-Type: text/plain\r\n"                                                                 \
-    "Content-Length: 13\r\n" field "\r\n"
-#define RESPONSE_BODY "Hello, World!"
-#define RESPONSE RESPONSE_HEAD("") RESPONSE_BODY
-#define RESPONSE_8 RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE RESPONSE
-/* Without this an HTTP/1.0 client waits for the end of the connection. */
-#define SAYS_KEEP_ALIVE "Connection: keep-alive\r\n"
-#define SAYS_CLOSE "Connection: close\r\n"
-#define REFUSAL(status) "HTTP/1.1 " status "\r\nContent-Length: 0\r\n" SAYS_CLOSE "\r\n"
-
 #ifndef CONNECTION_IS_KEPT /* server_uring_naive.c defines it */
 #define CONNECTION_IS_KEPT true
 #endif
 
-enum {
-    RESPONSE_SIZE = sizeof RESPONSE - 1,
-    RECEIVE_SIZE = 16384, /* bytes that one call receives at most */
-};
-
-/* The same response many times over, so that one call answers many pipelined requests, from any offset. */
-static const char responses[] = RESPONSE_8 RESPONSE_8 RESPONSE_8 RESPONSE_8;
-
-/* After each answer comes the one that HEAD gets instead. */
-enum answer {
-    ANSWER,
-    ANSWER_HEAD,
-    ANSWER_KEEP_ALIVE,
-    ANSWER_KEEP_ALIVE_HEAD,
-    ANSWER_CLOSE, /* this one and the next are the last of their connection */
-    ANSWER_CLOSE_HEAD,
-    ANSWER_CONTINUE, /* for a client that waits for it before it sends a body */
-};
-
-static const char *const answers[] = {
-    [ANSWER] = RESPONSE,
-    [ANSWER_HEAD] = RESPONSE_HEAD(""),
-    [ANSWER_KEEP_ALIVE] = RESPONSE_HEAD(SAYS_KEEP_ALIVE) RESPONSE_BODY,
-    [ANSWER_KEEP_ALIVE_HEAD] = RESPONSE_HEAD(SAYS_KEEP_ALIVE),
-    [ANSWER_CLOSE] = RESPONSE_HEAD(SAYS_CLOSE) RESPONSE_BODY,
-    [ANSWER_CLOSE_HEAD] = RESPONSE_HEAD(SAYS_CLOSE),
-    [ANSWER_CONTINUE] = "HTTP/1.1 100 Continue\r\n\r\n",
-};
+enum { RECEIVE_SIZE = 16384 }; /* bytes that one call receives at most */
 
 enum connection_next { CONNECTION_READ, CONNECTION_WRITE, CONNECTION_CLOSE };
 
@@ -67,22 +30,25 @@ struct run {
 
 struct connection {
     struct counters *counters;
-    size_t owed;              /* bytes of equal answers that we have not sent yet */
-    struct run *later_runs;   /* what we owe after those: the last run; NULL: nothing */
-    const char *final_answer; /* what is left of the answer that ends it; NULL: none */
-    uint64_t body_left;       /* bytes of the current body or chunk that have not arrived */
-    char *partial;            /* the start of an incomplete head; NULL until needed */
+    size_t owed;            /* bytes of equal answers that we have not sent yet */
+    struct run *later_runs; /* what we owe after those: the last run; NULL: nothing */
+    uint64_t body_left;     /* bytes of the current body or chunk that have not arrived */
+    char *partial;          /* the start of an incomplete head; NULL until needed */
     int fd;
+    uint32_t offset; /* of the next byte to send, in its answer */
     uint16_t partial_size;
-    uint16_t offset;    /* of the next byte to send, in its answer */
     uint16_t line_size; /* bytes that have arrived between two chunks */
     uint16_t run_count;
     uint8_t owed_answer; /* enum answer: the one whose bytes are owed */
-    uint8_t answer;      /* enum answer: the one to give when the body has arrived */
-    uint8_t chunked;     /* enum chunked_state */
-    bool begun : 1;      /* a byte has arrived */
-    bool ending : 1;     /* take no further request; close when all is sent */
-    bool draining : 1;   /* the last answer is sent; wait for the client to close */
+    uint8_t
+        final_answer; /* enum answer: what we owe after all others, and then end the connection */
+    uint8_t answer;   /* enum answer: the one to give when the body has arrived */
+    uint8_t chunked;  /* enum chunked_state */
+    bool begun : 1;   /* a byte has arrived */
+    bool ending : 1;  /* take no further request; close when all is sent */
+    bool answered
+        : 1; /* it ends with an answer of ours, not because the client or the socket ended it */
+    bool draining : 1; /* the last answer is sent; wait for the client to close */
     /* The last receive filled less than the buffer, so nothing is left, except after urgent data. */
     bool emptied : 1;
 };
@@ -96,14 +62,22 @@ static inline struct connection *connection_init(struct connection *connection, 
     return connection;
 }
 
-static inline size_t answer_size(enum answer answer)
+/* Called once, before the first connection. */
+static inline void connection_set_workload(const struct options *options)
 {
-    return answer == ANSWER ? RESPONSE_SIZE : strlen(answers[answer]);
+    answers_set_body((size_t)options->body_size);
+    handler_set(options);
 }
 
-/* All of the owed bytes are sent: go on with the first run. */
+/* All of the owed bytes are sent: go on with the first run, or else with the final answer. */
 static inline void connection_next_run(struct connection *connection)
 {
+    if (connection->later_runs == NULL) {
+        connection->owed = answers[connection->final_answer].size;
+        connection->owed_answer = connection->final_answer;
+        connection->final_answer = ANSWER_NONE;
+        return;
+    }
     struct run *run = connection->later_runs->next;
     connection->owed = run->owed;
     connection->owed_answer = (uint8_t)run->answer;
@@ -121,7 +95,8 @@ static inline void connection_drop_output(struct connection *connection)
     while (connection->later_runs != NULL)
         connection_next_run(connection);
     connection->owed = 0;
-    connection->final_answer = NULL;
+    connection->final_answer = ANSWER_NONE;
+    connection->answered = false;
 }
 
 static inline void connection_release(struct connection *connection)
@@ -154,14 +129,23 @@ static inline void connection_free(struct connection *connection)
     free(connection);
 }
 
-static inline void connection_refuse(struct connection *connection, const char *refusal)
+/* After this answer the connection ends. */
+static inline void connection_answer_last(struct connection *connection, enum answer answer)
+{
+    connection->final_answer = (uint8_t)answer;
+    connection->answered = true;
+    connection->ending = true;
+    if (connection->owed == 0)
+        connection_next_run(connection);
+}
+
+static inline void connection_refuse(struct connection *connection, enum answer refusal)
 {
     counter_add(&connection->counters->bad_requests, 1);
-    connection->final_answer = refusal;
     connection->partial_size = 0;
     connection->chunked = CHUNKED_END;
     connection->body_left = 0;
-    connection->ending = true;
+    connection_answer_last(connection, refusal);
 }
 
 /* false: there is no memory for another run, or the connection has too many. */
@@ -169,13 +153,13 @@ static inline bool connection_owe_later(struct connection *connection, enum answ
 {
     struct run *last = connection->later_runs;
     if (last != NULL && last->answer == answer) {
-        last->owed += answer_size(answer);
+        last->owed += answers[answer].size;
         return true;
     }
     struct run *run = connection->run_count < UINT16_MAX ? malloc(sizeof *run) : NULL;
     if (run == NULL)
         return false;
-    *run = (struct run){.next = run, .owed = answer_size(answer), .answer = answer};
+    *run = (struct run){.next = run, .owed = answers[answer].size, .answer = answer};
     if (last != NULL) {
         run->next = last->next;
         last->next = run;
@@ -191,7 +175,7 @@ static inline bool connection_owe(struct connection *connection, enum answer ans
         (connection->owed_answer != answer || connection->later_runs != NULL))
         return connection_owe_later(connection, answer);
     connection->owed_answer = (uint8_t)answer;
-    connection->owed += answer_size(answer);
+    connection->owed += answers[answer].size;
     return true;
 }
 
@@ -207,11 +191,11 @@ static inline enum answer connection_choose_answer(const struct http_request *re
 
 static inline void connection_answer(struct connection *connection, enum answer answer)
 {
+    handler_run();
     if (answer == ANSWER_CLOSE || answer == ANSWER_CLOSE_HEAD) {
-        connection->final_answer = answers[answer];
-        connection->ending = true;
+        connection_answer_last(connection, answer);
     } else if (!connection_owe(connection, answer)) {
-        connection_refuse(connection, REFUSAL("503 Service Unavailable"));
+        connection_refuse(connection, ANSWER_UNAVAILABLE);
         return;
     }
     counter_add(&connection->counters->requests, 1);
@@ -259,9 +243,9 @@ static inline size_t connection_take_chunk(struct connection *connection, const 
     }
     connection->chunked = chunked_next(connection->chunked, &connection->body_left, *data);
     if (connection->chunked == CHUNKED_BAD)
-        connection_refuse(connection, REFUSAL("400 Bad Request"));
+        connection_refuse(connection, ANSWER_BAD_REQUEST);
     else if (++connection->line_size > HTTP_HEAD_MAX)
-        connection_refuse(connection, REFUSAL("431 Request Header Fields Too Large"));
+        connection_refuse(connection, ANSWER_FIELDS_TOO_LARGE);
     else if (connection->chunked == CHUNKED_END)
         connection_answer(connection, connection->answer);
     return 1;
@@ -285,7 +269,7 @@ static inline void connection_take_request(struct connection *connection,
         connection->chunked = CHUNKED_SIZE_START;
     if (request->expects_continue && !request->version_1_0 &&
         !connection_owe(connection, ANSWER_CONTINUE))
-        connection_refuse(connection, REFUSAL("503 Service Unavailable"));
+        connection_refuse(connection, ANSWER_UNAVAILABLE);
 }
 
 /* Take one head, or a part of one, from the start of `data`. Returns how many bytes it took. */
@@ -309,18 +293,17 @@ static inline size_t connection_take_head(struct connection *connection, const c
         return request.head_size - before;
     case HTTP_INCOMPLETE:
         if (head_size == HTTP_HEAD_MAX)
-            connection_refuse(connection, request.has_request_line
-                                              ? REFUSAL("431 Request Header Fields Too Large")
-                                              : REFUSAL("414 URI Too Long"));
+            connection_refuse(connection, request.has_request_line ? ANSWER_FIELDS_TOO_LARGE
+                                                                   : ANSWER_URI_TOO_LONG);
         else if (before == 0 && !connection_keep(connection, data, size))
-            connection_refuse(connection, REFUSAL("503 Service Unavailable"));
+            connection_refuse(connection, ANSWER_UNAVAILABLE);
         return size;
     case HTTP_UNSUPPORTED:
-        connection_refuse(connection, REFUSAL("501 Not Implemented"));
+        connection_refuse(connection, ANSWER_NOT_IMPLEMENTED);
         return size;
     case HTTP_MALFORMED:
     default:
-        connection_refuse(connection, REFUSAL("400 Bad Request"));
+        connection_refuse(connection, ANSWER_BAD_REQUEST);
         return size;
     }
 }
@@ -365,37 +348,28 @@ static inline void connection_count_end(struct connection *connection, ssize_t s
 
 static inline bool connection_is_writing(const struct connection *connection)
 {
-    return connection->owed > 0 ||
-           (connection->final_answer != NULL && *connection->final_answer != '\0');
+    return connection->owed > 0;
 }
 
 /* Point `data` to the bytes to send next. Returns how many, 0 if there are none. */
 static inline size_t connection_output(const struct connection *connection, const char **data)
 {
-    if (connection->owed == 0) {
-        *data = connection->final_answer;
-        return connection->final_answer != NULL ? strlen(connection->final_answer) : 0;
-    }
-    const bool is_plain = connection->owed_answer == ANSWER;
-    const char *block = is_plain ? responses : answers[connection->owed_answer];
-    const size_t ready = (is_plain ? sizeof responses - 1 : strlen(block)) - connection->offset;
-    *data = block + connection->offset;
+    const struct answer_text *answer = &answers[connection->owed_answer];
+    const size_t ready = answer->ready_size - connection->offset;
+    *data = answer->data + connection->offset;
     return connection->owed < ready ? connection->owed : ready;
 }
 
 static inline void connection_sent(struct connection *connection, size_t size)
 {
-    if (connection->owed == 0) {
-        connection->final_answer += size;
+    connection->owed -= size;
+    if (connection->owed > 0) {
+        connection->offset =
+            (uint32_t)((connection->offset + size) % answers[connection->owed_answer].size);
         return;
     }
-    connection->owed -= size;
-    if (connection->owed_answer == ANSWER) /* division by a constant, which is cheap */
-        connection->offset = (uint16_t)((connection->offset + size) % RESPONSE_SIZE);
-    else
-        connection->offset =
-            (uint16_t)((connection->offset + size) % answer_size(connection->owed_answer));
-    if (connection->owed == 0 && connection->later_runs != NULL)
+    connection->offset = 0;
+    if (connection->ending || connection->later_runs != NULL)
         connection_next_run(connection);
 }
 
@@ -405,7 +379,7 @@ static inline enum connection_next connection_all_sent(struct connection *connec
 {
     if (!connection->ending)
         return CONNECTION_READ;
-    if (connection->final_answer == NULL || connection->draining)
+    if (!connection->answered || connection->draining)
         return connection->draining ? CONNECTION_READ : CONNECTION_CLOSE;
     connection->draining = true;
     return shutdown(connection->fd, SHUT_WR) == 0 ? CONNECTION_READ : CONNECTION_CLOSE;
