@@ -22,6 +22,7 @@ static void serve(int listener)
     }
 }
 
+#ifndef NO_MAIN /* server_prefork.c includes this file and has its own */
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);
@@ -32,3 +33,4 @@ int main(int argc, char **argv)
     listener_announce(listener, &options);
     serve(listener);
 }
+#endif

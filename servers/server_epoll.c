@@ -11,6 +11,10 @@
 
 #include <sys/epoll.h>
 
+#ifndef LISTENER_EVENTS /* server_epoll_exclusive.c shares its listener */
+#define LISTENER_EVENTS EPOLLIN
+#endif
+
 enum { BATCH = 512 }; /* events that one call returns at most */
 
 static int epoll;                 /* the set of watched sockets */
@@ -60,7 +64,7 @@ static void serve_connection(struct connection *connection, uint32_t events)
 static void serve(int listener)
 {
     static struct epoll_event events[BATCH];
-    struct epoll_event accepting = {.events = EPOLLIN, .data.ptr = NULL};
+    struct epoll_event accepting = {.events = LISTENER_EVENTS, .data.ptr = NULL};
 
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &accepting) < 0)
@@ -79,7 +83,7 @@ static void serve(int listener)
     }
 }
 
-#ifndef NO_MAIN /* server_epoll_multitask.c includes this file and has its own */
+#ifndef NO_MAIN /* the servers with several processes include this file */
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);

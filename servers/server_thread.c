@@ -3,11 +3,9 @@
  * System calls per request: recv, send, and a context switch to the next thread. Fails when: memory or the limit of
  * threads runs out, or the scheduler has too many runnable threads to choose from. The server refuses a connection if it
  * cannot start a thread for it. */
-#include "common/connection.h"
-#include "common/listener.h"
+#include "common/threads.h"
 
 #include <limits.h>
-#include <pthread.h>
 
 #ifndef CLIENTS_MAX /* server_thread_50.c sets a limit */
 #define CLIENTS_MAX UINT_MAX
@@ -100,29 +98,17 @@ static void *serve(void *argument)
     return NULL;
 }
 
-/* Only the main thread receives signals, and it does nothing but wait for them. */
+static void add_counts(struct counters *total)
+{
+    pthread_mutex_lock(&clients_lock); /* for good: no thread may end any more */
+    for (struct client *client = clients; client != NULL; client = client->next)
+        counters_add(total, &client->counters);
+    counters_add(total, &ended);
+}
+
 int main(int argc, char **argv)
 {
     const struct options options = options_parse(argc, argv);
-    const int listener = listener_open(&options, 0, false);
-    const sigset_t end = counters_signals();
-    pthread_t acceptor;
-    int signal_number;
 
-    if (pthread_sigmask(SIG_BLOCK, &end, NULL) != 0 ||
-        pthread_create(&acceptor, NULL, serve, (void *)&listener) != 0)
-        errx(EXIT_FAILURE, "cannot start the accepting thread");
-    connection_set_workload(&options);
-    listener_announce(listener, &options);
-    if (sigwait(&end, &signal_number) != 0)
-        errx(EXIT_FAILURE, "sigwait");
-    while (!counters_are_final())
-        listener_pause();
-
-    pthread_mutex_lock(&clients_lock);
-    for (struct client *client = clients; client != NULL; client = client->next)
-        counters_add(&ended, &client->counters);
-    counters_add(&ended, &process_counters);
-    counters_print(&ended);
-    _exit(EXIT_SUCCESS);
+    threads_run(&options, 0, serve, add_counts);
 }

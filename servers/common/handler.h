@@ -7,10 +7,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <time.h>
 
-static struct handler handler; /* without options it has nothing to do */
-static atomic_uint handler_requests;
+static struct handler handler;        /* without options it has nothing to do */
+static atomic_uint *handler_requests; /* all processes of a server count together */
 
 static inline int64_t handler_clock_ns(clockid_t clock)
 {
@@ -43,7 +44,7 @@ static inline void handler_block(int64_t block_ns)
 
 static inline void handler_work(void)
 {
-    if (atomic_fetch_add_explicit(&handler_requests, 1, memory_order_relaxed) %
+    if (atomic_fetch_add_explicit(handler_requests, 1, memory_order_relaxed) %
             (unsigned)handler.every !=
         (unsigned)handler.every - 1)
         return;
@@ -60,9 +61,16 @@ static inline void handler_run(void)
         handler_work();
 }
 
+/* Called before the first process or thread starts. */
 static inline void handler_set(const struct options *options)
 {
     handler = options->handler;
-    if (handler.burn_us == 0 && handler.block_us == 0)
+    if (handler.burn_us == 0 && handler.block_us == 0) {
         handler.every = 0;
+        return;
+    }
+    handler_requests = mmap(NULL, sizeof *handler_requests, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (handler_requests == MAP_FAILED)
+        err(EXIT_FAILURE, "mmap");
 }

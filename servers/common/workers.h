@@ -1,9 +1,10 @@
-/* Several worker processes on one port. Each has a listener of its own (SO_REUSEPORT), and the kernel distributes the
- * connections by a hash of their addresses.
+/* Several worker processes on one port. Either each has a listener of its own (SO_REUSEPORT), and the kernel distributes
+ * the connections by a hash of their addresses; or all share one listener.
  *
- * Why not one listener with EPOLLEXCLUSIVE: there the worker that is awake takes every connection. At 10 to 100
- * connections, Jain's fairness index of the workers' requests was 0.50 to 0.54 with 2 workers (one worker had nearly all)
- * and 0.25 with 4; with the hash it was 0.98 to 1.00 and 0.72 to 0.96.
+ * Why the epoll loops have listeners of their own: on a shared one with EPOLLEXCLUSIVE (server_epoll_exclusive.c) the
+ * worker that is awake takes every connection. At 10 to 100 connections, Jain's fairness index of the workers' requests
+ * was 0.50 to 0.54 with 2 workers (one worker had nearly all) and 0.25 with 4; with the hash it was 0.98 to 1.00 and 0.72
+ * to 0.96.
  * Why not by CPU (SO_ATTACH_REUSEPORT_CBPF): over loopback connections arrive on the client's CPU, so one worker would
  * get them all. */
 #pragma once
@@ -96,11 +97,12 @@ static inline void workers_fork(int index, const int *listeners, int count, void
     workers_mask_signals(SIG_UNBLOCK);
     close(ready[0]);
     workers_ready_pipe = ready[1];
+    const int own = count > 1 ? index : 0;
     for (int i = 0; i < count; i++)
-        if (i != index)
+        if (i != own)
             close(listeners[i]);
-    counters_listener = listeners[index];
-    serve(listeners[index]);
+    counters_listener = listeners[own];
+    serve(listeners[own]);
     _exit(EXIT_SUCCESS);
 }
 
@@ -114,28 +116,49 @@ static inline _Noreturn void workers_wait(void)
     exit(EXIT_SUCCESS);
 }
 
-/* Run `serve(listener)` in as many processes as the options say. It must call workers_ready. */
-static inline _Noreturn void workers_run(const struct options *options, int type_flags,
-                                         void (*serve)(int))
+/* All listen before the first serves: otherwise the first would get every early connection. The first sets SO_REUSEPORT
+ * only after it has bound the port: so it fails if another server's workers have that port. */
+static inline void workers_open_listeners(struct options *options, int type_flags, int *listeners)
 {
-    struct options own = *options;
-    static int listeners[WORKERS_MAX];
-
-    /* All listen before the first serves: otherwise the first would get every early connection. The first sets
-     * SO_REUSEPORT only after it has bound the port: so it fails if another server's workers have that port. */
-    for (int i = 0; i < own.workers; i++) {
-        listeners[i] = listener_open(&own, type_flags, i > 0);
+    for (int i = 0; i < options->workers; i++) {
+        listeners[i] = listener_open(options, type_flags, i > 0);
         listener_set_option(listeners[i], SOL_SOCKET, SO_REUSEPORT, 1);
-        own.port = listener_port(listeners[0]);
+        options->port = listener_port(listeners[0]);
     }
+}
+
+static inline _Noreturn void workers_serve(const struct options *options, const int *listeners,
+                                           int count, void (*serve)(int))
+{
     /* Block signals until all workers are ready, and in a worker until its handler is set. */
     workers_mask_signals(SIG_BLOCK);
     counters_handle_signals(workers_on_signal);
-    for (int i = 0; i < own.workers; i++)
-        workers_fork(i, listeners, own.workers, serve);
+    for (int i = 0; i < options->workers; i++)
+        workers_fork(i, listeners, count, serve);
     workers_mask_signals(SIG_UNBLOCK);
-    listener_announce(listeners[0], &own);
-    for (int i = 0; i < own.workers; i++)
+    listener_announce(listeners[0], options);
+    for (int i = 0; i < count; i++)
         close(listeners[i]);
     workers_wait();
+}
+
+/* Run `serve(listener)` in as many processes as the options say, each with a listener of its own. It must call
+ * workers_ready. */
+static inline _Noreturn void workers_run(const struct options *options, int type_flags,
+                                         void (*serve)(int))
+{
+    static int listeners[WORKERS_MAX];
+    struct options own = *options;
+
+    workers_open_listeners(&own, type_flags, listeners);
+    workers_serve(&own, listeners, own.workers, serve);
+}
+
+/* The same with one listener for all, from which each takes connections when it is free to. */
+static inline _Noreturn void workers_run_shared(const struct options *options, int type_flags,
+                                                void (*serve)(int))
+{
+    const int listener = listener_open(options, type_flags, false);
+
+    workers_serve(options, &listener, 1, serve);
 }
