@@ -1,47 +1,31 @@
 /* One event loop on io_uring, Linux 6.1 or newer.
  *
  * System calls per request: a share of one io_uring_enter, which submits the sends of one batch and waits for the next
- * batch. A lone connection needs two, since the completion of its send ends the wait, too. Fails when: the kernel is older
- * than 6.1 or forbids io_uring (status 69), or one core is not enough.
+ * batch. Fails when: the kernel is older than 6.1 or forbids io_uring (status 69), or one core is not enough.
  *
  * Accept and receive are multishot: submitted once, they complete again and again. The kernel puts received bytes into
  * our buffers. common/uring.h sets up the ring and the buffers. */
 #include "common/connection.h"
 #include "common/listener.h"
-#include "common/uring.h"
+#include "common/uring_quiet.h"
 
-enum operation { ACCEPT, RECEIVE, SEND, OPERATION_MASK = 7 };
+enum operation { ACCEPT, RECEIVE, SEND };
 
 struct client {
     struct connection connection;
+    struct quiet quiet;
     bool receiving; /* a receive is under way, and will complete */
-    bool sending;
-    bool closing; /* to be dropped as soon as nothing is under way */
+    bool sending;   /* a send that completes, not a quiet one */
+    bool closing;   /* to be dropped as soon as nothing is under way */
 };
 
 static struct uring uring;
-
-/* A completion returns 64 bits of ours: the client's address, and the operation in its low bits. */
-static void *pack(struct client *client, enum operation operation)
-{
-    return (void *)((uintptr_t)client | operation);
-}
-
-static enum operation operation_of(const struct io_uring_cqe *completion)
-{
-    return (enum operation)(completion->user_data & OPERATION_MASK);
-}
-
-static struct client *client_of(const struct io_uring_cqe *completion)
-{
-    return (struct client *)(uintptr_t)(completion->user_data & ~(uint64_t)OPERATION_MASK);
-}
 
 static void queue_accept(int listener)
 {
     struct io_uring_sqe *entry = uring_next_entry(&uring);
     io_uring_prep_multishot_accept(entry, listener, NULL, NULL, SOCK_CLOEXEC);
-    io_uring_sqe_set_data(entry, pack(NULL, ACCEPT));
+    io_uring_sqe_set_data(entry, uring_pack(NULL, ACCEPT));
 }
 
 static void queue_receive(struct client *client)
@@ -50,7 +34,7 @@ static void queue_receive(struct client *client)
     io_uring_prep_recv_multishot(entry, client->connection.fd, NULL, 0, 0);
     entry->flags |= IOSQE_BUFFER_SELECT | uring.file_flag;
     entry->buf_group = URING_BUFFER_GROUP;
-    io_uring_sqe_set_data(entry, pack(client, RECEIVE));
+    io_uring_sqe_set_data(entry, uring_pack(client, RECEIVE));
     client->receiving = true;
 }
 
@@ -59,8 +43,11 @@ static void queue_send(struct client *client, const char *data, size_t size)
     struct io_uring_sqe *entry = uring_next_entry(&uring);
     io_uring_prep_send(entry, client->connection.fd, data, size, MSG_NOSIGNAL | MSG_WAITALL);
     entry->flags |= uring.file_flag;
-    io_uring_sqe_set_data(entry, pack(client, SEND));
-    client->sending = true;
+    io_uring_sqe_set_data(entry, uring_pack(client, SEND));
+    client->sending =
+        !client->receiving || !quiet_is_possible(&client->quiet, &client->connection, size);
+    if (!client->sending)
+        quiet_begin(&client->quiet, entry, size);
 }
 
 /* Send nothing more, and end a receive that is under way, as if the client had closed. The ring could shut the socket
@@ -84,19 +71,23 @@ static void drop(struct client *client)
 static void serve_connection(struct client *client)
 {
     const char *data;
-    const size_t size = connection_output(&client->connection, &data);
 
     if (client->sending)
         return;
+    if (!quiet_settle(&client->quiet, &client->connection)) {
+        quiet_serve_later(&client->quiet, client);
+        return;
+    }
+    const size_t size = connection_output(&client->connection, &data);
     if (size > 0) {
         queue_send(client, data, size);
         return;
     }
     if (!client->closing && connection_all_sent(&client->connection) == CONNECTION_CLOSE)
         start_closing(client);
-    if (client->closing && !client->receiving)
+    if (client->closing && !client->receiving && !client->quiet.is_again)
         drop(client);
-    else if (!client->receiving)
+    else if (!client->receiving && !client->closing)
         queue_receive(client);
 }
 
@@ -121,10 +112,8 @@ static void on_accept(int listener, const struct io_uring_cqe *completion)
         const int fd = listener_admit(completion->res);
         if (fd >= 0)
             start(fd);
-    } else if ((completion->res == -EMFILE || completion->res == -ENFILE) && listener_spare >= 0) {
-        listener_give_up_spare();
     } else {
-        listener_pause();
+        listener_make_room(-completion->res);
     }
     if (!(completion->flags & IORING_CQE_F_MORE))
         queue_accept(listener);
@@ -133,8 +122,9 @@ static void on_accept(int listener, const struct io_uring_cqe *completion)
 static void on_receive(struct client *client, const struct io_uring_cqe *completion)
 {
     struct connection *connection = &client->connection;
+    const bool is_sending = client->sending || !quiet_settle(&client->quiet, &client->connection);
     /* While a send is under way, the end of the input may be a reset, which only the send reports. */
-    const bool try_again = completion->res == -ENOBUFS || (completion->res == 0 && client->sending);
+    const bool try_again = completion->res == -ENOBUFS || (completion->res == 0 && is_sending);
 
     client->receiving = (completion->flags & IORING_CQE_F_MORE) != 0;
     if (completion->res > 0) {
@@ -152,11 +142,13 @@ static void on_receive(struct client *client, const struct io_uring_cqe *complet
 
 static void on_send(struct client *client, const struct io_uring_cqe *completion)
 {
+    const int result = quiet_on_completion(&client->quiet, !client->sending, completion->res);
+
     client->sending = false;
-    if (completion->res >= 0 && !client->closing) {
-        connection_sent(&client->connection, (size_t)completion->res);
+    if (result >= 0 && !client->closing) {
+        connection_sent(&client->connection, (size_t)result);
     } else if (!client->closing) {
-        connection_count_end(&client->connection, completion->res);
+        connection_count_end(&client->connection, result);
         start_closing(client);
     }
     serve_connection(client);
@@ -167,21 +159,29 @@ static void serve(int listener)
     listener_keep_spare();
     queue_accept(listener);
     for (;;) {
-        uring_check("cannot wait", io_uring_submit_and_wait(&uring.ring, 1));
+        uring_check("cannot wait",
+                    io_uring_submit_and_wait(&uring.ring, quiet_again == NULL ? 1 : 0));
 
+        struct client *again = quiet_again, *next;
         struct io_uring_cqe *completion;
         unsigned head, count = 0;
+        quiet_again = NULL;
+        quiet_batch++;
         io_uring_for_each_cqe(&uring.ring, head, completion)
         {
-            if (operation_of(completion) == ACCEPT)
+            if (uring_operation(completion) == ACCEPT)
                 on_accept(listener, completion);
-            else if (operation_of(completion) == RECEIVE)
-                on_receive(client_of(completion), completion);
+            else if (uring_operation(completion) == RECEIVE)
+                on_receive(uring_client(completion), completion);
             else
-                on_send(client_of(completion), completion);
+                on_send(uring_client(completion), completion);
             count++;
         }
         io_uring_cq_advance(&uring.ring, count);
+        for (; again != NULL; again = next) {
+            next = quiet_take_next(&again->quiet);
+            serve_connection(again);
+        }
     }
 }
 

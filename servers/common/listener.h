@@ -140,21 +140,30 @@ static inline int listener_accept_counted(int listener, int type_flags)
     return fd;
 }
 
+/* An accept failed. true: for lack of descriptors, and we gave up the spare one, so another accept can succeed. Waits a
+ * little if the machine lacks something that we cannot give. */
+static inline bool listener_make_room(int error)
+{
+    const bool lacks_descriptors = error == EMFILE || error == ENFILE;
+    if (lacks_descriptors && listener_spare >= 0) {
+        listener_give_up_spare();
+        return true;
+    }
+    if (lacks_descriptors || error == ENOMEM || error == ENOBUFS)
+        listener_pause();
+    return false;
+}
+
 /* Returns a new connection's socket (`type_flags`: SOCK_NONBLOCK or 0), or -1: there is none now, try again later. */
 static inline int listener_accept(int listener, int type_flags)
 {
     listener_keep_spare();
     int fd = listener_accept_counted(listener, type_flags);
-    if (fd >= 0)
+    if (fd >= 0 || !listener_make_room(errno))
         return fd;
-    if ((errno == EMFILE || errno == ENFILE) && listener_spare >= 0) {
-        listener_give_up_spare();
-        fd = listener_accept_counted(listener, type_flags);
-        if (fd >= 0)
-            return listener_admit(fd);
-        listener_keep_spare();
-    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-        listener_pause();
-    }
+    fd = listener_accept_counted(listener, type_flags);
+    if (fd >= 0)
+        return listener_admit(fd);
+    listener_keep_spare();
     return -1;
 }

@@ -163,3 +163,21 @@ static inline struct io_uring_sqe *uring_next_entry(struct uring *uring)
         uring_check("cannot submit", io_uring_submit(&uring->ring));
     }
 }
+
+/* A completion returns 64 bits of ours: the client's address, and the operation (0 to 7) in its low bits. */
+enum { URING_OPERATION_MASK = 7 };
+
+static inline void *uring_pack(void *client, unsigned operation)
+{
+    return (void *)((uintptr_t)client | operation);
+}
+
+static inline unsigned uring_operation(const struct io_uring_cqe *completion)
+{
+    return completion->user_data & URING_OPERATION_MASK;
+}
+
+static inline void *uring_client(const struct io_uring_cqe *completion)
+{
+    return (void *)(uintptr_t)(completion->user_data & ~(uint64_t)URING_OPERATION_MASK);
+}
