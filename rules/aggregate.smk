@@ -12,11 +12,10 @@ rule collect_cells:
     params:
         code=identity_of("collect_cells"),
         server=lambda wildcards: wildcards.server,
-        connections=sorted(config["connections"]),
-        repeats=config["repeats"],
+        points=POINTS,
     shell:
         'shared python3 "$ROOT"/scripts/collect_cells.py {params.server:q} {output:q}'
-        " --connections {params.connections} --repeats {params.repeats} 2> {log:q}"
+        " --points {params.points:q} 2> {log:q}"
 
 
 rule merge_cells:

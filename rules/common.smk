@@ -15,6 +15,7 @@ from common import environment
 IGNORED = list(environment.notes(os.environ))
 environment.clean()
 
+from sweep import workloads
 from sweep.cells import (
     RECORD,
     REFERENCE,
@@ -25,6 +26,7 @@ from sweep.cells import (
     is_control,
     measured_servers,
     order_of,
+    points_of,
     record_path,
 )
 from instruments.external import describe_launcher
@@ -73,6 +75,8 @@ SOURCES = sources.Sources(str(ROOT / "servers"))
 if workflow.is_main_process:  # nodes of a cluster do not compile
     SOURCES = sources.find(SOURCES.folder, COMPILED, config["compile"])
 REFERENCE_BINARY = [f"results/bin/{REFERENCE}"] if config["paired_s"] else []
+WORKLOADS = workloads.of_config(config)
+POINTS = json.dumps(points_of(config))  # as scripts that read records take them
 CELLS = cells_of(config)
 POSITION = order_of(config)
 BUILD_PRIORITY = len(POSITION) + 1  # before all cells
@@ -103,8 +107,9 @@ def binary_of(server):
 
 
 def workers_of(wildcards):
-    """Processes: of *_multitask as many as config says."""
-    return config["workers"] if file_of(wildcards.server).endswith("_multitask") else 1
+    """Processes: of *_multitask and *_exclusive as many as config says."""
+    has_several = file_of(wildcards.server).endswith(("_multitask", "_exclusive"))
+    return config["workers"] if has_several else 1
 
 
 def all_cores(wildcards):
@@ -121,11 +126,13 @@ def obstacle_here(check):
 
 def priority_of(wildcards):
     """Of a cell: earlier in the order is higher, and 0 is what is not in the sweep."""
-    cell = Cell(wildcards.server, int(wildcards.connections), int(wildcards.repeat))
+    numbers = int(wildcards.connections), int(wildcards.repeat)
+    cell = Cell(wildcards.server, *numbers, wildcards.workload)
     return len(POSITION) - POSITION.get(cell, len(POSITION))
 
 
 wildcard_constraints:
     server="|".join(map(re.escape, MEASURED)),
+    workload="|".join(WORKLOADS),
     connections="[0-9]+",
     repeat="[0-9]+",

@@ -31,12 +31,11 @@ rule compare_result_sets:
             f"--other-machine {config['other_machine']}" if config["other_machine"] else ""
         ),
         servers=MEASURED,
-        connections=sorted(config["connections"]),
-        repeats=config["repeats"],
+        points=POINTS,
     shell:
         'shared python3 "$ROOT"/scripts/compare_result_sets.py {resources.baseline:q} . --table {output.table:q} --facts {output.facts:q}'
         " --text {output.text:q} {params.other_machine} --servers {params.servers:q}"
-        " --connections {params.connections} --repeats {params.repeats} --no-status 2> {log:q}"
+        " --points {params.points:q} --no-status 2> {log:q}"
 
 
 rule plot_compare:

@@ -4,21 +4,26 @@
 rule measure_cell:
     input:
         binary=lambda wildcards: f"results/bin/{binary_of(wildcards.server)}",
-        reference=REFERENCE_BINARY,
+        reference=lambda wildcards: (
+            REFERENCE_BINARY if WORKLOADS[wildcards.workload].is_paired else []
+        ),
     output:
         RECORD,
     log:
-        "results/logs/measure_{server}_c{connections}_r{repeat}.log",
+        "results/logs/measure_{workload}_{server}_c{connections}_r{repeat}.log",
     priority: priority_of
     conda:
         "../envs/python.yaml"
     threads: all_cores
     params:
-        duration_s=config["duration_s"],
+        workload=lambda wildcards: json.dumps(WORKLOADS[wildcards.workload].changes),
+        duration_s=lambda wildcards: workloads.setting_of(
+            config, wildcards.workload, "duration_s"
+        ),
         warmup_s=config["warmup_s"],
-        pairing=(
-            f"--reference {REFERENCE_BINARY[0]} --paired-s {config['paired_s']}"
-            if REFERENCE_BINARY
+        pairing=lambda wildcards, input: (
+            f"--reference {input.reference} --paired-s {config['paired_s']}"
+            if input.reference
             else ""
         ),
         host=config["host"],
@@ -28,7 +33,8 @@ rule measure_cell:
         code=identity_of("measure_cell"),
     shell:
         'leashed python3 "$ROOT"/scripts/measure_cell.py {input.binary:q} {output:q}'
-        " --server {wildcards.server:q} --connections {wildcards.connections} --repeat {wildcards.repeat}"
+        " --server {wildcards.server:q} --workload-name {wildcards.workload} --workload {params.workload:q}"
+        " --connections {wildcards.connections} --repeat {wildcards.repeat}"
         " --duration-s {params.duration_s} --warmup-s {params.warmup_s}"
         " --host {params.host:q} --network {params.network:q} --cpus {params.cpus:q}"
         " --workers {params.workers} {params.pairing} 2> {log:q}"

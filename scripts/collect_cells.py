@@ -3,11 +3,12 @@
 
 import argparse
 import csv
+import json
 import sys
 
 from common import command, files
 from sweep import records
-from sweep.cells import Cell, record_path
+from sweep.cells import POINTS_HELP, Cell, record_path
 from sweep.rows import CELL_COLUMNS, check_record, format_value, make_row
 
 
@@ -15,13 +16,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("server")
     parser.add_argument("table", help="the table of cells to write")
-    parser.add_argument("--connections", type=int, nargs="+", required=True)
-    parser.add_argument("--repeats", type=int, required=True)
+    parser.add_argument("--points", type=json.loads, required=True, help=POINTS_HELP)
     arguments = parser.parse_args()
     wanted = [
-        Cell(arguments.server, connections, repeat)
-        for connections in sorted(arguments.connections)
-        for repeat in range(1, arguments.repeats + 1)
+        Cell(arguments.server, count, repeat, workload)
+        for workload, (connections, repeats) in arguments.points.items()
+        for count in sorted(connections)
+        for repeat in range(1, repeats + 1)
     ]
     paths = [record_path(cell) for cell in wanted]
     found = zip(records.read_all(paths), wanted, paths, strict=True)

@@ -8,6 +8,7 @@ their own: if they differ although no known fact of the machine has changed, tha
 """
 
 import argparse
+import json
 import sys
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from analysis.result_sets import NoComparison
 from analysis.verdicts import FASTER, SLOWER, UNDECIDABLE, WHOLE_SWEEP
 from common import command, terminal
 from common.terminal import UNAVAILABLE, Color, Part
+from sweep.cells import POINTS_HELP
+from sweep.workloads import KEEPALIVE
 
 # Columns that a narrow terminal goes without, the least important first.
 SPARE = ["p (Holm)", "binary", "95 % interval", "detectable"]
@@ -98,6 +101,11 @@ def tabulate(compared: Comparison) -> terminal.Table:
 # --- The command ---
 
 
+def is_wanted(record: dict[str, Any], points: dict[str, Any]) -> bool:
+    connections, repeats = points.get(record.get("workload", KEEPALIVE), ([], 0))
+    return record["connections"] in connections and record["repeat"] <= repeats
+
+
 def read_sets(
     baseline: str, current: str, other_machine: str | None, wanted: argparse.Namespace
 ) -> set_comparison.Sets:
@@ -110,8 +118,7 @@ def read_sets(
         record
         for record in new
         if (not wanted.servers or record["server"] in wanted.servers)
-        and (not wanted.connections or record["connections"] in wanted.connections)
-        and (not wanted.repeats or record["repeat"] <= wanted.repeats)
+        and (not wanted.points or is_wanted(record, wanted.points))
     ]
     if not new:
         raise NoComparison(f"{current}: no records of the wanted servers and connections")
@@ -141,8 +148,7 @@ def main() -> int:
     )
     parser.add_argument("--other-machine", help="the baseline's machine, if it is another one")
     parser.add_argument("--servers", nargs="+", help="servers to compare (default: all)")
-    parser.add_argument("--connections", type=int, nargs="+", help="numbers to compare")
-    parser.add_argument("--repeats", type=int, help="compare the first N repeats (default: all)")
+    parser.add_argument("--points", type=json.loads, help=f"compare {POINTS_HELP} (default: all)")
     parser.add_argument("--no-status", action="store_true", help="end with 0 whatever got slower")
     arguments = parser.parse_args()
     sets = read_sets(arguments.baseline, arguments.current, arguments.other_machine, arguments)

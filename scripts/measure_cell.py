@@ -24,6 +24,7 @@ from measuring.counts import (
     fairness_of,
     reopened_connections,
     share_of,
+    without_idle,
     worker_fairness_jain,
 )
 from measuring.load_side import LoadSide
@@ -36,6 +37,7 @@ AllSides = runs.Sides[ServerSide, LoadSide]
 # Sockets are read just before the load ends, since then they are gone.
 SNAPSHOT_LEAD_S = 0.1
 # How long to search for the answer that ends a connection. nginx's 1,000th takes 0.1 s.
+MOST_RESPONSE_BYTES = 4096  # of a response in a record
 MOST_PROBED, PROBE_TIMEOUT_S = 20_000, 3.0
 
 
@@ -43,7 +45,7 @@ def warm_up(run: runs.Run, arguments: runs.CellArguments) -> dict[str, Any]:
     """Load the server without measuring it, but check every response; returns what this saw."""
     if arguments.warmup_s == 0:
         return {"warmup_requests": 0, "warmup_wrong_responses": 0}
-    run.start_load(arguments.warmup_s, expected_body=server_process.BODY.decode())
+    run.start_load(arguments.warmup_s, expected_body_bytes=arguments.workload.body_bytes)
     result = run.sides.load.finish_load()
     return {
         "warmup_requests": result["requests"],
@@ -136,6 +138,7 @@ def measure(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
             and accepted > loads  # other programs' are in it
             and sides.server.has_closed_more_than(loads + 1)
         )
+        lost = sides.server.lost_idle() if run.idle_connections else None
         limit = run.requests_until_close(MOST_PROBED, PROBE_TIMEOUT_S) if is_probed else None
         told = sides.server.stop_server()
         if short:
@@ -144,6 +147,7 @@ def measure(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
         else:
             timed_closed = sides.server.take_closed(loads + 1 + is_probed)
             counts = counts_of_timed_run(run, told, warmup_closed, timed_closed, is_probed)
+        counts = without_idle(counts, run.idle_connections)
     if seen["processes_changed"]:  # nobody knows the counts of those that are gone
         counts |= {"server_accepted": None, "server_requests": None}
     seen |= counts
@@ -157,12 +161,17 @@ def measure(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
         "workers": run.workers,
         "server_command": run.command,
         **seen,
-        **fairness_of(seen, arguments.connections, short or bool(reopened)),
+        **fairness_of(seen, arguments.connections, run.workload.pipelined, short or bool(reopened)),
         **warmup,
         "leftover_connections": left,
         "server_counts": told,
         "worker_fairness_jain": worker_fairness_jain(told),
-        "response": run.response.decode("latin-1"),
+        "response": run.response[:MOST_RESPONSE_BYTES].decode("latin-1"),
+        "response_size_bytes": len(run.response),
+        "idle_connections": run.idle_connections,
+        "idle_connections_asked": run.workload.idle_connections,
+        "idle_connections_lost": lost,
+        "requests_in_flight": arguments.connections * run.workload.pipelined,
         "varying_headers": run.verified.varying,
         "connection_per_request": short,
         "reopened_connections": reopened,
@@ -179,7 +188,9 @@ def judge(seen: dict[str, Any]) -> dict[str, Any]:
 
 def measure_undisturbed(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
     """Do the timed run, again if something disturbed it, and the paired phase."""
-    is_paired = bool(arguments.reference) and arguments.paired_s > 0
+    is_paired = (
+        arguments.workload.is_paired and bool(arguments.reference) and arguments.paired_s > 0
+    )
     if is_paired:
         pairing.check_reference(arguments.reference)
     *earlier, seen = runs.repeat_while_disturbed(
@@ -203,6 +214,7 @@ def measure_record(sides: AllSides, arguments: runs.CellArguments) -> dict[str, 
     sweep, config = runs.read_sweep()
     record: dict[str, Any] = {
         "schema_version": records.SCHEMA_VERSION,
+        "workload": arguments.workload_name,
         "server": arguments.server,
         "connections": arguments.connections,
         "repeat": arguments.repeat,
@@ -217,6 +229,7 @@ def measure_record(sides: AllSides, arguments: runs.CellArguments) -> dict[str, 
             "host": arguments.host,
             "cpus": arguments.cpus,
             "network": arguments.network._asdict(),
+            "workload": arguments.workload.changes,
         },
         "clocks_ahead_s": sides.clocks_ahead_s,
         "machine": facts["machine_id"],
@@ -240,6 +253,7 @@ def parse_arguments() -> runs.CellArguments:
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("output", help="where the record goes")
     parser.add_argument("--server", help="its name in the record (default: the binary's)")
+    parser.add_argument("--workload-name", default=cells.KEEPALIVE, help="(%(default)s)")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument(
         "--disturbed-retries",
@@ -264,7 +278,9 @@ def parse_arguments() -> runs.CellArguments:
 
 def main() -> int:
     arguments = parse_arguments()
-    cell = cells.Cell(arguments.server, arguments.connections, arguments.repeat)
+    cell = cells.Cell(
+        arguments.server, arguments.connections, arguments.repeat, arguments.workload_name
+    )
     with (
         runs.reported(f"measure_cell: {cell}"),
         runs.exclusive_sides(arguments, ServerSide) as sides,
@@ -274,7 +290,7 @@ def main() -> int:
     if record["status"] == "failed":
         print(f"measure_cell: {cell}: {record['reason']}", file=sys.stderr)
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the measurement
-        progress.print_cell(*cell, record)
+        progress.print_cell(cell, record)
     return 0
 
 

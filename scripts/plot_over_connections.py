@@ -43,6 +43,7 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
 main = program.of_tables(
     __doc__,
     draw,
+    choose=lambda figure, *its: (figure, *tables.of_first_workload(*its)),
     figure=FIGURES,
     cells=tables.read_cell_table,
     summary=read_summary,

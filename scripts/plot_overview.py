@@ -98,6 +98,7 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
 main = program.of_tables(
     __doc__,
     draw,
+    choose=tables.of_first_workload,
     cells=tables.read_cell_table,
     summary=read_summary,
     verdicts=read_verdicts,

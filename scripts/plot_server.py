@@ -26,8 +26,29 @@ def mark_limits(axes: Axes, summary: pd.DataFrame) -> None:
         text.set(ha="center", fontsize=11, fontweight="bold")
 
 
+def workload_notes(summary: pd.DataFrame) -> list[str]:
+    """A line for each point of the workloads that the picture has no curve of."""
+    main, *others = tables.workloads_of(summary)
+    notes = [f"Workload of the picture: {main}. In others:"] if others else []
+    for point in summary[summary["workload"].isin(others)].to_dict("records"):
+        where = f"{point['workload']}, {point['connections']:,} connections"
+        if pd.isna(point["requests_per_second"]):
+            status = tables.describe_no_result(pd.DataFrame([point]))
+            notes.append(f"  {where}: {status}.")
+            continue
+        ratio = point[tables.RATIOS[0]]
+        cpu = f", CPU time per request {ratio:.2f} × the reference's" if pd.notna(ratio) else ""
+        notes.append(
+            f"  {where}: {point['requests_per_second']:,.0f} requests/s, p99"
+            f" {point['latency_p99_us']:,.0f} µs{cpu}."
+        )
+    return notes
+
+
 def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
     cells, summary, machine_note = tables.to_draw(cells, summary)
+    other_notes = workload_notes(summary)
+    summary, cells = tables.of_first_workload(summary, cells)
     server = str(summary["server"].iloc[0])
     color = palette.color_of(server)
     figure, axes, limits = style.new_figure_with_strip(7.5, 5.2, rows=1)
@@ -70,7 +91,9 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, *paths: str) -> None:
         notes.append("Hollow points: disturbed runs, which count only if there are no others.")
     if (summary["limiter"] == "client-bound").any():
         notes.append("≥: wrk was the limit, so the server could do more.")
-    style.add_notes(figure, [*notes, *palette.throughput_notes(summary), machine_note])
+    style.add_notes(
+        figure, [*notes, *palette.throughput_notes(summary), machine_note, *other_notes]
+    )
     label_ends(axes, marks.reference_ends(axes))
     style.save(figure, paths)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from analysis import findings, program, tables
+from analysis import findings, program, tables, workload_map
 from analysis.summary import best_point, read_summary
 from analysis.verdicts import read_verdicts, yardstick_note
 from common import terminal
@@ -141,9 +141,11 @@ def tabulate(
 
 
 def write(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, path: str) -> None:
+    others = workload_map.sentences(summary, verdicts)
+    cells, summary, verdicts = tables.of_first_workload(cells, summary, verdicts)
     cells = cells[cells["machine"] == tables.main_machine(summary)]
     answer = answer_of(verdicts, summary, cells)
-    terminal.write_table(tabulate(summary, ratios_of(cells), answer), path)
+    terminal.write_table(tabulate(summary, ratios_of(cells), [*answer, *others]), path)
 
 
 main = program.of_tables(

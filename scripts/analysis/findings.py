@@ -19,6 +19,7 @@ from analysis.verdicts import (
     SLOWER,
     THROUGHPUT,
     UNDECIDABLE,
+    UNDIVIDED,
     WHOLE_SWEEP,
 )
 
@@ -110,7 +111,7 @@ def find_all(verdicts: pd.DataFrame, summary: pd.DataFrame) -> dict[str, Finding
     """Metric → what one machine's verdicts say about the servers in its summary, which is without the control."""
     servers = [str(name) for name in summary["server"].unique()]
     limited = set(summary[summary["limiter"] == "client-bound"]["server"])
-    return {metric: find(verdicts, metric, servers, limited) for metric in BETTER_SIGN}
+    return {metric: find(verdicts, metric, servers, limited) for metric in NAMES}
 
 
 def within_percent(between: pd.DataFrame, leaders: int) -> float:
@@ -128,7 +129,7 @@ def join(names: list[str]) -> str:
 
 def best_sentence(finding: Finding) -> str:
     """Which server is best by one metric, or which servers share first place, and how far the next one is behind."""
-    figure, leaders = NAMES[finding.metric], finding.leaders
+    figure, leaders = {**NAMES, **UNDIVIDED}[finding.metric], finding.leaders
     if not leaders:
         return f"This sweep cannot say which server is best by {figure}."
     among = "Of the servers that can be compared, " if finding.left_out else ""

@@ -16,12 +16,15 @@ from typing import Any
 from common.files import DamagedFile
 from hosts import identity, reading
 from sweep import fields, records
+from sweep.cells import Cell
 from sweep.rows import CELL_COLUMNS, SERVER_NAME, check_record
+from sweep.workloads import KEEPALIVE
 
 Record = dict[str, Any]
 
 # As cells.record_path() names them.
 RECORD_NAME = re.compile(r"c([1-9][0-9]{0,6})_r([1-9][0-9]{0,6})\.json")
+WORKLOAD_NAME = re.compile("[a-z][a-z0-9_]{0,39}")
 MACHINE_NAME = re.compile(r"[A-Za-z0-9]{1,40}")
 POSITIVE = ("requests", "duration_s", "requests_per_second")
 KEPT = [*CELL_COLUMNS, "facts", "asked", "binary_sha256", "reference_sha256"]
@@ -66,24 +69,29 @@ def results_folder(path: str) -> Path:
     )
 
 
-def record_paths(results: Path) -> Iterator[tuple[str, int, int, Path]]:
-    """Server, connections, repeat and path of each record, in this order."""
-    for folder in sorted((results / "cells").iterdir()):
-        if not SERVER_NAME.fullmatch(folder.name) or not folder.is_dir():
+def record_paths(results: Path) -> Iterator[tuple[Cell, Path]]:
+    """Cell and path of each record, in order; of earlier versions, which knew one workload, too."""
+    for folder in [*(results / "cells").glob("*/"), *(results / "cells").glob("*/*/")]:
+        workload = KEEPALIVE if folder.parent.name == "cells" else folder.parent.name
+        if not SERVER_NAME.fullmatch(folder.name) or not WORKLOAD_NAME.fullmatch(workload):
             continue
         named = [(RECORD_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
-        cells = [(int(name[1]), int(name[2]), path) for name, path in named if name]
-        for connections, repeat, path in sorted(cells):
+        cells = [
+            (Cell(folder.name, int(name[1]), int(name[2]), workload), path)
+            for name, path in named
+            if name
+        ]
+        for cell, path in sorted(cells):
             if path.is_file():  # opening a pipe would wait for ever
-                yield folder.name, connections, repeat, path
+                yield cell, path
 
 
 def identity_of(path: str) -> str:
     """A hash of the names and contents of all records, independent of the folder; empty if they cannot be read."""
     digest = hashlib.sha256()
     try:
-        for *cell, record in record_paths(results_folder(path)):
-            digest.update(f"{cell} {hashlib.sha256(record.read_bytes()).hexdigest()}\n".encode())
+        for cell, record in sorted(record_paths(results_folder(path))):
+            digest.update(f"{[*cell]} {hashlib.sha256(record.read_bytes()).hexdigest()}\n".encode())
     except (NoComparison, OSError):
         return ""
     return digest.hexdigest()
@@ -121,11 +129,11 @@ def _has_facts(facts: Any) -> bool:
 def read(results: Path) -> list[Record]:
     """All records, with the keys in KEPT alone. Raises NoComparison or OSError."""
     read_records = []
-    for *cell, path in record_paths(results):
+    for cell, path in record_paths(results):
         try:
             if path.stat().st_size > MOST_BYTES:
                 raise DamagedFile(f"{path} is too large for a record")
-            record = check_record(records.read(str(path)), tuple(cell), str(path))  # type: ignore[arg-type]
+            record = check_record(records.read(str(path)), cell, str(path))
             fault = f"{path} {its}" if (its := _fault(record)) else ""
         except RecursionError:
             fault = f"{path} is nested too deeply"

@@ -42,6 +42,7 @@ def _summarize_point(cells: pd.DataFrame) -> dict[str, Any]:
     }
     flags = sorted({flag for text in cells["flags"] for flag in text.split(";") if flag})
     row["flags"] = ";".join(flags)
+    row["decided_by"] = cells["decided_by"].iloc[0]
     row["reason"] = next(filter(None, cells["reason"]), "")
     if valid.empty:
         return row

@@ -17,11 +17,12 @@ from sweep.cells import is_control
 from sweep.fields import STATUSES
 from sweep.flags import invalidating
 from sweep.rows import CELL_COLUMNS, LARGEST_NUMBER, LOOPBACK, POSITIVE, SERVER_NAME, is_text
+from sweep.workloads import CPU_RATIO
 
 MOST_SHOWN_REPEATS = 20
 LONGEST_REASON = 300  # in a note
 
-POINT = ["machine", "server", "connections"]
+POINT = ["machine", "workload", "server", "connections"]
 
 # From the paired phase; some cells have none.
 RATIOS = ["cpu_ratio", "throughput_ratio"]
@@ -128,13 +129,14 @@ def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def has_main_yardstick(cells: pd.DataFrame) -> "pd.Series[bool]":
-    """Which cells compare with each other: for each machine, those with the kernel, compiler, wrk and reference that
-    most of its cells with a ratio have."""
-    yardsticks, machines = (cells[name].fillna("").to_numpy() for name in ("yardstick", "machine"))
+    """Which cells compare with each other: for each machine and workload, those with the kernel, compiler, wrk and
+    reference that most of its cells with a ratio have."""
+    yardsticks = cells["yardstick"].fillna("").to_numpy()
+    groups = (cells["machine"].fillna("") + " " + cells["workload"]).to_numpy()
     is_known = cells[RATIOS].notna().any(axis=1).to_numpy()
     is_main = np.zeros(len(cells), bool)
-    for machine in dict.fromkeys(machines):
-        its = machines == machine
+    for group in dict.fromkeys(groups):
+        its = groups == group
         counts = Counter(yardsticks[its & is_known])
         is_main |= its & (yardsticks == counts.most_common(1)[0][0]) if counts else its
     return pd.Series(is_main, cells.index, dtype=bool)
@@ -142,6 +144,19 @@ def has_main_yardstick(cells: pd.DataFrame) -> "pd.Series[bool]":
 
 def of_main_yardstick(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[has_main_yardstick(cells)]
+
+
+def workloads_of(table: pd.DataFrame) -> list[str]:
+    """The workloads in the order of the sweep, those that CPU time decides first: most pictures show the first alone."""
+    names = [str(name) for name in table["workload"].unique()]
+    by_cpu = set(table.loc[table["decided_by"] == CPU_RATIO, "workload"])
+    return sorted(names, key=lambda name: name not in by_cpu)
+
+
+def of_first_workload(*of_sweep: pd.DataFrame) -> list[pd.DataFrame]:
+    """Rows of the sweep's first workload; the first table must say what decides."""
+    first = workloads_of(of_sweep[0])[0]
+    return [table[table["workload"] == first] for table in of_sweep]
 
 
 def without_control(table: pd.DataFrame) -> pd.DataFrame:

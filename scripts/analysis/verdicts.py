@@ -40,11 +40,15 @@ from analysis.inference import (
 from common.files import DamagedFile
 from sweep import fields
 from sweep.cells import base_of, is_control
+from sweep.workloads import CPU_RATIO, TAIL
+from sweep.workloads import THROUGHPUT as RATE
 
 # Ratios to the reference; the report's first answer uses the first.
-CPU_RATIO, THROUGHPUT = "cpu_ratio", "throughput_ratio"
-BETTER_SIGN = {CPU_RATIO: -1, THROUGHPUT: 1}
+THROUGHPUT = "throughput_ratio"
 NAMES = {CPU_RATIO: "CPU time per request", THROUGHPUT: "throughput"}  # in sentences
+# Figures of the undivided run, which decide some workloads.
+UNDIVIDED = {RATE: "throughput", TAIL: "99th percentile of latency"}
+BETTER_SIGN = {CPU_RATIO: -1, THROUGHPUT: 1, RATE: 1, TAIL: -1}
 
 FASTER, SLOWER, EQUAL = "faster", "slower", "no difference"
 DEPENDS, UNDECIDABLE = "depends on connections", "not decidable here"
@@ -64,14 +68,14 @@ CONTROL_DIFFERS = "the same server measured twice: at most the layout of its cod
 
 OTHER_WORKLOAD = "a connection per request (another workload)"
 
-CELL_COLUMNS = ["machine", "server", "connections", "repeat", "status", "flags", "yardstick"]
-CELL_COLUMNS += BETTER_SIGN
-SUMMARY_COLUMNS = ["machine", "server", "connections", "limiter", "flags"]
+CELL_COLUMNS = ["machine", "workload", "server", "connections", "repeat", "status", "flags"]
+CELL_COLUMNS += ["yardstick", "decided_by", *BETTER_SIGN]
+SUMMARY_COLUMNS = ["machine", "workload", "server", "connections", "limiter", "flags"]
 VERDICT_COLUMNS = fields.columns_of(fields.VERDICTS)
 
 
 class Sweep(NamedTuple):
-    """One machine's cells as arrays.
+    """One machine's cells of one workload as arrays.
 
     logarithms: of each metric, [server, point, repeat]; NaN without a valid cell.
     has_valid: whether there are valid cells, [server, point].
@@ -168,7 +172,7 @@ def _obstacle(
     short = servers_where(sweep.connection_per_request)
     if len(short) == 1:
         return f"{short[0]}: {OTHER_WORKLOAD}"
-    limited = metric == THROUGHPUT and len(servers_where(sweep.client_limited)) == 2
+    limited = metric in (THROUGHPUT, RATE) and len(servers_where(sweep.client_limited)) == 2
     if limited and not same_binary:  # a server measured twice shows the noise, whatever limits it
         return CLIENT_LIMITED
     lacks = (_lack(sweep, metric, server, point, least) for server in pair)
@@ -284,7 +288,9 @@ def judge(
     def judge_pair(number: int, pair: Pair) -> Iterator[dict[str, Any]]:
         signs = tests.sign[number].tolist()
         losers = [""] * len(signs)
-        if metric == THROUGHPUT and not same_binary[number]:  # the same binary shows the noise
+        if (
+            metric in (THROUGHPUT, RATE) and not same_binary[number]
+        ):  # the same binary shows the noise
             levels = [usable[number], *np.eye(len(sweep.connections), dtype=bool)]
             its = zip(levels, signs, strict=True)
             losers = [_limited_loser(sweep, pair, points, sign) for points, sign in its]
@@ -322,9 +328,10 @@ def noise_floor(sweep: Sweep, metric: str) -> float:
 
 
 def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
-    """Verdicts of one machine and metric, a row for each pair of servers and level; none for fewer than two servers.
+    """Verdicts of one machine, workload and metric, a row for each pair of servers and level; none of one server.
 
-    Keys as VERDICT_COLUMNS, without machine. "faster" means higher throughput or less CPU time per request.
+    Keys as VERDICT_COLUMNS, without machine and workload. "faster" means higher throughput, less CPU time per request
+    or a lower percentile.
     """
     pairs = pairs_of(sweep.servers)
     if not pairs:
@@ -350,17 +357,20 @@ def compare(sweep: Sweep, metric: str) -> list[dict[str, Any]]:
 
 
 def verdict_table(cells: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """cells.csv and summary.csv → a row for each machine, metric, pair of servers and level (docs/results.md).
+    """cells.csv and summary.csv → a row for each machine, workload, metric, pair of servers and level.
 
-    connections is "all" for the whole sweep, else a count. Machines are never pooled. Raises DamagedFile if a cell
-    occurs twice, ValueError if a figure is not a number.
+    connections is "all" for the whole sweep, else a count. Neither machines nor workloads are ever pooled. Raises
+    DamagedFile if a cell occurs twice, ValueError if a figure is not a number.
     """
     rows = []
-    for machine, its_cells in cells.groupby("machine", sort=False, dropna=False):
-        its_summary = summary[summary["machine"].isin([machine])]
-        sweep = sweep_of(its_cells, its_summary)
-        for metric in BETTER_SIGN:
-            rows += [{"machine": machine, **row} for row in compare(sweep, metric)]
+    keys = ["machine", "workload"]
+    for (machine, workload), its_cells in cells.groupby(keys, sort=False, dropna=False):
+        is_its = summary["machine"].isin([machine]) & summary["workload"].isin([workload])
+        sweep = sweep_of(its_cells, summary[is_its])
+        decider = str(its_cells["decided_by"].iloc[0])
+        names = {"machine": machine, "workload": workload}
+        for metric in NAMES if decider == CPU_RATIO else [decider]:
+            rows += [{**names, **row} for row in compare(sweep, metric)]
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
 
 

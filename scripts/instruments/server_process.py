@@ -21,10 +21,11 @@ ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0  # ours end within 1 s
 READY_POLL_S = 0.005
 UNANNOUNCED = "it closed the connection without announcing it by 'Connection: close'"
+EX_USAGE = 2  # it does not know an option
 EX_UNAVAILABLE = 69  # sysexits.h: the machine refuses what the server needs
-BODY = b"Hello, World!"
 VERIFY_REQUESTS = 2  # on one connection, if the server keeps it
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}(?: |\r\n|$)")
 COUNTED = ("accepted", "requests")  # the least that a server's counts contain
 LISTENING = re.compile(r"listening on \[.*\]:(\d+)\n")
@@ -42,7 +43,7 @@ class WrongAnswer(RunError):
 
 
 class Unavailable(Exception):
-    """The server cannot run on this machine; the text is its own reason."""
+    """The server cannot run on this machine, or does not know the workload; the text is its own reason."""
 
 
 def supervised(command: Sequence[str]) -> contextlib.AbstractContextManager[Process]:
@@ -150,8 +151,11 @@ def _read_line(process: Process, deadline_s: float) -> str:
     return line.decode(errors="replace")
 
 
-def _wait_for_port(process: Process, timeout_s: float, is_external: bool) -> int:
-    """Wait until the server listens and return the port. Raises RunError, or Unavailable for status 69."""
+def _wait_for_port(
+    process: Process, timeout_s: float, is_external: bool, options: Sequence[str]
+) -> int:
+    """Wait until the server listens and return the port. Raises RunError, or Unavailable for status 69, and for status
+    2 if it was given options of a workload."""
     deadline_s = time.monotonic() + timeout_s
     line = _read_line(process, deadline_s)
     if match := LISTENING.fullmatch(line):
@@ -163,6 +167,8 @@ def _wait_for_port(process: Process, timeout_s: float, is_external: bool) -> int
             process.wait(max(STOP_TIMEOUT_S, deadline_s - time.monotonic()))
     if process.poll() == EX_UNAVAILABLE:
         raise Unavailable(describe_end(process))
+    if process.poll() == EX_USAGE and options:
+        raise Unavailable(f"it does not take {options[0]}: {describe_end(process)}")
     if process.poll() is not None:
         raise RunError(f"the server did not start: {describe_end(process)}")
     raise RunError(
@@ -219,19 +225,21 @@ def running_server(
     interface: str | None,
     workers: int,
     prefix: Sequence[str],
+    options: Sequence[str] = (),
     start_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Server]:
     """Start a server on a port that the kernel chooses; afterwards no process of it is left.
 
-    interface: of a link-local address; prefix: words before the command, for example to choose CPUs. Raises RunError,
-    or Unavailable for status 69.
+    interface: of a link-local address; prefix: words before the command, for example to choose CPUs; options: of a
+    workload. Raises RunError, or Unavailable if it says so or does not know the options.
     """
     command = [*prefix, os.path.abspath(binary), "--host", host, "--port", "0"]
     command += ["--workers", str(workers), *(["--interface", interface] if interface else [])]
+    command += options
     external = is_external(binary)
     with supervised(command) as process:
         server = Server(
-            process, command, _wait_for_port(process, start_timeout_s, external), external
+            process, command, _wait_for_port(process, start_timeout_s, external, options), external
         )
         if external:
             server.check_serving()
@@ -356,14 +364,14 @@ def _check_closed(connection: socket.socket) -> None:
     raise WrongAnswer("it announces 'Connection: close' but does not close")
 
 
-def _ask(host: str, port: int) -> list[tuple[bytes, Answer]]:
+def _ask(host: str, port: int, request: bytes, timeout_s: float) -> list[tuple[bytes, Answer]]:
     """VERIFY_REQUESTS answers on one connection, or on one connection each if the server announces that it closes."""
     answers: list[tuple[bytes, Answer]] = []
     while len(answers) < VERIFY_REQUESTS:
-        with socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_S) as connection:
+        with socket.create_connection((host, port), timeout=timeout_s) as connection:
             while len(answers) < VERIFY_REQUESTS:
                 try:
-                    connection.sendall(REQUEST)
+                    connection.sendall(request)
                     answers.append(_receive_answer(connection))
                 except ConnectionError:
                     if answers:
@@ -380,27 +388,41 @@ class Verified(NamedTuple):
     varying: list[str]  # headers that differ from answer to answer, and may change its size
 
 
-def verify(host: str, port: int) -> Verified:
-    """Ask VERIFY_REQUESTS times and return the response, which must be correct, complete and have the same body.
+def verify(
+    host: str,
+    port: int,
+    body: bytes,
+    *,
+    is_last: bool = False,
+    timeout_s: float = ANSWER_TIMEOUT_S,
+) -> Verified:
+    """Ask VERIFY_REQUESTS times and return the response, which must be correct and complete and have this body.
+
+    is_last: whether each request asks for the end of its connection.
 
     Raises WrongAnswer with what is wrong, or RunError if there is no answer.
     """
     try:
-        (raw, first), (_, second) = _ask(host, port)
+        (raw, first), (_, second) = _ask(
+            host, port, LAST_REQUEST if is_last else REQUEST, timeout_s
+        )
     except OSError as error:
         raise RunError(f"the server does not answer: {error}") from None
     except WrongAnswer as error:
         raise WrongAnswer(f"the server's answer is wrong: {error}") from None
     if not first.head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
         raise WrongAnswer(f"the server's answer is not a 200: {first.head[:80]!r}")
-    if first.body != BODY:
-        raise WrongAnswer(f"the server's body is not {BODY!r}: {first.body[-80:]!r}")
+    if first.body != body:
+        wanted = f"{len(body)} bytes that end in {body[-13:]!r}" if len(body) > 80 else repr(body)
+        raise WrongAnswer(
+            f"the server's body is not {wanted}: {len(first.body)} bytes, {first.body[-80:]!r}"
+        )
     if first.ends_with_connection:
         raise WrongAnswer(
             "the server's answer has no Content-Length and is not chunked, so it ends with its connection: wrk counts"
             " each such answer as an error"
         )
-    if second.head.split()[1] != b"200" or second.body != BODY:
+    if second.head.split()[1] != b"200" or second.body != body:
         excerpt = second.head.split(b"\r\n")[0] + b" ... " + second.body[-80:]
         raise WrongAnswer(f"the server's second answer differs: {excerpt!r}")
     of_first, of_second = first.headers, second.headers
@@ -411,6 +433,18 @@ def verify(host: str, port: int) -> Verified:
         head = line.sub(lambda match: match[1] + b"*" * len(match[2]), head)
     varying = sorted(name.decode("latin-1") for name in names if name != b"date")
     return Verified(head + raw[len(head) :], varying)
+
+
+def serve_once(host: str, port: int, timeout_s: float) -> socket.socket:
+    """A connection on which the server has answered one request. Raises WrongAnswer or OSError if it does not."""
+    connection = socket.create_connection((host, port), timeout=timeout_s)
+    try:
+        connection.sendall(REQUEST)
+        _receive_answer(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def requests_until_close(host: str, port: int, most: int, within_s: float) -> int | None:

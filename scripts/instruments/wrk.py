@@ -60,6 +60,7 @@ class Wrk:
     connections: int
     duration_s: float
     wall_ahead_s: float  # proc.wall_clock_ahead_s() before its start
+    pipelined: int
 
     def __post_init__(self) -> None:
         self._wait_until_begun()
@@ -150,7 +151,7 @@ class Wrk:
             raise LoadError(f"wrk failed: {how}")
         if waited_s:
             raise Unstopped(f"wrk ran on for {waited_s:g} s after it was told to end")
-        return parse_report(output, self.connections)
+        return parse_report(output, self.connections, self.pipelined)
 
 
 def is_stopped(pid: int) -> bool:
@@ -178,20 +179,31 @@ def has_begun(pid: int) -> bool:
 
 @contextlib.contextmanager
 def running_load(
-    url: str, *, connections: int, threads: int, duration_s: float, expected_body: str | None = None
+    url: str,
+    *,
+    connections: int,
+    threads: int,
+    duration_s: float,
+    expected_body_bytes: int | None = None,
+    pipelined: int = 1,
+    connection_per_request: bool = False,
 ) -> Iterator[Wrk]:
     """Start a load; afterwards nothing of it is left.
 
-    With an expected body, wrk compares every response with it, which is too slow for a timed load. The result's
-    `wrong_responses` counts responses with another body, in addition to errors.
+    With an expected size, wrk compares every body with one of that size, which is too slow for a timed load. The
+    result's `wrong_responses` counts responses with another body, in addition to errors. pipelined: requests under way
+    on each connection.
     """
     command = ["wrk", "-t", str(threads), "-c", str(connections)]
-    command += ["-d", f"{math.ceil(duration_s) + OWN_END_SLACK_S}s", "-s", REPORT_SCRIPT, url]
-    if expected_body is not None:
-        command += ["--", expected_body]
+    command += ["-d", f"{math.ceil(duration_s) + OWN_END_SLACK_S}s", "-s", REPORT_SCRIPT]
+    if connection_per_request:
+        command += ["-H", "Connection: close"]
+    command += [url]
+    if expected_body_bytes is not None or pipelined > 1:
+        command += ["--", str(expected_body_bytes or 0), str(pipelined)]
     wall_ahead_s = proc.wall_clock_ahead_s()
     with running(command) as process:
-        yield Wrk(process, command, connections, duration_s, wall_ahead_s)
+        yield Wrk(process, command, connections, duration_s, wall_ahead_s, pipelined)
 
 
 def measured_histogram(histogram: dict[int, int], interval_us: int) -> dict[int, int]:
@@ -236,10 +248,11 @@ def latency_figures(measured: dict[int, int], reported_count: int) -> dict[str, 
     return figures
 
 
-def parse_report(output: str, connections: int) -> dict[str, Any]:
+def parse_report(output: str, connections: int, pipelined: int = 1) -> dict[str, Any]:
     """wrk's output with wrk_report.lua → requests, duration_s, bytes, errors by kind, latencies, raw output.
 
-    Raises LoadError if the report is missing, or if its histogram does not hold one latency for each request.
+    Raises LoadError if the report is missing, or if its histogram does not hold one latency for each request, or for
+    each `pipelined` requests.
     """
     text, _, line = output.rstrip("\n").rpartition("\n")
     try:
@@ -255,7 +268,8 @@ def parse_report(output: str, connections: int) -> dict[str, Any]:
         measured = measured_histogram(histogram, duration_us // (requests // connections))
     # wrk counts a response later than its timeout (2 s), but does not put it into the histogram.
     expected = requests - report["errors"]["timeout"]
-    if sum(measured.values()) != expected or min(measured.values(), default=0) < 0:
+    surplus = sum(measured.values()) * pipelined - expected
+    if abs(surplus) > (pipelined - 1) * connections or min(measured.values(), default=0) < 0:
         raise LoadError(
             f"wrk's histogram holds {sum(measured.values())} measured latencies of {expected} requests"
         )

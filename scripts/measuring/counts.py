@@ -10,7 +10,9 @@ def share_of(part: float | None, whole: float) -> float | None:
     return None if part is None else part / whole
 
 
-def fairness_of(seen: dict[str, Any], connections: int, come_and_go: bool) -> dict[str, Any]:
+def fairness_of(
+    seen: dict[str, Any], connections: int, pipelined: int, come_and_go: bool
+) -> dict[str, Any]:
     """Who was served; None where connections come and go, since the open ones say nothing about the others."""
     if come_and_go:
         return dict.fromkeys(("unserved_connections", "fairness_jain", "littles_law_ratio"))
@@ -21,7 +23,7 @@ def fairness_of(seen: dict[str, Any], connections: int, come_and_go: bool) -> di
         "fairness_jain": sockets.fairness_jain(
             [*bytes_sent, *[0] * (connections - len(bytes_sent))]
         ),
-        "littles_law_ratio": littles_law_ratio(seen, connections - unserved),
+        "littles_law_ratio": littles_law_ratio(seen, (connections - unserved) * pipelined),
     }
 
 
@@ -73,6 +75,14 @@ def counts_of_timed_run(
     if was_probed or run.verified.varying:
         counts |= {"kernel_responses": None, "server_requests": None}
     return counts
+
+
+def without_idle(counts: dict[str, int | None], idle: int) -> dict[str, int | None]:
+    """The server's counts without the idle connections, each of which had one request before the timed run."""
+    return {
+        name: count - idle if count is not None and name.startswith("server_") else count
+        for name, count in counts.items()
+    }
 
 
 def counts_of_short_connections(

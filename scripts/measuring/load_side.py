@@ -8,12 +8,14 @@ from hosts import proc
 from instruments import disturbance, server_process
 from instruments.wrk import Wrk, running_load
 from measuring.host_side import HostSide
+from sweep.workloads import Workload
 
 # Within this time a load makes its connections, and the server answers on all of them; then the load is paused.
 BEGIN_S, BEGIN_S_PER_CONNECTION = 0.03, 1e-4
 # The least time for the server to answer pending requests.
 SETTLE_S = 0.02  # after its first requests
 BLOCK_SETTLE_S = 0.01
+IDLE_TIMEOUT_S = 1.0  # for the one answer of an idle connection
 
 
 class LoadSide(HostSide):
@@ -24,10 +26,39 @@ class LoadSide(HostSide):
     _load: contextlib.ExitStack
     requests_until_close = staticmethod(server_process.requests_until_close)
 
-    def verify(self, address: str, port: int) -> dict[str, Any]:
-        """Check the server's answer; return it as Latin-1, and the headers that vary: server_process.Verified."""
-        verified = server_process.verify(address, port)
+    def verify(self, address: str, port: int, workload: dict[str, Any]) -> dict[str, Any]:
+        """Check the server's answer; return it as Latin-1, and the headers that vary: server_process.Verified.
+
+        workload: its changes.
+        """
+        asked = Workload(**workload)
+        verified = server_process.verify(
+            address,
+            port,
+            asked.body,
+            is_last=asked.connection_per_request,
+            timeout_s=server_process.ANSWER_TIMEOUT_S + asked.handler_s,
+        )
         return {"response": verified.response.decode("latin-1"), "varying": verified.varying}
+
+    def open_idle(self, address: str, port: int, workload: dict[str, Any]) -> int:
+        """Open the workload's idle connections, each of which gets one answer. They close when the run ends.
+
+        Returns how many are open: fewer if this process may not have so many files twice, for server and reference.
+        Raises Unavailable if the server does not serve so many.
+        """
+        asked = Workload(**workload)
+        limit = (proc.raise_open_files_limit() - proc.SPARE_DESCRIPTORS) // 2
+        wanted = min(asked.idle_connections, limit)
+        timeout_s = IDLE_TIMEOUT_S + asked.handler_s
+        for number in range(1, wanted + 1):
+            try:
+                self.run.enter_context(server_process.serve_once(address, port, timeout_s))
+            except (OSError, server_process.WrongAnswer) as error:
+                raise server_process.Unavailable(
+                    f"it does not serve {wanted} idle connections: number {number} got no answer ({error})"
+                ) from None
+        return wanted
 
     def start_load(self, url: str, **options: Any) -> list[str]:
         """Start a load and return its command. options: of running_load()."""

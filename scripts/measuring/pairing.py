@@ -17,6 +17,7 @@ from hosts import proc
 from instruments import disturbance, failed_build, server_process, wrk
 from measuring import places, runs
 from sweep import flags
+from sweep.workloads import Workload
 
 SERVER, REFERENCE = 0, 1
 FIGURES = ("cpu_ratio", "throughput_ratio", "reference_requests_per_second")
@@ -190,14 +191,16 @@ def check_reference(path: str) -> None:
 
 
 def start_reference(run: runs.Run, arguments: runs.CellArguments) -> str:
-    """Start the reference beside the server; its URL. Raises ReferenceFault."""
-    both, path = run.sides, arguments.reference
+    """Start the reference beside the server, with as many idle connections; its URL. Raises ReferenceFault."""
+    both, path, changes = run.sides, arguments.reference, arguments.workload.changes
     try:
         target, options = runs.start_options(both, arguments, run.split)
         listening = both.server.start_reference(
             runs.binary_at(both, path), workers=len(run.split.server), **options
         )
-        both.load.verify(target, listening["port"])
+        both.load.verify(target, listening["port"], changes)
+        if run.idle_connections:
+            both.server.note_reference_idle(both.load.open_idle(target, listening["port"], changes))
     except FileNotFoundError:
         raise ReferenceFault(f"there is no reference {path}") from None
     except (server_process.RunError, server_process.Unavailable) as error:
@@ -230,8 +233,7 @@ def _load_in_turns(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]
     unloaded = server.read_pair_cpu()
     load_side.start_pair(
         urls,
-        connections=run.connections,
-        threads=run.threads,
+        **run.load_options,
         duration_s=plan.longest_s + READING_S * len(plan.blocks),
     )
     readings, idle = [server.read_pair()], load_side.read_pair_idle(load_cpus)
@@ -254,6 +256,7 @@ def _measure_pair(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
     seen = _load_in_turns(run, urls, plan)
     readings, seconds, results = seen["readings"], seen["seconds"], seen["results"]
     sizes = [its["requests"] and its["response_bytes"] / its["requests"] for its in results]
+    comes_and_goes = run.workload.connection_per_request
     whole = _work(readings, seconds, sizes)
     known_ns = [time_ns for time_ns in whole.cpu_ns if time_ns is not None]
     own_ns = sum(known_ns) if len(known_ns) == len(urls) else None
@@ -279,8 +282,8 @@ def _measure_pair(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
         [whole] if any(None in block.requests for block in blocks) else blocks,
         len(run.split.server),
         is_sound=not has_errors(errors)
-        and connections[REFERENCE] == run.connections
-        and counted_by[REFERENCE] == "kernel"
+        and (comes_and_goes or connections[REFERENCE] == run.connections + run.idle_connections)
+        and (comes_and_goes or counted_by[REFERENCE] == "kernel")
         and all(is_drained),
         is_counted="wrk" not in counted_by
         and run.connections * plan.slices <= TAIL_SHARE * min(requests),
@@ -332,6 +335,8 @@ def measure(
     Raises ReferenceFault if the reference fails, RunError or LoadError if the server does.
     """
     seed = f"{arguments.server}/{arguments.connections}/{arguments.repeat}"
+    if arguments.workload != Workload():
+        seed = f"{arguments.workload_name}/{seed}"
     plan = plan_of(arguments.connections, arguments.paired_s, seed, round_s)
     try:
         *earlier, seen = runs.repeat_while_disturbed(

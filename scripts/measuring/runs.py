@@ -22,6 +22,7 @@ from measuring import places
 from measuring.host_side import HostSide
 from measuring.load_side import LoadSide
 from sweep import cells
+from sweep.workloads import Workload
 
 # Faults of a user or a machine: one line each.
 FAULTS = (server_process.RunError, wrk.LoadError, CpuFault, OSError)
@@ -59,6 +60,8 @@ class Run(NamedTuple):
     connections: int
     threads: int  # of the load
     workers: int
+    workload: Workload
+    idle_connections: int
     verified: server_process.Verified
 
     @property
@@ -71,7 +74,7 @@ class Run(NamedTuple):
 
     def verify(self) -> server_process.Verified:
         """Check the server's answer and return it. Raises RunError."""
-        verified = self.sides.load.verify(self.address, self.port)
+        verified = self.sides.load.verify(self.address, self.port, self.workload.changes)
         return server_process.Verified(verified["response"].encode("latin-1"), verified["varying"])
 
     def answers_as_before(self) -> bool:
@@ -89,8 +92,19 @@ class Run(NamedTuple):
 
     def start_load(self, duration_s: float, **options: Any) -> list[str]:
         """Start a load and return its command."""
-        size = {"connections": self.connections, "threads": self.threads}
-        return self.sides.load.start_load(self.url, duration_s=duration_s, **size, **options)
+        return self.sides.load.start_load(
+            self.url, duration_s=duration_s, **self.load_options, **options
+        )
+
+    @property
+    def load_options(self) -> dict[str, Any]:
+        """Options of wrk.running_load() for any load of this run."""
+        return {
+            "connections": self.connections,
+            "threads": self.threads,
+            "pipelined": self.workload.pipelined,
+            "connection_per_request": self.workload.connection_per_request,
+        }
 
     @property
     def connection_per_request(self) -> bool:
@@ -110,6 +124,7 @@ class Arguments:
     cpus: dict[str, Any] | str | None
     workers: str
     start_timeout_s: float
+    workload: Workload
 
     @property
     def load_s(self) -> float:
@@ -123,6 +138,7 @@ class CellArguments(Arguments):
 
     output: str
     server: str
+    workload_name: str
     repeat: int
     disturbed_retries: int
     reference: str  # empty: no paired phase
@@ -148,6 +164,12 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     )
     parser.add_argument("--cpus", type=json.loads, help="as in the config, as JSON (default: auto)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
+    parser.add_argument(
+        "--workload",
+        type=lambda text: Workload(**json.loads(text)),
+        default=Workload(),
+        help="parameters of a workload, as in the config, as JSON (default: keep-alive)",
+    )
     parser.add_argument(
         "--start-timeout-s",
         type=float,
@@ -282,8 +304,18 @@ def start_options(
         "scope": net.interface if target != address else None,
         "cpus": split.server,
         "shares_cpus": split.shared,
+        "options": arguments.workload.server_options,
         "start_timeout_s": arguments.start_timeout_s,
     }
+
+
+def open_idle(run: Run) -> int:
+    """Open the workload's idle connections; returns how many. Raises Unavailable if the server does not keep them."""
+    if run.workload.idle_connections == 0:
+        return 0
+    opened = run.sides.load.open_idle(run.address, run.port, run.workload.changes)
+    run.sides.server.note_idle(opened)
+    return opened
 
 
 @contextlib.contextmanager
@@ -318,15 +350,17 @@ def started(
             arguments.connections,
             threads,
             workers,
+            arguments.workload,
+            0,
             server_process.Verified(b"", []),
         )
         try:
-            verified = run.verify()
-        except server_process.RunError:
+            run = run._replace(verified=run.verify(), idle_connections=open_idle(run))
+        except (server_process.RunError, server_process.Unavailable):
             both.server.check_running()  # if it has ended, or its host is lost, say that instead
             raise
         try:
-            yield run._replace(verified=verified)
+            yield run
         except places.SideLost:
             raise
         except (OSError, wrk.LoadError):

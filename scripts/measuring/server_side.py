@@ -21,6 +21,7 @@ class ServerSide(HostSide):
     _closed: sockets.ClosedConnections | None = None
     _interface: str | None = None
     _group: str | None = None
+    _idle: frozenset[str] | set[str] = frozenset()
 
     def start_server(
         self,
@@ -30,6 +31,7 @@ class ServerSide(HostSide):
         interface: str | None,
         scope: str | None,
         workers: int,
+        options: list[str],
         cpus: list[int],
         shares_cpus: bool,
         watch_closed: bool = False,
@@ -51,6 +53,7 @@ class ServerSide(HostSide):
                 host=address,
                 interface=scope,
                 workers=workers,
+                options=options,
                 prefix=["taskset", "--cpu-list", format_cpu_list(cpus)],
                 start_timeout_s=start_timeout_s,
             )
@@ -91,14 +94,28 @@ class ServerSide(HostSide):
     def read_cpu(self) -> proc.CpuReading:
         return proc.read_cpu(self.server.process.pid, lambda: self.server.pids, self._group)
 
+    def note_idle(self, count: int) -> None:
+        """Remember the connections of now, which must be so many: no load is on them. Raises Unavailable."""
+        self._idle = set(sockets.read_bytes_sent_by_peer(self.server.port))
+        if len(self._idle) < count:
+            raise server_process.Unavailable(
+                f"it does not keep {count} idle connections: {len(self._idle)} are established"
+            )
+
+    def lost_idle(self) -> int:
+        """How many of these are no longer established."""
+        return len(self._idle - sockets.read_bytes_sent_by_peer(self.server.port).keys())
+
     def read_connections(self) -> list[int]:
-        return [*sockets.read_bytes_sent_by_peer(self.server.port).values()]
+        """Bytes sent on each established connection that is not idle."""
+        sent = sockets.read_bytes_sent_by_peer(self.server.port)
+        return [number for peer, number in sent.items() if peer not in self._idle]
 
     def memory_peak_kib(self) -> int:
         return proc.memory_peak_kib(self.server.pids)
 
     def wait_until_closed(self) -> int:
-        return sockets.wait_until_closed(self.server.port, CLOSE_TIMEOUT_S)
+        return sockets.wait_until_closed(self.server.port, CLOSE_TIMEOUT_S, len(self._idle))
 
     def end_watching(self) -> None:
         if self._closed:
@@ -140,6 +157,9 @@ class ServerSide(HostSide):
             ],
             "disturbance": disturbance.read(0, self._cpus, [], tells_pressure=False),
         }
+
+    def note_reference_idle(self, count: int) -> None:
+        self.reference.note_idle(count)
 
     def check_reference(self) -> None:
         self.reference.check_running()

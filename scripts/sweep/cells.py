@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sweep import workloads
+from sweep.workloads import KEEPALIVE
+
 # The control is a server measured again under this name: a difference is noise, or comes from the layout of its code.
 CONTROL_SUFFIX = "_control"
 # servers/reference.c: each cell compares its server with it in the paired phase. It is not a server of the sweep.
@@ -10,19 +13,21 @@ REFERENCE = "reference"
 
 
 class Cell(NamedTuple):
-    """One measurement: a server under a number of connections, for the repeat-th time (from 1)."""
+    """One measurement: a server under a number of connections, for the repeat-th time (from 1), in a workload."""
 
     server: str
     connections: int
     repeat: int
+    workload: str = KEEPALIVE
 
     def __str__(self) -> str:
-        return f"{self.server}, {self.connections} connections, repeat {self.repeat}"
+        workload = "" if self.workload == KEEPALIVE else f"{self.workload}, "
+        return f"{self.server}, {workload}{self.connections} connections, repeat {self.repeat}"
 
 
 # The current run: when it began (`started`), and its whole config (`config`).
 SWEEP_PATH = "results/sweep.json"
-RECORD = "results/cells/{server}/c{connections}_r{repeat}.json"
+RECORD = "results/cells/{workload}/{server}/c{connections}_r{repeat}.json"
 
 
 def record_path(cell: Cell) -> str:
@@ -51,15 +56,38 @@ def measured_servers(config: Mapping[str, Any]) -> list[str]:
     return servers
 
 
+POINTS_HELP = (
+    'the sweep, as JSON: {"WORKLOAD": [[NUMBERS OF CONNECTIONS], REPEATS], ...}'  # as points_of()
+)
+
+
+def points_of(config: Mapping[str, Any]) -> dict[str, tuple[list[int], int]]:
+    """Workload → the numbers of connections at which it is measured, and how often."""
+    return {
+        name: (
+            workloads.setting_of(config, name, "connections"),
+            workloads.setting_of(config, name, "repeats"),
+        )
+        for name in workloads.of_config(config)
+    }
+
+
 def cells_of(
     config: Mapping[str, Any], server: str | None = None, repeat: int | None = None
 ) -> list[Cell]:
-    """The cells of a sweep, or only those of one server or one repeat."""
+    """The cells of a sweep, or only those of one server or one repeat.
+
+    A control has cells of the first workload alone.
+    """
+    first = next(iter(points_of(config)))
     return [
-        Cell(name, connections, number)
-        for number in ([repeat] if repeat else range(1, config["repeats"] + 1))
+        Cell(name, count, number, workload)
+        for workload, (connections, repeats) in points_of(config).items()
+        for number in range(1, repeats + 1)
+        if repeat in (None, number)
         for name in ([server] if server else measured_servers(config))
-        for connections in config["connections"]
+        if workload == first or not is_control(name)
+        for count in connections
     ]
 
 
@@ -68,7 +96,7 @@ def order_of(config: Mapping[str, Any]) -> dict[Cell, int]:
     import random  # noqa: PLC0415  a cell's script needs only the rest of this module
 
     order: list[Cell] = []
-    for repeat in range(1, config["repeats"] + 1):
+    for repeat in range(1, max(repeats for _, repeats in points_of(config).values()) + 1):
         # Sorted, so that the order depends on the seed and the cells, not on their order in config.yaml.
         block = sorted(cells_of(config, repeat=repeat))
         random.Random(f"{config['seed']}/{repeat}").shuffle(block)

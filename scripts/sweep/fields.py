@@ -85,6 +85,7 @@ CELLS = (
     Field("fairness_jain", "0…1", NUMBER, "Jain's index over the bytes sent on each connection: 1 if all got the"
           " same, 1/n if one of n got everything; empty where connections come and go"),
     Field("flags", "", FLAGS, "names of the flags that the cell raised", 2, REQUIRED),
+    Field("workload", "", TEXT, "what the server was asked to do: a name in `workloads` of the config", 7, ALWAYS),
     Field("server_cpu_share", "0…1", NUMBER, "CPU time of the server / (elapsed time × its CPUs)"),
     Field("established_connections", "", COUNT, "established connections by the kernel, the accept queue included"),
     Field("server_memory_peak_kib", "KiB", COUNT, "peak resident memory (VmHWM), summed over processes; a shared page"
@@ -123,6 +124,8 @@ CELLS = (
           " its own slices", 5, PAIRED_PHASE),
     Field("yardstick", "", TEXT, "what two cells must share for their ratios to compare, as a hash", 0, DERIVED),
     Field("network", "", TEXT, "how load reached the server: `over loopback`, or over which interface", 0, DERIVED),
+    Field("decided_by", "", TEXT, "the figure that decides in its workload which server is better: `cpu_ratio`,"
+          " `requests_per_second` or `latency_p99_us`", 0, DERIVED),
     Field("reason", "", TEXT, "why the cell has no figures", 2, UNMEASURED),
 )
 
@@ -130,7 +133,7 @@ CELLS = (
 RECORD = (
     Field("schema_version", "", WHOLE, "version of the fields", 2, ALWAYS),
     Field("asked", "", OBJECT, "what the config said: `duration_s`, `warmup_s`, `paired_s`, `host`, `cpus`,"
-          " `network`", 2, ALWAYS),
+          " `network`; `workload`: its parameters", 2, ALWAYS),
     Field("clocks_ahead_s", "s", OBJECT, "how far ahead the clock of a side on another host is", 2, ALWAYS),
     Field("facts", "", OBJECT, "a copy of machine.json", 2, ALWAYS),
     Field("binary_sha256", "", TEXT, "hash of the server's binary", 2, ALWAYS),
@@ -154,7 +157,13 @@ RECORD = (
     Field("processes_changed", "", BOOLEAN, "whether the server's processes changed during the run"),
     Field("interface", "", OBJECT, "bytes and packets that crossed the server's interface; null over loopback"),
     Field("server_counts", "", LIST, "what each worker counted in its whole life, checks and warm-up included"),
-    Field("response", "", RAW, "response that was checked, with `*` for the values of headers that vary"),
+    Field("response", "", RAW, "response that was checked, with `*` for the values of headers that vary; at most its"
+          " first 4096 bytes"),
+    Field("response_size_bytes", "bytes", COUNT, "size of the whole response", 7),
+    Field("idle_connections", "", COUNT, "connections that were open beside wrk's, each served once", 7),
+    Field("idle_connections_asked", "", COUNT, "so many the workload asks for", 7),
+    Field("requests_in_flight", "", COUNT, "requests under way at a time: `connections` × those pipelined on each", 7),
+    Field("idle_connections_lost", "", COUNT, "of these, the ones that were no longer open at the end", 7),
     Field("varying_headers", "", LIST, "names of these headers, without `Date`", 3),
     Field("response_unchanged", "", BOOLEAN, "whether the server still gave this response after the run"),
     Field("connection_per_request", "", BOOLEAN, "whether the response announces that its connection ends"),
@@ -193,6 +202,8 @@ PAIRED = (
 # The columns of summary.csv, in order.
 SUMMARY = (
     Column("machine", "", TEXT, "machine whose cells these are: machines are never pooled"),
+    Column("workload", "", TEXT, "as in cells.csv"),
+    Column("decided_by", "", TEXT, "as in cells.csv"),
     Column("server", "", NAME, "as in cells.csv"),
     Column("connections", "", WHOLE, "as in cells.csv"),
     *(Column(f"repeats_{status}", "", WHOLE, f"cells with status `{status}`") for status in STATUSES),
@@ -220,7 +231,9 @@ SUMMARY = (
 # The columns of verdicts.csv, in order.
 VERDICTS = (
     Column("machine", "", TEXT, "machine of both: machines are never compared with each other"),
-    Column("metric", "", TEXT, "`cpu_ratio` or `throughput_ratio`"),
+    Column("workload", "", TEXT, "workload of both: workloads are never pooled"),
+    Column("metric", "", TEXT, "`cpu_ratio` or `throughput_ratio`; in a workload that another figure decides, this one"
+          " alone: `requests_per_second` or `latency_p99_us`"),
     Column("server", "", NAME, "one server"),
     Column("other", "", NAME, "the server that it is compared with"),
     Column("connections", "", WHOLE, "number of connections, or `all` for the whole sweep"),

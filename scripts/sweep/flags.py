@@ -66,18 +66,18 @@ def has_wrong_size(record: Record) -> bool:
     Without errors every byte belongs to a whole response, except one on each connection when wrk stopped. If headers
     vary, or the last answer on a connection announces its end, sizes are only roughly known.
     """
-    size, requests = len(record["response"]), record["requests"]
+    size, requests = record["response_size_bytes"], record["requests"]
     surplus = record["response_bytes"] - requests * size
     spread = VARYING_BYTES * requests if record["varying_headers"] else 0
     spread += size * (record["reopened_connections"] or 0)
-    most = record["connections"] * size + spread
+    most = record["requests_in_flight"] * size + spread
     return record["errors"] == 0 and not -spread <= surplus <= most
 
 
 def disagrees(record: Record, names: tuple[str, ...], expected: float) -> bool:
-    """Whether a count of the server or kernel differs from wrk's by more than one for each connection."""
+    """Whether a count of the server or kernel differs from wrk's by more than the requests under way."""
     counts = [record[name] for name in names if record[name] is not None]
-    return any(abs(count - expected) > record["connections"] for count in counts)
+    return any(abs(count - expected) > record["requests_in_flight"] for count in counts)
 
 
 def connections_disagree(record: Record) -> bool:
@@ -227,6 +227,19 @@ FLAGS = [
         " known, or one is so slow that it still worked in the other's slices: the ratio is not known",
         "look at paired in the record, where the server's figure comes before the reference's",
         is_unpaired,
+    ),
+    Flag(
+        "idle_connections_lost",
+        "the server closed idle connections of the workload during the run, so it had fewer of them than asked for",
+        "raise the server's limit of idle time, or of connections",
+        lambda record: bool(record["idle_connections_lost"]),
+        invalidates=True,
+    ),
+    Flag(
+        "fewer_idle_connections",
+        "the limit of open files allows fewer idle connections than the workload asks for",
+        "raise ulimit -Hn: it takes twice as many files as idle connections",
+        lambda record: record["idle_connections"] < record["idle_connections_asked"],
     ),
     Flag(
         "unserved_connections",

@@ -12,9 +12,9 @@ from common import files
 from common.files import DamagedFile
 
 # 3 added the checksum, 4 the paired phase, 5 the reference's requests per second. In 6 the paired phase has processes
-# of its own and runs in blocks. Nothing can read version 1.
-SCHEMA_VERSION = 6
-READABLE = (2, 3, 4, 5, 6)
+# of its own and runs in blocks. 7 added workloads. Nothing can read version 1.
+SCHEMA_VERSION = 7
+READABLE = (2, 3, 4, 5, 6, 7)
 CHECKED_SINCE = 3
 # Begins the last line of a record. It is no proof against forgers, who can compute it too.
 CHECKSUM = ',\n  "sha256": "'

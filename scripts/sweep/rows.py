@@ -9,6 +9,8 @@ from typing import Any
 
 from common.files import DamagedFile
 from sweep import fields
+from sweep.cells import Cell
+from sweep.workloads import CPU_RATIO, DECIDERS, KEEPALIVE
 
 CELL_COLUMNS = [field.name for field in fields.CELLS]
 REQUIRED = {field.name for field in fields.CELLS if field.records == fields.REQUIRED}
@@ -26,6 +28,13 @@ DELETE_IT = "delete it to measure its cell again"
 def _network_of(record: dict[str, Any]) -> str:
     """How load reached the server, in words; old records, from before there was a choice, do not say."""
     return str(record.get("facts", {}).get("network_label", LOOPBACK))
+
+
+def _workload_of(record: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of its workload; old records have none."""
+    asked = record.get("asked")
+    its = asked.get("workload") if isinstance(asked, dict) else None
+    return its if isinstance(its, dict) else {}
 
 
 def _hash_yardstick(record: dict[str, Any]) -> str:
@@ -69,14 +78,14 @@ def _is_sensible(kind: str, value: Any) -> bool:
 POSITIVE = {"cpu_ratio", "throughput_ratio", "latency_p50_us", "latency_p99_us"}
 
 
-def check_record(record: dict[str, Any], cell: tuple[str, int, int], path: str) -> dict[str, Any]:
+def check_record(record: dict[str, Any], cell: Cell, path: str) -> dict[str, Any]:
     """Return a record, which may come from anywhere, if a run of this cell can have given it.
 
     Raises DamagedFile.
     """
     if lacking := REQUIRED - record.keys():
         raise DamagedFile(f"{path} lacks {', '.join(sorted(lacking))}", DELETE_IT)
-    if (record["server"], record["connections"], record["repeat"]) != cell:
+    if cell != tuple(record.get(name, KEEPALIVE) for name in Cell._fields):
         raise DamagedFile(f"{path} is of another cell", DELETE_IT)
     for field in fields.CELLS:
         value = record.get(field.name)
@@ -85,6 +94,8 @@ def check_record(record: dict[str, Any], cell: tuple[str, int, int], path: str) 
     for name in POSITIVE:
         if record.get(name) is not None and record[name] <= 0:
             raise DamagedFile(f"{path}: {name} is {record[name]}", DELETE_IT)
+    if _workload_of(record).get("decided_by", CPU_RATIO) not in DECIDERS:
+        raise DamagedFile(f"{path}: its workload is not one of ours", DELETE_IT)
     if record["status"] not in fields.STATUSES:
         raise DamagedFile(f"{path}: status is {repr(record['status'])[:80]}", DELETE_IT)
     if not isinstance(record.get("facts", {}), dict) or not is_text(_network_of(record)):
@@ -97,6 +108,8 @@ def make_row(record: dict[str, Any]) -> dict[str, Any]:
     row = {**record, "flags": ";".join(record["flags"]), "network": _network_of(record)}
     row["yardstick"] = _hash_yardstick(record)
     row["reason"] = record.get("reason") or ""
+    row["workload"] = record.get("workload", KEEPALIVE)
+    row["decided_by"] = _workload_of(record).get("decided_by", CPU_RATIO)
     return {name: row.get(name) for name in CELL_COLUMNS}
 
 

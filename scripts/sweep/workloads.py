@@ -35,6 +35,11 @@ class Workload(NamedTuple):
         return (BODY * (self.body_bytes // len(BODY) + 1))[: self.body_bytes]
 
     @property
+    def handler_s(self) -> float:
+        """How long the handler of one request takes at most."""
+        return (self.handler_block_us + self.handler_burn_us) / 1e6
+
+    @property
     def server_options(self) -> list[str]:
         """What a server is told. Nothing for what it does anyway, so that keep-alive needs no option of any server."""
         default = Workload()

@@ -18,12 +18,15 @@ from hosts import network
 from hosts.cpus import format_cpu_list, parse_cpu_list
 from hosts.proc import SPARE_DESCRIPTORS
 from instruments.external import description_faults
+from sweep import workloads
 from sweep.cells import CONTROL_SUFFIX, REFERENCE
 
 # Names of other pictures in plots/, of the control and of the reference.
 RESERVED = re.compile(
-    f"overview.*|ranking|syscalls|compare|.*_flamegraph|.*{CONTROL_SUFFIX}|{REFERENCE}"
+    f"overview.*|map|ranking|syscalls|compare|.*_flamegraph|.*{CONTROL_SUFFIX}|{REFERENCE}"
 )
+MOST_IDLE_S = 10
+MOST_BYTES = 4 << 30
 # Keys of earlier versions → what to use instead.
 REPLACED = {
     "ceiling_repeats": "the paired phase of each cell measures the reference (paired_s)",
@@ -154,6 +157,37 @@ def _cpu_faults(setting: str | Mapping[str, str | int], places: Mapping[str, Any
         yield f"cpus: found CPU {named} for server and load, allowed: each for one of them"
 
 
+def _workload_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    """What a workload's parameters contradict."""
+    found = workloads.of_config(config)
+    if not found:
+        yield "workloads: found none that is not null, allowed: one or more"
+    for name, its in found.items():
+        where, run_s = f"workloads.{name}", workloads.setting_of(config, name, "duration_s")
+        if its.handler_every > 1 and not its.handler_s:
+            yield (
+                f"{where}.handler_every: found {its.handler_every} without handler_block_us or handler_burn_us,"
+                " allowed: with one of them"
+            )
+        if its.handler_s * 2 > run_s:
+            yield (
+                f"{where}: its handler takes {its.handler_s:g} s for one request, and a run lasts {run_s:g} s,"
+                " allowed: at most half of it (duration_s)"
+            )
+        if its.pipelined > 1 and its.connection_per_request:
+            yield f"{where}: found pipelined and connection_per_request, allowed: one of them"
+        idle_s = its.idle_connections * its.handler_s / its.handler_every
+        if idle_s > MOST_IDLE_S:
+            yield (
+                f"{where}: the handler would take {idle_s:g} s to serve all idle connections, allowed: at most {MOST_IDLE_S} s"
+            )
+        if its.body_bytes * max(workloads.setting_of(config, name, "connections")) > MOST_BYTES:
+            yield (
+                f"{where}.body_bytes: found {its.body_bytes}, which times its connections is more than"
+                f" {MOST_BYTES >> 30} GiB under way, allowed: fewer"
+            )
+
+
 def sweep_faults(
     config: Mapping[str, Any], servers_folder: Path, open_files_limit: int
 ) -> list[str]:
@@ -180,8 +214,14 @@ def sweep_faults(
                 f"{where}: there is no servers/{name}.c and no external.{name}{_suggest(name, known)}, "
                 f"allowed: {', '.join(known)}"
             )
+    faults += _workload_faults(config)
     most = open_files_limit - SPARE_DESCRIPTORS
     counts = [(f"connections[{i}]", count) for i, count in enumerate(config["connections"])]
+    counts += [
+        (f"workloads.{name}.connections[{i}]", count)
+        for name, its in config["workloads"].items()
+        for i, count in enumerate((its or {}).get("connections", []))
+    ]
     for where, count in [*counts, ("profile.connections", config["profile"]["connections"])]:
         if count > most:
             faults.append(

@@ -13,6 +13,8 @@ from typing import Any
 from common import files, terminal
 from common.terminal import Color, Part
 from sweep import flags
+from sweep.cells import Cell
+from sweep.workloads import KEEPALIVE
 
 PLAN = "results/.progress/plan.json"
 LOG = "results/.progress/log"
@@ -103,8 +105,9 @@ def print_line(server: str, connections: int, what: str, parts: Sequence[Part]) 
     print(terminal.format_line(line), flush=True)
 
 
-def print_cell(server: str, connections: int, repeat: int, record: dict[str, Any]) -> None:
+def print_cell(cell: Cell, record: dict[str, Any]) -> None:
     if os.path.exists(PLAN):
         with open(LOG, "a") as log:
             log.write(".")  # one more has ended
-    print_line(server, connections, f"repeat {repeat}", describe(record))
+    workload = "" if cell.workload == KEEPALIVE else f"{cell.workload}, "
+    print_line(cell.server, cell.connections, f"{workload}repeat {cell.repeat}", describe(record))

@@ -23,8 +23,8 @@ from hosts.cpus import CpuFault
 from hosts.facts import PATH, PATH_VARIABLE, write_facts
 from measuring import pairing, places, run_facts, runs
 from measuring.preflight_side import PreflightSide
-from sweep import records
-from sweep.cells import SWEEP_PATH
+from sweep import records, workloads
+from sweep.cells import SWEEP_PATH, Cell, cells_of, points_of
 from workflow import health, leftovers, preflight, progress, resolution
 
 # Rule → the programs that its jobs start.
@@ -34,6 +34,7 @@ TOOLS = {
     "count_syscalls": ["wrk", "taskset", "setpriv"],
     "draw_flamegraph": ["flamegraph", "rsvg-convert"],
 }
+IDLE_S = 1e-4  # to open an idle connection
 MEASURING = TOOLS.keys() - {"draw_flamegraph"}
 
 
@@ -140,8 +141,9 @@ def check_baseline(setting: str | None, path: str | None) -> None:
 
 
 def most_connections(config: Mapping[str, Any]) -> int:
-    """Of all that this config runs."""
-    return int(max(*config["connections"], config["profile"]["connections"]))
+    """Of all that this config runs, without idle ones, of which a cell may have fewer."""
+    counts = [max(connections) for connections, _ in points_of(config).values()]
+    return int(max(*counts, config["profile"]["connections"]))
 
 
 def meet_sides(session: Session, tells_speed: bool = False) -> dict[str, Any]:
@@ -196,12 +198,15 @@ def _sweep(session: Session, is_local: bool) -> dict[str, Any]:
     return sweep
 
 
-def _seconds_of_paired_phase(config: Mapping[str, Any]) -> float:
-    """Of a cell, on average over the numbers of connections."""
-    if not config["paired_s"]:
-        return 0
-    plans = [pairing.plan_of(most, config["paired_s"], "") for most in config["connections"]]
-    return sum(plan.longest_s for plan in plans) / len(plans) + progress.PAIR_OVERHEAD_S
+def _seconds_of_cell(config: Mapping[str, Any], cell: Cell) -> float:
+    workload = workloads.of_config(config)[cell.workload]
+    its_s = config["warmup_s"] + progress.CELL_OVERHEAD_S
+    its_s += workloads.setting_of(config, cell.workload, "duration_s")
+    its_s += workload.idle_connections * (3 if workload.is_paired else 1) * IDLE_S
+    if not config["paired_s"] or not workload.is_paired:
+        return float(its_s)
+    plan = pairing.plan_of(cell.connections, config["paired_s"], "")
+    return float(its_s + plan.longest_s + progress.PAIR_OVERHEAD_S)
 
 
 def announce(config: Mapping[str, Any], jobs: Mapping[str, int], is_local: bool) -> None:
@@ -209,8 +214,8 @@ def announce(config: Mapping[str, Any], jobs: Mapping[str, int], is_local: bool)
     cells, profiles = jobs.get("measure_cell", 0), jobs.get("profile_server", 0)
     if not cells and not profiles:
         return
-    cell_s = config["warmup_s"] + config["duration_s"] + progress.CELL_OVERHEAD_S
-    cell_s += _seconds_of_paired_phase(config)
+    all_s = [_seconds_of_cell(config, cell) for cell in cells_of(config)]
+    cell_s = sum(all_s) / len(all_s)
     profile_s = config["warmup_s"] + config["profile"]["duration_s"] + progress.PROFILE_OVERHEAD_S
     other_s = profiles * profile_s
     other_s += progress.OTHER_JOB_S * (sum(jobs.values()) - cells - profiles)
