@@ -147,7 +147,7 @@ def of_main_yardstick(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def workloads_of(table: pd.DataFrame) -> list[str]:
-    """The workloads in the order of the sweep, those that CPU time decides first: most pictures show the first alone."""
+    """The workloads in the order of the sweep, those that CPU time decides first: most pictures show one."""
     names = [str(name) for name in table["workload"].unique()]
     by_cpu = set(table.loc[table["decided_by"] == CPU_RATIO, "workload"])
     return sorted(names, key=lambda name: name not in by_cpu)

@@ -179,7 +179,8 @@ def _workload_faults(config: Mapping[str, Any]) -> Iterator[str]:
         idle_s = its.idle_connections * its.handler_s / its.handler_every
         if idle_s > MOST_IDLE_S:
             yield (
-                f"{where}: the handler would take {idle_s:g} s to serve all idle connections, allowed: at most {MOST_IDLE_S} s"
+                f"{where}: the handler would take {idle_s:g} s to serve all idle connections,"
+                f" allowed: at most {MOST_IDLE_S} s"
             )
         if its.body_bytes * max(workloads.setting_of(config, name, "connections")) > MOST_BYTES:
             yield (
