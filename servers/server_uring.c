@@ -161,7 +161,6 @@ static void serve(int listener)
     for (;;) {
         uring_check("cannot wait",
                     io_uring_submit_and_wait(&uring.ring, quiet_again == NULL ? 1 : 0));
-
         struct client *again = quiet_again, *next;
         struct io_uring_cqe *completion;
         unsigned head, count = 0;
@@ -175,6 +174,7 @@ static void serve(int listener)
                 on_receive(uring_client(completion), completion);
             else
                 on_send(uring_client(completion), completion);
+            uring_submit_before_handler(&uring);
             count++;
         }
         io_uring_cq_advance(&uring.ring, count);

@@ -38,13 +38,12 @@ from analysis.inference import (
     smallest_detectable,
 )
 from common.files import DamagedFile
-from sweep import fields
+from sweep import fields, workloads
 from sweep.cells import base_of, is_control
-from sweep.workloads import CPU_RATIO, TAIL
-from sweep.workloads import THROUGHPUT as RATE
 
 # Ratios to the reference; the report's first answer uses the first.
-THROUGHPUT = "throughput_ratio"
+CPU_RATIO, THROUGHPUT = workloads.CPU_RATIO, "throughput_ratio"
+RATE, TAIL = workloads.THROUGHPUT, workloads.TAIL
 NAMES = {CPU_RATIO: "CPU time per request", THROUGHPUT: "throughput"}  # in sentences
 # Figures of the undivided run, which decide some workloads.
 UNDIVIDED = {RATE: "throughput", TAIL: "99th percentile of latency"}

@@ -49,9 +49,9 @@ def _fields_of_workload(summary: pd.DataFrame, verdicts: pd.DataFrame) -> list[F
     served = summary[summary["limiter"] != STARVING].dropna(subset=[figure])
     counts = served["server"].value_counts()
     most = counts.max() if len(counts) else 0
-    means = {name: _mean(its, figure) for name, its in served.groupby("server")}
+    means = {str(name): _mean(its, figure) for name, its in served.groupby("server")}
     # A server that was compared at fewer points than others may have had the easy ones.
-    complete = [means[name] for name, count in counts.items() if count == most]
+    complete = [means[str(name)] for name, count in counts.items() if count == most]
     best = (min if BETTER_SIGN[figure] < 0 else max)(complete, default=math.nan)
     servers = [str(name) for name in summary["server"].unique()]
     letters = ranking.letters_of(servers, verdicts[verdicts["metric"] == figure])

@@ -142,8 +142,12 @@ def _read_line(process: Process, deadline_s: float) -> str:
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
     line = b""
+    watched = (
+        select.poll()
+    )  # select() takes no descriptor above 1023, and a side may have thousands of connections
+    watched.register(descriptor, select.POLLIN)
     while not line.endswith(b"\n"):
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline_s - time.monotonic()))
+        ready = watched.poll(1000 * max(0.0, deadline_s - time.monotonic()))
         byte = os.read(descriptor, 1) if ready else b""
         if not byte:
             break

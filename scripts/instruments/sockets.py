@@ -199,9 +199,11 @@ class ClosedConnections:
         self._socket.close()
 
     def _receive(self) -> None:
-        watched = [self._socket.fileno(), self._stop]
+        watched = select.poll()
+        for descriptor in (self._socket.fileno(), self._stop):
+            watched.register(descriptor, select.POLLIN)
         try:
-            while self._stop not in select.select(watched, [], [])[0]:
+            while all(descriptor != self._stop for descriptor, _ in watched.poll()):
                 self._drain()
         except OSError:
             self._overrun = True

@@ -61,15 +61,48 @@ class Workload(NamedTuple):
         }
 
 
+# By name, what a workload has besides the defaults. A config needs only their names. All but keep-alive have one number
+# of connections: enough for every model to show what it does, few enough for one that serves one request at a time.
+CONNECTIONS = {"connections": [50], "repeats": 2}
+BUILT_IN: dict[str, dict[str, Any]] = {
+    KEEPALIVE: {},
+    "connection_per_request": {"connection_per_request": True, **CONNECTIONS},
+    "idle_crowd": {"idle_connections": 10_000, **CONNECTIONS},
+    "body_128k": {"body_bytes": 131_072, **CONNECTIONS},
+    "busy_handler": {"handler_burn_us": 100, **CONNECTIONS},
+    "blocking_handler": {
+        "handler_block_us": 10_000,
+        "decided_by": THROUGHPUT,
+        "duration_s": 1.0,
+        **CONNECTIONS,
+    },
+    "slow_one_percent": {
+        "handler_burn_us": 5_000,
+        "handler_every": 100,
+        "decided_by": TAIL,
+        **CONNECTIONS,
+    },
+    "pipelined": {"pipelined": 16, **CONNECTIONS},
+}
+
+
+def parameters_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name → parameters of each workload of the config, in its order. It may have a list, or a mapping by name."""
+    entries = config["workloads"]
+    if isinstance(entries, Mapping):
+        entries = [{"name": name, **its} for name, its in entries.items()]
+    named = [{"name": its} if isinstance(its, str) else its for its in entries]
+    return {its["name"]: {**BUILT_IN.get(its["name"], {}), **its} for its in named}
+
+
 def of_config(config: Mapping[str, Any]) -> dict[str, Workload]:
-    """Workload by name, in the order of the config; null turns one off."""
+    """Workload by name, in the order of the config."""
     return {
         name: Workload(**{key: value for key, value in its.items() if key in Workload._fields})
-        for name, its in config["workloads"].items()
-        if its is not None
+        for name, its in parameters_of(config).items()
     }
 
 
 def setting_of(config: Mapping[str, Any], workload: str, name: str) -> Any:
     """A setting of the sweep that a workload may have of its own: connections, repeats, duration_s."""
-    return config["workloads"][workload].get(name, config[name])
+    return parameters_of(config)[workload].get(name, config[name])

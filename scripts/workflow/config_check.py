@@ -159,11 +159,20 @@ def _cpu_faults(setting: str | Mapping[str, str | int], places: Mapping[str, Any
 
 def _workload_faults(config: Mapping[str, Any]) -> Iterator[str]:
     """What a workload's parameters contradict."""
-    found = workloads.of_config(config)
-    if not found:
-        yield "workloads: found none that is not null, allowed: one or more"
-    for name, its in found.items():
+    entries = config["workloads"]
+    names = [
+        its if isinstance(its, str) else its["name"] for its in entries if isinstance(entries, list)
+    ]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield f"workloads: found {name} twice, allowed: once"
+    for name, its in workloads.of_config(config).items():
         where, run_s = f"workloads.{name}", workloads.setting_of(config, name, "duration_s")
+        if name not in workloads.BUILT_IN and its == workloads.Workload():
+            known = list(workloads.BUILT_IN)
+            yield (
+                f"{where}: found no parameters{_suggest(name, known)}, allowed: with parameters, or one of"
+                f" {', '.join(known)}"
+            )
         if its.handler_every > 1 and not its.handler_s:
             yield (
                 f"{where}.handler_every: found {its.handler_every} without handler_block_us or handler_burn_us,"
@@ -220,8 +229,8 @@ def sweep_faults(
     counts = [(f"connections[{i}]", count) for i, count in enumerate(config["connections"])]
     counts += [
         (f"workloads.{name}.connections[{i}]", count)
-        for name, its in config["workloads"].items()
-        for i, count in enumerate((its or {}).get("connections", []))
+        for name, its in workloads.parameters_of(config).items()
+        for i, count in enumerate(its.get("connections", []))
     ]
     for where, count in [*counts, ("profile.connections", config["profile"]["connections"])]:
         if count > most:

@@ -2,6 +2,8 @@
  * Linux 6.1 or newer. */
 #pragma once
 
+#include "handler.h"
+
 #include <err.h>
 #include <errno.h>
 #include <liburing.h>
@@ -162,6 +164,13 @@ static inline struct io_uring_sqe *uring_next_entry(struct uring *uring)
             return entry;
         uring_check("cannot submit", io_uring_submit(&uring->ring));
     }
+}
+
+/* If the next request's handler takes long, the answers to others must not wait for it. */
+static inline void uring_submit_before_handler(struct uring *uring)
+{
+    if (handler.every > 0)
+        uring_check("cannot submit", io_uring_submit(&uring->ring));
 }
 
 /* A completion returns 64 bits of ours: the client's address, and the operation (0 to 7) in its low bits. */
