@@ -13,6 +13,8 @@ from analysis.result_sets import NoComparison, Record
 from analysis.summary import summary_table
 from analysis.verdicts import CPU_RATIO, SLOWER, THROUGHPUT, UNDECIDABLE, Sweep
 from sweep.cells import base_of, is_control
+from sweep.rows import make_row
+from sweep.workloads import KEEPALIVE
 
 GOT_SLOWER, NOTHING_DECIDED = 3, 4  # statuses
 # Prefix of the baseline's servers in the arrays that hold both sets; no server's name has a space.
@@ -22,7 +24,7 @@ DRIFT = "drift"
 CLIENT_LIMITED = "wrk was the limit in both"
 SAME_RUNS = "the same measurements in both"
 FIGURES = {CPU_RATIO: "CPU time", THROUGHPUT: "throughput"}  # as ratios to the reference
-COLUMNS = ["metric", "server", "binary", "connections", "runs_baseline", "runs_current"]
+COLUMNS = ["workload", "metric", "server", "binary", "connections", "runs_baseline", "runs_current"]
 COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
 COLUMNS += ["smallest_detectable_percent", "noise_floor_percent", "reason"]
 COLUMNS += ["machine_baseline", "machine"]
@@ -115,6 +117,25 @@ def in_common(sets: Sets) -> Sets:
             for its in (baseline, current)
         )
     return Sets(baseline, current, notes)
+
+
+def of_workloads(sets: Sets) -> tuple[dict[str, Sets], list[str]]:
+    """The parts of both sets that can be compared, by workload: workloads are never pooled. And a note on the others."""
+    named = [
+        {record.get("workload", KEEPALIVE): record for record in its}
+        for its in (sets.baseline, sets.current)
+    ]
+    common = [name for name in named[1] if name in named[0]]
+    parts = {
+        name: Sets(
+            *([it for it in its if it.get("workload", KEEPALIVE) == name] for its in sets[:2]), []
+        )
+        for name in common
+        if make_row(named[1][name])["decided_by"] == CPU_RATIO
+    }
+    left_out = [name for name in {**named[0], **named[1]} if name not in parts]
+    notes = [f"Not compared: {_list(left_out)}: not in both sets, or CPU time does not decide."]
+    return parts, notes if left_out else []
 
 
 def binaries_of(set_records: list[Record]) -> dict[str, set[str | None]]:
