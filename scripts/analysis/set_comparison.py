@@ -119,21 +119,22 @@ def in_common(sets: Sets) -> Sets:
     return Sets(baseline, current, notes)
 
 
+def _of_workload(name: str, records: list[Record]) -> list[Record]:
+    return [record for record in records if record.get("workload", KEEPALIVE) == name]
+
+
 def of_workloads(sets: Sets) -> tuple[dict[str, Sets], list[str]]:
-    """The parts of both sets that can be compared, by workload: workloads are never pooled. And a note on the others."""
-    named = [
+    """The parts of both sets that can be compared, by workload, which are never pooled; and a note on the others."""
+    samples = [
         {record.get("workload", KEEPALIVE): record for record in its}
         for its in (sets.baseline, sets.current)
     ]
-    common = [name for name in named[1] if name in named[0]]
     parts = {
-        name: Sets(
-            *([it for it in its if it.get("workload", KEEPALIVE) == name] for its in sets[:2]), []
-        )
-        for name in common
-        if make_row(named[1][name])["decided_by"] == CPU_RATIO
+        name: Sets(_of_workload(name, sets.baseline), _of_workload(name, sets.current), [])
+        for name, sample in samples[1].items()
+        if name in samples[0] and make_row(sample)["decided_by"] == CPU_RATIO
     }
-    left_out = [name for name in {**named[0], **named[1]} if name not in parts]
+    left_out = [name for name in {**samples[0], **samples[1]} if name not in parts]
     notes = [f"Not compared: {_list(left_out)}: not in both sets, or CPU time does not decide."]
     return parts, notes if left_out else []
 
