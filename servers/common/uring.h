@@ -22,6 +22,7 @@ enum {
     URING_BUFFER_SIZE = 2048 + 64,
     URING_BUFFER_GROUP = 0,
     URING_FILES_MAX = 1 << 20, /* the kernel registers no more */
+    URING_IDLE_MS = 1,         /* how long the kernel's thread polls in vain before it sleeps */
 };
 
 struct uring {
@@ -63,11 +64,13 @@ static inline void uring_check(const char *what, int result)
         uring_fail(what, -result);
 }
 
-static inline void uring_create_ring(struct io_uring *ring)
+/* `flags`: IORING_SETUP_*. */
+static inline void uring_create_ring(struct io_uring *ring, unsigned flags)
 {
     struct io_uring_params params = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+        .flags = flags | IORING_SETUP_CQSIZE,
         .cq_entries = 4 * URING_ENTRIES,
+        .sq_thread_idle = URING_IDLE_MS, /* only with IORING_SETUP_SQPOLL */
     };
     const int error = io_uring_queue_init_params(URING_ENTRIES, ring, &params);
     if (error < 0)
@@ -150,7 +153,7 @@ static inline void uring_unregister(struct uring *uring, int socket)
 
 static inline void uring_open(struct uring *uring)
 {
-    uring_create_ring(&uring->ring);
+    uring_create_ring(&uring->ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     uring_create_buffers(uring);
     uring_create_files(uring);
 }
@@ -163,6 +166,7 @@ static inline struct io_uring_sqe *uring_next_entry(struct uring *uring)
         if (entry != NULL)
             return entry;
         uring_check("cannot submit", io_uring_submit(&uring->ring));
+        uring_check("cannot submit", io_uring_sqring_wait(&uring->ring)); /* only with SQPOLL */
     }
 }
 
