@@ -24,7 +24,11 @@ HERE = Path(__file__).parents[1] / "servers"
 SOURCES = HERE.parents[1] / "servers"
 # Servers that break the contract on purpose. They have their own tests.
 EXHIBITS = ["server_thread_50", "server_uring_naive"]
-SERVERS = sorted({path.stem for path in SOURCES.glob("server*.c")} - {*EXHIBITS})
+# The steps of the io_uring ladder share one loop, and have their own tests, too (test_uring_ladder.py).
+STEP = "server_uring_one_by_one"
+SOURCE_OF = {path.stem: path.read_text() for path in SOURCES.glob("server*.c")}
+LADDER = sorted({STEP} | {name for name in SOURCE_OF if f'"{STEP}.c"' in SOURCE_OF[name]})
+SERVERS = sorted(SOURCE_OF.keys() - {*EXHIBITS, *LADDER})
 MULTITASK = [name for name in SERVERS if name.endswith("_multitask")]
 # What the tests know about single models. All else is the contract that all servers share.
 ONE_AT_A_TIME = "server"
