@@ -33,8 +33,8 @@ static bool is_late(void)
 static bool answer(int fd)
 {
     const unsigned number = ++requests;
-    const char *response = responses;
-    size_t size = RESPONSE_SIZE;
+    const char *response = answers[ANSWER].data;
+    size_t size = answers[ANSWER].size;
 
     if (number == 1)
         clock_gettime(CLOCK_MONOTONIC, &first);
@@ -87,6 +87,7 @@ int main(int argc, char **argv)
 
     fault = program_invocation_short_name + strlen("server_");
     signal(SIGTERM, end);
+    connection_set_workload(&options);
     listener_announce(listener, &options);
     for (;;) {
         const int fd = accept(listener, NULL, NULL);

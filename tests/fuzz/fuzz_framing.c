@@ -34,16 +34,23 @@ static void client_init(struct client *client)
     connection_init(&client->connection, -1, &client->counters);
 }
 
+static unsigned count_handled(void)
+{
+    return handler_requests != NULL ? atomic_load(handler_requests) : 0;
+}
+
 static void send_to_server(struct client *client, const void *data, size_t size)
 {
     const struct connection *connection = &client->connection;
     const bool was_ending = connection->ending;
     const uint64_t requests = client->counters.requests;
+    const unsigned handled = count_handled();
 
     connection_take(&client->connection, data, size);
 
     EXPECT(!was_ending || (connection->ending && client->counters.requests == requests));
-    EXPECT(connection->final_answer == NULL || connection->ending);
+    EXPECT(handler.every == 0 || count_handled() - handled == client->counters.requests - requests);
+    EXPECT(connection->final_answer == ANSWER_NONE || connection->ending);
     EXPECT(client->counters.bad_requests <= connection->ending);
     EXPECT(connection->owed > 0 || connection->later_runs == NULL);
     EXPECT((connection->later_runs == NULL) == (connection->run_count == 0));
@@ -82,6 +89,12 @@ static void expect_same(const struct client *a, const struct client *b)
     EXPECT(a->connection.body_left == b->connection.body_left);
 }
 
+static bool is_at(const char *data, size_t size, enum answer answer)
+{
+    return answers[answer].size <= size &&
+           memcmp(data, answers[answer].data, answers[answer].size) == 0;
+}
+
 static size_t answer_at(const char *data, size_t size)
 {
     /* The longer ones first: what answers HEAD begins what answers GET. */
@@ -89,11 +102,9 @@ static size_t answer_at(const char *data, size_t size)
         ANSWER,       ANSWER_HEAD,      ANSWER_KEEP_ALIVE, ANSWER_KEEP_ALIVE_HEAD,
         ANSWER_CLOSE, ANSWER_CLOSE_HEAD};
 
-    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
-        const size_t answer = strlen(answers[order[i]]);
-        if (answer <= size && memcmp(data, answers[order[i]], answer) == 0)
-            return answer;
-    }
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++)
+        if (is_at(data, size, order[i]))
+            return answers[order[i]].size;
     return 0;
 }
 
@@ -102,16 +113,14 @@ static void expect_answers(const struct client *client)
 {
     static const char refusal[] = "\r\nContent-Length: 0\r\n" SAYS_CLOSE "\r\n";
     const char *at = client->data, *const end = at + client->received;
-    const size_t interim = strlen(answers[ANSWER_CONTINUE]);
     uint64_t count = 0;
 
-    for (size_t size;
-         (size = answer_at(at, (size_t)(end - at))) > 0 ||
-         ((size_t)(end - at) >= interim && memcmp(at, answers[ANSWER_CONTINUE], interim) == 0);) {
+    for (size_t size; (size = answer_at(at, (size_t)(end - at))) > 0 ||
+                      is_at(at, (size_t)(end - at), ANSWER_CONTINUE);) {
         EXPECT(at == client->data || memmem(client->data, (size_t)(at - client->data), SAYS_CLOSE,
                                             strlen(SAYS_CLOSE)) == NULL);
         count += size > 0;
-        at += size > 0 ? size : interim;
+        at += size > 0 ? size : answers[ANSWER_CONTINUE].size;
     }
     EXPECT(count == client->counters.requests);
     EXPECT((at < end) == (client->counters.bad_requests > 0));
@@ -195,6 +204,19 @@ static void check_prefixes(const uint8_t *data, size_t size)
         EXPECT(prefix.content_length == whole.content_length);
         EXPECT(connection_choose_answer(&prefix) == connection_choose_answer(&whole));
     }
+}
+
+/* With BODY_BYTES in the environment answers have such a body, and one request in three costs CPU time. */
+int LLVMFuzzerInitialize(const int *argc, char ***argv)
+{
+    const char *body = getenv("BODY_BYTES");
+
+    (void)argc;
+    (void)argv;
+    if (body != NULL)
+        connection_set_workload(
+            &(struct options){.body_size = atoi(body), .handler = {.burn_us = 1, .every = 3}});
+    return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -20,24 +20,27 @@ ENVIRONMENT = os.environ | {"ASAN_OPTIONS": "quarantine_size_mb=1:malloc_context
 # More than 8192 bytes.
 LONG_HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n" + 100 * (b"X: " + 83 * b"x" + b"\r\n")
 
-# Inputs of the sizes that requests have, and, at the same time, fewer that reach the limit of a head.
-FUZZERS = {
-    "short": (RUNS - RUNS // 20, ["-max_len=1000"]),
-    "long": (RUNS // 20, ["-max_len=20000"]),
+# Inputs of the sizes that requests have, and, at the same time, fewer that reach the limit of a head, or get answers of
+# another size from a handler with work to do.
+FUZZERS: dict[str, tuple[int, int, dict[str, str]]] = {
+    "short": (RUNS - 2 * (RUNS // 20), 1000, {}),
+    "long": (RUNS // 20, 20_000, {}),
+    "body": (RUNS // 20, 1000, {"BODY_BYTES": "3000"}),
 }
 
 
-def start(name: str, runs: int, options: list[str]) -> subprocess.Popen[bytes]:
+def start(name: str, runs: int, max_len: int, workload: dict[str, str]) -> subprocess.Popen[bytes]:
     corpus = BUILD / name
     corpus.mkdir()
     if name == "long":
         (corpus / "long").write_bytes(LONG_HEAD)
         (corpus / "longest").write_bytes(LONG_HEAD[: 8192 - 4] + b"\r\n\r\n")
-    options = [*options, f"-runs={runs}", "-seed=1", "-timeout=100", "-print_final_stats=1"]
+    options = [f"-max_len={max_len}", f"-runs={runs}"]
+    options += ["-seed=1", "-timeout=100", "-print_final_stats=1"]
     options += [f"-dict={HERE / 'framing.dict'}", f"-artifact_prefix={BUILD}/{name}-"]
     command = [BUILD / "fuzz_framing", *options, corpus, HERE / "corpus"]
     with (BUILD / f"{name}.log").open("w") as log:
-        return subprocess.Popen(command, env=ENVIRONMENT, stderr=log)
+        return subprocess.Popen(command, env=ENVIRONMENT | workload, stderr=log)
 
 
 def test_no_input_breaks_the_framing():
