@@ -31,7 +31,8 @@ LADDER = sorted({STEP} | {name for name in SOURCE_OF if f'"{STEP}.c"' in SOURCE_
 SERVERS = sorted(SOURCE_OF.keys() - {*EXHIBITS, *LADDER})
 MULTITASK = [name for name in SERVERS if name.endswith("_multitask")]
 # What the tests know about single models. All else is the contract that all servers share.
-ONE_AT_A_TIME = "server"
+SEVERAL_PROCESSES = [*MULTITASK, "server_epoll_exclusive", "server_prefork"]
+AT_ONCE = {"server": 1, "server_prefork": 64}  # connections; others wait until one of these closes
 LIMITED_TO_FD_SETSIZE = "server_select"
 
 COMPILE = ["gcc", *LANGUAGE_FLAGS, "-g", "-fno-omit-frame-pointer"]
@@ -55,9 +56,10 @@ COUNTS = {
 }
 
 
-def response(field: bytes = b"", has_body: bool = True) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n"
-    return head + field + b"\r\n" + (b"Hello, World!" if has_body else b"")
+def response(field: bytes = b"", has_body: bool = True, size: int = 13) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n" % size
+    body = (b"Hello, World!" * (size // 13 + 1))[:size] if has_body else b""
+    return head + field + b"\r\n" + body
 
 
 RESPONSE = response()
@@ -166,6 +168,11 @@ class Server:
         assert errors == ""
         assert self.process.returncode == 0
         return [json.loads(line) for line in output.splitlines()]
+
+    def stop_and_sum(self) -> dict[str, int]:
+        """Stop it, and return the sum of the counts of its processes."""
+        counts = self.stop()
+        return {key: sum(its[key] for its in counts) for key in COUNTS}
 
     def kill(self) -> None:
         """Kill what still runs, and show what it printed to standard error."""

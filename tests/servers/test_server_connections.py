@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.harness import (
+    AT_ONCE,
     COUNTS,
     GET,
     GET_AND_CLOSE,
     LIMITED_TO_FD_SETSIZE,
-    ONE_AT_A_TIME,
     POST,
     RESPONSE,
     RESPONSE_AND_CLOSE,
@@ -43,7 +43,7 @@ client.sendall(b"POST / HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: 9999999999999
 while True:
     client.sendall(bytes(1 << 20))
 """
-CONCURRENT = [name for name in SERVERS if name != ONE_AT_A_TIME]
+CONCURRENT = [name for name in SERVERS if name not in AT_ONCE]
 EVENT_DRIVEN = [name for name in CONCURRENT if name not in ("server_thread", LIMITED_TO_FD_SETSIZE)]
 IDLE, FEWER_IDLE, ACTIVE, ROUNDS = 10_000, 900, 100, 50
 ENOUGH = IDLE + ACTIVE + 100  # open files
@@ -120,10 +120,12 @@ def test_select_refuses_the_connections_that_its_sets_cannot_hold(server):
     assert counts["refused_connections"] == FD_SETSIZE + 100 - served
 
 
-@pytest.mark.parametrize("name", [ONE_AT_A_TIME])
-def test_the_blocking_server_serves_one_connection_and_leaves_the_others_waiting(server):
-    first, second, third = (server.connect() for _ in range(3))
-    ask(first)
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_a_blocking_server_serves_some_connections_and_leaves_the_others_waiting(name, server):
+    first, *others = served = [server.connect() for _ in range(AT_ONCE[name])]
+    for client in served:
+        ask(client)
+    second, third = server.connect(), server.connect()
     for client in (second, third):
         client.sendall(GET)
     send_in_pieces(first, [GET[:9], GET[9:-1]])
@@ -134,7 +136,8 @@ def test_the_blocking_server_serves_one_connection_and_leaves_the_others_waiting
     assert select.select([third], [], [], 0.1)[0] == []
     second.close()
     ask(third, b"")
-    third.close()
+    for client in (third, *others):
+        client.close()
 
 
 @pytest.mark.parametrize("name", CONCURRENT)
@@ -170,7 +173,7 @@ def test_short_connections_never_disturb_each_other(server):
         thread.join()
     server.wait_until_all_closed()
     assert failures == []
-    assert server.stop() == [COUNTS | {"accepted": 16 * 150, "requests": 16 * 150}]
+    assert server.stop_and_sum() == COUNTS | {"accepted": 16 * 150, "requests": 16 * 150}
 
 
 def reset_before_the_answer(server: Server) -> None:
@@ -248,7 +251,7 @@ def test_a_connection_that_ends_badly_ends_alone_and_is_counted_once(name, serve
         ask(client)
     server.wait_until_all_closed()
     before = sorted(server.descriptors())
-    bystanders = [] if name == ONE_AT_A_TIME else [server.connect() for _ in range(2)]
+    bystanders = [server.connect() for _ in range(min(2, AT_ONCE.get(name, 3) - 1))]
     for client in bystanders:
         ask(client)
     for _ in range(20):
@@ -261,7 +264,7 @@ def test_a_connection_that_ends_badly_ends_alone_and_is_counted_once(name, serve
         client.sendall(b"\r\n")  # some clients send that after a request
     server.wait_until_all_closed()
     assert sorted(server.descriptors()) == before
-    (counts,) = server.stop()
+    counts = server.stop_and_sum()
     assert counts["accepted"] == 1 + 20 + len(bystanders) + 1
     counted = {key: counts[key] for key in COUNTS if key not in ("accepted", "requests")}
     assert counted == dict.fromkeys(counted, 0) | {ENDS[end]: 20}

@@ -19,6 +19,7 @@ from helpers.harness import (
     HERE,
     MULTITASK,
     SERVERS,
+    SEVERAL_PROCESSES,
     Server,
     ask,
     is_running,
@@ -74,7 +75,7 @@ def test_the_counts_hold_what_clients_did_right_before_the_signal(server):
         client.close()
     for client in clients[20:]:
         reset(client)
-    (counts,) = server.stop()
+    counts = server.stop_and_sum()
     assert counts == COUNTS | {"accepted": 40, "resets": 20, "bad_requests": 20}
 
 
@@ -90,6 +91,13 @@ BAD_USAGE = {  # the first word is the wrong option
     "port too large": ["--port", "65536"],
     "no workers": ["--workers", "0"],
     "workers that are no number": ["--workers", "two"],
+    "no body": ["--body-bytes", "0"],
+    "body larger than 64 MiB": ["--body-bytes", str((64 << 20) + 1)],
+    "body with a unit": ["--body-bytes", "128k"],
+    "negative wait": ["--handler-block-us", "-1"],
+    "wait longer than a minute": ["--handler-block-us", "60000001"],
+    "CPU time that is no number": ["--handler-burn-us", "much"],
+    "work for no request": ["--handler-every", "0"],
     "host name": ["--host", "localhost"],
     "bad address": ["--host", "1:2:3"],
     "empty address": ["--host", ""],
@@ -110,7 +118,8 @@ def test_bad_usage_is_one_line_that_names_it_and_status_2(binary, options):
 def test_help_is_shown_on_standard_output(binary):
     ended = finish(binary, "--help")
     assert (ended.returncode, ended.stderr) == (0, "")
-    for option in ("--host", "--port", "--interface", "--workers"):
+    workload = ("--body-bytes", "--handler-block-us", "--handler-burn-us", "--handler-every")
+    for option in ("--host", "--port", "--interface", "--workers", *workload):
         assert option in ended.stdout
 
 
@@ -136,20 +145,21 @@ def test_each_worker_serves_and_tells_its_own_counts(start: Start):
     assert all(count["accepted"] == count["requests"] > 0 for count in counts)
 
 
-@pytest.mark.parametrize("name", MULTITASK)
+@pytest.mark.parametrize("name", SEVERAL_PROCESSES)
 def test_a_signal_right_after_the_announcement_finds_every_worker_ready(start: Start):
     for _ in range(20):
-        assert start("--workers", "3").stop() == [COUNTS] * 3
+        server = start("--workers", "3")
+        assert server.stop() == [COUNTS] * len(server.workers)
 
 
-@pytest.mark.parametrize("name", MULTITASK)
+@pytest.mark.parametrize("name", SEVERAL_PROCESSES)
 def test_no_worker_outlives_a_killed_master(start: Start):
     server = start("--workers", "3")
     server.process.kill()
     wait_until(lambda: not any(map(is_running, server.workers)), "the workers' end")
 
 
-@pytest.mark.parametrize("name", MULTITASK)
+@pytest.mark.parametrize("name", SEVERAL_PROCESSES)
 def test_a_killed_worker_ends_all_with_a_failure(start: Start):
     server = start("--workers", "3")
     os.kill(server.workers[1], signal.SIGKILL)

@@ -11,22 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from helpers.exchanges import CLOSED, CODED, HEAD, HEAD_TOO_LARGE, URI_TOO_LONG
+from helpers.exchanges import CLOSED, CODED, HEAD, HEAD_TOO_LARGE, KEPT, TO_HEAD, URI_TOO_LONG
 from helpers.harness import (
+    AT_ONCE,
     GET,
     GET_AND_CLOSE,
     HERE,
     LINK,
-    MULTITASK,
-    ONE_AT_A_TIME,
     POST,
     RESPONSE,
     SANITIZED,
     SERVERS,
+    SEVERAL_PROCESSES,
     TIMEOUT_S,
     Server,
     ask,
     compile_all,
+    receive,
     receive_all,
     reset,
     running,
@@ -143,7 +144,26 @@ def mutated(server: Server, rng: random.Random) -> None:
         assert received == take_again(bytes(data)).received, bytes(data)
 
 
+ANSWERS = {GET: RESPONSE, HEAD: TO_HEAD, OF_1_0: KEPT}
+
+
+def answers_that_nobody_reads(server: Server, rng: random.Random) -> None:
+    """Each part has few answers, which fit into an empty socket at once, but soon the socket is full."""
+    for reads in (False, True):
+        client = server.connect(receive_buffer=4096)
+        requests = rng.choices(list(ANSWERS), k=2000)  # more answers than the buffers hold
+        parts = [b"".join(requests[at : at + 20]) for at in range(0, len(requests), 20)]
+        send_in_pieces(client, parts, pause_s=0.0005)
+        if not reads:
+            reset(client)
+            continue
+        expected = b"".join(ANSWERS[request] for request in requests)
+        assert receive(client, len(expected)) == expected
+        client.close()
+
+
 ABUSES = [cut_at_every_byte, head_without_end, noise, reset_in_mid_response, mutated]
+ABUSES += [answers_that_nobody_reads]
 
 
 def abuse(server: Server, rng: random.Random) -> None:
@@ -156,10 +176,10 @@ def abuse(server: Server, rng: random.Random) -> None:
 
 
 def test_nothing_breaks_a_sanitized_server_and_no_descriptor_is_lost(name: str, sanitized):
-    workers = ["--workers", "2"] if name in MULTITASK else []
+    workers = ["--workers", "2"] if name in SEVERAL_PROCESSES else []
     # Few descriptors, so that they run out.
     command = ["prlimit", "--nofile=64:64", sanitized(name), "--port", "0", *workers]
-    at_once = 1 if name == ONE_AT_A_TIME else 4
+    at_once = min(4, AT_ONCE.get(name, 4))
     rng = random.Random(1)
     with running(command) as server, ThreadPoolExecutor(at_once) as pool:
         abuse(server, rng)
