@@ -4,21 +4,21 @@ import hashlib
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common.modules import ROOT_VARIABLE
-from instruments.external_launcher import PLACEHOLDERS, Template
+from instruments.external_launcher import ONLY_IN_FILES, PLACEHOLDERS, Template
 
 # Debian installs servers here, outside users' PATH.
 SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
-def _template_faults(where: str, text: str) -> Iterator[str]:
-    known = ", ".join(f"@{name}" for name in PLACEHOLDERS)
+def _template_faults(where: str, text: str, names: Sequence[str]) -> Iterator[str]:
+    known = ", ".join(f"@{name}" for name in names)
     for match in Template.pattern.finditer(text):
         name = match["named"] or match["braced"]
-        if match["escaped"] is None and name not in PLACEHOLDERS:
+        if match["escaped"] is None and name not in names:
             word = match[0] if name else text[match.start() :].split(maxsplit=1)[0][:20]
             yield f"{where}: found {word!r}, allowed: {known}, and @@ for @"
 
@@ -33,9 +33,10 @@ def description_faults(name: str, description: Mapping[str, Any], root: str) -> 
                 yield f"{where}.{key}: found {text!r}, allowed: a program and its arguments"
         except ValueError as error:
             yield f"{where}.{key}: found {text!r}, allowed: what a shell could split ({error})"
-    yield from _template_faults(f"{where}.command", description["command"])
+    yield from _template_faults(f"{where}.command", description["command"], PLACEHOLDERS)
     for file, text in description.get("files", {}).items():
-        yield from _template_faults(f"{where}.files.{file}", text)
+        names = PLACEHOLDERS + ONLY_IN_FILES
+        yield from _template_faults(f"{where}.files.{file}", text, names)
     for index, source in enumerate(description.get("sources", [])):
         if not os.path.isfile(os.path.join(root, source)):
             yield f"{where}.sources[{index}]: there is no file {source!r}"

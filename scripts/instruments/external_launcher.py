@@ -17,7 +17,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-PLACEHOLDERS = ("host", "address", "port", "workers", "scratch", "root")
+PLACEHOLDERS = ("host", "address", "port", "workers", "scratch", "root", "body_bytes")
+ONLY_IN_FILES = ("body",)  # it may be too long for a command
+BODY = "Hello, World!"
 EX_USAGE, EX_UNAVAILABLE = 2, 69
 OUTPUT = ".output"  # file names in descriptions do not begin with a dot
 
@@ -34,8 +36,8 @@ def fail(status: int, text: str) -> NoReturn:
 
 
 def parse_options(arguments: list[str]) -> dict[str, str]:
-    names = ["host", "port", "interface", "workers"]
-    options = {"--host": "::1", "--port": "0", "--workers": "1"}
+    names = ["host", "port", "interface", "workers", "body-bytes"]
+    options = {"--host": "::1", "--port": "0", "--workers": "1", "--body-bytes": str(len(BODY))}
     try:
         given, rest = getopt.getopt(arguments, "", [f"{name}=" for name in names])
     except getopt.GetoptError as error:
@@ -43,7 +45,7 @@ def parse_options(arguments: list[str]) -> dict[str, str]:
     options.update(given)
     if rest:
         fail(EX_USAGE, f"unexpected argument {rest[0]!r}")
-    for name in ("--port", "--workers"):
+    for name in ("--port", "--workers", "--body-bytes"):
         if not options[name].isdecimal():
             fail(EX_USAGE, f"{name}: {options[name]!r} is not a number")
     if "--interface" in options:  # the scope of a link-local address
@@ -59,6 +61,20 @@ def free_port(host: str) -> int:
     with socket.socket(family, kind) as listener:
         listener.bind(address)
         return int(listener.getsockname()[1])
+
+
+def find_placeholders(text: str) -> set[str]:
+    return {match["named"] or match["braced"] for match in Template.pattern.finditer(text)}
+
+
+def make_body(size: int, description: Mapping[str, Any]) -> str:
+    """BODY over and over, cut off at so many bytes. Without a word for it, a server can give BODY alone."""
+    texts = [*description["command"], *description["files"].values()]
+    if size != len(BODY) and not {"body", "body_bytes"} & set().union(
+        *map(find_placeholders, texts)
+    ):
+        fail(EX_USAGE, f"--body-bytes {size}: its description has neither @body nor @body_bytes")
+    return (BODY * (size // len(BODY) + 1))[:size]
 
 
 def enter_scratch(scratch: str, files: Mapping[str, str], values: Mapping[str, str]) -> None:
@@ -79,6 +95,7 @@ def main(description: dict[str, Any]) -> NoReturn:
     options = parse_options(sys.argv[1:])
     host = options["--host"]
     address = f"[{host}]" if ":" in host else host
+    body = make_body(int(options["--body-bytes"]), description)
     own_path = os.path.abspath(sys.argv[0])
     name = os.path.basename(own_path)
     scratch = os.path.join(os.path.dirname(os.path.dirname(own_path)), "external", name)
@@ -103,6 +120,8 @@ def main(description: dict[str, Any]) -> NoReturn:
             "workers": options["--workers"],
             "scratch": scratch,
             "root": root,
+            "body_bytes": str(len(body)),
+            "body": body,
         }
         enter_scratch(scratch, description["files"], values)
     except OSError as error:

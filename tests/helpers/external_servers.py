@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,10 @@ def prepare(folder: Path, name: str, description: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def started(binary: str, host: str = "::1", workers: int = 1) -> Iterator[server_process.Server]:
+def started(
+    binary: str, host: str = "::1", workers: int = 1, options: Sequence[str] = ()
+) -> Iterator[server_process.Server]:
     with server_process.running_server(
-        binary, host=host, interface=None, workers=workers, prefix=[]
+        binary, host=host, interface=None, workers=workers, prefix=[], options=options
     ) as server:
         yield server

@@ -35,7 +35,8 @@ from helpers.checkouts import (
 )
 from helpers.external_servers import CONFIG, EXAMPLES, SCHEMA, YARDSTICKS, prepare, started
 from helpers.measured import OF_THE_MACHINE, measure
-from instruments import external, failed_build, server_process
+from instruments import external, external_launcher, failed_build, server_process
+from sweep.workloads import BODY
 from workflow import failures
 from workflow.config_check import schema_faults, sweep_faults
 
@@ -93,12 +94,12 @@ def cell_of(binary: str, *arguments: str, status: str = "ok") -> tuple[dict[str,
 
 
 def test_files_and_command_are_filled_in(tmp_path: Path) -> None:
-    text = "@host @address @port @workers @scratch @root @@host"
+    text = "@host @address @port @workers @scratch @root @@host @body @body_bytes"
     description = describe("@@ @workers", files={"server.py": SERVER, "a.txt": text})
     with started(prepare(tmp_path, "mine", description), workers=3) as server:
         scratch = tmp_path / "results/external/mine"
         filled = (scratch / "a.txt").read_text()
-        assert filled == f"::1 [::1] {server.port} 3 {scratch} {ROOT} @host"
+        assert filled == f"::1 [::1] {server.port} 3 {scratch} {ROOT} @host Hello, World! 13"
         (pid,) = server.pids  # nothing runs beside the server that would be counted
         command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         assert command[1:-1] == ["server.py", "::1", str(server.port), "@", "3"]
@@ -156,11 +157,30 @@ def test_server_is_ready_when_its_output_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--prot", "1"], ["--port"], ["--port", "x"], ["--workers", ""], ["more"]]
+    "arguments",
+    [
+        ["--prot", "1"],
+        ["--port"],
+        ["--port", "x"],
+        ["--workers", ""],
+        ["more"],
+        ["--body-bytes", "1k"],
+        ["--body-bytes", "14"],  # no word of the description is for a body
+        ["--handler-block-us", "10000"],
+    ],
 )
 def test_bad_usage_is_one_line_and_status_2(arguments: list[str], tmp_path: Path) -> None:
     run = run_program([prepare(tmp_path, "mine", describe()), *arguments])
     assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (2, "", 1), run.stderr
+    assert not (tmp_path / "results/external").exists()
+
+
+def test_workload_that_a_description_is_not_made_for_is_unavailable(tmp_path: Path) -> None:
+    binary = prepare(tmp_path, "mine", describe())
+    for asked, option in (({"body_bytes": 14}, "body-bytes"), ({"handler_burn_us": 9}, "handler")):
+        workload = ("--workload", json.dumps(asked))
+        record, _ = cell_of(binary, *workload, status="unavailable")
+        assert option in record["reason"] and "\n" not in record["reason"]
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -255,7 +275,7 @@ KEEPING = [
 def test_answers_say_whether_their_connection_ends(text: str) -> None:
     closes = text in CLOSING
     with serve([answer(text)], closes_after=1 if closes else 10**9) as port:
-        verified = server_process.verify("127.0.0.1", port)
+        verified = server_process.verify("127.0.0.1", port, BODY)
     assert server_process.closes_connection(verified.response) == closes
     assert verified == (answer(text), [])
 
@@ -266,7 +286,7 @@ def test_chunked_answers_are_read() -> None:
         text
     )
     with serve([text]) as port:
-        assert server_process.verify("127.0.0.1", port).response == text
+        assert server_process.verify("127.0.0.1", port, BODY).response == text
 
 
 @pytest.mark.parametrize(
@@ -282,7 +302,7 @@ def test_headers_may_vary_and_are_named(
 ) -> None:
     head = "HTTP/1.1 200 OK\nContent-Length: 13\n"
     with serve([answer(head + first), answer(head + second)]) as port:
-        verified = server_process.verify("127.0.0.1", port)
+        verified = server_process.verify("127.0.0.1", port, BODY)
     assert verified == (answer(head + masked), varying)
     assert server_process.is_same_answer(verified.response, answer(head + second))
     assert not server_process.is_same_answer(
@@ -309,7 +329,7 @@ def test_answer_that_no_client_understands_is_said(
     texts = [answer(text) for text in answers] if "chunked body" not in said else texts
     closes_after = 1 if "HTTP/1.0" in answers[0] or "announcing" in said else 9
     with serve(texts, closes_after) as port, pytest.raises(server_process.WrongAnswer, match=said):
-        server_process.verify("127.0.0.1", port)
+        server_process.verify("127.0.0.1", port, BODY)
 
 
 def test_answer_that_ends_a_connection_is_found() -> None:
@@ -408,7 +428,7 @@ BACKEND = ASYNCIO.replace(
 )
 # Of root nginx would make another user, who may not open the backend's socket.
 PROXY = "user root;\n" + NGINX["files"]["nginx.conf"].replace(
-    'return 200 "Hello, World!"', "proxy_pass http://unix:@scratch/backend"
+    "try_files /index.txt =404", "proxy_pass http://unix:@scratch/backend"
 )
 # What runs in the background, and what in front of it: the latter alone is the command's own process.
 BEHIND = {
@@ -488,7 +508,7 @@ def test_yardstick_keeps_connections_writes_to_its_scratch_directory_alone_and_s
     binary = prepare(tmp_path, name, CONFIG["external"][name])
     of_services = set(Path("/run").glob(f"*{name}*"))
     with started(binary, host) as server:
-        response = server_process.verify(host, server.port).response
+        response = server_process.verify(host, server.port, BODY).response
         assert re.search(rb"(?i)\r\ncontent-type: text/plain\r\n", response)
         files = [file for pid in server.pids for file in psutil.Process(pid).open_files()]
         written = {file.path for file in files if file.flags & os.O_ACCMODE}
@@ -499,7 +519,7 @@ def test_yardstick_keeps_connections_writes_to_its_scratch_directory_alone_and_s
             for _ in range(30):
                 connection.sendall(server_process.REQUEST * 100)
                 answers = b""
-                while answers.count(server_process.BODY) < 100:
+                while answers.count(BODY) < 100:
                     received = connection.recv(1 << 20)
                     assert received
                     answers += received
@@ -518,6 +538,32 @@ def test_yardstick_has_one_worker_and_a_cell_that_counts(name: str, tmp_path: Pa
     assert record["server_accepted"] is None and record["server_requests"] is None
     assert record["kernel_connections"] == 21
     assert 0 <= record["kernel_responses"] - record["requests"] <= 20
+
+
+def flags_in(binary: str, workload: dict[str, Any], connections: int) -> set[str]:
+    """The flags of a cell of another workload."""
+    arguments = ("--workload", json.dumps(workload), "--connections", str(connections))
+    record, _ = cell_of(binary, *arguments, "--workers", "1", "--duration-s", "0.5")
+    assert record["idle_connections_lost"] == 0
+    return set(record["flags"]) - OF_THE_MACHINE
+
+
+@pytest.mark.parametrize("name", YARDSTICKS)
+def test_yardstick_serves_what_other_workloads_ask_for(name: str, tmp_path: Path) -> None:
+    binary = prepare(tmp_path, name, CONFIG["external"][name])
+    assert flags_in(binary, {"connection_per_request": True}, 20) == {"connection_per_request"}
+    assert flags_in(binary, {"idle_connections": 2000}, 20) == set()
+    for size in (1, 14, 131_072, 8 << 20):
+        assert flags_in(binary, {"body_bytes": size}, 4) == set()
+
+
+@pytest.mark.parametrize("size", [13, 14])
+def test_nginx_answers_keep_alive_without_a_file(size: int, tmp_path: Path) -> None:
+    with started(prepare(tmp_path, "nginx", NGINX), options=["--body-bytes", str(size)]) as server:
+        (tmp_path / "results/external/nginx/index.txt").unlink()
+        with socket.create_connection(("::1", server.port), 5) as connection:
+            connection.sendall(server_process.REQUEST)
+            assert (b" 200 OK" in connection.recv(1000)) == (size == 13)
 
 
 # --- The examples of the docs ---
@@ -547,6 +593,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["external.mine.files.a.conf", "'@prot'", "@port", "@@"],
     ),
     "lonely @": ({"command": "x a@1.b c"}, ["external.mine.command", "'@1.b'", "@@ for @"]),
+    "a body where none fits": ({"command": "x @body"}, ["external.mine.command", "'@body'"]),
     "open quotation": ({"command": "x 'y"}, ["external.mine.command", "No closing quotation"]),
     "empty build": ({"command": "x", "build": " "}, ["external.mine.build", "' '"]),
     "missing source": (
@@ -600,6 +647,7 @@ def test_servers_may_be_ours_or_described() -> None:
 OVERLAY = """\
 servers: [server_epoll, mine, absent, built]
 control: null
+workloads: [keepalive]
 connections: [2]
 repeats: 1
 duration_s: 0.4
@@ -617,7 +665,7 @@ def jobs_of(server: str, jobs: set[tuple[str, ...]]) -> set[str]:
 def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "check out")
     (checkout / "mine").mkdir()
-    source = EXAMPLES["python_asyncio"]["files"]["server.py"]
+    source = external_launcher.Template(ASYNCIO).substitute(body="Hello, World!", body_bytes=13)
     (checkout / "mine/server.py").write_text(source)
     described = {
         "mine": EXAMPLES["python_asyncio"],
@@ -651,7 +699,7 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     assert counted["absent"] == "unavailable" or counted["absent"] == counted["mine"]
 
     again = {job for job in jobs_to_run(checkout, *configfile) if job[0] in failures.PRODUCTS}
-    assert {job[:2] for job in again} == {("measure_cell", "absent")}
+    assert again == {("measure_cell", "keepalive", "absent", "2", "1")}
     (checkout / "mine/server.py").write_text(source + "# changed\n")
     jobs = jobs_to_run(checkout, *configfile)
     everything = {"prepare_external", "measure_cell", "profile_server", "count_syscalls"}
