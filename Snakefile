@@ -26,7 +26,7 @@ include: "rules/cluster.smk"
 include: "rules/handlers.smk"
 
 
-PICTURES = ["overview", "ranking", "syscalls"]
+PICTURES = ["map", "overview", "ranking", "syscalls"]
 PICTURES += [f"overview_{figure}" for figure in OVERVIEWS]
 PICTURES += [f"{server}{part}" for server in SERVERS for part in ("", "_flamegraph")]
 

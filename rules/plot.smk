@@ -50,6 +50,29 @@ rule plot_over_connections:
         'shared python3 "$ROOT"/scripts/plot_over_connections.py {wildcards.figure} {input.cells:q} {input.summary:q} {output:q} 2> {log:q}'
 
 
+rule plot_map:
+    input:
+        cells="results/cells.csv",
+        summary="results/summary.csv",
+        verdicts="results/verdicts.csv",
+    output:
+        png="plots/map.png",
+        svg=report(
+            "plots/map.svg",
+            caption="../report/map.rst",
+            category="Comparison",
+            labels={"picture": "the map: which server for which workload"},
+        ),
+    log:
+        "results/logs/plot_map.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=identity_of("plot_map"),
+    shell:
+        'shared python3 "$ROOT"/scripts/plot_map.py {input.cells:q} {input.summary:q} {input.verdicts:q} {output:q} 2> {log:q}'
+
+
 rule plot_ranking:
     input:
         cells="results/cells.csv",

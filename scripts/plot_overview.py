@@ -10,7 +10,7 @@ from matplotlib.figure import SubFigure
 
 from analysis import findings, program, ranking, tables
 from analysis.summary import read_summary
-from analysis.verdicts import CPU_RATIO, read_verdicts
+from analysis.verdicts import read_verdicts
 from drawing import marks, over_connections, palette, ranking_panels, style
 from drawing.axes import set_connections_axis
 
@@ -29,10 +29,11 @@ def title_of(cells: pd.DataFrame) -> str:
 
 
 def headline_of(verdicts: pd.DataFrame, servers: list[str]) -> str:
-    """Which server needs least CPU time, as far as the verdicts show; empty for one server."""
+    """Which server is best by the figure that decides, as far as the verdicts show; empty for one server."""
     if verdicts.empty:
         return ""
-    sentence = findings.best_sentence(findings.find(verdicts, CPU_RATIO, servers))
+    decider = str(verdicts["metric"].iloc[0])
+    sentence = findings.best_sentence(findings.find(verdicts, decider, servers))
     return textwrap.fill(sentence, HEADLINE_CHARACTERS)
 
 
@@ -87,8 +88,8 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     draw_lines(parts[0], its_cells, its_summary)
     if len(verdicts):
-        panels = parts[1].subplots(1, len(ranking.TITLES), sharey=True)
-        ranking_panels.draw_panels(panels, verdicts, summary)
+        panels = parts[1].subplots(1, len(ranking.titles_of(verdicts)), sharey=True, squeeze=False)
+        ranking_panels.draw_panels(panels[0], verdicts, summary)
     style.add_notes(figure, notes)
     for axes, figure_of in zip(parts[0].axes, over_connections.FIGURES.values(), strict=False):
         over_connections.label_lines(axes, its_summary, figure_of, servers)

@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 
 from analysis import program, tables
-from analysis.ranking import TITLES, notes_of
+from analysis.ranking import notes_of, titles_of
 from analysis.summary import read_summary
 from analysis.verdicts import CELL_COLUMNS, read_verdicts
 from drawing import style
@@ -21,7 +21,8 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     )
     height = 2.2 + 0.28 * summary["server"].nunique()
     figure = style.new_canvas(style.WIDTH_INCHES, height)
-    draw_panels(figure.subplots(1, len(TITLES), sharey=True), verdicts, summary)
+    panels = figure.subplots(1, len(titles_of(verdicts)), sharey=True, squeeze=False)
+    draw_panels(panels[0], verdicts, summary)
     notes = notes_of(cells, verdicts)
     if others:
         notes.append(

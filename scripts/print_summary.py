@@ -107,8 +107,9 @@ def answer_of(verdicts: pd.DataFrame, summary: pd.DataFrame, cells: pd.DataFrame
     """Which server is first on the machine that is shown, a sentence for each metric, and how many of the machine's
     cells no verdict uses; empty without verdicts."""
     its = verdicts[verdicts["machine"] == tables.main_machine(summary)]
-    found = findings.find_all(its, tables.without_control(summary)).values() if len(its) else []
-    return [*map(findings.best_sentence, found), *filter(None, [yardstick_note(cells)])]
+    found = workload_map.findings_of(summary, its)
+    sentences = [findings.best_sentence(one) for by in found.values() for one in by.values()]
+    return [*sentences, *filter(None, [yardstick_note(cells)])]
 
 
 def tabulate(
@@ -141,11 +142,12 @@ def tabulate(
 
 
 def write(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, path: str) -> None:
-    others = workload_map.sentences(summary, verdicts)
+    said = workload_map.sentences(summary, verdicts)
+    others = [f"{workload}: {sentence}" for workload, sentence in said.items()]
     cells, summary, verdicts = tables.of_first_workload(cells, summary, verdicts)
     cells = cells[cells["machine"] == tables.main_machine(summary)]
     answer = answer_of(verdicts, summary, cells)
-    terminal.write_table(tabulate(summary, ratios_of(cells), [*answer, *others]), path)
+    terminal.write_table(tabulate(summary, ratios_of(cells), [*answer, *others[1:]]), path)
 
 
 main = program.of_tables(

@@ -5,7 +5,7 @@ No verdict says which leader comes first, so the sentences name all of them.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -16,14 +16,18 @@ from analysis.verdicts import (
     DEPENDS,
     FASTER,
     NAMES,
+    RATE,
     SLOWER,
+    TAIL,
     THROUGHPUT,
     UNDECIDABLE,
     UNDIVIDED,
     WHOLE_SWEEP,
 )
 
-IS_BEHIND = {CPU_RATIO: "needs {:.1f} % more", THROUGHPUT: "serves {:.1f} % fewer requests"}
+FEWER = "serves {:.1f} % fewer requests"
+IS_BEHIND = {CPU_RATIO: "needs {:.1f} % more", THROUGHPUT: FEWER, RATE: FEWER}
+IS_BEHIND[TAIL] = "has one that is {:.1f} % higher"
 ALIKE_PERCENT = 5.0  # servers that may differ by more are not called equal
 
 
@@ -103,15 +107,17 @@ def find(
         ahead=pair["server"],
         runner_up=runner_up,
         **{name: pair[name] for name in ("ratio", "ratio_low", "ratio_high", "reason")},
-        is_lower_bound=metric == THROUGHPUT and pair["server"] in client_bound,
+        is_lower_bound=metric in (THROUGHPUT, RATE) and pair["server"] in client_bound,
     )
 
 
-def find_all(verdicts: pd.DataFrame, summary: pd.DataFrame) -> dict[str, Finding]:
+def find_all(
+    verdicts: pd.DataFrame, summary: pd.DataFrame, metrics: Iterable[str] = NAMES
+) -> dict[str, Finding]:
     """Metric → what one machine's verdicts say about the servers in its summary, which is without the control."""
     servers = [str(name) for name in summary["server"].unique()]
     limited = set(summary[summary["limiter"] == "client-bound"]["server"])
-    return {metric: find(verdicts, metric, servers, limited) for metric in NAMES}
+    return {metric: find(verdicts, metric, servers, limited) for metric in metrics}
 
 
 def within_percent(between: pd.DataFrame, leaders: int) -> float:
@@ -127,7 +133,7 @@ def join(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def best_sentence(finding: Finding) -> str:
+def best_sentence(finding: Finding, with_next: bool = True) -> str:
     """Which server is best by one metric, or which servers share first place, and how far the next one is behind."""
     figure, leaders = {**NAMES, **UNDIVIDED}[finding.metric], finding.leaders
     if not leaders:
@@ -137,7 +143,7 @@ def best_sentence(finding: Finding) -> str:
         first = f"{leaders[0]} is first by {figure}."
     else:
         first = f"{join(leaders)} share first place by {figure}{_how_alike(finding)}."
-    return f"{among}{first} {_next_sentence(finding)}".strip()
+    return f"{among}{first} {_next_sentence(finding) if with_next else ''}".strip()
 
 
 def _how_alike(finding: Finding) -> str:

@@ -8,13 +8,17 @@ import pandas as pd
 
 from analysis import inference, tables
 from analysis.verdicts import (
+    BETTER_SIGN,
     CLIENT_LIMITED,
     CPU_RATIO,
     DEPENDS,
     DIFFERENCES,
     NAMES,
+    RATE,
+    TAIL,
     THROUGHPUT,
     UNDECIDABLE,
+    UNDIVIDED,
     WHOLE_SWEEP,
     has_enough_points,
     yardstick_note,
@@ -22,7 +26,8 @@ from analysis.verdicts import (
 from sweep.cells import base_of, is_control
 
 TITLES = {CPU_RATIO: "CPU time per request", THROUGHPUT: "Throughput"}
-DIRECTIONS = {CPU_RATIO: "← better", THROUGHPUT: "better →"}
+UNDIVIDED_TITLES = {RATE: "Throughput", TAIL: "Latency, 99th percentile"}
+DIRECTIONS = {name: "← better" if sign < 0 else "better →" for name, sign in BETTER_SIGN.items()}
 REMARKS = {DEPENDS: "depends", UNDECIDABLE: "not decidable"}
 
 
@@ -41,8 +46,11 @@ NOTHING = Row(math.nan, math.nan, math.nan, "")
 
 
 def served_points(summary: pd.DataFrame) -> pd.DataFrame:
-    """The points with a valid run in which every connection was served: only these are compared."""
-    return summary[summary["limiter"] != "starving"].dropna(subset=[CPU_RATIO])
+    """The points of a workload with a valid run in which every connection was served: only these are compared. Their
+    `cost` is the logarithm of the figure that decides, less is better."""
+    decider = str(summary["decided_by"].iloc[0])
+    served = summary[summary["limiter"] != "starving"].dropna(subset=[decider])
+    return served.assign(cost=-BETTER_SIGN[decider] * np.log(served[decider].astype(float)))
 
 
 def anchor_of(servers: list[str], summary: pd.DataFrame) -> str:
@@ -53,11 +61,11 @@ def anchor_of(servers: list[str], summary: pd.DataFrame) -> str:
 
 
 def order_servers(servers: list[str], summary: pd.DataFrame) -> list[str]:
-    """Sort by mean CPU time per request over the points where all connections were served. Servers with fewer such
-    points come later, and a control comes after its base."""
+    """Sort by the mean of the figure that decides, over the points where all connections were served. Servers with fewer
+    such points come later, and a control comes after its base."""
     served = served_points(summary)
     points = served["server"].value_counts().to_dict()
-    mean = np.log(served[CPU_RATIO]).groupby(served["server"]).mean().to_dict()
+    mean = served["cost"].groupby(served["server"]).mean().to_dict()
 
     def key(server: str) -> tuple[int, float, str, bool]:
         base = base_of(server)
@@ -84,6 +92,12 @@ def row_of(server: str, anchor: str, verdicts: pd.DataFrame) -> Row:
     if whole["verdict"] in REMARKS and has_enough_points(usable, len(points)):
         remarks.append(REMARKS[whole["verdict"]])
     return Row(ratio, low, high, ", ".join(remarks))
+
+
+def titles_of(verdicts: pd.DataFrame) -> dict[str, str]:
+    """Metric → title, of the metrics that a workload's verdicts have; of one server, which has none, TITLES."""
+    titles = {**TITLES, **UNDIVIDED_TITLES}
+    return {str(metric): titles[metric] for metric in verdicts["metric"].unique()} or TITLES
 
 
 def letters_of(servers: list[str], verdicts: pd.DataFrame) -> dict[str, str]:
@@ -149,9 +163,10 @@ def describe_floor(verdicts: pd.DataFrame) -> str:
 def floor_note(verdicts: pd.DataFrame, name: str = "Grey band: noise floor") -> str:
     if not verdicts["other"].map(is_control).any():
         return "No control: noise floor not measured."
+    names = {**NAMES, **UNDIVIDED}
     floors = [
-        f"{metric_name} {describe_floor(verdicts[verdicts['metric'] == metric])}"
-        for metric, metric_name in NAMES.items()
+        f"{names[metric]} {describe_floor(its)}"
+        for metric, its in verdicts.groupby("metric", sort=False)
     ]
     return f"{name}, the difference of a server from itself, measured twice: {', '.join(floors)}."
 
@@ -162,7 +177,8 @@ def notes_of(cells: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
         return ["One server: nothing to compare it with."]
     is_of_control = verdicts["other"].map(is_control).astype(bool)
     is_point = verdicts["connections"] != WHOLE_SWEEP
-    throughput = verdicts[is_point & (verdicts["metric"] == THROUGHPUT) & ~is_of_control]
+    of_throughput = verdicts["metric"].isin([THROUGHPUT, RATE])
+    throughput = verdicts[is_point & of_throughput & ~is_of_control]
     limited = (throughput["reason"] == CLIENT_LIMITED).sum()
     surprising = is_of_control & verdicts["verdict"].isin(DIFFERENCES)
     notes = [

@@ -1,6 +1,8 @@
 """Colours and markers of servers and limiters, and the notes that explain them."""
 
+import math
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -101,3 +103,25 @@ def saturation_note(summary: pd.DataFrame) -> str:
         f"At {bound.sum()} of {len(summary)} points wrk was the limit; "
         "its latencies there leave out the time that requests waited in wrk."
     )
+
+
+# Of the map's fields: the darker, the nearer to the best of the workload; lightness alone tells them apart.
+NEAREST, FARTHEST = (0x0B, 0x45, 0x84), (0xE9, 0xF2, 0xFA)
+FARTHEST_RATIO = 4.0  # and beyond, in either direction
+LUMINANCE_OF_EQUAL_CONTRAST = 0.18  # black and white text are equally readable on it (WCAG 2.2)
+DARK_TEXT, LIGHT_TEXT = "#10161d", "#ffffff"
+
+
+def distance_colors(ratio: float) -> tuple[str, str]:
+    """The colours of a field of the map and of its text, by the logarithm of its ratio to the best."""
+    share = min(abs(math.log(ratio)) / math.log(FARTHEST_RATIO), 1.0)
+    ends = zip(NEAREST, FARTHEST, strict=True)
+    field = [round(near + share * (far - near)) for near, far in ends]
+    is_light = _luminance(field) > LUMINANCE_OF_EQUAL_CONTRAST
+    return "#" + bytes(field).hex(), DARK_TEXT if is_light else LIGHT_TEXT
+
+
+def _luminance(color: Sequence[int]) -> float:
+    shares = [part / 255 for part in color]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

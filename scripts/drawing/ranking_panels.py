@@ -50,7 +50,7 @@ def set_up_panel(
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.4g}×")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_title(ranking.TITLES[metric])
+    axes.set_title({**ranking.TITLES, **ranking.UNDIVIDED_TITLES}[metric])
     axes.set_xlabel(f"ratio to {base}, logarithmic ({ranking.DIRECTIONS[metric]})")
     axes.tick_params(axis="y", length=0)
     right = axes.secondary_yaxis("right")
@@ -74,7 +74,7 @@ def draw_panel(
 
 def draw_panels(panels: Sequence[Axes], verdicts: pd.DataFrame, summary: pd.DataFrame) -> None:
     """Draw one machine's ranking: a panel a metric, with the same rows."""
-    for axes, metric in zip(panels, ranking.TITLES, strict=True):
+    for axes, metric in zip(panels, ranking.titles_of(verdicts), strict=True):
         its_verdicts = verdicts[verdicts["metric"] == metric]
         anchor, rows = ranking.rows_of(summary, its_verdicts)
         draw_panel(axes, metric, rows, anchor, its_verdicts)

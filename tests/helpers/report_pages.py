@@ -14,8 +14,9 @@ from playwright.sync_api import Browser, Page
 import count_syscalls
 from helpers.checkouts import ROOT, environment
 from helpers.made_up import record, write_tables
-from sweep import records
+from sweep import records, workloads
 from sweep.cells import Cell, record_path
+from sweep.workloads import KEEPALIVE
 
 # Factors of CPU time per request.
 TRUTH = {"server_thread": 1.4, "server_epoll": 1.0, "server_uring": 0.99, "server_poll": 1.1}
@@ -29,20 +30,29 @@ FACTS = {
 STACKS = "{server};main;serve {user}\n{server};main;serve;send;tcp_sendmsg_[k] {kernel}\n"
 
 
-def cell_record(server: str, connections: int, repeat: int) -> dict[str, Any]:
-    """A valid record whose figures vary a little, by where it stands."""
+def cell_record(
+    server: str, connections: int, repeat: int, workload: str = KEEPALIVE
+) -> dict[str, Any]:
+    """A valid record whose figures vary a little, by where it stands. Of a built-in workload."""
     noise = 1 + 0.004 * math.sin(7 * repeat + connections + len(server))
     cost = 5000.0 * TRUTH.get(server, 1.0) * noise
+    its = workloads.of_config({"workloads": [workload]})[workload]
+    ratios = (cost / 5000, 5000 / cost) if its.is_paired else (None, None)
     return record(
         repeat,
+        workload=workload,
         server=server,
         connections=connections,
         requests_per_second=1e9 / cost,
         requests=round(2e9 / cost),
+        latency_p99_us=cost / 10,
         server_cpu_ns_per_request=cost,
+        cpu_ratio=ratios[0],
+        throughput_ratio=ratios[1],
         fairness_jain=0.999,
         facts=FACTS,
-        asked={"duration_s": 2, "warmup_s": 0.5, "host": "::1"},
+        asked={"duration_s": 2, "warmup_s": 0.5, "host": "::1", "workload": its.changes},
+        idle_connections=its.idle_connections,
         server_command=f"taskset --cpu-list 1 /home/somebody/results/bin/{server} --port 0".split(),
         load_command=[
             "wrk",
@@ -59,7 +69,7 @@ def write_sweep(
     """What make_report reads, in `folder`, by the workflow's own functions."""
     servers = list(dict.fromkeys(row["server"] for row in rows))
     for row in rows:
-        path = record_path(Cell(row["server"], row["connections"], row["repeat"]))
+        path = record_path(Cell(*(row[name] for name in Cell._fields)))
         records.write(str(folder / path), row)
     write_tables(rows, folder / "results")
     (folder / "results/profile").mkdir()
@@ -92,9 +102,11 @@ def make_report(folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
-def sweep(servers: list[str], counts: list[int], repeats: int) -> list[dict[str, Any]]:
+def sweep(
+    servers: list[str], counts: list[int], repeats: int, workload: str = KEEPALIVE
+) -> list[dict[str, Any]]:
     cells = itertools.product(range(1, repeats + 1), servers, counts)
-    return [cell_record(server, count, repeat) for repeat, server, count in cells]
+    return [cell_record(server, count, repeat, workload) for repeat, server, count in cells]
 
 
 def open_report(browser: Browser, path: Path, width_px: int = 1280, **options: Any) -> Page:
