@@ -16,17 +16,52 @@ async function drawChart(place) {
   const spec = specOf[place.dataset.chart];
   // ast: Vega interprets expressions, since the page's policy forbids eval.
   const { view } = await vegaEmbed(place, spec, { actions: false, ast: true, renderer: "svg", tooltip: { theme: "dark" } });
-  if ((spec.params || []).some((param) => param.name === "hidden")) views.push(view);
+  if ((spec.params || []).some((param) => param.name === "hidden")) {
+    views.push(view);
+    await view.signal("hidden", hiddenServers()).runAsync();
+  }
   // Vega gives each group of marks the role of a symbol, but labels only the marks.
   for (const group of place.querySelectorAll("g[role='graphics-symbol']:not([aria-label])")) group.removeAttribute("role");
   document.body.dataset.charts = Number(document.body.dataset.charts || 0) + 1;
 }
-load("vega").then(() => document.querySelectorAll("[data-chart]").forEach(drawChart));
-document.getElementById("servers").addEventListener("change", (event) => {
-  const boxes = [...event.currentTarget.querySelectorAll("input")];
-  const hidden = boxes.filter((box) => !box.checked).map((box) => box.value);
-  for (const view of views) view.signal("hidden", hidden).runAsync();
+function hiddenServers() {
+  const boxes = [...document.querySelectorAll("#servers input")];
+  return boxes.filter((box) => !box.checked).map((box) => box.value);
+}
+document.getElementById("servers").addEventListener("change", () => {
+  for (const view of views) view.signal("hidden", hiddenServers()).runAsync();
 });
+
+// Parts of the page are of one workload each. A chart is drawn when it is first shown: before, it has no width.
+const vegaIsLoaded = load("vega");
+const drawn = new Set();
+async function drawShownCharts() {
+  await vegaIsLoaded;
+  for (const place of document.querySelectorAll("[data-chart]")) {
+    if (drawn.has(place) || place.closest("[hidden]")) continue;
+    drawn.add(place);
+    drawChart(place);
+  }
+}
+const choice = document.getElementById("workload"); // null if there is one workload
+const dataTables = [];
+const exactly = (text) => `^${text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$`;
+function filterTables(tables) {
+  if (choice) for (const table of tables) table.column("workload:title").search(exactly(choice.value), true, false).draw();
+}
+function showWorkload() {
+  if (choice) for (const part of document.querySelectorAll("[data-workload]")) part.hidden = part.dataset.workload !== choice.value;
+  filterTables(dataTables);
+  drawShownCharts();
+}
+if (choice) choice.addEventListener("change", showWorkload);
+for (const button of document.querySelectorAll("[data-choose]")) {
+  button.addEventListener("click", () => {
+    choice.value = button.dataset.choose;
+    showWorkload();
+    document.getElementById("answer").scrollIntoView();
+  });
+}
 
 // Flamegraphs: inferno's SVG with its script, each in a separate document.
 const selects = ["left", "right"].map((side) => document.getElementById(`server_${side}`));
@@ -122,16 +157,19 @@ async function enhanceTables() {
   follow();
   const { jQuery } = await load("datatables");
   for (const table of document.querySelectorAll("table.data")) {
-    jQuery(table).DataTable({
+    const enhanced = jQuery(table).DataTable({
       autoWidth: false,
       order: [],
       pageLength: 10,
       layout: { topStart: "pageLength", topEnd: "search", bottomStart: "info", bottomEnd: "paging", top2Start: { buttons: [csvButton(table)] } },
     });
+    dataTables.push(enhanced);
   }
+  filterTables(dataTables);
   document.body.dataset.tables = "ready";
 }
 
 ["left", "right"].forEach((side, index) => showFlamegraph(selects[index], side));
 showSelfTimes();
+showWorkload();
 enhanceTables();

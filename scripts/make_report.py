@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import findings, ranking, tables
+from analysis import findings, ranking, tables, workload_map
 from analysis.summary import best_point, read_summary
 from analysis.verdicts import CPU_RATIO, read_verdicts
 from common import files
@@ -23,11 +23,13 @@ from page.profiles import profile_of
 from page.render import _base64, render, table_of
 from sweep import records
 from sweep.cells import Cell, record_path
+from sweep.workloads import KEEPALIVE
 
 # Tables that the report offers as files to download.
 DOWNLOADS = ["cells", "summary", "verdicts", "syscalls"]
 SHOWN_OF_CELLS = [
     "server",
+    "workload",
     "connections",
     "repeat",
     "status",
@@ -46,6 +48,7 @@ SHOWN_OF_CELLS = [
 ]
 SHOWN_OF_POINTS = [
     "server",
+    "workload",
     "connections",
     "repeats_ok",
     "requests_per_second",
@@ -117,6 +120,46 @@ def best_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def of_workload(
+    column: workload_map.Column, cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame
+) -> dict[str, Any]:
+    """What the template shows of one workload."""
+    compared = tables.without_control(summary)
+    servers = [str(server) for server in compared["server"].unique()]
+    single, repeats_note = tables.choose_single_runs(cells)
+    _, samples = facts_of(cells, str(summary["machine"].iloc[0]))
+    found = workload_map.findings_of(summary, verdicts).get(column.workload, {})
+    left_out = next(iter(found.values())).left_out if found else []
+    return {
+        "name": column.workload,
+        "figure": column.figure,
+        "connections": column.connections,
+        "is_paired": column.decided_by == CPU_RATIO,
+        "load": findings.workload(cells, samples),
+        "sentences": [findings.best_sentence(finding) for finding in found.values()],
+        "left_out": left_out,
+        "caveats": caveats.caveats(cells[cells["server"].isin(servers)], compared, verdicts),
+        "best": best_rows(compared),
+        "limiter_notes": palette.limiter_notes(compared),
+        "ranking_notes": ranking.notes_of(cells, verdicts),
+        "latency_note": palette.saturation_note(compared),
+        "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),
+        "flagged": caveats.list_flags(cells),
+        "commands": [
+            (
+                record["server"],
+                shorten_command(record["server_command"]),
+                shorten_command(record["load_command"]),
+            )
+            for record in samples
+            if "server_command" in record
+        ],
+        "cells_count": len(cells),
+        "repeats_note": repeats_note,
+        "charts": charts.of_workload(single, summary, verdicts),
+    }
+
+
 def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything that the template shows."""
     cells = tables.read_cell_table("results/cells.csv")
@@ -131,17 +174,33 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     syscalls = syscalls[syscalls["server"].isin(summary["server"])]
     compared = tables.without_control(summary)
     servers = [str(name) for name in compared["server"].unique()]
-    facts, samples = facts_of(cells, machine)
-    profiled = summary[summary["connections"] == arguments.profile_connections]
+    facts, _ = facts_of(cells, machine)
+    # Profiles and counts of system calls are of the workload that no option asks for.
+    plain = summary[summary["workload"] == KEEPALIVE]
+    profiled = plain[plain["connections"] == arguments.profile_connections]
     cpu_ns = profiled.set_index("server")["server_cpu_ns_per_request"].dropna().to_dict()
     profiles = [profile_of(name, cpu_ns.get(name)) for name in servers]
     single, repeats_note = tables.choose_single_runs(cells)
-    by_metric = findings.find_all(verdicts, compared)
+    whole_map = workload_map.make(summary, verdicts)
+    found = workload_map.findings_of(summary, verdicts)
+    finding = found.get(KEEPALIVE, {}).get(CPU_RATIO, findings.Finding(CPU_RATIO, [], [], []))
+    workloads = [
+        of_workload(
+            column,
+            *(its[its["workload"] == column.workload] for its in (cells, summary, verdicts)),
+        )
+        for column in whole_map.columns
+    ]
     return {
         "machine": facts,
         "machine_facts": flatten_facts(facts),
         "other_machines": other_machines if len(all_machines) > 1 else "",
-        "workload": findings.workload(cells, samples),
+        "map": whole_map,
+        "sentences": workload_map.short_sentences(whole_map, found),
+        "distance_colors": palette.distance_colors,
+        "farthest": palette.FARTHEST_RATIO,
+        "workloads": workloads,
+        "profiled_workload": KEEPALIVE,
         "sweeps": sorted(str(name) for name in cells["sweep"].dropna().unique()),
         "servers": [
             {
@@ -151,34 +210,16 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
             }
             for name in servers
         ],
-        "findings": by_metric,
-        "answer": findings,
-        "left_out": [name for name in servers if name in by_metric[CPU_RATIO].left_out],
-        "reasons": findings.reasons(by_metric[CPU_RATIO], syscalls, profiles),
-        "caveats": caveats.caveats(cells[cells["server"].isin(servers)], compared, verdicts),
-        "best": best_rows(compared),
-        "limiters": {name: its.letter for name, its in palette.LIMITERS.items()},
-        "limiter_notes": palette.limiter_notes(compared),
-        "ranking_notes": ranking.notes_of(cells, verdicts),
-        "latency_note": palette.saturation_note(compared),
+        "join": findings.join,
+        "reasons": findings.reasons(finding, syscalls, profiles),
+        "limiters": palette.LIMITERS,
         "uncounted": syscalls[syscalls["status"] != "ok"][["server", "reason"]].to_dict("records"),
-        "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),
         "profiles": profiles,
-        "chosen": choose_pair(by_metric[CPU_RATIO], profiles),
-        "flagged": caveats.list_flags(cells),
-        "commands": [
-            (
-                record["server"],
-                shorten_command(record["server_command"]),
-                shorten_command(record["load_command"]),
-            )
-            for record in samples
-            if "server_command" in record
-        ],
+        "chosen": choose_pair(finding, profiles),
         "seeds": sorted(int(seed) for seed in cells["seed"].dropna().unique()),
-        "cells_count": len(cells),
         "repeats_note": repeats_note,
-        "charts": charts.all_charts(single, summary, verdicts, syscalls),
+        "charts": charts.of_calls(syscalls)
+        | {f"{it['name']}/{name}": spec for it in workloads for name, spec in it["charts"].items()},
         "tables": {
             "points": table_of(summary, SHOWN_OF_POINTS),
             "runs": table_of(single, SHOWN_OF_CELLS),

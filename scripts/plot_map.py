@@ -103,7 +103,7 @@ def notes_of(its: WorkloadMap, machine_note: str) -> list[str]:
     any_more = any(column.direction.startswith("more") for column in its.columns)
     more = " Where more is better, 0.50× means half as much as the best." if any_more else ""
     return [
-        f"Each field: the figure above its column / that of the workload's best server; bold: no server is better.{more}"
+        f"Each field: the figure above its column / that of the column's best server; bold: no server is better.{more}"
         f" The darker, the nearer to 1.00 (logarithmic, up to {palette.FARTHEST_RATIO:g}×).",
         "Servers that share a letter in a column do not differ significantly."
         + (f" Square: what limited most runs ({', '.join(limiters)})." if limiters else ""),

@@ -24,6 +24,7 @@ from analysis.verdicts import (
     UNDIVIDED,
     WHOLE_SWEEP,
 )
+from sweep.workloads import Workload
 
 FEWER = "serves {:.1f} % fewer requests"
 IS_BEHIND = {CPU_RATIO: "needs {:.1f} % more", THROUGHPUT: FEWER, RATE: FEWER}
@@ -133,7 +134,7 @@ def join(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def best_sentence(finding: Finding, with_next: bool = True) -> str:
+def best_sentence(finding: Finding) -> str:
     """Which server is best by one metric, or which servers share first place, and how far the next one is behind."""
     figure, leaders = {**NAMES, **UNDIVIDED}[finding.metric], finding.leaders
     if not leaders:
@@ -143,7 +144,7 @@ def best_sentence(finding: Finding, with_next: bool = True) -> str:
         first = f"{leaders[0]} is first by {figure}."
     else:
         first = f"{join(leaders)} share first place by {figure}{_how_alike(finding)}."
-    return f"{among}{first} {_next_sentence(finding) if with_next else ''}".strip()
+    return f"{among}{first} {_next_sentence(finding)}".strip()
 
 
 def _how_alike(finding: Finding) -> str:
@@ -174,17 +175,38 @@ def _next_sentence(finding: Finding) -> str:
 
 
 def workload(cells: pd.DataFrame, samples: list[dict[str, Any]]) -> str:
-    """The load that the servers had, and on which CPUs, from the cells and one record of each server."""
+    """The load that the servers had in one workload, and on which CPUs, from its cells and a record of each server."""
     counts = sorted(int(count) for count in cells["connections"].unique())
     repeats = int(cells["repeat"].max())
     several = f"{counts[0]:,} to {counts[-1]:,}" if len(counts) > 1 else f"{counts[0]:,}"
     plural = "s" if counts[-1] > 1 else ""
-    seconds = samples[0]["asked"]["duration_s"]
+    asked = samples[0]["asked"]
+    its = Workload(**asked.get("workload", {}))  # old records have none
+    number = f"{its.pipelined} requests" if its.pipelined > 1 else "one request"
+    load = f"each with {number} at a time"
+    if its.connection_per_request:
+        load = "each for one request"
+    seconds = asked["duration_s"]
     times = f"{repeats} runs of {seconds:g} s each" if repeats > 1 else f"one run of {seconds:g} s"
     return (
-        f"HTTP/1.1 {cells['network'].iloc[0]}: {several} open connection{plural}, each with one request for 13 bytes"
-        f" at a time; {times}{placement(samples)}."
+        f"HTTP/1.1 {cells['network'].iloc[0]}: {several} open connection{plural}, {load}"
+        f" for {its.body_bytes:,} bytes{_besides(its, samples)}; {times}{placement(samples)}."
     )
+
+
+def _besides(its: Workload, samples: list[dict[str, Any]]) -> str:
+    """What else a workload asks for; empty if nothing."""
+    work = [
+        f"{verb} {us / 1000:g} ms" if us >= 1000 else f"{verb} {us} µs"
+        for verb, us in (("waits", its.handler_block_us), ("computes for", its.handler_burn_us))
+        if us
+    ]
+    who = f"one request in {its.handler_every}" if its.handler_every > 1 else "each request"
+    text = f"; the handler of {who} {join(work)}" if work else ""
+    if its.idle_connections:
+        idle = max(int(record.get("idle_connections") or 0) for record in samples)
+        text += f"; beside {idle:,} idle connections"
+    return text
 
 
 def placement(samples: list[dict[str, Any]]) -> str:

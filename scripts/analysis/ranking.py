@@ -61,8 +61,8 @@ def anchor_of(servers: list[str], summary: pd.DataFrame) -> str:
 
 
 def order_servers(servers: list[str], summary: pd.DataFrame) -> list[str]:
-    """Sort by the mean of the figure that decides, over the points where all connections were served. Servers with fewer
-    such points come later, and a control comes after its base."""
+    """Sort by the mean of the figure that decides, over the points where all connections were served. Servers with
+    fewer such points come later, and a control comes after its base."""
     served = served_points(summary)
     points = served["server"].value_counts().to_dict()
     mean = served["cost"].groupby(served["server"]).mean().to_dict()

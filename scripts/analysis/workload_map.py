@@ -1,7 +1,7 @@
 """The map: which server is best in which workload, from the figure that decides each workload."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -174,9 +174,20 @@ def findings_of(
     return found
 
 
-def sentences(summary: pd.DataFrame, verdicts: pd.DataFrame, **options: Any) -> dict[str, str]:
-    """Workload → which server is best by the figure that decides it. options: as findings.best_sentence()."""
-    return {
-        workload: findings.best_sentence(next(iter(by_metric.values())), **options)
-        for workload, by_metric in findings_of(summary, verdicts).items()
-    }
+def sentences(summary: pd.DataFrame, verdicts: pd.DataFrame) -> dict[str, str]:
+    """Workload → which server is best by the figure that decides it, and how far the next one is behind."""
+    found = findings_of(summary, verdicts)
+    return {name: findings.best_sentence(next(iter(its.values()))) for name, its in found.items()}
+
+
+def short_sentences(
+    its: WorkloadMap, found: dict[str, dict[str, findings.Finding]]
+) -> dict[str, str]:
+    """Workload → which server is best, to be read beside the map: that shows which servers have no figure at all."""
+    said = {}
+    for workload, by_metric in found.items():
+        finding = next(iter(by_metric.values()))
+        left_out = [name for name in finding.left_out if its.fields[workload, name].has_ratio]
+        short = finding._replace(left_out=left_out, runner_up="")
+        said[workload] = findings.best_sentence(short)
+    return said

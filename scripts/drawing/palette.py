@@ -45,10 +45,10 @@ class Limiter(NamedTuple):
 
 LIMITERS = {
     "server-bound": Limiter("#228833", "S", "server"),
-    "client-bound": Limiter("#a0700a", "C", "wrk"),
-    "latency-bound": Limiter("#4a7ebb", "L", "round trip"),
+    "client-bound": Limiter("#946708", "C", "wrk"),
+    "latency-bound": Limiter("#3f74b3", "L", "round trip"),
     "shared-cpus": Limiter("#aa4499", "=", "shared CPUs"),
-    "disturbed": Limiter("#777777", "?", "disturbance"),
+    "disturbed": Limiter("#707070", "?", "disturbance"),
     "starving": Limiter("#bb4455", "!", "starving"),
 }
 

@@ -6,7 +6,8 @@ import pandas as pd
 
 from analysis import ranking, tables
 from analysis.findings import join
-from analysis.verdicts import CPU_RATIO, WHOLE_SWEEP
+from analysis.verdicts import WHOLE_SWEEP
+from analysis.workload_map import FIGURES
 from sweep import flags
 from sweep.cells import is_control
 
@@ -71,7 +72,7 @@ def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) 
         said.append(ranking.floor_note(verdicts, "Noise floor"))
         said.append(detectable(verdicts))
     said.append(
-        "These are micro-benchmarks of one small answer under wrk's closed loop. They compare ways of doing I/O. They"
+        "These are micro-benchmarks under wrk's closed loop. They compare ways of doing I/O. They"
         " do not predict the performance of an application, and their latencies are not the response times of users who"
         " arrive at any time."
     )
@@ -79,16 +80,17 @@ def caveats(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame) 
 
 
 def detectable(verdicts: pd.DataFrame) -> str:
-    """The range of smallest differences in CPU time per request that this sweep would detect."""
+    """The range of smallest differences that this sweep would detect in the figure that decides a workload."""
+    decider = str(verdicts["metric"].iloc[0])
     whole = verdicts[
         (verdicts["connections"] == WHOLE_SWEEP)
-        & (verdicts["metric"] == CPU_RATIO)
+        & (verdicts["metric"] == decider)
         & ~verdicts["other"].map(is_control).astype(bool)
     ]
     percents = whole["smallest_detectable_percent"].dropna()
     if percents.empty:
         return ""
     return (
-        f"This sweep detects differences in CPU time per request from {percents.min():.1f} to {percents.max():.1f} %,"
+        f"This sweep detects differences in {FIGURES[decider]} from {percents.min():.1f} to {percents.max():.1f} %,"
         " depending on the pair, nine times in ten. If it reports no difference, the true one may be that large."
     )

@@ -10,14 +10,13 @@ import pandas as pd
 from analysis import tables
 from analysis.ranking import (
     DIRECTIONS,
-    TITLES,
     floor_percent,
     label_of,
     ratio_limits,
     rows_of,
+    titles_of,
 )
 from analysis.summary import reference_rates
-from analysis.verdicts import CPU_RATIO, THROUGHPUT
 from drawing import palette
 from drawing.system_calls import CALL_COLORS, OTHER_CALL_COLOR, calls_by_server
 from sweep.cells import REFERENCE, base_of, is_control
@@ -29,6 +28,7 @@ HEIGHT_PX = 340
 FONT = "system-ui, DejaVu Sans, sans-serif"
 ROW_PX = 30
 RANKING_ROW_PX = 38  # has a second line
+TILE_PX = 60
 GREY = "#767676"
 
 
@@ -117,6 +117,35 @@ def _connections(summary: pd.DataFrame) -> alt.X:
     )
 
 
+def _servers(servers: list[str]) -> alt.Y:
+    return alt.Y("server:N", sort=servers, title=None, axis=alt.Axis(labelLimit=220))
+
+
+def _is_over_connections(summary: pd.DataFrame) -> bool:
+    """Whether there are several numbers of connections. If not, charts have a row a server, and values across."""
+    return bool(summary["connections"].nunique() > 1)
+
+
+def _place(
+    layer: Any,
+    summary: pd.DataFrame,
+    values: Mapping[str, Any],
+    start: str = "value",
+    end: str = "",
+) -> Any:
+    """Place a layer's marks by a field (from one to another, if they are intervals), whose axis has these settings."""
+    if _is_over_connections(summary):
+        placed = layer.encode(x=_connections(summary), y=alt.Y(f"{start}:Q", **values))
+        return placed.encode(y2=end) if end else placed
+    servers = [str(name) for name in summary["server"].unique()]
+    placed = layer.encode(x=alt.X(f"{start}:Q", **values), y=_servers(servers))
+    return placed.encode(x2=end) if end else placed
+
+
+def _height(summary: pd.DataFrame, height_px: int) -> int:
+    return height_px if _is_over_connections(summary) else ROW_PX * summary["server"].nunique()
+
+
 def _fault_of(row: Mapping[Hashable, Any]) -> str:
     """What is wrong with a cell, in words; empty if nothing is."""
     unserved = row.get("unserved_connections")
@@ -197,7 +226,8 @@ def _means(figure: Figure, summary: pd.DataFrame, servers: list[str]) -> list[An
         alt.Tooltip("disturbed:N", title="disturbed in all runs"),
         alt.Tooltip("unserved_connections:Q", title="unserved connections", format=",d"),
     )
-    return [intervals.encode(y="low:Q", y2="high:Q"), marks.mark_line(strokeWidth=1.5), dots]
+    lines = [marks.mark_line(strokeWidth=1.5)] if _is_over_connections(summary) else []
+    return [intervals, *lines, dots]
 
 
 def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> Spec:
@@ -210,34 +240,37 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
     scale = _value_scale(figure, values)
     axis = alt.Axis(format="~s" if name == "throughput" else ",~r", tickCount=8)
     title = f"{figure.title} (logarithmic)" if figure.logarithmic else figure.title
-    x, color = _connections(summary), _colors(servers)
+    across = {"title": title, "scale": scale, "axis": axis}
+    color = _colors(servers)
     intervals, *means = _means(figure, summary, servers)
-    drawn = [(intervals, "low:Q")]
-    drawn += [(layer, "value:Q") for layer in (_single_runs(figure, cells, servers), *means)]
-    layers = [
-        layer.encode(x=x, y=alt.Y(value, title=title, scale=scale, axis=axis), color=color)
-        for layer, value in drawn
-    ]
-    if name == "throughput":
-        layers.insert(0, _reference(summary, x, scale, title))
+    runs = _single_runs(figure, cells, servers)
+    layers = [_place(intervals, summary, across, "low", "high").encode(color=color)]
+    layers += [_place(layer, summary, across).encode(color=color) for layer in (runs, *means)]
+    if name == "throughput" and reference_rates(summary).any():
+        layers.insert(0, _reference(summary, across))
     chart = alt.layer(*layers).add_params(HIDDEN)
-    description = f"{figure.title} of each server over the number of connections"
-    return _spec(chart, HEIGHT_PX, f"{description}. The tables below have the same figures.")
+    described = f"{figure.title} of each server"
+    if _is_over_connections(summary):
+        described += " over the number of connections"
+    height = _height(summary, HEIGHT_PX)
+    return _spec(chart, height, f"{described}. The tables below have the same figures.")
 
 
-def _reference(summary: pd.DataFrame, x: alt.X, scale: alt.Scale, title: str) -> Any:
+def _reference(summary: pd.DataFrame, values: Mapping[str, Any]) -> Any:
     rates = reference_rates(summary).rename_axis("x").reset_index(name="value")
     rates.insert(1, "connections", rates["x"])
-    points = alt.OverlayMarkDef(shape="stroke", color=GREY)
-    line = _chart(rates.assign(label=REFERENCE)).mark_line(
-        strokeDash=[6, 4], color=GREY, point=points
-    )
+    marks = _chart(rates.assign(label=REFERENCE))
     tooltip = [
         alt.Tooltip("label:N", title="line"),
         alt.Tooltip("connections:Q", format=",d"),
         alt.Tooltip("value:Q", title="requests per second", format=",.0f"),
     ]
-    return line.encode(x=x, y=alt.Y("value:Q", scale=scale, title=title), tooltip=tooltip)
+    if not _is_over_connections(summary):
+        rule = marks.mark_rule(strokeDash=[6, 4], color=GREY)
+        return rule.encode(x=alt.X("value:Q", **values), tooltip=tooltip)
+    points = alt.OverlayMarkDef(shape="stroke", color=GREY)
+    line = marks.mark_line(strokeDash=[6, 4], color=GREY, point=points)
+    return _place(line, summary, values).encode(tooltip=tooltip)
 
 
 def limiters(summary: pd.DataFrame) -> Spec:
@@ -249,18 +282,18 @@ def limiters(summary: pd.DataFrame) -> Spec:
     points["letter"] = points["limiter"].map(lambda name: tiles_of[name][1])
     names, colors = list(tiles_of), [color for color, _ in tiles_of.values()]
     marks = _chart(points[["server", "connections", "limiter", "letter"]])
-    axis = alt.Axis(labelAngle=0, format=",d", orient="bottom")
-    base = marks.transform_filter(IS_SHOWN).encode(
-        x=alt.X("connections:O", title="connections", axis=axis),
-        y=alt.Y("server:N", sort=servers, title=None, axis=alt.Axis(labelLimit=220)),
-    )
+    axis = alt.Axis(labelAngle=0, format=",d", orient="bottom", titleAnchor="start")
+    x = alt.X("connections:O", title="connections", axis=axis)
+    if not _is_over_connections(summary):  # a tile as wide as the page would be none
+        x = x.scale(rangeMax=TILE_PX)
+    base = marks.transform_filter(IS_SHOWN).encode(x=x, y=_servers(servers))
     tiles = base.mark_rect(stroke="white", strokeWidth=2).encode(
         color=alt.Color("limiter:N", scale=alt.Scale(domain=names, range=colors), legend=None),
         tooltip=["server:N", "connections:O", alt.Tooltip("limiter:N", title="limited by")],
     )
     letters = base.mark_text(color="black", fontWeight="bold", fontSize=12).encode(text="letter:N")
     description = "What limited the throughput of each server at each number of connections."
-    chart = alt.layer(tiles, letters).add_params(HIDDEN)
+    chart = alt.layer(tiles, letters, view=alt.ViewConfig(stroke=None)).add_params(HIDDEN)
     return _spec(chart, (ROW_PX - 6) * len(servers), description)
 
 
@@ -280,17 +313,18 @@ def fairness(summary: pd.DataFrame) -> Spec:
         alt.Tooltip("fairness_jain:Q", title="Jain's index, least", format=".4f"),
         alt.Tooltip("unserved_connections:Q", title="unserved connections, most", format=",d"),
     )
-    y = alt.Y(
-        "fairness_jain:Q",
-        title="Jain's index (1: all connections alike)",
-        scale=alt.Scale(domain=[0, 1.04], nice=False),
-    )
-    x, color = _connections(summary), _colors(servers)
+    values = {
+        "title": "Jain's index (1: all connections alike)",
+        "scale": alt.Scale(domain=[0, 1.04], nice=False),
+    }
+    lines = [marks.mark_line(strokeWidth=1.5)] if _is_over_connections(summary) else []
+    color = _colors(servers)
     layers = [
-        layer.encode(x=x, y=y, color=color) for layer in (marks.mark_line(strokeWidth=1.5), dots)
+        _place(layer, summary, values, "fairness_jain").encode(color=color)
+        for layer in (*lines, dots)
     ]
     description = "Fairness over connections of each server, by number of connections."
-    return _spec(alt.layer(*layers).add_params(HIDDEN), 240, description)
+    return _spec(alt.layer(*layers).add_params(HIDDEN), _height(summary, 240), description)
 
 
 def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
@@ -344,7 +378,7 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
         band = _chart(pd.DataFrame({"low": [1 / floor], "high": [floor]}))
         band = band.mark_rect(color=GREY, opacity=0.25, clip=True)
         layers.insert(0, band.encode(x=across("low"), x2="high:Q"))
-    title = TITLES[metric]
+    title = titles_of(its)[metric]
     description = f"{title} of each server as ratio to {anchor}, with 95 % intervals."
     chart = alt.layer(*layers).properties(title=title)
     return _spec(chart, RANKING_ROW_PX * len(table), description)
@@ -364,7 +398,7 @@ def system_calls(syscalls: pd.DataFrame) -> Spec:
     bars = _chart(table).transform_filter(IS_SHOWN).mark_bar()
     chart = bars.add_params(HIDDEN).encode(
         x=alt.X("per_request:Q", title="system calls per request", stack="zero"),
-        y=alt.Y("server:N", sort=servers, title=None, axis=alt.Axis(labelLimit=220)),
+        y=_servers(servers),
         color=alt.Color("call:N", sort=names, scale=scale, legend=legend),
         order=alt.Order("rank:Q"),
         tooltip=[
@@ -377,21 +411,24 @@ def system_calls(syscalls: pd.DataFrame) -> Spec:
     return _spec(chart, ROW_PX * len(servers), description)
 
 
-def all_charts(
-    cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, syscalls: pd.DataFrame
+def of_workload(
+    cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame
 ) -> dict[str, Spec]:
-    """Name of the place in the page → specification; charts with nothing to show are left out."""
+    """Name → specification of a workload's charts; those with nothing to show are left out."""
     compared, its_cells = tables.without_control(summary), tables.without_control(cells)
     charts: dict[str, Spec] = {}
-    if len(verdicts):
-        charts["ranking_cpu"] = ranking(verdicts, summary, CPU_RATIO)
-        charts["ranking_throughput"] = ranking(verdicts, summary, THROUGHPUT)
+    for metric in verdicts["metric"].unique():
+        charts[f"ranking_{metric}"] = ranking(verdicts, summary, metric)
     if compared["requests_per_second"].notna().any():
         for name in [name for name in FIGURES if compared[FIGURES[name].column].notna().any()]:
             charts[name] = over_connections(name, its_cells, compared)
         charts["limiters"] = limiters(compared)
     if compared["fairness_jain"].notna().any():
         charts["fairness"] = fairness(compared)
-    if ((syscalls["status"] == "ok") & (syscalls["kind"] == "system_call")).any():
-        charts["syscalls"] = system_calls(syscalls)
     return charts
+
+
+def of_calls(syscalls: pd.DataFrame) -> dict[str, Spec]:
+    """The chart of system calls, if any were counted."""
+    is_counted = (syscalls["status"] == "ok") & (syscalls["kind"] == "system_call")
+    return {"syscalls": system_calls(syscalls)} if is_counted.any() else {}

@@ -86,6 +86,8 @@ def render(data: dict[str, Any]) -> str:
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%").replace(
         " µs", "\u00a0µs"
     )
+    # A long name may break behind an underscore.
+    environment.filters["breakable"] = lambda name: name.replace("_", "_\u200b")
     script = (PAGE / "page.js").read_text()
     return environment.get_template("page.html").render(
         **data,

@@ -130,7 +130,7 @@ def open_report(browser: Browser, path: Path, width_px: int = 1280, **options: A
         ),
     )
     page.goto(path.as_uri())
-    charts = page.locator("[data-chart]").count()
+    charts = page.locator("[data-chart]:visible").count()
     # No function of ours to wait for: the page's policy forbids eval.
     drawn = f"[data-charts='{charts}']" if charts else ""
     page.wait_for_selector(f"body[data-tables=ready]{drawn}", timeout=20_000)
