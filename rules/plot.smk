@@ -107,7 +107,7 @@ rule plot_overview:
             "plots/overview.svg",
             caption="../report/story.rst",
             category="Comparison",
-            labels={"picture": "the whole sweep"},
+            labels={"picture": "the first workload"},
         ),
     log:
         "results/logs/plot_overview.log",

@@ -31,7 +31,8 @@ def draw(figure_of: Figure, cells: pd.DataFrame, summary: pd.DataFrame, *paths: 
         connections_axes = axes = figure.add_subplot()
     draw_lines(axes, figure_of, cells, summary, servers)
     set_connections_axis(connections_axes, sorted(summary["connections"].unique()))
-    notes = [f"{palette.interval_note(summary)} {POINTS_NOTE}"]
+    workload = f"Workload: {cells['workload'].iloc[0]}."
+    notes = [f"{workload} {palette.interval_note(summary)} {POINTS_NOTE}"]
     notes += palette.throughput_notes(summary) if figure_of.with_limits else []
     notes += [palette.saturation_note(summary)] if figure_of.of_client else []
     notes += [figure_of.note, machine_note, *tables.failure_notes(summary)]

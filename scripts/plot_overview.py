@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the whole sweep in one picture: throughput, latency, CPU time, what limited each server, and the ranking."""
+"""Draw the first workload in one picture: throughput, latency, CPU time, what limited each server, and the ranking."""
 
 import sys
 import textwrap
@@ -19,13 +19,14 @@ LABELS_OF_CONNECTIONS = 7  # as many fit into a panel half as wide as the pictur
 
 
 def title_of(cells: pd.DataFrame) -> str:
-    """Describe the sweep in a line."""
+    """Describe the workload's sweep in a line."""
+    workload = cells["workload"].iloc[0]
     servers = tables.without_control(cells)["server"].nunique()
     counts, repeats = cells["connections"], cells["repeat"].nunique()
     span = " to ".join(f"{count:,}" for count in sorted({counts.min(), counts.max()}))
     parts = [(servers, "server"), (counts.max(), "connection"), (repeats, "repeat")]
     nouns = [noun if number == 1 else f"{noun}s" for number, noun in parts]
-    return f"{servers} HTTP {nouns[0]}, {span} {nouns[1]}, {repeats} {nouns[2]}"
+    return f"{workload}: {servers} HTTP {nouns[0]}, {span} {nouns[1]}, {repeats} {nouns[2]}"
 
 
 def headline_of(verdicts: pd.DataFrame, servers: list[str]) -> str:

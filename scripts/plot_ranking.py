@@ -19,11 +19,11 @@ def draw(cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame, *pa
     cells, summary, verdicts = (
         table[table["machine"] == machine] for table in (cells, summary, verdicts)
     )
-    height = 2.2 + 0.28 * summary["server"].nunique()
+    height = 2.35 + 0.28 * summary["server"].nunique()
     figure = style.new_canvas(style.WIDTH_INCHES, height)
     panels = figure.subplots(1, len(titles_of(verdicts)), sharey=True, squeeze=False)
     draw_panels(panels[0], verdicts, summary)
-    notes = notes_of(cells, verdicts)
+    notes = [f"Workload: {cells['workload'].iloc[0]}.", *notes_of(cells, verdicts)]
     if others:
         notes.append(
             f"This shows machine {machine} alone; the table also has the verdicts of {others} more, never mixed."

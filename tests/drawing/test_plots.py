@@ -101,6 +101,17 @@ SWEEPS = {
         *(record(repeat, connections=count) for repeat in (1, 2) for count in (10, 100)),
         record(1, unserved_connections=9, **POLL),
     ],
+    "workloads": [
+        record(repeat, workload=name, asked={"workload": {"decided_by": decider}}, **who)
+        for name, decider in (("first", "cpu_ratio"), ("waits", "requests_per_second"))
+        for who in (POLL, {})
+        for repeat in (1, 2)
+    ],
+    "a workload of throughput alone": [
+        record(repeat, asked={"workload": {"decided_by": "requests_per_second"}}, **who)
+        for who in (POLL, {})
+        for repeat in (1, 2)
+    ],
     "two machines": [record(), record(connections=100), record(machine="another")],
 }
 SCRIPTS = {
@@ -110,6 +121,7 @@ SCRIPTS = {
         for figure in FIGURES
     },
     "ranking": ["plot_ranking.py", "cells.csv", "summary.csv", "verdicts.csv"],
+    "map": ["plot_map.py", "cells.csv", "summary.csv", "verdicts.csv"],
     "story": ["plot_overview.py", "cells.csv", "summary.csv", "verdicts.csv"],
 }
 
@@ -135,7 +147,7 @@ def test_every_picture_and_the_table_are_made(
     assert str(summary.loc[0, "server"]) in terminal.format_text(print_summary.tabulate(summary))
 
 
-@pytest.mark.parametrize("picture", ["server", "throughput", "ranking", "story"])
+@pytest.mark.parametrize("picture", ["server", "throughput", "ranking", "map", "story"])
 def test_same_data_give_the_same_bytes_whatever_process_draws_them(
     picture: str, tmp_path: Path
 ) -> None:
@@ -336,11 +348,28 @@ def test_servers_are_told_apart_by_colour_or_marker_and_the_default_ones_by_colo
             assert np.linalg.norm(colors[one] - colors[other]) > 0.08, (one, other)
 
 
+@pytest.mark.parametrize("vision", VISION)
+def test_fields_of_the_map_differ_in_lightness_alone_and_their_text_is_readable(
+    vision: str,
+) -> None:
+    ratios = [1, 1.2, 1.5, 2, 3, 4]
+    lightness = [seen(palette.distance_colors(ratio)[0], vision)[0] for ratio in ratios]
+    assert min(np.diff(lightness)) > 0.03
+    for ratio in [*np.geomspace(1, 5, 50), 0.01, 0.5]:
+        field, text = (
+            [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+            for color in palette.distance_colors(ratio)
+        )
+        light = sorted(float(np.dot(it, [0.2126, 0.7152, 0.0722])) + 0.05 for it in (field, text))
+        assert light[1] / light[0] > 4.3
+    assert palette.distance_colors(2) == palette.distance_colors(0.5)
+
+
 # What `snakemake --report` shows of a sweep
 
 
 TABLES = ["cells", "summary", "verdicts", "syscalls"]
-REPORTED = ["overview", *(f"overview_{figure}" for figure in FIGURES), "ranking", "syscalls"]
+REPORTED = ["map", "overview", *(f"overview_{figure}" for figure in FIGURES), "ranking", "syscalls"]
 REPORTED += ["server_epoll", "server_epoll_flamegraph"]
 CONFIG = "servers: [server_epoll]\ncontrol: null\nconnections: [2]\nrepeats: 1\n"
 

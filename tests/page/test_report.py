@@ -37,6 +37,7 @@ from page.profiles import self_counts
 SERVERS = ["server_thread", "server_epoll", "server_uring"]
 WIDTHS_PX = [360, 1280, 2560]
 SECTIONS = [
+    "answer",
     "ranking",
     "connections",
     "fairness",
@@ -74,10 +75,17 @@ def with_faults() -> list[dict[str, Any]]:
     return [*rows, *broken, *absent, *crashed]
 
 
+WORKLOADS = ["keepalive", "idle_crowd", "blocking_handler", "slow_one_percent"]
 SWEEPS = {
     "whole": sweep([*SERVERS, "server_poll", "server_poll_control"], [1, 10, 100], 5),
     "faults": with_faults(),
     "one connection count": sweep(SERVERS, [10], 5),
+    "workloads": [
+        row
+        for name in WORKLOADS
+        for row in sweep(SERVERS, [1, 10] if name == "keepalive" else [10], 3, name)
+    ],
+    "one workload, of throughput": sweep(SERVERS, [10], 3, "blocking_handler"),
     "one server": sweep(["server_epoll"], [1, 10], 3),
     "one repeat": sweep(SERVERS, [1, 10], 1),
     "one cell": sweep(["server_epoll"], [10], 1),
@@ -125,12 +133,12 @@ def test_every_section_is_there_and_not_empty(name: str, opened: Callable[..., P
         if name == "whole":
             assert place.locator("svg, table, iframe").count() > 0 or section == "flagged"
     assert re.search(r"\bnan\b", page.locator("body").inner_text(), re.IGNORECASE) is None
-    for chart in page.locator("[data-chart] svg").all():
+    for chart in page.locator("[data-chart] svg").all():  # of what is shown
         assert chart.bounding_box()["height"] > 50  # type: ignore[index]
 
 
 @pytest.mark.parametrize("width_px", WIDTHS_PX)
-@pytest.mark.parametrize("name", ["whole", "faults"])
+@pytest.mark.parametrize("name", ["whole", "faults", "workloads"])
 def test_nothing_overflows(name: str, width_px: int, opened: Callable[..., Page]) -> None:
     page = opened(name, width_px)
     assert page.evaluate("document.documentElement.scrollWidth") <= width_px
@@ -141,7 +149,7 @@ def test_nothing_overflows(name: str, width_px: int, opened: Callable[..., Page]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["whole", "faults"])
+@pytest.mark.parametrize("name", ["whole", "faults", "workloads"])
 def test_axe_finds_no_serious_fault(name: str, scheme: str, opened: Callable[..., Page]) -> None:
     page = opened(name, color_scheme=scheme)
     found = Axe().run(page).response["violations"]
@@ -152,7 +160,8 @@ def test_axe_finds_no_serious_fault(name: str, scheme: str, opened: Callable[...
 
 def marks_of(page: Page, chart: str, server: str) -> int:
     color = palette.color_of(server)
-    return page.locator(f"[data-chart={chart}] .mark-symbol path[stroke='{color}']").count()
+    marks = f".mark-symbol path[stroke='{color}']"
+    return page.locator(f"[data-chart='keepalive/{chart}'] {marks}").count()
 
 
 def test_a_server_can_be_hidden_and_shown(opened: Callable[..., Page]) -> None:
@@ -164,10 +173,87 @@ def test_a_server_can_be_hidden_and_shown(opened: Callable[..., Page]) -> None:
     box.focus()
     page.keyboard.press("Space")
     for chart in ("throughput", "cpu", "latency", "fairness"):
-        expect(page.locator(f"[data-chart={chart}] {marks}")).to_have_count(0)
+        expect(page.locator(f"[data-chart='keepalive/{chart}'] {marks}")).to_have_count(0)
         assert marks_of(page, chart, "server_epoll") > 0
     box.check()
-    page.locator(f"[data-chart=cpu] {marks}").first.wait_for(state="attached")
+    page.locator(f"[data-chart='keepalive/cpu'] {marks}").first.wait_for(state="attached")
+
+
+def test_the_first_view_is_the_map_and_a_sentence_for_each_workload(
+    opened: Callable[..., Page],
+) -> None:
+    page = opened("workloads")
+    answers = page.locator(".answer li").all_inner_texts()
+    assert [text.partition(":")[0] for text in answers] == WORKLOADS
+    assert "server_epoll" in answers[0] and "The next" not in answers[0]
+    assert answers[2].endswith("by throughput.")
+    heads = page.locator("#map thead th").all_inner_texts()
+    assert "throughput, more is better" in heads[2] and "10 connections" in heads[2]
+    assert "1 to 10 connections" in heads[0]
+    row = page.locator("#map tbody tr", has_text="server_thread").locator("td")
+    ratios = [text.split()[0] for text in row.all_inner_texts()]
+    assert ratios == ["1.41×", "1.41×", "0.71×", "1.41×"]
+    box = page.locator("#map").bounding_box()
+    assert box is not None and box["y"] + box["height"] < 900
+
+
+def test_what_has_no_ratio_is_told_in_the_map(opened: Callable[..., Page]) -> None:
+    rows = opened("faults").locator("#map tbody tr").all_inner_texts()
+    fields = {row.split()[0]: " ".join(row.split()[1:]) for row in rows}
+    words = ("no valid run", "unavailable", "failed")
+    names = ("server_poll", "server_uring", "server_select")
+    assert {name: fields[name] for name in names} == dict(zip(names, words, strict=True))
+    assert "1 of 2 points" in fields["server"]
+
+
+def test_a_reader_chooses_a_workload_with_the_keyboard(opened: Callable[..., Page]) -> None:
+    page = opened("workloads")
+    assert not page.locator("[data-chart='idle_crowd/cpu']").is_visible()
+    page.locator("#servers input[value=server_thread]").uncheck()
+    page.get_by_label("Workload").focus()
+    page.keyboard.press("ArrowDown")
+    for chart in ("throughput", "limiters", "cpu", "latency", "fairness", "ranking_cpu_ratio"):
+        expect(page.locator(f"[data-chart='idle_crowd/{chart}'] svg")).to_be_visible()
+    marks = page.locator("[data-chart='idle_crowd/cpu'] .mark-symbol path")
+    expect(
+        marks.and_(page.locator(f"[stroke='{palette.color_of('server_uring')}']"))
+    ).not_to_have_count(0)
+    expect(
+        marks.and_(page.locator(f"[stroke='{palette.color_of('server_thread')}']"))
+    ).to_have_count(0)
+    assert not page.locator("[data-chart='keepalive/cpu']").is_visible()
+    told = page.locator("#answer").inner_text()
+    assert "beside 10,000 idle connections" in told
+    for table, count in (("points", 3), ("runs", 9)):
+        rows = page.locator(f"#table_{table} tbody tr")
+        expect(rows).to_have_count(count)
+        assert set(rows.locator("td:nth-child(2)").all_inner_texts()) == {"idle_crowd"}
+    serious = [
+        fault["id"]
+        for fault in Axe().run(page).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_a_heading_of_the_map_chooses_its_workload(opened: Callable[..., Page]) -> None:
+    page = opened("workloads")
+    page.locator("#map").get_by_role("button", name="blocking").click()
+    expect(page.get_by_label("Workload")).to_have_value("blocking_handler")
+    expect(
+        page.locator("[data-chart='blocking_handler/ranking_requests_per_second'] svg")
+    ).to_be_visible()
+    told = page.locator("main").inner_text()
+    assert "the handler of each request waits 10 ms" in told
+    assert "no paired phase" in told and "throughput decides it" in told
+    assert "Counted in workload keepalive, whichever is chosen above" in told
+
+
+def test_one_workload_leaves_nothing_to_choose(opened: Callable[..., Page]) -> None:
+    page = opened("one workload, of throughput")
+    assert page.locator("#workload, [data-choose]").count() == 0
+    assert "server_uring" not in page.locator("#map tbody tr").first.inner_text()
+    assert page.locator("#map tbody tr").count() == 3
 
 
 def test_tables_sort_filter_and_save(reports: dict[str, Path], opened: Callable[..., Page]) -> None:
