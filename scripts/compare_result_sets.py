@@ -45,16 +45,14 @@ def compare(sets: set_comparison.Sets) -> Comparison:
     )
     is_unchanged = not (facts["kind"] == "environment").any()
     same = set_comparison.servers_with_same_binary(sets)
+    sweep = set_comparison.sweep_of(sets)
     drifting = same if is_unchanged else set()
-    parts, left_out = set_comparison.of_workloads(sets)
-    if not parts:
-        raise NoComparison("the two sets have no workload in common that CPU time decides")
-    rows = []
-    for workload, its in parts.items():
-        sweep, twice = set_comparison.sweep_of(its), set_comparison.measured_twice(its)
-        for metric in set_comparison.FIGURES:
-            compared = set_comparison.compare_metric(sweep, metric, drifting, twice)
-            rows += [{"workload": workload, **row} for row in compared]
+    twice = set_comparison.measured_twice(sets)
+    rows = [
+        row
+        for metric in set_comparison.FIGURES
+        for row in set_comparison.compare_metric(sweep, metric, drifting, twice)
+    ]
     binaries = [
         set_comparison.SAME if row["server"] in same else set_comparison.CHANGED for row in rows
     ]
@@ -69,7 +67,6 @@ def compare(sets: set_comparison.Sets) -> Comparison:
         *set_notes.reason_notes(table),
         *set_notes.change_notes(facts),
         *sets.notes,
-        *left_out,
         set_notes.conclusion(table),
     ]
     return Comparison(table, facts, notes)
@@ -82,7 +79,6 @@ def _line_of(row: dict[Any, Any]) -> dict[str, Part]:
     low, high = row["ratio_low"], row["ratio_high"]
     detectable = row["smallest_detectable_percent"]
     texts = {
-        "workload": row["workload"],
         "server": row["server"],
         "binary": row["binary"],
         "figure": set_comparison.FIGURES[row["metric"]],
@@ -99,9 +95,6 @@ def tabulate(compared: Comparison) -> terminal.Table:
     """The table for the console: a row for each server and figure over the whole sweep."""
     whole = compared.table[compared.table["connections"] == WHOLE_SWEEP]
     rows = [_line_of(row) for row in whole.to_dict("records")]
-    if whole["workload"].nunique() == 1:
-        for line in rows:
-            line.pop("workload")
     return terminal.Table(list(rows[0]), [[*row.values()] for row in rows], compared.notes, SPARE)
 
 

@@ -95,8 +95,6 @@ def legend(figure: Figure, table: pd.DataFrame) -> None:
 
 
 def draw(table: pd.DataFrame, facts: pd.DataFrame, *paths: str) -> None:
-    first, *others = table["workload"].unique()
-    table = table[table["workload"] == first]
     servers = list(dict.fromkeys(table["server"]))
     same = set(table.loc[table["binary"] == "same", "server"])
     figure = style.new_canvas(style.WIDTH_INCHES, 2.6 + 0.34 * len(servers))
@@ -108,8 +106,7 @@ def draw(table: pd.DataFrame, facts: pd.DataFrame, *paths: str) -> None:
     panels[0].set_ylim(len(servers) - 0.5, -0.6)
     figure.suptitle("Compared with the baseline", x=0.01, ha="left", fontweight="bold", fontsize=11)
     legend(figure, table)
-    more = f"Workload: {first}; {', '.join(others)}: results/compare.csv." if others else ""
-    style.add_notes(figure, [*notes_of(table, facts), more])
+    style.add_notes(figure, notes_of(table, facts))
     style.save(figure, paths)
 
 

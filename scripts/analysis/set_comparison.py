@@ -13,8 +13,6 @@ from analysis.result_sets import NoComparison, Record
 from analysis.summary import summary_table
 from analysis.verdicts import CPU_RATIO, SLOWER, THROUGHPUT, UNDECIDABLE, Sweep
 from sweep.cells import base_of, is_control
-from sweep.rows import make_row
-from sweep.workloads import KEEPALIVE
 
 GOT_SLOWER, NOTHING_DECIDED = 3, 4  # statuses
 # Prefix of the baseline's servers in the arrays that hold both sets; no server's name has a space.
@@ -24,7 +22,7 @@ DRIFT = "drift"
 CLIENT_LIMITED = "wrk was the limit in both"
 SAME_RUNS = "the same measurements in both"
 FIGURES = {CPU_RATIO: "CPU time", THROUGHPUT: "throughput"}  # as ratios to the reference
-COLUMNS = ["workload", "metric", "server", "binary", "connections", "runs_baseline", "runs_current"]
+COLUMNS = ["metric", "server", "binary", "connections", "runs_baseline", "runs_current"]
 COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
 COLUMNS += ["smallest_detectable_percent", "noise_floor_percent", "reason"]
 COLUMNS += ["machine_baseline", "machine"]
@@ -117,26 +115,6 @@ def in_common(sets: Sets) -> Sets:
             for its in (baseline, current)
         )
     return Sets(baseline, current, notes)
-
-
-def _of_workload(name: str, records: list[Record]) -> list[Record]:
-    return [record for record in records if record.get("workload", KEEPALIVE) == name]
-
-
-def of_workloads(sets: Sets) -> tuple[dict[str, Sets], list[str]]:
-    """The parts of both sets that can be compared, by workload, which are never pooled; and a note on the others."""
-    samples = [
-        {record.get("workload", KEEPALIVE): record for record in its}
-        for its in (sets.baseline, sets.current)
-    ]
-    parts = {
-        name: Sets(_of_workload(name, sets.baseline), _of_workload(name, sets.current), [])
-        for name, sample in samples[1].items()
-        if name in samples[0] and make_row(sample)["decided_by"] == CPU_RATIO
-    }
-    left_out = [name for name in {**samples[0], **samples[1]} if name not in parts]
-    notes = [f"Not compared: {_list(left_out)}: not in both sets, or CPU time does not decide."]
-    return parts, notes if left_out else []
 
 
 def binaries_of(set_records: list[Record]) -> dict[str, set[str | None]]:

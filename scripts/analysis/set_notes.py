@@ -5,7 +5,6 @@ import pandas as pd
 from analysis import result_sets
 from analysis.set_comparison import DRIFT, FACT_COLUMNS, FIGURES, NOTHING_DECIDED, SAME, status_of
 from analysis.verdicts import FASTER, SLOWER, WHOLE_SWEEP
-from sweep.workloads import KEEPALIVE
 
 
 def drift_notes(table: pd.DataFrame, is_unchanged: bool) -> list[str]:
@@ -37,10 +36,10 @@ def point_notes(table: pd.DataFrame) -> list[str]:
     points = table[table["connections"] != WHOLE_SWEEP]
     decided = points[points["verdict"].isin([FASTER, SLOWER])]
     notes = []
-    keys = ["verdict", "workload", "server", "metric"]
-    for (verdict, workload, server, metric), its in decided.groupby(keys, sort=False):
+    for (verdict, server, metric), its in decided.groupby(
+        ["verdict", "server", "metric"], sort=False
+    ):
         where = ", ".join(f"{row.ratio:.3f} at {row.connections:,}" for row in its.itertuples())
-        where += "" if workload == KEEPALIVE else f" ({workload})"
         which = f"{verdict}: {server}, {FIGURES[str(metric)]}"
         notes.append(f"{which}, by number of connections: {where}")
     return notes
