@@ -85,7 +85,6 @@ CELLS = (
     Field("fairness_jain", "0…1", NUMBER, "Jain's index over the bytes sent on each connection: 1 if all got the"
           " same, 1/n if one of n got everything; empty where connections come and go"),
     Field("flags", "", FLAGS, "names of the flags that the cell raised", 2, REQUIRED),
-    Field("workload", "", TEXT, "what the server was asked to do: a name in `workloads` of the config", 7, ALWAYS),
     Field("server_cpu_share", "0…1", NUMBER, "CPU time of the server / (elapsed time × its CPUs)"),
     Field("established_connections", "", COUNT, "established connections by the kernel, the accept queue included"),
     Field("server_memory_peak_kib", "KiB", COUNT, "peak resident memory (VmHWM), summed over processes; a shared page"
@@ -124,9 +123,10 @@ CELLS = (
           " its own slices", 5, PAIRED_PHASE),
     Field("yardstick", "", TEXT, "what two cells must share for their ratios to compare, as a hash", 0, DERIVED),
     Field("network", "", TEXT, "how load reached the server: `over loopback`, or over which interface", 0, DERIVED),
+    Field("reason", "", TEXT, "why the cell has no figures", 2, UNMEASURED),
+    Field("workload", "", TEXT, "what the server was asked to do: a name in `workloads` of the config", 7, ALWAYS),
     Field("decided_by", "", TEXT, "the figure that decides in its workload which server is better: `cpu_ratio`,"
           " `requests_per_second` or `latency_p99_us`", 0, DERIVED),
-    Field("reason", "", TEXT, "why the cell has no figures", 2, UNMEASURED),
 )
 
 # What a record has besides.
@@ -160,10 +160,11 @@ RECORD = (
     Field("response", "", RAW, "response that was checked, with `*` for the values of headers that vary; at most its"
           " first 4096 bytes"),
     Field("response_size_bytes", "bytes", COUNT, "size of the whole response", 7),
-    Field("idle_connections", "", COUNT, "connections that were open beside wrk's, each served once", 7),
-    Field("idle_connections_asked", "", COUNT, "so many the workload asks for", 7),
+    Field("idle_connections", "", COUNT, "idle connections beside wrk's; each has had one response", 7),
+    Field("idle_connections_lost", "", COUNT, "those of them that were no longer established at the end; null if the"
+          " workload has none", 7),
+    Field("idle_connections_asked", "", COUNT, "idle connections that the workload asks for", 7),
     Field("requests_in_flight", "", COUNT, "requests under way at a time: `connections` × those pipelined on each", 7),
-    Field("idle_connections_lost", "", COUNT, "of these, the ones that were no longer open at the end", 7),
     Field("varying_headers", "", LIST, "names of these headers, without `Date`", 3),
     Field("response_unchanged", "", BOOLEAN, "whether the server still gave this response after the run"),
     Field("connection_per_request", "", BOOLEAN, "whether the response announces that its connection ends"),
@@ -202,8 +203,6 @@ PAIRED = (
 # The columns of summary.csv, in order.
 SUMMARY = (
     Column("machine", "", TEXT, "machine whose cells these are: machines are never pooled"),
-    Column("workload", "", TEXT, "as in cells.csv"),
-    Column("decided_by", "", TEXT, "as in cells.csv"),
     Column("server", "", NAME, "as in cells.csv"),
     Column("connections", "", WHOLE, "as in cells.csv"),
     *(Column(f"repeats_{status}", "", WHOLE, f"cells with status `{status}`") for status in STATUSES),
@@ -226,12 +225,13 @@ SUMMARY = (
     Column("server_memory_peak_kib", "KiB", COUNT, "largest"),
     Column("flags", "", FLAGS, "flags of all cells, invalid ones included"),
     Column("reason", "", TEXT, "of the first cell that failed or was unavailable"),
+    Column("workload", "", TEXT, "workload whose cells these are: workloads are never pooled"),
+    Column("decided_by", "", TEXT, "as in cells.csv"),
 )
 
 # The columns of verdicts.csv, in order.
 VERDICTS = (
     Column("machine", "", TEXT, "machine of both: machines are never compared with each other"),
-    Column("workload", "", TEXT, "workload of both: workloads are never pooled"),
     Column("metric", "", TEXT, "`cpu_ratio` or `throughput_ratio`; in a workload that another figure decides, this one"
           " alone: `requests_per_second` or `latency_p99_us`"),
     Column("server", "", NAME, "one server"),
@@ -244,13 +244,14 @@ VERDICTS = (
     Column("p_value", "", NUMBER, "of the same test, two-sided"),
     Column("p_adjusted", "", NUMBER, "by Holm's method: over all pairs for `all`, over all pairs and points for a"
           " point; at most 0.05 is significant"),
-    Column("verdict", "", TEXT, "`faster` (more throughput, or less CPU time), `slower`, `no difference`, `depends on"
-          " connections` or `not decidable here`"),
+    Column("verdict", "", TEXT, "`faster` (more throughput, less CPU time or a lower latency), `slower`,"
+          " `no difference`, `depends on connections` or `not decidable here`"),
     Column("smallest_detectable_percent", "%", NUMBER, "true difference that a sweep as noisy as this one finds nine"
           " times in ten"),
     Column("noise_floor_percent", "%", NUMBER, "how far the control differs from its own server over the whole sweep;"
           " empty without a control"),
     Column("reason", "", TEXT, "why the verdict is what it is, and which points it leaves out"),
+    Column("workload", "", TEXT, "workload of both: workloads are never pooled"),
 )
 
 # The columns of these tables: those of one name are of one kind.

@@ -29,6 +29,7 @@ from common.files import DamagedFile
 from helpers.checkouts import ROOT, make_tree, run_script
 from helpers.made_up import ENDING, SHORT_CONNECTIONS, failed, record, unavailable, write_tables
 from sweep import flags, records
+from sweep.cells import Cell
 from sweep.flags import FLAGS, Flag, flags_of
 from sweep.rows import check_record, make_row
 
@@ -310,6 +311,11 @@ RAISED = {
     "cpu_time_unknown": ({"server_cpu_ns_per_request": None}, {}),
     "processes_changed": ({"processes_changed": True}, {}),
     "unpaired": ({"cpu_ratio": None}, {"cpu_ratio": None, "paired": {}}),
+    "idle_connections_lost": ({"idle_connections_lost": 1}, {"idle_connections_lost": 0}),
+    "fewer_idle_connections": (
+        {"idle_connections_asked": 200, "idle_connections": 199},
+        {"idle_connections_asked": 200, "idle_connections": 200},
+    ),
     "unserved_connections": ({"unserved_connections": 1}, {}),
     "connection_per_request": (SHORT_CONNECTIONS, {}),
     "connections_reopened": (REOPENED, {}),
@@ -588,6 +594,6 @@ def test_full_disk_names_the_file_and_leaves_the_old_one(
 
 
 def test_record_without_figures_is_one_of_an_unavailable_server() -> None:
-    cell = ("server_epoll", 10, 1)
+    cell = Cell("server_epoll", 10, 1)
     found = check_record(unavailable(1), cell, "r.json")
     assert make_row(found)["requests"] is None

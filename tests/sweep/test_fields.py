@@ -13,6 +13,7 @@ from common.files import DamagedFile
 from helpers.checkouts import ROOT
 from helpers.measured import compile_server, fake_server, measure
 from sweep import fields, rows
+from sweep.cells import Cell
 from sweep.fields import Column, Field
 
 ALL = (fields.CELLS, fields.RECORD, fields.PAIRED, fields.SUMMARY, fields.VERDICTS)
@@ -90,7 +91,7 @@ def test_record_without_figures_has_a_reason_and_what_each_record_has(
 
 @pytest.mark.parametrize("name", sorted(names_of(fields.REQUIRED)))
 def test_record_that_lacks_what_tables_need_is_refused(name: str, record: dict[str, Any]) -> None:
-    cell = (record["server"], record["connections"], record["repeat"])
+    cell = Cell(record["server"], record["connections"], record["repeat"])
     assert rows.check_record(record, cell, "r.json") == record
     lacking = {key: value for key, value in record.items() if key != name}
     with pytest.raises(DamagedFile, match=f"r.json lacks {name}"):
@@ -109,7 +110,7 @@ def test_record_that_lacks_what_tables_need_is_refused(name: str, record: dict[s
 def test_record_with_a_value_that_no_run_gives_is_refused(
     name: str, value: object, record: dict[str, Any]
 ) -> None:
-    cell = (record["server"], record["connections"], record["repeat"])
+    cell = Cell(record["server"], record["connections"], record["repeat"])
     with pytest.raises(DamagedFile, match=f"r.json: {name} is "):
         rows.check_record({**record, name: value}, cell, "r.json")
 
@@ -133,11 +134,11 @@ SUMMARY_COLUMNS = """
     cpu_ratio cpu_ratio_low cpu_ratio_high throughput_ratio throughput_ratio_low throughput_ratio_high
     latency_max_us server_cpu_share server_busiest_thread_share client_cpu_share disturbed_share limiter
     reference_requests_per_second unserved_connections fairness_jain worker_fairness_jain
-    server_memory_peak_kib flags reason
+    server_memory_peak_kib flags reason workload decided_by
 """
 VERDICT_COLUMNS = """
     machine metric server other connections pairs ratio ratio_low ratio_high p_value p_adjusted verdict
-    smallest_detectable_percent noise_floor_percent reason
+    smallest_detectable_percent noise_floor_percent reason workload
 """
 
 
