@@ -10,7 +10,7 @@ from helpers.made_up import record
 from sweep import records
 from workflow import leftovers
 
-CONFIG = "servers: [server_epoll]\ncontrol: null\nconnections: [10]\nrepeats: 2\npaired_s: 0\n"
+CONFIG = "servers: [server_epoll]\ncontrol: null\nworkloads: [keepalive]\nconnections: [10]\nrepeats: 2\npaired_s: 0\n"
 
 
 def write(path: Path, version: int, **changes: object) -> str:
@@ -40,6 +40,21 @@ def test_old_records_are_counted_and_old_results_are_named(
     assert " 4 records," in told and told.endswith(f"{old} 'my runs/results/cells'")
 
 
+def test_records_without_a_workload_are_counted_and_their_folders_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are where this version looks for none."""
+    monkeypatch.chdir(tmp_path)
+    cells = Path("results/cells")
+    for server in ("server_poll", "server_epoll"):
+        for repeat in (1, 2):
+            write(cells / server / f"c10_r{repeat}.json", 6, server=server, repeat=repeat)
+    now = write(cells / "keepalive/server_epoll/c10_r1.json", records.SCHEMA_VERSION)
+    (told,) = leftovers.describe([now], "runs").splitlines()
+    assert ", among them 4 records without a workload, which are not shown." in told
+    assert told.endswith(" rm -r runs/results/cells/server_epoll runs/results/cells/server_poll")
+
+
 def test_a_run_over_old_results_tells_them_in_a_line_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(CONFIG)
     binary = tmp_path / "results/bin/server_epoll"
@@ -47,7 +62,7 @@ def test_a_run_over_old_results_tells_them_in_a_line_and_goes_on(tmp_path: Path)
     binary.write_bytes(b"old")
     (tmp_path / "results/cost.csv").touch()
     for repeat in (1, 2):
-        path = tmp_path / f"results/cells/server_epoll/c10_r{repeat}.json"
+        path = tmp_path / f"results/cells/keepalive/server_epoll/c10_r{repeat}.json"
         write(path, 3, repeat=repeat, binary_sha256=hashlib.sha256(b"old").hexdigest())
     arguments = ["--directory", str(tmp_path), "--configfile", str(tmp_path / "small.yaml")]
     run = run_snakemake(ROOT, "results/cells/server_epoll.csv", *arguments)
