@@ -30,8 +30,9 @@ class Failure(NamedTuple):
 def find(jobs: Iterable[Any], external: Collection[str]) -> list[Failure]:
     """The failures in the outputs of these Snakemake jobs; jobs without output are skipped.
 
-    An external server that is not installed has failed, since the config asks for it. A server of ours that the machine
-    cannot run has not. Invalid cells are a failure if the server has no other cells.
+    An external server that is not installed has failed, since the config asks for it. One that does not know a workload
+    has not, nor has a server of ours that the machine cannot run. Invalid cells are a failure if the server has no
+    other cells.
     """
     failures = []
     statuses: dict[str, list[tuple[Any, str]]] = {}
@@ -43,10 +44,10 @@ def find(jobs: Iterable[Any], external: Collection[str]) -> list[Failure]:
         elif rule in PRODUCTS and (reason := _reason_of(rule, job.output[-1])):
             failures.append(Failure(job, str(job.wildcards.server), PRODUCTS[rule], reason))
     for server, its in statuses.items():
-        failed = {"failed"}
-        if base_of(server) in external:
+        failed, seen = {"failed"}, {status for _, status in its}
+        if base_of(server) in external and seen <= {"unavailable", ""}:
             failed.add("unavailable")
-        if not {"ok", ""} & {status for _, status in its}:
+        if not {"ok", ""} & seen:
             failed.add("invalid")
         failures += [
             Failure(job, server, CELL, _reason_in_record(job.output[0]))

@@ -107,6 +107,7 @@ def test_failures_are_found_and_told_a_line_each(tmp_path: Path) -> None:
         "server_uring": ["unavailable", "unavailable"],
         "nginx": ["unavailable", "unavailable"],
         "nginx_control": ["unavailable"],
+        "h2o": ["ok", "unavailable"],  # in a workload that it does not know
         "wrong": ["invalid", "invalid"],
         "begun": ["invalid", ""],
     }
@@ -125,7 +126,7 @@ def test_failures_are_found_and_told_a_line_each(tmp_path: Path) -> None:
     jobs.append(job("count_syscalls", "flaky", count))
     failed_build.write(str(tmp_path / "typo"), "no ;")
     jobs += [job("compile_server", "typo", tmp_path / "typo"), job("merge_cells", "", tmp_path)]
-    found = failures.find(jobs, external={"nginx"})
+    found = failures.find(jobs, external={"nginx", "h2o"})
     assert failures.lines_of(found, jobs) == [
         "flaky failed (1 of 3 cells, profile, count of system calls): failed 1",
         "nginx failed (2 of 2 cells): unavailable 0 (other reasons: 1, see results/logs)",
