@@ -20,7 +20,6 @@ from analysis.verdicts import FASTER, SLOWER, UNDECIDABLE, WHOLE_SWEEP
 from common import command, terminal
 from common.terminal import UNAVAILABLE, Color, Part
 from sweep.cells import POINTS_HELP
-from sweep.workloads import KEEPALIVE
 
 # Columns that a narrow terminal goes without, the least important first.
 SPARE = ["p (Holm)", "binary", "95 % interval", "detectable"]
@@ -45,14 +44,13 @@ def compare(sets: set_comparison.Sets) -> Comparison:
     )
     is_unchanged = not (facts["kind"] == "environment").any()
     same = set_comparison.servers_with_same_binary(sets)
-    sweep = set_comparison.sweep_of(sets)
     drifting = same if is_unchanged else set()
-    twice = set_comparison.measured_twice(sets)
-    rows = [
-        row
-        for metric in set_comparison.FIGURES
-        for row in set_comparison.compare_metric(sweep, metric, drifting, twice)
-    ]
+    rows = []
+    for workload, metrics, its in set_comparison.by_workload(sets):
+        sweep, twice = set_comparison.sweep_of(its), set_comparison.measured_twice(its)
+        for metric in metrics:
+            found = set_comparison.compare_metric(sweep, metric, drifting, twice)
+            rows += [{**row, "workload": workload} for row in found]
     binaries = [
         set_comparison.SAME if row["server"] in same else set_comparison.CHANGED for row in rows
     ]
@@ -81,7 +79,7 @@ def _line_of(row: dict[Any, Any]) -> dict[str, Part]:
     texts = {
         "server": row["server"],
         "binary": row["binary"],
-        "figure": set_comparison.FIGURES[row["metric"]],
+        "figure": set_notes.figure_of(row["workload"], row["metric"]),
         "current/baseline": f"{row['ratio']:.3f}" if pd.notna(row["ratio"]) else UNAVAILABLE,
         "95 % interval": f"{low:.3f}–{high:.3f}" if pd.notna(low) else UNAVAILABLE,
         "p (Holm)": f"{row['p_adjusted']:.2g}" if pd.notna(row["p_adjusted"]) else UNAVAILABLE,
@@ -102,7 +100,7 @@ def tabulate(compared: Comparison) -> terminal.Table:
 
 
 def is_wanted(record: dict[str, Any], points: dict[str, Any]) -> bool:
-    connections, repeats = points.get(record.get("workload", KEEPALIVE), ([], 0))
+    connections, repeats = points.get(set_comparison.workload_of(record), ([], 0))
     return record["connections"] in connections and record["repeat"] <= repeats
 
 

@@ -1,7 +1,7 @@
 """Compare two result sets: what is common to both, and what changed."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,10 @@ from analysis import result_sets, tables, verdicts
 from analysis.inference import Pair
 from analysis.result_sets import NoComparison, Record
 from analysis.summary import summary_table
-from analysis.verdicts import CPU_RATIO, SLOWER, THROUGHPUT, UNDECIDABLE, Sweep
+from analysis.verdicts import CPU_RATIO, RATE, SLOWER, TAIL, THROUGHPUT, UNDECIDABLE, Sweep
 from sweep.cells import base_of, is_control
+from sweep.rows import make_row
+from sweep.workloads import KEEPALIVE
 
 GOT_SLOWER, NOTHING_DECIDED = 3, 4  # statuses
 # Prefix of the baseline's servers in the arrays that hold both sets; no server's name has a space.
@@ -21,17 +23,18 @@ SAME, CHANGED = "same", "changed"
 DRIFT = "drift"
 CLIENT_LIMITED = "wrk was the limit in both"
 SAME_RUNS = "the same measurements in both"
-FIGURES = {CPU_RATIO: "CPU time", THROUGHPUT: "throughput"}  # as ratios to the reference
+RATIOS = {CPU_RATIO: "CPU time", THROUGHPUT: "throughput"}  # to the reference
+FIGURES = {**RATIOS, RATE: "throughput", TAIL: "99th percentile"}
 COLUMNS = ["metric", "server", "binary", "connections", "runs_baseline", "runs_current"]
 COLUMNS += ["ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict"]
 COLUMNS += ["smallest_detectable_percent", "noise_floor_percent", "reason"]
-COLUMNS += ["machine_baseline", "machine"]
+COLUMNS += ["machine_baseline", "machine", "workload"]
 FACT_COLUMNS = ["kind", "fact", "baseline", "current"]
 
 
 class Sets(NamedTuple):
-    """Records of one machine each, of the servers and numbers of connections that both sets have, and notes about what
-    is left out."""
+    """Records of one machine each, of the workloads, servers and numbers of connections that both sets have, and notes
+    about what is left out."""
 
     baseline: list[Record]
     current: list[Record]
@@ -90,13 +93,27 @@ def _list(names: Iterable[Any]) -> str:
     return ", ".join(map(str, sorted(names)))
 
 
+def workload_of(record: Record) -> str:
+    return str(record.get("workload", KEEPALIVE))
+
+
+def _point_of(record: Record) -> str:
+    where = "" if workload_of(record) == KEEPALIVE else f" ({workload_of(record)})"
+    return f"{record['connections']}{where}"
+
+
 def in_common(sets: Sets) -> Sets:
-    """Reduce both sets to the servers and numbers of connections that both have; NoComparison if there are none."""
+    """Reduce both sets to what both have; NoComparison if there is nothing."""
     notes = list(sets.notes)
     baseline, current = sets.baseline, sets.current
-    for key, noun in (("server", "servers"), ("connections", "connections")):
+    keys: dict[str, Callable[[Record], str]] = {
+        "workloads": workload_of,
+        "servers": lambda record: str(record["server"]),
+        "connections": _point_of,
+    }
+    for noun, key in keys.items():
         compared = [
-            {record[key] for record in its if not is_control(record["server"])}
+            {key(record) for record in its if not is_control(record["server"])}
             for its in (baseline, current)
         ]
         old, new = compared
@@ -111,10 +128,21 @@ def in_common(sets: Sets) -> Sets:
         # A control stays even if the other set controls another server: it shows the noise of its own set.
         wanted = old & new
         baseline, current = (
-            [it for it in its if it[key] in wanted or base_of(str(it[key])) in wanted]
+            [it for it in its if key(it) in wanted or base_of(key(it)) in wanted]
             for its in (baseline, current)
         )
     return Sets(baseline, current, notes)
+
+
+def by_workload(sets: Sets) -> Iterator[tuple[str, list[str], Sets]]:
+    """Each workload, the figures that it is compared by, and its records: workloads are never pooled."""
+    for workload in dict.fromkeys(map(workload_of, sets.current)):
+        old, new = (
+            [record for record in its if workload_of(record) == workload]
+            for its in (sets.baseline, sets.current)
+        )
+        decider = make_row(new[0])["decided_by"]
+        yield workload, [*RATIOS] if decider == CPU_RATIO else [decider], Sets(old, new, [])
 
 
 def binaries_of(set_records: list[Record]) -> dict[str, set[str | None]]:

@@ -5,6 +5,12 @@ import pandas as pd
 from analysis import result_sets
 from analysis.set_comparison import DRIFT, FACT_COLUMNS, FIGURES, NOTHING_DECIDED, SAME, status_of
 from analysis.verdicts import FASTER, SLOWER, WHOLE_SWEEP
+from sweep.workloads import KEEPALIVE
+
+
+def figure_of(workload: str, metric: str) -> str:
+    """A figure, and of which workload it is."""
+    return FIGURES[metric] if workload == KEEPALIVE else f"{FIGURES[metric]} in {workload}"
 
 
 def drift_notes(table: pd.DataFrame, is_unchanged: bool) -> list[str]:
@@ -16,8 +22,8 @@ def drift_notes(table: pd.DataFrame, is_unchanged: bool) -> list[str]:
         ]
     drifted = table[(table["verdict"] == DRIFT) & (table["connections"] == WHOLE_SWEEP)]
     return [
-        f"{row['server']} has the same binary in both sets, but its {FIGURES[row['metric']]} differs: doubt the other"
-        " verdicts too."
+        f"{row['server']} has the same binary in both sets, but its {figure_of(row['workload'], row['metric'])}"
+        " differs: doubt the other verdicts too."
         for row in drifted.to_dict("records")
     ]
 
@@ -36,11 +42,10 @@ def point_notes(table: pd.DataFrame) -> list[str]:
     points = table[table["connections"] != WHOLE_SWEEP]
     decided = points[points["verdict"].isin([FASTER, SLOWER])]
     notes = []
-    for (verdict, server, metric), its in decided.groupby(
-        ["verdict", "server", "metric"], sort=False
-    ):
+    keys = ["verdict", "server", "workload", "metric"]
+    for (verdict, server, workload, metric), its in decided.groupby(keys, sort=False):
         where = ", ".join(f"{row.ratio:.3f} at {row.connections:,}" for row in its.itertuples())
-        which = f"{verdict}: {server}, {FIGURES[str(metric)]}"
+        which = f"{verdict}: {server}, {figure_of(workload, metric)}"
         notes.append(f"{which}, by number of connections: {where}")
     return notes
 
@@ -49,8 +54,10 @@ def reason_notes(table: pd.DataFrame) -> list[str]:
     """The reasons of the rows over the whole sweep, a line for each."""
     whole = table[(table["connections"] == WHOLE_SWEEP) & (table["reason"] != "")]
     return [
-        f"{', '.join(its['server'])}, {FIGURES[str(metric)]}: {reason}."
-        for (reason, metric), its in whole.groupby(["reason", "metric"], sort=False)
+        f"{', '.join(its['server'])}, {figure_of(workload, metric)}: {reason}."
+        for (reason, workload, metric), its in whole.groupby(
+            ["reason", "workload", "metric"], sort=False
+        )
     ]
 
 

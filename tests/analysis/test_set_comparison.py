@@ -17,7 +17,16 @@ from scipy import stats
 import compare_result_sets
 import plot_compare
 from analysis import result_sets, set_comparison, verdicts
-from analysis.verdicts import CPU_RATIO, EQUAL, FASTER, SLOWER, THROUGHPUT, UNDECIDABLE, WHOLE_SWEEP
+from analysis.verdicts import (
+    CPU_RATIO,
+    EQUAL,
+    FASTER,
+    SLOWER,
+    TAIL,
+    THROUGHPUT,
+    UNDECIDABLE,
+    WHOLE_SWEEP,
+)
 from common import terminal
 from helpers.checkouts import run_script, run_snakemake, snakemake
 from helpers.made_up import CLIENT_BOUND, SHORT_CONNECTIONS, record
@@ -338,12 +347,56 @@ def test_long_facts_are_cut_to_where_they_differ() -> None:
     assert result_sets.shorten("6.1", "6.12") == ("6.1", "6.12")
 
 
+# Workloads
+
+
+def in_workload(found: list[dict[str, Any]], name: str, decided_by: str) -> list[dict[str, Any]]:
+    """The same records of another workload, whose figure is what cpu_ratio is in the others."""
+    asked = {**ASKED, "workload": {"decided_by": decided_by}}
+    figures = {"cpu_ratio": None, "throughput_ratio": None}
+    return [
+        {**it, "workload": name, "asked": asked, **figures, decided_by: 1000 * it["cpu_ratio"]}
+        for it in found
+    ]
+
+
+def test_workloads_are_compared_one_by_one() -> None:
+    """A server that got slower in one, and in another nothing: at the same numbers of connections."""
+    slow = result_set(2, {CHANGED: 1.3}, [CHANGED])
+    same = in_workload(result_set(4, changed=[CHANGED]), "mine", TAIL)
+    old = result_set(1) + in_workload(result_set(3), "mine", TAIL)
+    it = compared(old, slow + same)
+    its = it.table[(it.table["server"] == CHANGED) & (it.table["connections"] == WHOLE_SWEEP)]
+    verdicts = zip(its["workload"], its["metric"], its["verdict"], strict=True)
+    assert list(verdicts) == [
+        ("keepalive", CPU_RATIO, "slower"),
+        ("keepalive", THROUGHPUT, "slower"),
+        ("mine", TAIL, "no difference"),
+    ]
+    alone = compared(result_set(1), slow).table
+    columns = [name for name in alone if name != "reason"]
+    mixed = it.table[it.table["workload"] == "keepalive"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mixed[columns], alone[columns])
+    told = terminal.format_text(compare_result_sets.tabulate(it))
+    assert "99th percentile in mine" in told
+
+
+def test_a_workload_of_one_set_alone_is_told_and_left_out() -> None:
+    new = result_set(2) + in_workload(result_set(4), "mine", TAIL)
+    it = compared(result_set(1), new)
+    assert set(it.table["workload"]) == {"keepalive"}
+    assert "Only the current set has workloads mine." in it.notes
+    with pytest.raises(result_sets.NoComparison, match="no workloads in common"):
+        compared(result_set(1), in_workload(result_set(4), "mine", TAIL))
+
+
 # Folders
 
 
 def write(folder: Path, found: list[dict[str, Any]]) -> Path:
     for it in found:
-        path = folder / record_path(Cell(it["server"], it["connections"], it["repeat"]))
+        cell = Cell(it["server"], it["connections"], it["repeat"], it["workload"])
+        path = folder / record_path(cell)
         records.write(str(path), {**it, "schema_version": records.SCHEMA_VERSION})
     return folder
 
@@ -362,7 +415,7 @@ def test_by_hand_status_3_says_that_something_got_slower(tmp_path: Path) -> None
     table = pd.read_csv(tmp_path / "a.csv", dtype={"connections": str})
     assert list(table.columns) == set_comparison.COLUMNS
     assert set_comparison.status_of(table) == 3
-    narrowed = run(old, new, "--servers", CONTROL, OTHER, "--connections", 10)
+    narrowed = run(old, new, "--servers", CONTROL, OTHER, "--points", '{"keepalive": [[10], 9]}')
     assert narrowed.returncode == 0
     assert CHANGED not in narrowed.stdout.partition("\n\n")[0]
 
@@ -373,11 +426,11 @@ def with_key(name: str, value: Any) -> Any:
 
 def test_sets_of_different_versions_are_not_compared(tmp_path: Path) -> None:
     old, new = (write(tmp_path / name, result_set(1)) for name in ("old", "new"))
-    for path in old.glob("results/cells/*/*.json"):
+    for path in old.glob("results/cells/*/*/*.json"):
         with_key("schema_version", records.SCHEMA_VERSION - 1)(path)
     refused = run(old, new)
     assert refused.returncode == 1
-    assert "schema versions 5 and 6, whose ratios do not compare" in refused.stderr
+    assert "schema versions 6 and 7, whose ratios do not compare" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
 
@@ -400,7 +453,7 @@ DAMAGES: dict[str, tuple[Any, str]] = {
 def test_a_damaged_record_of_the_baseline_is_one_line(name: str, tmp_path: Path) -> None:
     damage, message = DAMAGES[name]
     old = write(tmp_path / "old", result_set(1, repeats=3, counts=[10]))
-    path = old / "results/cells/server_poll/c10_r2.json"
+    path = old / "results/cells/keepalive/server_poll/c10_r2.json"
     damage(path)
     with pytest.raises(result_sets.NoComparison, match="measure that set again") as fault:
         result_sets.read(result_sets.results_folder(str(old)))
@@ -411,7 +464,7 @@ def test_a_damaged_record_of_the_baseline_is_one_line(name: str, tmp_path: Path)
 
 def test_what_is_no_record_by_its_name_is_not_read(tmp_path: Path) -> None:
     old = write(tmp_path, result_set(1, repeats=3, counts=[10]))
-    cells = old / "results/cells"
+    cells = old / "results/cells/keepalive"
     for name in ("server_poll/c10_r1.json.bak", "server_poll/c1_r0.json", "$x$/c1_r1.json"):
         (cells / name).parent.mkdir(exist_ok=True)
         (cells / name).write_text("{")
@@ -464,6 +517,7 @@ def test_every_comparison_has_a_picture(case: str, tmp_path: Path) -> None:
 
 OVERLAY = """
 servers: [server_epoll, server_poll, server_select]
+workloads: [keepalive]
 connections: [10, 100]
 repeats: 6
 control: null
@@ -474,7 +528,7 @@ def test_the_target_compares_without_measuring_and_its_status_is_for_ci(checkout
     write(checkout / "old", result_set(1))
     slow = result_set(2, {CHANGED: 1.3}, [CHANGED])
     write(checkout / "new", slow)
-    shutil.rmtree(checkout / "old/results/cells/server_select")
+    shutil.rmtree(checkout / "old/results/cells/keepalive/server_select")
     (checkout / "small.yaml").write_text(OVERLAY)
     options = ["--directory", "new", "--configfile", "small.yaml"]
     found = run_snakemake(checkout, "compare", *options, "--config", "baseline=old")

@@ -36,7 +36,7 @@ COMPARED = compare_result_sets.Comparison(
             *("metric", "server", "binary", "ratio", "ratio_low", "ratio_high", "p_adjusted"),
             *("smallest_detectable_percent", "verdict"),
         ],
-    ).assign(connections="all"),
+    ).assign(connections="all", workload="keepalive"),
     pd.DataFrame(),
     ["Got slower: server_epoll."],
 )
@@ -198,8 +198,9 @@ def test_file_is_plain_text_wherever_it_is_made(folder: Path) -> None:
 
 LINE = """\
 import json, sys
+from sweep.cells import Cell
 from workflow import progress
-progress.print_cell(*json.loads(sys.argv[1]), json.loads(sys.argv[2]))
+progress.print_cell(Cell(*json.loads(sys.argv[1])), json.loads(sys.argv[2]))
 """
 
 
