@@ -130,10 +130,11 @@ def counted_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 def has_main_yardstick(cells: pd.DataFrame) -> "pd.Series[bool]":
     """Which cells compare with each other: for each machine and workload, those with the kernel, compiler, wrk and
-    reference that most of its cells with a ratio have."""
+    reference that most of its cells with a ratio have, or all its cells if no ratio decides."""
     yardsticks = cells["yardstick"].fillna("").to_numpy()
     groups = (cells["machine"].fillna("") + " " + cells["workload"]).to_numpy()
-    is_known = cells[RATIOS].notna().any(axis=1).to_numpy()
+    has_ratio = cells[RATIOS].notna().any(axis=1)
+    is_known = (has_ratio | (cells["decided_by"] != CPU_RATIO)).to_numpy()
     is_main = np.zeros(len(cells), bool)
     for group in dict.fromkeys(groups):
         its = groups == group

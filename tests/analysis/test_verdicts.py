@@ -29,8 +29,10 @@ from analysis.verdicts import (
     NO_NOISE,
     NO_RATIO,
     OTHER_YARDSTICK,
+    RATE,
     SLOWER,
     SUMMARY_COLUMNS,
+    TAIL,
     THROUGHPUT,
     UNDECIDABLE,
     VERDICT_COLUMNS,
@@ -51,7 +53,7 @@ COUNTS = [1, 10, 50, 100, 500, 1000]
 REPEATS = 5
 # Of ratios to the reference between repeats, of one server and another.
 VARIATION = {THROUGHPUT: (0.02, 0.05), CPU_RATIO: (0.02, 0.03)}
-TYPICAL = {THROUGHPUT: 0.9, CPU_RATIO: 1.1}
+TYPICAL = {THROUGHPUT: 0.9, CPU_RATIO: 1.1, RATE: 5000.0, TAIL: 900.0}
 SWEEPS = 300
 ROUGH_SWEEPS = 150
 YARDSTICK, OTHER = "01234567", "89abcdef"
@@ -69,14 +71,18 @@ def sweep(
     variation: Mapping[str, tuple[float, float]] = VARIATION,
     lost: float = 0.02,
     machine: str = "m0123abcd",
+    workload: str = "keepalive",
+    decided_by: str = CPU_RATIO,
 ) -> pd.DataFrame:
-    """cells.csv of servers that differ by `factors` alone, in both metrics; `lost` is missing, as much is invalid."""
+    """cells.csv of servers that differ by `factors` alone, in the metrics of `variation`; `lost` is missing, as much is
+    invalid."""
     shape = (len(servers), len(counts), repeats)
     index = pd.MultiIndex.from_product(
         [servers, counts, range(1, repeats + 1)], names=["server", "connections", "repeat"]
     )
     status = random.choice(["ok", "invalid", ""], shape, p=[1 - 2 * lost, lost, lost])
-    columns: dict[str, Any] = {"machine": machine, "yardstick": YARDSTICK, "flags": ""}
+    columns: dict[str, Any] = {"machine": machine, "workload": workload, "decided_by": decided_by}
+    columns |= {"yardstick": YARDSTICK, "flags": "", **dict.fromkeys(BETTER_SIGN, math.nan)}
     columns["status"] = status.ravel()
     truth = np.ones(shape)
     for server, factor in (factors or {}).items():
@@ -91,9 +97,10 @@ def sweep(
 
 def summary_of(cells: pd.DataFrame, **limits: Callable[[str, int], Any]) -> pd.DataFrame:
     """summary.csv with what verdicts need of it: server-bound points, but for `limits` by server and connections."""
-    means = cells.groupby(["machine", "server", "connections"], sort=False)[[CPU_RATIO]].mean()
+    keys = ["machine", "workload", "decided_by", "server", "connections"]
+    means = cells.groupby(keys, sort=False)[[*BETTER_SIGN]].mean()
     summary = means.reset_index().assign(limiter="server-bound", flags="", repeats_ok=1)
-    summary = summary.assign(requests_per_second=summary[CPU_RATIO])
+    summary[RATE] = summary[RATE].fillna(summary[CPU_RATIO])
     summary = summary.assign(repeats_invalid=0, repeats_failed=0, repeats_unavailable=0)
     for column, limit in limits.items():
         points = zip(summary["server"], summary["connections"], strict=True)
@@ -585,6 +592,56 @@ def test_one_server_has_no_verdicts(servers: list[str]) -> None:
     verdicts = verdicts_of(sweep(np.random.default_rng(1), servers=servers))
     assert verdicts.empty
     assert list(verdicts.columns) == VERDICT_COLUMNS
+
+
+# Workloads
+
+
+def decided_by(metric: str, factors: Factors, **changes: Any) -> pd.DataFrame:
+    """A quiet sweep of a workload that this figure of the undivided run decides."""
+    variation = {metric: (0.002, 0.002)}
+    return quiet(factors, variation=variation, workload="mine", decided_by=metric, **changes)
+
+
+def test_workloads_are_never_pooled() -> None:
+    """Two with opposite truths: each has the verdicts that it would have alone."""
+    both = [quiet(DEARER), quiet({"server_poll": 0.9, BASE: 1}, seed=2, workload="mine")]
+    alone = pd.concat(map(verdicts_of, both), ignore_index=True)
+    pd.testing.assert_frame_equal(verdicts_of(pd.concat(both)), alone)
+    of_sweep = alone[(alone["connections"] == WHOLE_SWEEP) & (alone["metric"] == CPU_RATIO)]
+    assert dict(zip(of_sweep["workload"], of_sweep["verdict"], strict=True)) == {
+        "keepalive": SLOWER,
+        "mine": FASTER,
+    }
+
+
+@pytest.mark.parametrize(("metric", "verdict"), [(RATE, FASTER), (TAIL, SLOWER)])
+def test_a_workload_that_another_figure_decides_has_verdicts_on_this_one_alone(
+    metric: str, verdict: str
+) -> None:
+    verdicts = verdicts_of(pd.concat([quiet(DEARER), decided_by(metric, DEARER)]))
+    its = verdicts[verdicts["workload"] == "mine"]
+    assert set(its["metric"]) == {metric}
+    assert set(its["verdict"]) == {verdict}
+    others = verdicts[verdicts["workload"] != "mine"]
+    assert set(others["metric"]) == {CPU_RATIO, THROUGHPUT}
+
+
+def test_throughput_that_wrk_limits_is_not_decided_whichever_figure_it_is() -> None:
+    cells = decided_by(RATE, DEARER)
+    limits = {"limiter": limited("client-bound", *PAIR)}
+    assert set(verdicts_of(cells, **limits)["verdict"]) == {UNDECIDABLE}
+    tail = decided_by(TAIL, DEARER)
+    assert set(verdicts_of(tail, **limits)["verdict"]) == {SLOWER}
+
+
+def test_figures_without_a_ratio_compare_under_one_yardstick_too() -> None:
+    cells = decided_by(RATE, {**ALIKE, "server_uring": 1})
+    cells.loc[cells["server"] == "server_uring", "yardstick"] = OTHER
+    verdicts = verdicts_of(cells)
+    its = (verdicts["server"] == "server_uring") | (verdicts["other"] == "server_uring")
+    assert set(verdicts.loc[its, "verdict"]) == {UNDECIDABLE}
+    assert row(verdicts, *PAIR, RATE)["verdict"] == EQUAL
 
 
 # Verdicts of another kind
