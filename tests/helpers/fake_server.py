@@ -33,6 +33,8 @@ def serve(connection: socket.socket) -> None:
 
 def answer_all(connection: socket.socket) -> None:
     requests = 0
+    if NAME == "closes_idle":
+        connection.settimeout(0.4)
     while connection.recv(4096):
         requests += 1
         connection.sendall(answer(requests))

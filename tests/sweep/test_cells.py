@@ -5,6 +5,7 @@ from sweep.cells import Cell, base_of, cells_of, measured_servers, order_of, rec
 CONFIG = {
     "servers": ["a", "b", "c"],
     "control": None,
+    "workloads": ["keepalive"],
     "connections": [1, 10, 100],
     "repeats": 4,
     "seed": 1,
@@ -40,6 +41,7 @@ def test_order_depends_on_what_is_measured_and_not_on_how_it_is_listed() -> None
 
 def test_cell_names_itself() -> None:
     assert str(Cell("a", 10, 2)) == "a, 10 connections, repeat 2"
+    assert str(Cell("a", 10, 2, "mine")) == "a, mine, 10 connections, repeat 2"
 
 
 def test_control_is_measured_like_any_other_server_under_a_name_of_its_own() -> None:

@@ -16,6 +16,7 @@ SERVERS = ["server_epoll", "server_poll"]
 CONFIG = """\
 servers: [server_epoll, server_poll]
 control: null
+workloads: [keepalive, {name: large, body_bytes: 1000, connections: [1]}]
 connections: [1, 2]
 repeats: 1
 disturbed_retries: 0
@@ -55,8 +56,19 @@ def summaries(*servers: str) -> Jobs:
     return own | MERGED | OVERVIEWS
 
 
-def cells(*servers: str, connections: tuple[int, ...] = (1, 2), repeat: int = 1) -> Jobs:
-    return {("measure_cell", name, str(c), str(repeat)) for name in servers for c in connections}
+def cells(
+    *servers: str,
+    workload: str = "keepalive",
+    connections: tuple[int, ...] = (1, 2),
+    repeat: int = 1,
+) -> Jobs:
+    points = [(name, str(count), str(repeat)) for name in servers for count in connections]
+    return {("measure_cell", workload, *point) for point in points}
+
+
+def large(*servers: str, repeat: int = 1) -> Jobs:
+    """The cells of the second workload."""
+    return cells(*servers, workload="large", connections=(1,), repeat=repeat)
 
 
 def profiles(*servers: str) -> Jobs:
@@ -76,7 +88,7 @@ def drawn(*servers: str) -> Jobs:
 def everything_of(*servers: str) -> Jobs:
     made: Jobs = {("compile_server", name) for name in servers}
     made |= counts(*servers) | profiles(*servers)
-    return made | cells(*servers) | summaries(*servers)
+    return made | cells(*servers) | large(*servers) | summaries(*servers)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +157,7 @@ def remove(name: str) -> Callable[[Path], None]:
     return lambda checkout: (checkout / name).unlink()
 
 
-ALL_CELLS = cells(*SERVERS) | summaries(*SERVERS)
+ALL_CELLS = cells(*SERVERS) | large(*SERVERS) | summaries(*SERVERS)
 REFERENCE: Jobs = {("compile_server", "reference")}
 CODE = "\nint added(void);\nint added(void) { return 1; }\n"
 
@@ -155,7 +167,7 @@ NO_REASON: dict[str, Callable[[Path], object]] = {
     "touch of every binary": touch_binaries,
     "comment in config": append("config.yaml", "# a comment\n"),
     "seed": configure("seed: 1", "seed: 2"),
-    "order of connections": configure("[1, 2]", "[2, 1]"),
+    "order of connections": configure("connections: [1, 2]", "connections: [2, 1]"),
     "comment in a server": append("servers/server_epoll.c", "/* a comment */\n"),
     "comment in a shared header": append("servers/common/http.h", "// a comment\n"),
     "workers, of which these servers have one": configure("workers: auto", "workers: 3"),
@@ -169,12 +181,32 @@ NO_REASON: dict[str, Callable[[Path], object]] = {
 
 EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "one more connection count": (
-        configure("[1, 2]", "[1, 2, 3]"),
+        configure("connections: [1, 2]", "connections: [1, 2, 3]"),
         cells(*SERVERS, connections=(3,)) | summaries(*SERVERS),
     ),
     "one more repeat": (
         configure("repeats: 1", "repeats: 2"),
-        cells(*SERVERS, repeat=2) | summaries(*SERVERS),
+        cells(*SERVERS, repeat=2) | large(*SERVERS, repeat=2) | summaries(*SERVERS),
+    ),
+    "one more workload": (
+        configure("{name: large", "{name: mine, pipelined: 4}, {name: large"),
+        cells(*SERVERS, workload="mine") | summaries(*SERVERS),
+    ),
+    "one workload fewer": (
+        configure(", {name: large, body_bytes: 1000, connections: [1]}", ""),
+        summaries(*SERVERS),
+    ),
+    "a parameter of a workload": (
+        configure("body_bytes: 1000", "body_bytes: 2000"),
+        large(*SERVERS) | summaries(*SERVERS),
+    ),
+    "what decides a workload": (
+        configure("body_bytes: 1000", "body_bytes: 1000, decided_by: requests_per_second"),
+        large(*SERVERS) | summaries(*SERVERS),
+    ),
+    "a duration of a workload's own": (
+        configure("body_bytes: 1000", "body_bytes: 1000, duration_s: 0.3"),
+        large(*SERVERS) | summaries(*SERVERS),
     ),
     "one more server": (
         configure("server_poll]", "server_poll, server_select]"),
@@ -239,16 +271,16 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         {("merge_cells",), ("summarize_cells",), ("print_summary",)} | OVERVIEWS | COMPARED,
     ),
     "a deleted record": (
-        remove("results/cells/server_poll/c2_r1.json"),
+        remove("results/cells/keepalive/server_poll/c2_r1.json"),
         cells("server_poll", connections=(2,)) | summaries("server_poll"),
     ),
     "the first record deleted": (
-        remove("results/cells/server_epoll/c1_r1.json"),
+        remove("results/cells/keepalive/server_epoll/c1_r1.json"),
         cells("server_epoll", connections=(1,)) | summaries("server_epoll"),
     ),
     "everything of a server deleted but its pictures": (
         lambda checkout: [
-            shutil.rmtree(checkout / "results/cells/server_epoll"),
+            shutil.rmtree(checkout / "results/cells/keepalive/server_epoll"),
             (checkout / "results/cells/server_epoll.csv").unlink(),
         ],
         cells("server_epoll") | summaries("server_epoll"),
@@ -294,9 +326,9 @@ def test_edits_that_are_no_reason_rerun_nothing(measured: Path, tmp_path: Path) 
 def test_checkout_that_was_moved_and_is_newer_than_the_clock_measures_what_is_missing_alone(
     measured: Path, tmp_path: Path
 ) -> None:
-    record = "results/cells/server_poll/c2_r1.json"
+    record = "results/cells/keepalive/server_poll/c2_r1.json"
     with restored(measured, tmp_path):
-        before = {path: path.read_bytes() for path in measured.glob("results/cells/*/*.json")}
+        before = {path: path.read_bytes() for path in measured.glob("results/cells/*/*/*.json")}
         moved = measured.rename(tmp_path / "moved")
         try:
             touch_sources(moved, ahead_s=3 * 3600)
@@ -321,7 +353,10 @@ def test_records_without_history_are_judged_by_the_binary_that_they_name(
         assert jobs_to_run(measured, "results/cells.csv") == set()
         append("results/bin/server_epoll", "another")(measured)
         tables: Jobs = {("collect_cells", "server_epoll"), ("merge_cells",)}
-        assert jobs_to_run(measured, "results/cells.csv") == cells("server_epoll") | tables
+        assert (
+            jobs_to_run(measured, "results/cells.csv")
+            == cells("server_epoll") | large("server_epoll") | tables
+        )
 
 
 def test_times_ahead_of_the_clock_are_brought_back_in_their_order(tmp_path: Path) -> None:
@@ -339,7 +374,9 @@ def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
     jobs = jobs_to_run(checkout, "plots/server_epoll.png")
     rules = {"compile_server", "measure_cell", "collect_cells", "plot_server"}
     assert {job[0] for job in jobs} == rules
-    assert {job[1] for job in jobs} == {"server_epoll", "reference"}
+    measured = {job[2] for job in jobs if job[0] == "measure_cell"}
+    others = {job[1] for job in jobs if job[0] != "measure_cell"}
+    assert (measured, others) == ({"server_epoll"}, {"server_epoll", "reference"})
 
 
 def test_flamegraph_of_one_server_needs_no_cell(checkout: Path) -> None:

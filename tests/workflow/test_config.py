@@ -96,6 +96,60 @@ WRONG = {
         "cpus: {server: 1-3, load: '0,2-3'}",
         ["cpus", "CPU 2-3", "one of them"],
     ),
+    "an unknown workload": (
+        "workloads: [keepalive, idle_crowds]",
+        ["workloads.idle_crowds", "no parameters", "'idle_crowd'", "connection_per_request"],
+    ),
+    "a workload twice": ("workloads: [keepalive, {name: keepalive}]", ["keepalive twice", "once"]),
+    "no workloads": ("workloads: []", ["workloads", "[]", "one or more"]),
+    "an unknown parameter": (
+        "workloads: [{name: mine, body_byte: 5}]",
+        ["workloads[0].body_byte", "unknown key", "'body_bytes'"],
+    ),
+    "an unknown parameter in a mapping": (
+        "workloads: {mine: {body_byte: 5}}",
+        ["workloads.mine.body_byte", "unknown key", "'body_bytes'"],
+    ),
+    "a workload without a name": (
+        "workloads: [{body_bytes: 5}]",
+        ["workloads[0]", "no name", "docs/workloads.md"],
+    ),
+    "a workload's name with capitals": (
+        "workloads: [Mine]",
+        ["workloads[0]", "'Mine'", "lower-case"],
+    ),
+    "an empty body": (
+        "workloads: [{name: mine, body_bytes: 0}]",
+        ["workloads[0].body_bytes", "found 0", "from 1 to 67108864"],
+    ),
+    "a body of 10 GB": (
+        "workloads: [{name: mine, body_bytes: 10000000000}]",
+        ["workloads[0].body_bytes", "10000000000", "from 1 to 67108864"],
+    ),
+    "bodies that take too much memory together": (
+        "workloads: [{name: mine, body_bytes: 50000000, connections: [100]}]",
+        ["workloads.mine.body_bytes", "50000000", "4 GiB"],
+    ),
+    "a wait longer than the run": (
+        "workloads: [{name: mine, handler_block_us: 2000000, duration_s: 1}]",
+        ["workloads.mine", "takes 2 s", "lasts 1 s", "duration_s"],
+    ),
+    "one of some without a handler": (
+        "workloads: [{name: mine, handler_every: 10}]",
+        ["workloads.mine.handler_every", "found 10", "handler_block_us or handler_burn_us"],
+    ),
+    "pipelined on connections of one request": (
+        "workloads: [{name: mine, pipelined: 4, connection_per_request: true}]",
+        ["workloads.mine", "pipelined and connection_per_request", "one of them"],
+    ),
+    "an idle crowd that takes too long to serve": (
+        "workloads: [{name: mine, idle_connections: 10000, handler_burn_us: 10000}]",
+        ["workloads.mine", "100 s", "idle connections", "10 s"],
+    ),
+    "more connections of a workload than files may be open": (
+        "workloads: [{name: mine, body_bytes: 1, connections: [100000000]}]",
+        ["workloads.mine.connections[0]", "100000000", "ulimit -Hn"],
+    ),
     "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
 }
 # Against the schema, against the servers that there are, and what is found only by trying.
@@ -165,6 +219,21 @@ def test_key_that_is_there_twice_is_named_with_its_lines(tmp_path: Path) -> None
     assert file_faults({"config.yaml": str(ROOT / "config.yaml")}) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "workloads: [keepalive, {name: mine, body_bytes: 1000, connections: [10]}]",
+        "workloads: {keepalive: {}, mine: {handler_burn_us: 50, handler_every: 3}}",
+        "workloads: [{name: slow_one_percent, handler_every: 1000}]",
+        "workloads: [{name: mine, connection_per_request: true, idle_connections: 100}]",
+    ],
+)
+def test_workloads_may_be_a_list_or_a_mapping_and_change_those_of_the_file(
+    text: str, tmp_path: Path
+) -> None:
+    assert faults_of(text, tmp_path) == []
+
+
 def test_names_may_have_hyphens(tmp_path: Path) -> None:
     (tmp_path / "my-server.c").touch()
     config = {**DEFAULT, "servers": ["my-server"], "control": "my-server"}
@@ -199,12 +268,14 @@ def test_defaults_of_schema_are_those_of_the_file() -> None:
             if key != "external"
         }
 
-    assert defaults(SCHEMA) == ours
+    # Whoever has a config of their own, from before there were workloads, measures what they did.
+    assert defaults(SCHEMA) == {**ours, "workloads": ["keepalive"]}
 
 
 def test_names_of_other_plots_are_reserved(tmp_path: Path) -> None:
     names = [
         "overview_cpu",
+        "map",
         "server_flamegraph",
         "ranking",
         "syscalls",
