@@ -37,8 +37,8 @@ AllSides = runs.Sides[ServerSide, LoadSide]
 
 # Sockets are read just before the load ends, since then they are gone.
 SNAPSHOT_LEAD_S = 0.1
-# How long to search for the answer that ends a connection. nginx's 1,000th takes 0.1 s.
 MOST_RESPONSE_BYTES = 4096  # of a response in a record
+# How long to search for the answer that ends a connection. nginx's 1,000th takes 0.1 s.
 MOST_PROBED, PROBE_TIMEOUT_S = 20_000, 3.0
 
 

@@ -36,7 +36,7 @@ EQUAL = [f"server_same_{letter}" for letter in "abcdefgh"]
 # connection, where it takes 20, a third of that.
 SPIN_NS = {"server_spins_140": 140, "server_spins_210": 210, "server_spins_350": 350}
 LONG_SLICE_S = 1.0
-COMMON = {"control": None, "duration_s": 0.2, "warmup_s": 0.1}
+COMMON = {"workloads": ["keepalive"], "control": None, "duration_s": 0.2, "warmup_s": 0.1}
 
 
 def noise(options: argparse.Namespace) -> None:

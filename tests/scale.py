@@ -36,7 +36,8 @@ REPEATS = [1, 5, 10, 101]
 CONNECTIONS = [1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000]
 BOUND_S = 60  # of the sweep of 10,000 cells
 PROFILE = {"connections": 100, "duration_s": 0.5, "frequency_hz": 499}
-COMMON = {"warmup_s": 0, "paired_s": 0, "disturbed_retries": 0, "profile": PROFILE}
+COMMON = {"workloads": ["keepalive"], "warmup_s": 0, "paired_s": 0, "disturbed_retries": 0}
+COMMON |= {"profile": PROFILE}
 TABLES = [
     "collect_cells",
     "merge_cells",

@@ -158,7 +158,7 @@ def jobs_to_run(checkout: Path, *arguments: str) -> set[tuple[str, ...]]:
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in folder.glob("results/cells/*/*.json")]
+    return [json.loads(path.read_text()) for path in folder.glob("results/cells/*/*/*.json")]
 
 
 def assert_measured_in_order(records: list[dict[str, Any]]) -> None:

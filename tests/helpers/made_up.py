@@ -15,7 +15,8 @@ ENDING = dict.fromkeys(["unserved_connections", "fairness_jain", "littles_law_ra
 
 def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
     return {
-        "schema_version": 6,
+        "schema_version": 7,
+        "workload": "keepalive",
         "server": "server_epoll",
         "connections": 10,
         "repeat": repeat,
@@ -71,6 +72,11 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "response_unchanged": True,
         "response_bytes": 1000 * 20,
         "response": "20 bytes of response",
+        "response_size_bytes": 20,
+        "idle_connections": 0,
+        "idle_connections_asked": 0,
+        "idle_connections_lost": None,
+        "requests_in_flight": changes.get("connections", 10),
         "varying_headers": [],
         "connection_per_request": False,
         "reopened_connections": 0,
@@ -80,7 +86,16 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def unavailable(repeat: int = 1) -> dict[str, Any]:
-    fields = ("schema_version", "server", "connections", "repeat", "machine", "sweep", "position")
+    fields = (
+        "schema_version",
+        "workload",
+        "server",
+        "connections",
+        "repeat",
+        "machine",
+        "sweep",
+        "position",
+    )
     return {**{key: record(repeat)[key] for key in fields}, "status": "unavailable", "flags": []}
 
 

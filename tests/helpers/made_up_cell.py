@@ -42,12 +42,14 @@ def main() -> None:
     parser.add_argument("binary")
     parser.add_argument("output")
     parser.add_argument("--server")
+    parser.add_argument("--workload-name")
     parser.add_argument("--connections", type=int)
     parser.add_argument("--repeat", type=int)
     arguments, _ = parser.parse_known_args()
     checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     template = template_of(checkout, arguments.server)
-    cell = cells.Cell(arguments.server, arguments.connections, arguments.repeat)
+    numbers = arguments.connections, arguments.repeat
+    cell = cells.Cell(arguments.server, *numbers, arguments.workload_name)
     records.write(arguments.output, made_up(template, cell, None))
 
 

@@ -701,6 +701,7 @@ def test_make_doctor_shows_all_and_nothing_else(checkout: Path) -> None:
 
 SMALL = """\
 servers: [server_epoll]
+workloads: [keepalive]
 connections: [100]
 repeats: 1
 duration_s: 0.6

@@ -112,7 +112,8 @@ def test_server_on_the_other_host(tmp_path: Path) -> None:
         ".venv/bin/snakemake",
         "-j1",
     ]
-    command += ["results/cells/server_epoll/c10_r1.json", "plots/server_epoll_flamegraph.svg"]
+    path = "results/cells/keepalive/server_epoll/c10_r1.json"
+    command += [path, "plots/server_epoll_flamegraph.svg"]
     command += ["--directory", str(tmp_path), "--configfile", "demo/lab.yaml", "tests/lab.yaml"]
     run(*command, "--config", REVERSED + "{ssh_config}}")
     (record,) = records_of(tmp_path)

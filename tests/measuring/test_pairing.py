@@ -20,6 +20,7 @@ from helpers.measured import compile_server, fake_server, measure
 from measuring import pairing
 from measuring.pairing import REFERENCE, SERVER
 from sweep import flags
+from sweep.workloads import Workload
 
 NO_ERRORS = dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0)
 
@@ -307,7 +308,7 @@ def test_a_bad_reference_is_one_line_and_no_record(name: str, folder: Path, tmp_
 def test_a_reference_that_was_not_built_costs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairing.failed_build, "reason_of", lambda _: "does not compile")
     monkeypatch.setattr(measure_cell, "measure", lambda *_: pytest.fail("measured"))
-    asked = Namespace(reference="r", paired_s=1.0, disturbed_retries=0)
+    asked = Namespace(reference="r", paired_s=1.0, disturbed_retries=0, workload=Workload())
     with pytest.raises(pairing.ReferenceFault, match="the reference r: does not compile"):
         measure_cell.measure_undisturbed(cast("Any", None), asked)
 

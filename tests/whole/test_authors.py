@@ -10,6 +10,7 @@ import pytest
 
 from helpers.checkouts import ROOT, copy_checkout, run_program, run_snakemake
 from instruments import server_process
+from sweep.workloads import BODY
 from workflow import toolchain
 
 AUTHORS = sorted((ROOT / "tests" / "authors").glob("*.c"))
@@ -35,7 +36,7 @@ def test_server_of_any_style_compiles_and_serves(built: Path, name: str) -> None
     with server_process.running_server(
         str(built / "results" / "bin" / name), host="::1", interface=None, workers=1, prefix=[]
     ) as server:
-        assert server_process.verify("::1", server.port).response.endswith(server_process.BODY)
+        assert server_process.verify("::1", server.port, BODY).response.endswith(BODY)
         server.stop()
 
 

@@ -28,6 +28,7 @@ from workflow import working_folder
 
 OVERLAY = overlay(connections=[2], repeats=2)
 CELLS = "results/cells/server_epoll.csv"
+RECORDS = "results/cells/keepalive/server_epoll"
 LOCKS = ".snakemake/locks"
 
 
@@ -62,7 +63,7 @@ def script(name: str, *arguments: str) -> str:
 
 
 CELL = ("results/bin/server_epoll", "full/r.json", "--duration-s", "0.1", "--warmup-s", "0")
-TABLE = ("server_epoll", "full/c.csv", "--connections", "2", "--repeats", "2")
+TABLE = ("server_epoll", "full/c.csv", "--points", '{"keepalive": [[2], 2]}')
 WRITERS = {
     "record": script("measure_cell.py", *CELL),
     "table": script("collect_cells.py", *TABLE),
@@ -101,10 +102,10 @@ def test_disk_that_is_full_in_the_middle_of_a_sweep_loses_nothing_that_was_measu
         measured,
         "mkdir -p full && mount -t tmpfs -o size=350k none full",
         f"{command} --config repeats=30 > console 2>&1; echo status $?",
-        "ls full/results/cells/server_epoll | wc -l; cp -r full/results/cells/server_epoll first",
+        f"ls full/{RECORDS} | wc -l; cp -r full/{RECORDS} first",
         "mount -o remount,size=80m full",
         f"{command} --config repeats=30 > console 2>&1; echo status $?",
-        "cp -r full/results/cells/server_epoll second; du -k full | tail -1",
+        f"cp -r full/{RECORDS} second; du -k full | tail -1",
     )
     print(run.stdout, run.stderr, (measured / "console").read_text())
     first, kept, second, _ = run.stdout.splitlines()
@@ -200,13 +201,13 @@ def test_clock_that_is_set_during_a_run_invalidates_it(
 
 def test_edited_record_is_measured_again_by_the_same_command(measured: Path) -> None:
     (measured / "tiny.yaml").write_text(OVERLAY)
-    record = measured / "results/cells/server_epoll/c2_r1.json"
+    record = measured / RECORDS / "c2_r1.json"
     honest = records.read(str(record))
     text = record.read_text()
     record.write_text(text.replace(f'"requests": {honest["requests"]}', '"requests": 999999999'))
     refused = sweep(measured)
     assert refused.returncode == 1
-    said = f"collect_cells: results/cells/server_epoll/{record.name} has been changed"
+    said = f"collect_cells: {RECORDS}/{record.name} has been changed"
     assert said in refused.stdout
     again = sweep(measured)
     assert again.returncode == 0, again.stdout

@@ -45,7 +45,7 @@ def test_snakemake_sleeps_while_a_cell_is_measured(checkout: Path) -> None:
         return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
     def running() -> list[str]:
-        return processes_mentioning("results/cells/server_epoll/c")
+        return processes_mentioning("results/cells/keepalive/server_epoll/c")
 
     try:
         assert eventually(lambda: records_of(checkout) and running(), 60)
@@ -167,11 +167,11 @@ def test_what_failed_is_tried_again_and_when_it_is_mended_nothing_is_left_to_do(
     broken: tuple[Path, str],
 ) -> None:
     checkout, _ = broken
-    record = checkout / "results/cells/server_epoll/c10_r1.json"
+    record = checkout / "results/cells/keepalive/server_epoll/c10_r1.json"
     measured = record.read_text()
     configfile = ("--configfile", "overlay.yaml")
     again = {
-        job[1] for job in jobs_to_run(checkout, *TARGETS, *configfile) if job[0] == "measure_cell"
+        job[2] for job in jobs_to_run(checkout, *TARGETS, *configfile) if job[0] == "measure_cell"
     }
     invalid = {f"server_{fault}" for fault in FAULTS if fault != "starves"}
     assert again == {*FAILURES, *invalid}

@@ -29,6 +29,7 @@ from helpers.report_pages import make_report, open_report, sweep, write_sweep
 from hosts.network import Network
 from instruments import supervisor
 from measuring import places, runs
+from sweep.cells import Cell
 from sweep.rows import check_record
 from workflow import progress
 from workflow.config_check import schema_faults, sweep_faults
@@ -239,7 +240,7 @@ HOSTILE_TEXTS = [
     "=HYPERLINK(1)",
     "../../etc/passwd",
 ]
-CELL = ("server_epoll", 10, 1)
+CELL = Cell("server_epoll", 10, 1)
 HOSTILE_FIELDS: list[dict[str, Any]] = [
     *({"server": text} for text in HOSTILE_TEXTS),
     {"connections": 11},
@@ -319,7 +320,7 @@ def test_terminal_gets_no_control_characters(
     table = terminal.Table(["server", "x"], [cells], ["note\x9b"], [])
     terminal.write_table(table, "results/summary.txt")
     shown = terminal.format_fitted("results/summary.txt")
-    progress.print_cell("a", 1, 1, {"status": "unavailable", "reason": "no\x1b]0;pwned\x07"})
+    progress.print_cell(Cell("a", 1, 1), {"status": "unavailable", "reason": "no\x1b]0;pwned\x07"})
     told = capsys.readouterr().out
     assert "pwned" in told and "note" in shown
     assert (shown + told).replace("\n", "").isprintable()

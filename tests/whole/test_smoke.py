@@ -90,7 +90,7 @@ def test_event_driven_servers_leave_none_unserved(cells: list[dict[str, str]]) -
 
 
 def test_server_counts_agree_with_the_client(smoke: tuple[Path, str]) -> None:
-    for path in (smoke[0] / "results/cells").glob("*/*.json"):
+    for path in (smoke[0] / "results/cells").glob("*/*/*.json"):
         record = json.loads(path.read_text())
         if record["status"] == "unavailable":
             continue

@@ -19,7 +19,8 @@ def test_catalogs_snakefile_is_the_same_workflow(tmp_path: Path) -> None:
 
 def test_workflow_is_a_module_of_another(tmp_path: Path) -> None:
     """From another folder, with a config of its own; results are made where that one works."""
-    small = {"servers": ["server_poll"], "control": None, "connections": [10], "repeats": 1}
+    small = {"servers": ["server_poll"], "control": None, "repeats": 1}
+    small |= {"workloads": ["keepalive"], "connections": [10]}
     (tmp_path / "Snakefile").write_text(
         "module io_models:\n"
         f'    snakefile: "{ROOT}/workflow/Snakefile"\n'
@@ -27,7 +28,10 @@ def test_workflow_is_a_module_of_another(tmp_path: Path) -> None:
         "use rule * from io_models\n"
     )
     target = "plots/server_poll.png"
-    chain = {("measure_cell", "server_poll", "10", "1"), ("plot_server", "server_poll")}
+    chain = {
+        ("measure_cell", "keepalive", "server_poll", "10", "1"),
+        ("plot_server", "server_poll"),
+    }
     chain |= {("compile_server", name) for name in ("server_poll", "reference")}
     assert jobs_to_run(tmp_path, target) == {*chain, ("collect_cells", "server_poll")}
 

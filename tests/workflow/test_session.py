@@ -107,7 +107,7 @@ def test_what_a_cluster_measures_again_is_removed_before(folder: Path) -> None:
 def test_what_there_is_to_measure_is_announced_with_the_time(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    config = {**CONFIG, "warmup_s": 1, "duration_s": 2, "paired_s": 0}
+    config = {**CONFIG, "workloads": ["keepalive"], "warmup_s": 1, "duration_s": 2, "paired_s": 0}
     config["profile"] = {**CONFIG["profile"], "duration_s": 3}
     jobs = {"measure_cell": 2, "profile_server": 1, "compile_server": 2, "all": 1}
     session.announce(config, jobs, is_local=True)
