@@ -165,7 +165,7 @@ def floor_note(verdicts: pd.DataFrame, name: str = "Grey band: noise floor") -> 
         return "No control: noise floor not measured."
     names = {**NAMES, **UNDIVIDED}
     floors = [
-        f"{names[metric]} {describe_floor(its)}"
+        f"{names[str(metric)]} {describe_floor(its)}"
         for metric, its in verdicts.groupby("metric", sort=False)
     ]
     return f"{name}, the difference of a server from itself, measured twice: {', '.join(floors)}."

@@ -45,7 +45,7 @@ def point_notes(table: pd.DataFrame) -> list[str]:
     keys = ["verdict", "server", "workload", "metric"]
     for (verdict, server, workload, metric), its in decided.groupby(keys, sort=False):
         where = ", ".join(f"{row.ratio:.3f} at {row.connections:,}" for row in its.itertuples())
-        which = f"{verdict}: {server}, {figure_of(workload, metric)}"
+        which = f"{verdict}: {server}, {figure_of(str(workload), str(metric))}"
         notes.append(f"{which}, by number of connections: {where}")
     return notes
 
@@ -54,7 +54,7 @@ def reason_notes(table: pd.DataFrame) -> list[str]:
     """The reasons of the rows over the whole sweep, a line for each."""
     whole = table[(table["connections"] == WHOLE_SWEEP) & (table["reason"] != "")]
     return [
-        f"{', '.join(its['server'])}, {figure_of(workload, metric)}: {reason}."
+        f"{', '.join(its['server'])}, {figure_of(str(workload), str(metric))}: {reason}."
         for (reason, workload, metric), its in whole.groupby(
             ["reason", "workload", "metric"], sort=False
         )

@@ -111,7 +111,8 @@ def _fields_of(
     """The fields of a workload, from its points and verdicts."""
     figure = column.decided_by
     served = points[points["limiter"] != STARVING].dropna(subset=[figure])
-    logs = np.log(served.pivot(index="server", columns="connections", values=figure).astype(float))
+    figures = served.pivot(index="server", columns="connections", values=figure)
+    logs = figures.astype(float).map(np.log)
     counts = logs.notna().sum(axis="columns")
     # A server that was compared at fewer points than others may have had the easy ones.
     complete = logs[counts == counts.max()].mean(axis="columns") * -BETTER_SIGN[figure]
@@ -129,7 +130,7 @@ def _fields_of(
         its = points[points["server"] == server]
         field = Field(column.workload, server, remark=_why_missing(its))
         if server in means:
-            at = by_point.columns[by_point.loc[server].notna()]
+            at = list(by_point.T[server].dropna().index)
             limiters = its[its["connections"].isin(at)]["limiter"]
             field = field._replace(
                 ratio=means[server],

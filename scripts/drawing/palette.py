@@ -67,7 +67,7 @@ def marker_of(server: str) -> str:
 LIMITER_NOTES = {
     "server-bound": "server-bound: the server had no CPU time left; wrk may have had none either.",
     "client-bound": "client-bound: wrk had no CPU time left, the server had some.",
-    "latency-bound": "latency-bound: neither was busy, each waited for the other's packets.",
+    "latency-bound": "latency-bound: neither was busy: each waited for the other's packets, or for the handler.",
     "shared-cpus": "shared-cpus: server and wrk took turns on the same CPUs.",
     "disturbed": "disturbed: something else on the machine used the CPUs.",
     "starving": "starving: connections never got a response; wrk's figures are those of the others.",
