@@ -22,11 +22,13 @@ struct quiet {
 static unsigned quiet_batch; /* of completions, counted */
 static void *quiet_again;    /* the list of clients to serve once more; NULL: none */
 
-/* Not for the last answer, whose end we have to know, nor for a part of what is owed. */
+/* Not for the last answer, whose end we have to know, nor for a part of what is owed: nothing would make us send the
+ * rest. */
 static inline bool quiet_is_possible(const struct quiet *quiet, const struct connection *connection,
                                      size_t size)
 {
-    return size == connection->owed && size <= QUIET_MAX && !quiet->is_slow && !connection->ending;
+    return size == connection->owed && connection->later_runs == NULL && size <= QUIET_MAX &&
+           !quiet->is_slow && !connection->ending;
 }
 
 static inline void quiet_begin(struct quiet *quiet, struct io_uring_sqe *entry, size_t size)
