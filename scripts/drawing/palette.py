@@ -109,7 +109,7 @@ def saturation_note(summary: pd.DataFrame) -> str:
 NEAREST, FARTHEST = (0x0B, 0x45, 0x84), (0xE9, 0xF2, 0xFA)
 FARTHEST_RATIO = 4.0  # and beyond, in either direction
 LUMINANCE_OF_EQUAL_CONTRAST = 0.18  # black and white text are equally readable on it (WCAG 2.2)
-DARK_TEXT, LIGHT_TEXT = "#10161d", "#ffffff"
+DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"
 
 
 def distance_colors(ratio: float) -> tuple[str, str]:
