@@ -55,6 +55,7 @@ struct answer_text {
 #define ANSWER_TEXT(text) {.data = (text), .size = sizeof(text) - 1, .ready_size = sizeof(text) - 1}
 
 static struct answer_text answers[ANSWERS_COUNT] = {
+    [ANSWER_NONE] = ANSWER_TEXT(""),
     [ANSWER] = {.data = RESPONSE_8 RESPONSE_8 RESPONSE_8 RESPONSE_8,
                 .size = sizeof RESPONSE - 1,
                 .ready_size = ANSWERS_READY * (sizeof RESPONSE - 1)},
