@@ -108,7 +108,7 @@ def saturation_note(summary: pd.DataFrame) -> str:
 # Of the map's fields: the darker, the nearer to the best of the workload; lightness alone tells them apart.
 NEAREST, FARTHEST = (0x0B, 0x45, 0x84), (0xE9, 0xF2, 0xFA)
 FARTHEST_RATIO = 4.0  # and beyond, in either direction
-LUMINANCE_OF_EQUAL_CONTRAST = 0.18  # black and white text are equally readable on it (WCAG 2.2)
+LUMINANCE_OF_EQUAL_CONTRAST = 0.179  # black and white text are equally readable on it (WCAG 2.2)
 DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"
 
 

@@ -361,7 +361,7 @@ def test_fields_of_the_map_differ_in_lightness_alone_and_their_text_is_readable(
             for color in palette.distance_colors(ratio)
         )
         light = sorted(float(np.dot(it, [0.2126, 0.7152, 0.0722])) + 0.05 for it in (field, text))
-        assert light[1] / light[0] > 4.3
+        assert light[1] / light[0] >= 4.5
     assert palette.distance_colors(2) == palette.distance_colors(0.5)
 
 

@@ -69,7 +69,7 @@ def write_sweep(
     """What make_report reads, in `folder`, by the workflow's own functions."""
     servers = list(dict.fromkeys(row["server"] for row in rows))
     for row in rows:
-        path = record_path(Cell(*(row[name] for name in Cell._fields)))
+        path = record_path(Cell(*(row.get(name, KEEPALIVE) for name in Cell._fields)))
         records.write(str(folder / path), row)
     write_tables(rows, folder / "results")
     (folder / "results/profile").mkdir()
