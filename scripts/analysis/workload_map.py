@@ -41,8 +41,8 @@ class Field(NamedTuple):
 
     ratio: its figure / that of the best, over the points at which both served all connections; NaN if there are none.
     is_first: no verdict finds another server better. letters: it shares one with each server from which it does not
-    differ significantly; the best has the first. limiter: as in summary.csv, at most of these points. remark: why there
-    is no ratio, or at how many points there is one.
+    differ significantly; the best has the first. limiter: as in summary.csv, at most of these points, or at the last of
+    them where that is a tie. remark: why there is no ratio, or at how many points there is one.
     """
 
     workload: str
@@ -76,7 +76,7 @@ def ratio_text(ratio: float) -> str:
         return "1.00"
     if ratio >= 10:
         return f"{ratio:,.0f}×"
-    return f"{ratio:.2f}×" if ratio >= 0.1 else f"{ratio:.2g}×"
+    return f"{ratio:.2f}×" if ratio >= 0.1 else f"{ratio:#.2g}×"
 
 
 def metrics_of(decided_by: str) -> list[str]:
@@ -131,12 +131,13 @@ def _fields_of(
         field = Field(column.workload, server, remark=_why_missing(its))
         if server in means:
             at = list(by_point.T[server].dropna().index)
-            limiters = its[its["connections"].isin(at)]["limiter"]
+            limiters = its[its["connections"].isin(at)].sort_values("connections")["limiter"]
+            most_common = limiters[limiters.isin(limiters.mode())]
             field = field._replace(
                 ratio=means[server],
                 is_first=server in leaders,
                 letters=letters[server],
-                limiter=str(limiters.mode().iloc[0]),
+                limiter=str(most_common.iloc[-1]),
                 remark="" if len(at) == most else f"{len(at)} of {most} points",
             )
         fields.append(field)

@@ -13,7 +13,7 @@ import plot_map
 from analysis import tables, verdicts, workload_map
 from analysis.summary import summary_table
 from drawing import style
-from helpers.made_up import failed, record, unavailable
+from helpers.made_up import CLIENT_BOUND, failed, record, unavailable
 
 DECIDERS = {"plain": "cpu_ratio", "waits": "requests_per_second", "tail": "latency_p99_us"}
 # Costs: ratios to the best of each workload, where less is better.
@@ -121,6 +121,17 @@ def test_a_field_without_a_ratio_says_why(word: str) -> None:
     assert math.isnan(field.ratio) and field.text == word
     assert its.fields["waits", "server_poll"].text == "not measured"
     assert its.servers[-1] == "server_poll"
+
+
+def test_the_limiter_is_that_of_most_points_and_of_the_last_ones_if_there_is_a_tie() -> None:
+    rows = cells_of("server_epoll", "plain", 1.0, [1, 10, 100])
+    limited = [row | CLIENT_BOUND if row["connections"] > 1 else row for row in rows]
+    assert map_of(rows).fields["plain", "server_epoll"].limiter == "server-bound"
+    assert map_of(limited).fields["plain", "server_epoll"].limiter == "client-bound"
+    two = [row for row in limited if row["connections"] < 100]
+    assert map_of(two).fields["plain", "server_epoll"].limiter == "client-bound"
+    turned = [row | {"connections": 11 - row["connections"]} for row in two]
+    assert map_of(turned).fields["plain", "server_epoll"].limiter == "server-bound"
 
 
 def test_a_machine_is_never_mixed_with_another() -> None:
