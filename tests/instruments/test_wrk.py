@@ -168,6 +168,15 @@ def test_output_without_a_report_is_refused() -> None:
         parse_report("Running 1s test\nRequests/sec: 5\n", connections=1)
 
 
+def test_pipelined_requests_have_a_latency_for_each_batch_but_those_cut_off_at_the_end() -> None:
+    for batches in (3, 10):
+        text = report({100: batches}, 40, 1000)
+        assert parse_report(text, connections=10, pipelined=4)["latency_mean_us"] == 100
+    for batches in (2, 18):
+        with pytest.raises(LoadError, match="histogram"):
+            parse_report(report({100: batches}, 40, 1000), connections=10, pipelined=4)
+
+
 @pytest.mark.parametrize(
     ("connections", "cpus", "threads"), [(1, 8, 1), (15, 8, 5), (100, 8, 5), (64, 8, 8), (7, 4, 1)]
 )

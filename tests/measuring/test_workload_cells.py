@@ -65,7 +65,8 @@ def test_connection_per_request(binary: Binary, tmp_path: Path) -> None:
     assert_sound(record, "connection_per_request")
     assert record["kernel_connections"] >= record["requests"]
     assert abs(record["server_accepted"] - record["requests"] - 1) <= 4
-    assert record["cpu_ratio"] > 0 and record["throughput_ratio"] > 0
+    assert record["cpu_ratio"] > 0
+    assert record["throughput_ratio"] is None  # who ends connections works on after its slices
     assert "Connection: close" in record["response"]
 
 
@@ -153,7 +154,7 @@ def test_idle_connections_that_a_server_closes_make_its_cell_invalid(tmp_path: P
     server = fake_server("closes_idle", tmp_path)
     record = record_of(server, tmp_path, idle_connections=20)
     assert record["status"] == "invalid"
-    assert set(record["flags"]) - OF_THE_MACHINE == {"idle_connections_lost"}
+    assert "idle_connections_lost" in record["flags"]
     assert (record["idle_connections"], record["idle_connections_lost"]) == (20, 20)
 
 

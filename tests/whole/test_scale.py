@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import scale
 from helpers import made_up_cell
@@ -66,7 +67,8 @@ def cpu_s(command: list[str], folder: Path) -> float:
 def test_no_op_run_of_the_default_sweep_takes_little_more_than_bare_snakemake(
     sweep: scale.Sweep, tmp_path: Path
 ) -> None:
-    default = scale.Sweep(sweep.checkout, "default", paired_s=0.6)
+    workloads = yaml.safe_load((ROOT / "config.yaml").read_text())["workloads"]
+    default = scale.Sweep(sweep.checkout, "default", paired_s=0.6, workloads=workloads)
     shutil.copytree(sweep.folder / "results/bin", default.folder / "results/bin")
     (default.folder / "results/bin/reference").touch()
     default.fill()
