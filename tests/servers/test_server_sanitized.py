@@ -150,16 +150,16 @@ ANSWERS = {GET: RESPONSE, HEAD: TO_HEAD, OF_1_0: KEPT}
 def answers_that_nobody_reads(server: Server, rng: random.Random) -> None:
     """Each part has few answers, which fit into an empty socket at once, but soon the socket is full."""
     for reads in (False, True):
-        client = server.connect(receive_buffer=4096)
-        requests = rng.choices(list(ANSWERS), k=2000)  # more answers than the buffers hold
-        parts = [b"".join(requests[at : at + 20]) for at in range(0, len(requests), 20)]
-        send_in_pieces(client, parts, pause_s=0.0005)
-        if not reads:
-            reset(client)
-            continue
-        expected = b"".join(ANSWERS[request] for request in requests)
-        assert receive(client, len(expected)) == expected
-        client.close()
+        with server.connect(receive_buffer=4096) as client:
+            kinds = rng.choices(list(ANSWERS), [98, 1, 1], k=300)
+            counts = rng.choices(range(1, 20), k=300)  # in all more answers than the buffers hold
+            parts = list(zip(kinds, counts, strict=True))
+            send_in_pieces(client, [kind * count for kind, count in parts], pause_s=0.0005)
+            if not reads:
+                reset(client)
+                continue
+            expected = b"".join(ANSWERS[kind] * count for kind, count in parts)
+            assert receive(client, len(expected)) == expected
 
 
 ABUSES = [cut_at_every_byte, head_without_end, noise, reset_in_mid_response, mutated]
@@ -205,4 +205,5 @@ def test_memory_does_not_grow_under_abuse(server: Server):
     before = server.memory_bytes()
     for _ in range(4):
         abuse(server, rng)
-    assert server.memory_bytes() - before < 256 << 10
+    of_new_pages = len(server.serving) << 15  # most of many processes have not seen every abuse yet
+    assert server.memory_bytes() - before < (256 << 10) + of_new_pages
