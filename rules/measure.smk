@@ -17,9 +17,7 @@ rule measure_cell:
     threads: all_cores
     params:
         workload=lambda wildcards: json.dumps(WORKLOADS[wildcards.workload].changes),
-        duration_s=lambda wildcards: workloads.setting_of(
-            config, wildcards.workload, "duration_s"
-        ),
+        duration_s=lambda wildcards: workloads.setting_of(config, wildcards.workload, "duration_s"),
         warmup_s=config["warmup_s"],
         pairing=lambda wildcards, input: (
             f"--reference {input.reference} --paired-s {config['paired_s']}"
