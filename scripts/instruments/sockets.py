@@ -10,7 +10,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 _TCP_LISTEN = "0A"  # include/net/tcp_states.h
@@ -231,8 +231,11 @@ class ClosedConnections:
             time.sleep(0.005)
         return not self._ended
 
-    def take(self, port: int, expected: int) -> list[Closed] | None:
-        """Connections of the server on this port that have closed since the last call; None if some were missed.
+    def take(
+        self, port: int, expected: int, ignored: Collection[int] = frozenset()
+    ) -> list[Closed] | None:
+        """Connections of the server on this port that have closed since the last call, without those of the `ignored`
+        ports of clients; None if some were missed.
 
         The kernel reports them a little later. This waits for the expected number; if there are more, until no more
         come; but no longer than REPORT_TIMEOUT_S.
@@ -244,7 +247,11 @@ class ClosedConnections:
         while True:
             known = len(reports)
             reports += [parse_closed(message) for message in self._messages[known:]]
-            closed = [one for one in reports if one and one.port == port and one.peer_port]
+            closed = [
+                one
+                for one in reports
+                if one and one.port == port and one.peer_port and one.peer_port not in ignored
+            ]
             if self._overrun or time.monotonic() > deadline_s or len(closed) == expected:
                 break
             # There are more than expected: wait until no more come.
