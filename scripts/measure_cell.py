@@ -169,6 +169,7 @@ def measure(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
         "worker_fairness_jain": worker_fairness_jain(told),
         "response": run.response[:MOST_RESPONSE_BYTES].decode("latin-1"),
         "response_size_bytes": len(run.response),
+        "handler_cpu_ns_per_request": run.workload.handler_cpu_ns_per_request,
         "idle_connections": run.idle_connections,
         "idle_connections_asked": run.workload.idle_connections,
         "idle_connections_lost": lost,

@@ -15,6 +15,7 @@ BEGIN_S, BEGIN_S_PER_CONNECTION = 0.03, 1e-4
 # The least time for the server to answer pending requests.
 SETTLE_S = 0.02  # after its first requests
 BLOCK_SETTLE_S = 0.01
+HANDLER_SHARE = 0.95  # of the time that the handlers of the checked answers take at least
 IDLE_TIMEOUT_S = 1.0  # for the one answer of an idle connection
 
 
@@ -32,6 +33,7 @@ class LoadSide(HostSide):
         workload: its changes.
         """
         asked = Workload(**workload)
+        started_s = time.monotonic()
         verified = server_process.verify(
             address,
             port,
@@ -39,6 +41,13 @@ class LoadSide(HostSide):
             is_last=asked.connection_per_request,
             timeout_s=server_process.ANSWER_TIMEOUT_S + asked.handler_s,
         )
+        took_s = time.monotonic() - started_s
+        least_s = server_process.VERIFY_REQUESTS * asked.handler_s
+        if asked.handler_every == 1 and took_s < HANDLER_SHARE * least_s:
+            raise server_process.WrongAnswer(
+                f"the server's handler does not take its time: {server_process.VERIFY_REQUESTS} answers came after"
+                f" {1000 * took_s:.1f} ms, not {1000 * least_s:.1f}"
+            )
         return {"response": verified.response.decode("latin-1"), "varying": verified.varying}
 
     def open_idle(self, address: str, port: int, workload: dict[str, Any]) -> int:

@@ -160,6 +160,7 @@ RECORD = (
     Field("response", "", RAW, "response that was checked, with `*` for the values of headers that vary; at most its"
           " first 4096 bytes"),
     Field("response_size_bytes", "bytes", COUNT, "size of the whole response", 7),
+    Field("handler_cpu_ns_per_request", "ns", NUMBER, "CPU time that the workload's handler takes, on average", 7),
     Field("idle_connections", "", COUNT, "idle connections beside wrk's; each has had one response", 7),
     Field("idle_connections_lost", "", COUNT, "those of them that were no longer established at the end; null if the"
           " workload has none", 7),

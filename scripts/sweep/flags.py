@@ -22,6 +22,8 @@ FOREIGN_SHARE = 0.1
 CLOCK_STEP_SHARE = 0.005
 # How much the length of answers with varying headers may differ from the checked one: less than a body.
 VARYING_BYTES = 6
+# Of the CPU time that the handler takes on average: a run has one request in so many, or one less.
+HANDLER_SHARE = 0.9
 
 
 def is_disturbed(record: Record) -> bool:
@@ -91,6 +93,12 @@ def connections_disagree(record: Record) -> bool:
         return disagrees(record, accepted, record["kernel_connections"])
     names = (*accepted, "kernel_connections")
     return disagrees(record, names, record["connections"] + 1)  # wrk probes with one more
+
+
+def skips_handler(record: Record) -> bool:
+    """Whether the server spends less CPU time per request than its handler alone must."""
+    cpu_ns = record["server_cpu_ns_per_request"]
+    return cpu_ns is not None and cpu_ns < HANDLER_SHARE * record["handler_cpu_ns_per_request"]
 
 
 def no_cpu_time(record: Record) -> bool:
@@ -205,6 +213,13 @@ FLAGS = [
         "requests were answered, but not by a process that the server's command started",
         "start the server itself, not through systemctl, docker and the like",
         no_cpu_time,
+        invalidates=True,
+    ),
+    Flag(
+        "handler_skipped",
+        "the server takes --handler-burn-us, but does not spend that CPU time",
+        "let the handler compute for one request in --handler-every",
+        skips_handler,
         invalidates=True,
     ),
     Flag(

@@ -40,6 +40,11 @@ class Workload(NamedTuple):
         return (self.handler_block_us + self.handler_burn_us) / 1e6
 
     @property
+    def handler_cpu_ns_per_request(self) -> float:
+        """CPU time that the handler takes, on average."""
+        return 1000 * self.handler_burn_us / self.handler_every
+
+    @property
     def server_options(self) -> list[str]:
         """What a server is told. Nothing for what it does anyway, so that keep-alive needs no option of any server."""
         default = Workload()

@@ -308,6 +308,10 @@ RAISED = {
     "requests_disagree": ({"kernel_responses": 989}, {"kernel_responses": 990}),
     "clock_stepped": ({"wall_clock_step_share": -0.006}, {"wall_clock_step_share": 0.005}),
     "no_cpu_time": ({"server_cpu_ns_per_request": 0.0}, {"server_cpu_ns_per_request": 0.1}),
+    "handler_skipped": (
+        {"handler_cpu_ns_per_request": 5000.0, "server_cpu_ns_per_request": 4499.0},
+        {"handler_cpu_ns_per_request": 5000.0, "server_cpu_ns_per_request": 4500.0},
+    ),
     "cpu_time_unknown": ({"server_cpu_ns_per_request": None}, {}),
     "processes_changed": ({"processes_changed": True}, {}),
     "unpaired": ({"cpu_ratio": None}, {"cpu_ratio": None, "paired": {}}),
@@ -418,6 +422,7 @@ def test_who_was_served_on_short_connections_stays_unknown(tmp_path: Path) -> No
 
 THRESHOLDS = {
     "clock_stepped": [flags.CLOCK_STEP_SHARE],
+    "handler_skipped": [flags.HANDLER_SHARE],
     "client_saturated": [flags.SATURATED_SHARE],
     "server_not_saturated": [flags.SATURATED_SHARE],
     "synthetic_latency": [flags.SYNTHETIC_SHARE],

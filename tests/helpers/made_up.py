@@ -73,6 +73,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "response_bytes": 1000 * 20,
         "response": "20 bytes of response",
         "response_size_bytes": 20,
+        "handler_cpu_ns_per_request": 0.0,
         "idle_connections": 0,
         "idle_connections_asked": 0,
         "idle_connections_lost": None,

@@ -174,6 +174,16 @@ def test_fewer_idle_connections_than_asked_for_are_opened_where_files_are_few_an
     assert (flag.name, flag.invalidates) == ("fewer_idle_connections", False)
 
 
+def test_a_server_whose_handler_does_not_wait_has_a_wrong_answer(binary: Binary) -> None:
+    asked = {"handler_block_us": 50_000}
+    with started(binary("server_epoll")) as server:
+        with pytest.raises(server_process.WrongAnswer, match=r"not take its time: .* not 100\.0$"):
+            LoadSide().verify("::1", server.port, asked)
+        LoadSide().verify("::1", server.port, {**asked, "handler_every": 2})
+    with started(binary("server_epoll"), **asked) as server:
+        LoadSide().verify("::1", server.port, asked)
+
+
 # --- The handler, from outside ---
 
 
