@@ -65,7 +65,7 @@ def points_of(config: Mapping[str, Any]) -> dict[str, tuple[list[int], int]]:
     """Workload → the numbers of connections at which it is measured, and how often."""
     return {
         name: (
-            workloads.setting_of(config, name, "connections"),
+            sorted(workloads.setting_of(config, name, "connections")),
             workloads.setting_of(config, name, "repeats"),
         )
         for name in workloads.of_config(config)

@@ -73,6 +73,7 @@ def test_body_has_its_size_and_repeats_the_small_one(size: int) -> None:
 
 def test_a_workload_has_settings_of_its_own_or_those_of_the_sweep() -> None:
     config = config_with(["keepalive", {"name": "mine", **MINE, "duration_s": 2}])
+    config["connections"] = [10, 1]  # in whichever order: another makes nothing stale
     assert points_of(config) == {"keepalive": ([1, 10], 3), "mine": ([7], 2)}
     assert setting_of(config, "keepalive", "duration_s") == 0.5
     assert setting_of(config, "mine", "duration_s") == 2

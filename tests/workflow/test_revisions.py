@@ -27,7 +27,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its last commit has another body than the one before, and a file of its own."""
     found = copy_checkout(tmp_path_factory.mktemp("revisions") / "check out")
     git(found, "init", "--quiet")
-    header = found / "servers/common/connection.h"
+    header = found / "servers/common/answers.h"
     text = header.read_text()
     assert NEW in text
     header.write_text(text.replace(NEW, OLD))
