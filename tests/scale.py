@@ -45,7 +45,7 @@ TABLES = [
     "judge_servers",
     "print_summary",
 ]
-PLOTS = ["plot_server", "plot_over_connections", "plot_ranking", "plot_overview"]
+PLOTS = ["plot_server", "plot_over_connections", "plot_map", "plot_ranking", "plot_overview"]
 ACCEPT = """\
 include: "Snakefile"
 

@@ -43,7 +43,8 @@ LARGE = "\nchar padding[1 << 21] = {1};\n"
 Jobs = set[tuple[str, ...]]
 OVERVIEWS: Jobs = {("plot_over_connections", figure) for figure in ("throughput", "latency", "cpu")}
 REPORT: Jobs = {("make_report",)}
-COMPARED: Jobs = {("judge_servers",), ("plot_ranking",), ("plot_overview",), ("print_summary",)}
+COMPARED: Jobs = {("judge_servers",), ("plot_map",), ("plot_ranking",), ("plot_overview",)}
+COMPARED |= {("print_summary",)}
 COMPARED |= REPORT
 MERGED: Jobs = {("merge_cells",), ("summarize_cells",), ("print_summary",)}
 MERGED |= COMPARED
@@ -263,7 +264,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         change("drawing/style.py"),
         {("plot_server", name) for name in SERVERS}
         | OVERVIEWS
-        | {("plot_ranking",), ("plot_overview",), ("plot_syscalls",)},
+        | {("plot_map",), ("plot_ranking",), ("plot_overview",), ("plot_syscalls",)},
     ),
     "how tables are made": (change("analysis/tables.py"), drawn(*SERVERS) | {("plot_syscalls",)}),
     "a deleted table": (
