@@ -118,7 +118,7 @@ def _fields_of(
     complete = logs[counts == counts.max()].mean(axis="columns") * -BETTER_SIGN[figure]
     nearest = [str(name) for name in complete.sort_values(kind="stable").index]
     by_point = logs.sub(logs.loc[nearest[0]]) if nearest else logs
-    means = np.exp(by_point.mean(axis="columns")).dropna().to_dict()
+    means = by_point.mean(axis="columns").dropna().map(math.exp).to_dict()
     compared = by_point.notna().sum(axis="columns").to_dict()
     most = max(compared.values(), default=0)
     ordered = [*nearest, *(name for name in servers if name not in nearest)]
