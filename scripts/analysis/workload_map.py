@@ -111,8 +111,8 @@ def _fields_of(
     """The fields of a workload, from its points and verdicts."""
     figure = column.decided_by
     served = points[points["limiter"] != STARVING].dropna(subset=[figure])
-    figures = served.pivot(index="server", columns="connections", values=figure)
-    logs = figures.astype(float).map(np.log)
+    figures = served.pivot(index="server", columns="connections", values=figure).astype(float)
+    logs = pd.DataFrame(np.log(figures))
     counts = logs.notna().sum(axis="columns")
     # A server that was compared at fewer points than others may have had the easy ones.
     complete = logs[counts == counts.max()].mean(axis="columns") * -BETTER_SIGN[figure]
