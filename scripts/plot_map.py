@@ -99,7 +99,9 @@ def draw_table(axes: Axes, its: WorkloadMap, columns_wide: float) -> None:
 def notes_of(its: WorkloadMap, machine_note: str) -> list[str]:
     """How to read the map, a line each."""
     present = {field.limiter for field in its.fields.values() if field.has_ratio}
-    limiters = [f"{it.letter} {name}" for name, it in palette.LIMITERS.items() if name in present]
+    limiters = [
+        f"{it.letter}\u00a0{name}" for name, it in palette.LIMITERS.items() if name in present
+    ]
     any_more = any(column.direction.startswith("more") for column in its.columns)
     more = " Where more is better, 0.50× means half as much as the best." if any_more else ""
     return [
