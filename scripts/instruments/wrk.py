@@ -215,11 +215,13 @@ def measured_histogram(histogram: dict[int, int], interval_us: int) -> dict[int,
     from the greatest latency down.
     """
     measured = dict(histogram)
+    # wrk does not list what it adds below the smallest measured latency, as it does if requests are pipelined.
+    least = max(interval_us, min(histogram, default=0) - 1)
     for latency in sorted(histogram, reverse=True):
         count = measured[latency]
         if latency < 2 * interval_us or count == 0:
             continue
-        for synthetic in range(latency - interval_us, interval_us, -interval_us):
+        for synthetic in range(latency - interval_us, least, -interval_us):
             measured[synthetic] -= count
     return {latency: count for latency, count in measured.items() if count}
 

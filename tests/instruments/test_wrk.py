@@ -110,6 +110,11 @@ def test_measured_histogram_undoes_the_correction_exactly(seed: int) -> None:
     assert measured_histogram(corrected, interval) == histogram
 
 
+def test_what_wrk_adds_below_the_smallest_latency_is_not_listed_and_not_missed() -> None:
+    # 100 twice and 130 once; wrk adds at 70, 40 and 100, 70, 40, and lists what is 100 or more.
+    assert measured_histogram({100: 3, 130: 1}, 30) == {100: 2, 130: 1}
+
+
 def test_measured_histogram_without_long_latencies_is_as_it_was() -> None:
     assert measured_histogram({100: 5, 120: 3}, 110) == {100: 5, 120: 3}
 
