@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 _TCP_LISTEN = "0A"  # include/net/tcp_states.h
 _SENT = re.compile(r"\bbytes_sent:(\d+)")
+_SENT_AGAIN = re.compile(r"\bbytes_retrans:(\d+)")
 
 
 def _ss(options: str, port: int, *states: str) -> list[str]:
@@ -32,7 +33,7 @@ def _ss(options: str, port: int, *states: str) -> list[str]:
 
 
 def parse_bytes_sent(lines: Sequence[str]) -> list[int]:
-    """Bytes sent on each connection, from lines of `ss -i`: a connection that sent none has no such field.
+    """Bytes sent on each connection, each once, from lines of `ss -i`: one that sent none has no such field.
 
     Raises OSError if the kernel gives no details of connections, which must not look like nothing sent.
     """
@@ -43,7 +44,11 @@ def parse_bytes_sent(lines: Sequence[str]) -> list[int]:
         raise OSError(
             "the kernel does not count the bytes of connections: Linux 4.19 or newer does"
         )
-    return [int(match[1]) if (match := _SENT.search(line)) else 0 for line in lines]
+    sent, again = (
+        [int(match[1]) if (match := pattern.search(line)) else 0 for line in lines]
+        for pattern in (_SENT, _SENT_AGAIN)
+    )
+    return [one - other for one, other in zip(sent, again, strict=True)]
 
 
 def read_bytes_sent_by_peer(port: int) -> dict[str, int]:
@@ -124,7 +129,7 @@ class Closed(NamedTuple):
 
     port: int  # the local one
     peer_port: int  # 0: a listener
-    bytes_sent: int
+    bytes_sent: int  # each once, though the kernel sends some again
 
 
 # linux/sock_diag.h, linux/inet_diag.h, linux/tcp.h
@@ -136,7 +141,7 @@ _INET_DIAG_INFO = 2
 REPORT_TIMEOUT_S = 3.0
 SETTLE_S = 0.05
 HAS_MORE_TIMEOUT_S = 0.2
-_BYTES_SENT_AT = 200  # in struct tcp_info, since Linux 4.19
+_BYTES_SENT_AT = 200  # in struct tcp_info, since Linux 4.19; then those that were sent again
 
 
 def parse_closed(message: bytes) -> Closed | None:
@@ -147,9 +152,9 @@ def parse_closed(message: bytes) -> Closed | None:
     at = _NLMSG_HEADER_SIZE + _INET_DIAG_MSG_SIZE
     while at + 4 <= len(message):
         size, kind = struct.unpack_from("=HH", message, at)
-        if kind == _INET_DIAG_INFO and size >= 4 + _BYTES_SENT_AT + 8:
-            (sent,) = struct.unpack_from("=Q", message, at + 4 + _BYTES_SENT_AT)
-            return Closed(port, peer_port, sent)
+        if kind == _INET_DIAG_INFO and size >= 4 + _BYTES_SENT_AT + 16:
+            sent, again = struct.unpack_from("=QQ", message, at + 4 + _BYTES_SENT_AT)
+            return Closed(port, peer_port, sent - again)
         at += max(4, (size + 3) & ~3)
     return None
 

@@ -30,7 +30,8 @@ def test_bytes_sent_of_each_connection() -> None:
         "0 0 [::1]:8080 [::1]:40000  cubic wscale:7,7 rto:200 cwnd:10 bytes_sent:1560 bytes_acked:1560\n"
         "45 0 [::1]:8080 [::1]:40001  cubic wscale:7,7 rto:200 cwnd:10 bytes_received:45\n"
     )
-    assert parse_bytes_sent(text.splitlines()) == [1560, 0]
+    text += "0 0 [::1]:8080 [::1]:40002  cubic rto:200 cwnd:10 bytes_sent:1560 bytes_retrans:500\n"
+    assert parse_bytes_sent(text.splitlines()) == [1560, 0, 1060]
 
 
 def test_ss_without_tcp_info_does_not_pass_for_nothing_sent() -> None:
@@ -53,8 +54,11 @@ def message(info: bytes) -> bytes:
 
 
 def test_message_about_a_closed_socket() -> None:
-    info = bytes(200) + struct.pack("=Q", 1560) + bytes(30)
-    assert parse_closed(message(info)) == Closed(port=8080, peer_port=40000, bytes_sent=1560)
+    """What was sent again counts once: large answers to a client that is late are."""
+    for again in (0, 500):
+        info = bytes(200) + struct.pack("=QQ", 1560, again) + bytes(22)
+        found = Closed(port=8080, peer_port=40000, bytes_sent=1560 - again)
+        assert parse_closed(message(info)) == found
 
 
 @pytest.mark.parametrize("text", [message(bytes(104)), message(b"")[:-4], b"", bytes(40)])
