@@ -12,7 +12,7 @@ rule collect_cells:
     params:
         code=identity_of("collect_cells"),
         server=lambda wildcards: wildcards.server,
-        points=POINTS,
+        points=lambda wildcards: json.dumps(points_of(config, wildcards.server)),
     shell:
         'shared python3 "$ROOT"/scripts/collect_cells.py {params.server:q} {output:q}'
         " --points {params.points:q} 2> {log:q}"

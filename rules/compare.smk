@@ -31,7 +31,7 @@ rule compare_result_sets:
             f"--other-machine {config['other_machine']}" if config["other_machine"] else ""
         ),
         servers=MEASURED,
-        points=POINTS,
+        points=json.dumps(points_of(config)),
     shell:
         'shared python3 "$ROOT"/scripts/compare_result_sets.py {resources.baseline:q} . --table {output.table:q} --facts {output.facts:q}'
         " --text {output.text:q} {params.other_machine} --servers {params.servers:q}"

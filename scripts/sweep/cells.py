@@ -61,32 +61,31 @@ POINTS_HELP = (
 )
 
 
-def points_of(config: Mapping[str, Any]) -> dict[str, tuple[list[int], int]]:
-    """Workload → the numbers of connections at which it is measured, and how often."""
+def points_of(config: Mapping[str, Any], server: str = "") -> dict[str, tuple[list[int], int]]:
+    """Workload → the numbers of connections at which it is measured, and how often.
+
+    server: a control is measured in the first workload alone.
+    """
+    names = list(workloads.of_config(config))
     return {
         name: (
             sorted(workloads.setting_of(config, name, "connections")),
             workloads.setting_of(config, name, "repeats"),
         )
-        for name in workloads.of_config(config)
+        for name in (names[:1] if is_control(server) else names)
     }
 
 
 def cells_of(
     config: Mapping[str, Any], server: str | None = None, repeat: int | None = None
 ) -> list[Cell]:
-    """The cells of a sweep, or only those of one server or one repeat.
-
-    A control has cells of the first workload alone.
-    """
-    first = next(iter(points_of(config)))
+    """The cells of a sweep, or only those of one server or one repeat."""
     return [
         Cell(name, count, number, workload)
-        for workload, (connections, repeats) in points_of(config).items()
+        for name in ([server] if server else measured_servers(config))
+        for workload, (connections, repeats) in points_of(config, name).items()
         for number in range(1, repeats + 1)
         if repeat in (None, number)
-        for name in ([server] if server else measured_servers(config))
-        if workload == first or not is_control(name)
         for count in connections
     ]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sweep.cells import cells_of, order_of, points_of, record_path
+from sweep.cells import cells_of, measured_servers, order_of, points_of, record_path
 from sweep.workloads import BODY, BUILT_IN, CPU_RATIO, DECIDERS, Workload, of_config, setting_of
 
 CONFIG: dict[str, Any] = {
@@ -102,3 +102,18 @@ def test_records_of_two_workloads_have_folders_of_their_own() -> None:
     paths = {record_path(cell) for cell in cells_of(config, server="a", repeat=1)}
     assert "results/cells/keepalive/a/c1_r1.json" in paths
     assert "results/cells/mine/a/c1_r1.json" in paths
+
+
+def test_the_points_of_each_server_are_those_of_its_cells() -> None:
+    """A table of a server's cells is made of its points: no cell may lack a record."""
+    config = config_with(["keepalive", "body_128k"])
+    for server in measured_servers(config):
+        wanted = {
+            (workload, count, repeat)
+            for workload, (connections, repeats) in points_of(config, server).items()
+            for count in connections
+            for repeat in range(1, repeats + 1)
+        }
+        cells = cells_of(config, server)
+        assert {(cell.workload, cell.connections, cell.repeat) for cell in cells} == wanted
+        assert ("body_128k" in points_of(config, server)) == (server != "b_control")
