@@ -101,7 +101,8 @@ def test_server_counts_agree_with_the_client(smoke: tuple[Path, str]) -> None:
 
 def test_all_pictures_are_there(smoke: tuple[Path, str]) -> None:
     plots = smoke[0] / "plots"
-    pictures = {"overview", "ranking", "syscalls", *(f"overview_{figure}" for figure in FIGURES)}
+    pictures = {"map", "overview", "ranking", "syscalls"}
+    pictures |= {f"overview_{figure}" for figure in FIGURES}
     pictures |= {f"{server}{part}" for server in SERVERS for part in ("", "_flamegraph")}
     expected = {f"{picture}.{suffix}" for picture in pictures for suffix in ("png", "svg")}
     assert {path.name for path in plots.iterdir()} == expected
