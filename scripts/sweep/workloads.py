@@ -1,4 +1,5 @@
-"""Workloads: what a server is asked to do in a cell, from `workloads` in the config. No other module reads that key."""
+"""Workloads: what a server is asked to do in a cell, from `workloads` in the config. Only the check of the config reads
+that key besides."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

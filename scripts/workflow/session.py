@@ -25,6 +25,7 @@ from measuring import pairing, places, run_facts, runs
 from measuring.preflight_side import PreflightSide
 from sweep import records, workloads
 from sweep.cells import SWEEP_PATH, Cell, cells_of, points_of
+from sweep.workloads import Workload
 from workflow import health, leftovers, preflight, progress, resolution
 
 # Rule → the programs that its jobs start.
@@ -198,8 +199,7 @@ def _sweep(session: Session, is_local: bool) -> dict[str, Any]:
     return sweep
 
 
-def _seconds_of_cell(config: Mapping[str, Any], cell: Cell) -> float:
-    workload = workloads.of_config(config)[cell.workload]
+def _seconds_of_cell(config: Mapping[str, Any], cell: Cell, workload: Workload) -> float:
     its_s = config["warmup_s"] + progress.CELL_OVERHEAD_S
     its_s += workloads.setting_of(config, cell.workload, "duration_s")
     its_s += workload.idle_connections * (3 if workload.is_paired else 1) * IDLE_S
@@ -214,7 +214,8 @@ def announce(config: Mapping[str, Any], jobs: Mapping[str, int], is_local: bool)
     cells, profiles = jobs.get("measure_cell", 0), jobs.get("profile_server", 0)
     if not cells and not profiles:
         return
-    all_s = [_seconds_of_cell(config, cell) for cell in cells_of(config)]
+    found = workloads.of_config(config)
+    all_s = [_seconds_of_cell(config, cell, found[cell.workload]) for cell in cells_of(config)]
     cell_s = sum(all_s) / len(all_s)
     profile_s = config["warmup_s"] + config["profile"]["duration_s"] + progress.PROFILE_OVERHEAD_S
     other_s = profiles * profile_s

@@ -34,7 +34,7 @@ enum answer {
     ANSWER_HEAD,
     ANSWER_KEEP_ALIVE,
     ANSWER_KEEP_ALIVE_HEAD,
-    ANSWER_CLOSE, /* this one and all after the next are the last of their connection */
+    ANSWER_CLOSE, /* this one, the next, and all refusals are the last of their connection */
     ANSWER_CLOSE_HEAD,
     ANSWER_CONTINUE, /* for a client that waits for it before it sends a body */
     ANSWER_BAD_REQUEST,
@@ -45,11 +45,11 @@ enum answer {
     ANSWERS_COUNT,
 };
 
+/* `data` may have the same answer many times over, so that one call answers many pipelined requests. */
 struct answer_text {
     const char *data;
-    uint32_t size; /* bytes of one answer */
-    uint32_t
-        ready_size; /* bytes in `data`: the same answer many times over, so that one call answers pipelined requests */
+    uint32_t size;       /* bytes of one answer */
+    uint32_t ready_size; /* bytes in `data` */
 };
 
 #define ANSWER_TEXT(text) {.data = (text), .size = sizeof(text) - 1, .ready_size = sizeof(text) - 1}
