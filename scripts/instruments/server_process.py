@@ -23,6 +23,7 @@ READY_POLL_S = 0.005
 UNANNOUNCED = "it closed the connection without announcing it by 'Connection: close'"
 EX_USAGE = 2  # it does not know an option
 EX_UNAVAILABLE = 69  # sysexits.h: the machine refuses what the server needs
+SERVED_AT_ONCE = 200  # connections of serve_each()
 VERIFY_REQUESTS = 2  # on one connection, if the server keeps it
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -439,16 +440,23 @@ def verify(
     return Verified(head + raw[len(head) :], varying)
 
 
-def serve_once(host: str, port: int, timeout_s: float) -> socket.socket:
-    """A connection on which the server has answered one request. Raises WrongAnswer or OSError if it does not."""
-    connection = socket.create_connection((host, port), timeout=timeout_s)
-    try:
-        connection.sendall(REQUEST)
-        _receive_answer(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def serve_each(host: str, port: int, count: int, timeout_s: float) -> Iterator[socket.socket]:
+    """Connections on each of which the server has answered one request, in the order of their requests.
+
+    Several requests are under way at once, so that server and client do not wait for each other on every one. Raises
+    WrongAnswer or OSError if one gets no answer.
+    """
+    with contextlib.ExitStack() as unserved:
+        for first in range(0, count, SERVED_AT_ONCE):
+            batch = []
+            for _ in range(min(SERVED_AT_ONCE, count - first)):
+                connection = socket.create_connection((host, port), timeout=timeout_s)
+                batch.append(unserved.enter_context(connection))
+                connection.sendall(REQUEST)
+            for connection in batch:
+                _receive_answer(connection)
+                yield connection
+            unserved.pop_all()
 
 
 def requests_until_close(host: str, port: int, most: int, within_s: float) -> int | None:

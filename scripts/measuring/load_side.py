@@ -60,13 +60,15 @@ class LoadSide(HostSide):
         limit = (proc.raise_open_files_limit() - proc.SPARE_DESCRIPTORS) // 2
         wanted = min(asked.idle_connections, limit)
         timeout_s = IDLE_TIMEOUT_S + asked.handler_s
-        for number in range(1, wanted + 1):
-            try:
-                self.run.enter_context(server_process.serve_once(address, port, timeout_s))
-            except (OSError, server_process.WrongAnswer) as error:
-                raise server_process.Unavailable(
-                    f"it does not serve {wanted} idle connections: number {number} got no answer ({error})"
-                ) from None
+        served = 0
+        try:
+            for connection in server_process.serve_each(address, port, wanted, timeout_s):
+                self.run.enter_context(connection)
+                served += 1
+        except (OSError, server_process.WrongAnswer) as error:
+            raise server_process.Unavailable(
+                f"it does not serve {wanted} idle connections: number {served + 1} got no answer ({error})"
+            ) from None
         return wanted
 
     def start_load(self, url: str, **options: Any) -> list[str]:

@@ -562,8 +562,8 @@ def test_yardstick_keeps_an_idle_crowd(name: str, tmp_path: Path) -> None:
     binary = prepare(tmp_path, name, CONFIG["external"][name])
     with started(binary) as server, contextlib.ExitStack() as idle:
         crowd = [
-            idle.enter_context(server_process.serve_once("::1", server.port, 5))
-            for _ in range(count)
+            idle.enter_context(connection)
+            for connection in server_process.serve_each("::1", server.port, count, 5)
         ]
         for connection in (crowd[0], crowd[-1]):
             connection.sendall(server_process.REQUEST)
