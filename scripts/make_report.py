@@ -142,6 +142,7 @@ def of_workload(
         "best": best_rows(compared),
         "limiter_notes": palette.limiter_notes(compared),
         "ranking_notes": ranking.notes_of(cells, verdicts),
+        "has_ceiling": bool(cells[charts.CEILING].any()),
         "latency_note": palette.saturation_note(compared),
         "unserved": compared[compared["unserved_connections"] > 0].to_dict("records"),
         "flagged": caveats.list_flags(cells),

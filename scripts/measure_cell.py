@@ -38,6 +38,8 @@ AllSides = runs.Sides[ServerSide, LoadSide]
 # Sockets are read just before the load ends, since then they are gone.
 SNAPSHOT_LEAD_S = 0.1
 MOST_RESPONSE_BYTES = 4096  # of a response in a record
+# What sockets.time_wait() and waiting_ports() count.
+OF_CLOSED = ("time_wait_sockets", "time_wait_limit", "ports_waiting", "ports")
 # How long to search for the answer that ends a connection. nginx's 1,000th takes 0.1 s.
 MOST_PROBED, PROBE_TIMEOUT_S = 20_000, 3.0
 
@@ -95,6 +97,7 @@ def run_timed_load(run: runs.Run, arguments: runs.CellArguments) -> dict[str, An
         time_ns - before["threads_ns"].get(thread, 0)
         for thread, time_ns in during["threads_ns"].items()
     ]
+    busy_threads = sum(time_ns > 0 for time_ns in threads_ns)
     return {
         **result,
         "load_command": command,
@@ -102,6 +105,7 @@ def run_timed_load(run: runs.Run, arguments: runs.CellArguments) -> dict[str, An
         "server_cpu_ns_per_request": share_of(cpu_ns, requests) if requests else None,
         "server_cpu_share": share_of(cpu_at_snapshot_ns, server_ns * len(run.split.server)),
         "server_busiest_thread_share": max(threads_ns) / server_ns if threads_ns else None,
+        "server_threads": busy_threads or None,
         "client_cpu_share": client["cpu_ns"] / (client["elapsed_s"] * 1e9) / run.threads,
         # Some processes are gone by now, so the earlier reading counts too.
         "server_memory_peak_kib": max(during["memory_peak_kib"], after["memory_peak_kib"]),
@@ -114,6 +118,12 @@ def run_timed_load(run: runs.Run, arguments: runs.CellArguments) -> dict[str, An
         "interface": interfaces.counters_between(before["interface"], after["interface"]),
         "raw_bytes_sent": bytes_sent,
     }
+
+
+def watch_ports(run: runs.Run) -> dict[str, int]:
+    """What closed connections still hold, right after a load that made many."""
+    counts = (*run.sides.server.time_wait(), *run.sides.load.waiting_ports(run.port))
+    return dict(zip(OF_CLOSED, counts, strict=True))
 
 
 def measure(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
@@ -132,6 +142,7 @@ def measure(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
         accepted = sides.server.accepted_connections()
         seen = run_timed_load(run, arguments)
         accepted = sides.server.accepted_connections() - accepted
+        waiting = watch_ports(run) if short else dict.fromkeys(OF_CLOSED)
         seen["response_unchanged"] = run.answers_as_before()
         is_probed = (
             not short
@@ -173,6 +184,7 @@ def measure(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
         "idle_connections": run.idle_connections,
         "idle_connections_asked": run.workload.idle_connections,
         "idle_connections_lost": lost,
+        **waiting,
         "requests_in_flight": arguments.connections * run.workload.pipelined,
         "varying_headers": run.verified.varying,
         "connection_per_request": short,

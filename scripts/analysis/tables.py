@@ -29,6 +29,7 @@ RATIOS = ["cpu_ratio", "throughput_ratio"]
 REFERENCE_RATE = "reference_requests_per_second"
 
 COUNTS = [field.name for field in fields.CELLS if field.kind == fields.COUNT]
+NUMBERS = [field.name for field in fields.CELLS if field.kind == fields.NUMBER]
 # Kinds of columns by name, in all tables; all others hold numbers.
 KINDS = {column.name: column.kind for column in fields.COLUMNS}
 # Of syscalls.csv, compare.csv and compare_facts.csv.
@@ -40,7 +41,7 @@ TEXT_KINDS = (fields.NAME, fields.TEXT, fields.FLAGS)
 def cell_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Records → a row a cell, as sweep.rows.make_row()."""
     table = pd.DataFrame(map(rows.make_row, records), columns=CELL_COLUMNS)
-    return table.astype(dict.fromkeys(COUNTS, "Int64"))
+    return table.astype(dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(NUMBERS, "float"))
 
 
 def _lack_sense(name: str, values: "pd.Series[Any]") -> "pd.Series[bool]":

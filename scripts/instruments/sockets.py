@@ -16,11 +16,13 @@ from typing import NamedTuple
 _TCP_LISTEN = "0A"  # include/net/tcp_states.h
 
 
-def _ss(options: str, port: int, *states: str) -> list[str]:
-    """Lines of `ss`, one for each connection of the server on this port in one of the states. Raises OSError if ss
-    fails."""
+def _ss(options: str, port: int, *states: str, end: str = "sport") -> list[str]:
+    """Lines of `ss`, one for each socket with this port at this end, in one of the states: by default the server's.
+
+    Raises OSError if ss fails.
+    """
     command = ["ss", options, *(word for state in states for word in ("state", state))]
-    command.append(f"sport = :{port}")
+    command.append(f"{end} = :{port}")
     try:
         run = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
@@ -121,6 +123,26 @@ def accepted_connections() -> int:
     with open("/proc/net/snmp", encoding="ascii") as file:
         names, values = (line.split() for line in file if line.startswith("Tcp:"))
     return int(values[names.index("PassiveOpens")])
+
+
+def time_wait() -> tuple[int, int]:
+    """Sockets of this network namespace in TIME_WAIT, and how many of them the kernel keeps."""
+    with (
+        open("/proc/net/sockstat", encoding="ascii") as file,
+        open("/proc/sys/net/ipv4/tcp_max_tw_buckets", encoding="ascii") as limit,
+    ):
+        (words,) = (line.split() for line in file if line.startswith("TCP:"))
+        return int(words[words.index("tw") + 1]), int(limit.read())
+
+
+def waiting_ports(port: int) -> tuple[int, int]:
+    """Ports of this side that a closed connection to a server's port still holds, and ports that it has for all.
+
+    Raises OSError if ss fails.
+    """
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        first, last = map(int, file.read().split())
+    return len(_ss("-tnHO", port, "time-wait", end="dport")), last - first + 1
 
 
 class Closed(NamedTuple):

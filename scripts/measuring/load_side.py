@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from hosts import proc
-from instruments import disturbance, server_process
+from instruments import disturbance, server_process, sockets
 from instruments.wrk import Wrk, running_load
 from measuring.host_side import HostSide
 from sweep.workloads import Workload
@@ -26,6 +26,7 @@ class LoadSide(HostSide):
     pair: list[Wrk]
     _load: contextlib.ExitStack
     requests_until_close = staticmethod(server_process.requests_until_close)
+    waiting_ports = staticmethod(sockets.waiting_ports)
 
     def verify(self, address: str, port: int, workload: dict[str, Any]) -> dict[str, Any]:
         """Check the server's answer; return it as Latin-1, and the headers that vary: server_process.Verified.

@@ -17,6 +17,7 @@ class ServerSide(HostSide):
     reference: "ServerSide"
 
     accepted_connections = staticmethod(sockets.accepted_connections)
+    time_wait = staticmethod(sockets.time_wait)
 
     _closed: sockets.ClosedConnections | None = None
     _interface: str | None = None

@@ -47,6 +47,8 @@ FIGURES = {
     "cpu": Figure("cpu_ratio", "CPU time per request / reference", ",.3f", True),
 }
 
+CEILING = "handler_ceiling_per_second"
+
 # matplotlib's markers, as Vega's shapes and as characters.
 SHAPES = {
     "o": ("circle", "●"),
@@ -236,7 +238,7 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
     servers = [str(server) for server in summary["server"].unique()]
     values = pd.concat([summary[figure.column], cells[figure.column]])
     if name == "throughput":
-        values = pd.concat([values, reference_rates(summary)])
+        values = pd.concat([values, reference_rates(summary), cells[CEILING]])
     scale = _value_scale(figure, values)
     axis = alt.Axis(format="~s" if name == "throughput" else ",~r", tickCount=8)
     title = f"{figure.title} (logarithmic)" if figure.logarithmic else figure.title
@@ -248,12 +250,27 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
     layers += [_place(layer, summary, across).encode(color=color) for layer in (runs, *means)]
     if name == "throughput" and reference_rates(summary).any():
         layers.insert(0, _reference(summary, across))
+    if name == "throughput" and cells[CEILING].any():
+        layers.append(_ceilings(cells, servers, summary, across).encode(color=color))
     chart = alt.layer(*layers).add_params(HIDDEN)
     described = f"{figure.title} of each server"
     if _is_over_connections(summary):
         described += " over the number of connections"
     height = _height(summary, HEIGHT_PX)
     return _spec(chart, height, f"{described}. The tables below have the same figures.")
+
+
+def _ceilings(
+    cells: pd.DataFrame, servers: list[str], summary: pd.DataFrame, values: Mapping[str, Any]
+) -> Any:
+    """A stroke at the requests per second that the handlers' waits allow each server."""
+    its = cells.groupby(["server", "connections"], sort=False)[CEILING].max().dropna()
+    table = its.reset_index(name="value").assign(limit="ceiling: threads that serve / wait")
+    marks = _chart(_spread(table, servers)).transform_filter(IS_SHOWN)
+    angle = 0 if _is_over_connections(summary) else 90
+    strokes = marks.mark_point(shape="stroke", size=220, strokeWidth=2, angle=angle, opacity=1)
+    tooltip = [*_tooltip(FIGURES["throughput"]), alt.Tooltip("limit:N", title="stroke")]
+    return _place(strokes, summary, values).encode(tooltip=tooltip)
 
 
 def _reference(summary: pd.DataFrame, values: Mapping[str, Any]) -> Any:

@@ -127,6 +127,8 @@ CELLS = (
     Field("workload", "", TEXT, "what the server was asked to do: a name in `workloads` of the config", 7, ALWAYS),
     Field("decided_by", "", TEXT, "the figure that decides in its workload which server is better: `cpu_ratio`,"
           " `requests_per_second` or `latency_p99_us`", 0, DERIVED),
+    Field("handler_ceiling_per_second", "1/s", NUMBER, "requests that the handlers' waits allow: threads that serve, at"
+          " most `connections`, / mean wait; empty if the handler does not wait", 0, DERIVED),
 )
 
 # What a record has besides.
@@ -166,6 +168,13 @@ RECORD = (
           " workload has none", 7),
     Field("idle_connections_asked", "", COUNT, "idle connections that the workload asks for", 7),
     Field("requests_in_flight", "", COUNT, "requests under way at a time: `connections` × those pipelined on each", 7),
+    Field("server_threads", "", COUNT, "threads of the server that used CPU time in the timed run; null if it has more"
+          " than 64", 7),
+    Field("time_wait_sockets", "", COUNT, "sockets in TIME_WAIT on the server's side right after the run; null unless"
+          " each request has a connection", 7),
+    Field("time_wait_limit", "", COUNT, "as many of them as the kernel keeps (`tcp_max_tw_buckets`)", 7),
+    Field("ports_waiting", "", COUNT, "ports of wrk's side that closed connections to the server still hold", 7),
+    Field("ports", "", COUNT, "ports that it has (`ip_local_port_range`)", 7),
     Field("varying_headers", "", LIST, "names of these headers, without `Date`", 3),
     Field("response_unchanged", "", BOOLEAN, "whether the server still gave this response after the run"),
     Field("connection_per_request", "", BOOLEAN, "whether the response announces that its connection ends"),

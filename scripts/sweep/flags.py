@@ -24,6 +24,8 @@ CLOCK_STEP_SHARE = 0.005
 VARYING_BYTES = 6
 # Of the CPU time that the handler takes on average: a run has one request in so many, or one less.
 HANDLER_SHARE = 0.9
+# Of wrk's ports.
+PORTS_SHARE = 0.8
 
 
 def is_disturbed(record: Record) -> bool:
@@ -267,6 +269,19 @@ FLAGS = [
         "this is another workload: each request makes a connection, which every figure but latencies includes",
         "compare only with servers that do the same: other differences do not come from the I/O model",
         lambda record: record["connection_per_request"],
+    ),
+    Flag(
+        "time_wait_full",
+        "the kernel keeps no more closed connections in TIME_WAIT and ends further ones without, which costs other CPU"
+        " time than in cells before it",
+        "raise net.ipv4.tcp_max_tw_buckets",
+        lambda record: (record["time_wait_sockets"] or 0) >= (record["time_wait_limit"] or 1),
+    ),
+    Flag(
+        "ports_short",
+        "closed connections hold most of wrk's ports: the kernel searches longer for a free one, and may find none",
+        "let the server close first; more ports in net.ipv4.ip_local_port_range",
+        lambda record: (record["ports_waiting"] or 0) > PORTS_SHARE * (record["ports"] or 1),
     ),
     Flag(
         "connections_reopened",

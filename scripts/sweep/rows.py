@@ -37,6 +37,19 @@ def _workload_of(record: dict[str, Any]) -> dict[str, Any]:
     return its if isinstance(its, dict) else {}
 
 
+def _handler_ceiling(record: dict[str, Any]) -> float | None:
+    """Requests per second if each of the server's threads did nothing but wait; None if no handler waits.
+
+    Of a server with so many threads that nobody counts them, each connection may have one.
+    """
+    its, connections = _workload_of(record), record["connections"]
+    wait_us, every = its.get("handler_block_us"), its.get("handler_every", 1)
+    threads = record.get("server_threads") or connections
+    if not all(_is_number(value) and value > 0 for value in (wait_us, every, threads)):
+        return None
+    return float(min(threads, connections) * every * 1e6 / wait_us)
+
+
 def _hash_yardstick(record: dict[str, Any]) -> str:
     """A short hash of what two cells must share for their ratios to compare.
 
@@ -110,6 +123,7 @@ def make_row(record: dict[str, Any]) -> dict[str, Any]:
     row["reason"] = record.get("reason") or ""
     row["workload"] = record.get("workload", KEEPALIVE)
     row["decided_by"] = _workload_of(record).get("decided_by", CPU_RATIO)
+    row["handler_ceiling_per_second"] = _handler_ceiling(record)
     return {name: row.get(name) for name in CELL_COLUMNS}
 
 

@@ -322,6 +322,11 @@ RAISED = {
     ),
     "unserved_connections": ({"unserved_connections": 1}, {}),
     "connection_per_request": (SHORT_CONNECTIONS, {}),
+    "time_wait_full": (
+        {"time_wait_sockets": 100, "time_wait_limit": 100},
+        {"time_wait_sockets": 99, "time_wait_limit": 100},
+    ),
+    "ports_short": ({"ports_waiting": 81, "ports": 100}, {"ports_waiting": 80, "ports": 100}),
     "connections_reopened": (REOPENED, {}),
     "leftover_connections": ({"leftover_connections": 1}, {}),
     "bypassed_interface": (
@@ -423,6 +428,7 @@ def test_who_was_served_on_short_connections_stays_unknown(tmp_path: Path) -> No
 THRESHOLDS = {
     "clock_stepped": [flags.CLOCK_STEP_SHARE],
     "handler_skipped": [flags.HANDLER_SHARE],
+    "ports_short": [flags.PORTS_SHARE],
     "client_saturated": [flags.SATURATED_SHARE],
     "server_not_saturated": [flags.SATURATED_SHARE],
     "synthetic_latency": [flags.SYNTHETIC_SHARE],

@@ -77,6 +77,7 @@ def record(repeat: int = 1, **changes: Any) -> dict[str, Any]:
         "idle_connections": 0,
         "idle_connections_asked": 0,
         "idle_connections_lost": None,
+        **dict.fromkeys(("time_wait_sockets", "time_wait_limit", "ports_waiting", "ports")),
         "requests_in_flight": changes.get("connections", 10),
         "varying_headers": [],
         "connection_per_request": False,

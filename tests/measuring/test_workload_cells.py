@@ -16,6 +16,7 @@ from helpers.measured import OF_THE_MACHINE, compile_server, fake_server, measur
 from hosts import proc
 from instruments import server_process
 from measuring.load_side import LoadSide
+from sweep import rows
 from sweep.flags import flags_of
 
 HEAD_BYTES = len(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: \r\n\r\n")
@@ -68,6 +69,11 @@ def test_connection_per_request(binary: Binary, tmp_path: Path) -> None:
     assert record["cpu_ratio"] > 0
     assert record["throughput_ratio"] is None  # who ends connections works on after its slices
     assert "Connection: close" in record["response"]
+    # The server mostly closes first, so that it has the sockets that wait, and the load has its ports back.
+    waiting, most = (record[name] for name in ("time_wait_sockets", "time_wait_limit"))
+    assert min(record["requests"], most) / 2 <= waiting <= most
+    assert 0 <= record["ports_waiting"] < record["requests"] / 2
+    assert record["ports"] > 1000
 
 
 @pytest.mark.alone
@@ -107,6 +113,8 @@ def test_blocking_handler(name: str, threads: int, binary: Binary, tmp_path: Pat
     assert_sound(record)
     assert 0.5 < record["requests_per_second"] / (threads / 0.005) <= 1.02
     assert record["latency_p50_us"] >= 5000 * 4 / threads
+    row = rows.make_row(record)
+    assert row["handler_ceiling_per_second"] == threads / 0.005
     assert "paired" not in record and "cpu_ratio" not in record
 
 

@@ -246,7 +246,10 @@ def test_a_heading_of_the_map_chooses_its_workload(opened: Callable[..., Page]) 
     expect(
         page.locator("[data-chart='blocking_handler/ranking_requests_per_second'] svg")
     ).to_be_visible()
+    strokes = page.locator("[data-chart='blocking_handler/throughput'] path[aria-label*='ceiling']")
+    expect(strokes).to_have_count(3)
     told = page.locator("main").inner_text()
+    assert "Strokes: the ceiling of each server" in told
     assert "the handler of each request waits 10 ms" in told
     assert "no paired phase" in told and "throughput decides it" in told
     assert "Counted in workload keepalive, whichever is chosen above" in told
