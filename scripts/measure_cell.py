@@ -7,17 +7,14 @@ has status `failed` or `unavailable` and the reason. If the machine fails, the s
 
 import argparse
 import contextlib
-import hashlib
-import os
 import sys
 import time
 from typing import Any
 
 from common.command import report
-from common.processes import one_line
 from hosts import interfaces, proc
-from instruments import disturbance, server_process, wrk
-from measuring import pairing, run_facts, runs
+from instruments import disturbance
+from measuring import pairing, record, runs
 from measuring.counts import (
     counts_of_short_connections,
     counts_of_timed_run,
@@ -30,7 +27,6 @@ from measuring.counts import (
 from measuring.load_side import LoadSide
 from measuring.server_side import ServerSide
 from sweep import cells, flags, records
-from sweep.workloads import KEEPALIVE
 from workflow import progress
 
 AllSides = runs.Sides[ServerSide, LoadSide]
@@ -217,77 +213,10 @@ def measure_undisturbed(sides: AllSides, arguments: runs.CellArguments) -> dict[
     return judge({**seen, **paired, **attempts})
 
 
-def sha256_of(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def measure_record(sides: AllSides, arguments: runs.CellArguments) -> dict[str, Any]:
-    """Measure the cell; returns the whole record, as scripts/sweep/fields.py defines it."""
-    facts = run_facts.of_sweep(sides)
-    sweep, config = runs.read_sweep()
-    record: dict[str, Any] = {
-        "schema_version": records.SCHEMA_VERSION,
-        "workload": arguments.workload_name,
-        "server": arguments.server,
-        "connections": arguments.connections,
-        "repeat": arguments.repeat,
-        "status": None,  # near the beginning, where records.read_status looks for it
-        "sweep": sweep,
-        "position": cells.positions_of(config).get(arguments.output) if config else None,
-        "seed": config.get("seed"),
-        "asked": {
-            "duration_s": arguments.duration_s,
-            "warmup_s": arguments.warmup_s,
-            "paired_s": arguments.paired_s,
-            "host": arguments.host,
-            "cpus": arguments.cpus,
-            "network": arguments.network._asdict(),
-            "workload": arguments.workload.changes,
-        },
-        "clocks_ahead_s": sides.clocks_ahead_s,
-        "machine": facts["machine_id"],
-        "facts": facts,
-        "binary_sha256": sha256_of(arguments.binary),
-        "reference_sha256": sha256_of(arguments.reference) if arguments.reference else None,
-    }
-    try:
-        return {**record, **measure_undisturbed(sides, arguments)}
-    except (server_process.RunError, wrk.LoadError) as error:
-        return {**record, "status": "failed", "reason": one_line(str(error)), "flags": []}
-    except server_process.Unavailable as reason:
-        again = f"; when that has changed, delete {os.path.dirname(arguments.output)}"
-        if server_process.is_external(arguments.binary):
-            again = ""  # its launcher names what is installed, so a change makes the cell stale
-        return {**record, "status": "unavailable", "reason": f"{reason}{again}", "flags": []}
-
-
 def parse_arguments() -> runs.CellArguments:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("binary", help="the compiled server")
-    parser.add_argument("output", help="where the record goes")
-    parser.add_argument("--server", help="its name in the record (default: the binary's)")
-    parser.add_argument("--workload-name", default=KEEPALIVE, help="(%(default)s)")
-    parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument(
-        "--disturbed-retries",
-        type=int,
-        help="attempts after disturbed ones (as in the sweep, or 1)",
-    )
-    parser.add_argument(
-        "--reference",
-        default="",
-        help="the compiled server to pair it with (default: no paired phase)",
-    )
-    parser.add_argument(
-        "--paired-s", type=float, default=0.5, help="of load on each of the two (%(default)s)"
-    )
-    runs.add_arguments(parser, duration_s=2.0)
-    options = runs.parse_options(parser)
-    options["server"] = options["server"] or os.path.basename(options["binary"])
-    if options["disturbed_retries"] is None:
-        options["disturbed_retries"] = runs.read_sweep()[1].get("disturbed_retries", 1)
-    return runs.CellArguments(**options)
+    runs.add_cell_arguments(parser, duration_s=2.0)
+    return runs.CellArguments(**runs.parse_cell_options(parser))
 
 
 def main() -> int:
@@ -299,12 +228,14 @@ def main() -> int:
         runs.reported(f"measure_cell: {cell}"),
         runs.exclusive_sides(arguments, ServerSide) as sides,
     ):
-        record = measure_record(sides, arguments)
-        records.write(arguments.output, record)
-    if record["status"] == "failed":
+        seen = record.make(
+            sides, arguments, cells.positions_of, lambda: measure_undisturbed(sides, arguments)
+        )
+        records.write(arguments.output, seen)
+    if seen["status"] == "failed":
         print(f"measure_cell: {cell}: {record['reason']}", file=sys.stderr)
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the measurement
-        progress.print_cell(cell, record)
+        progress.print_cell(cell, seen)
     return 0
 
 

@@ -1,11 +1,12 @@
 """The side of the load: ask the server for its answer, and load it."""
 
 import contextlib
+import resource
 import time
 from typing import Any
 
 from hosts import proc
-from instruments import disturbance, server_process, sockets
+from instruments import disturbance, open_loop, server_process, sockets
 from instruments.wrk import Wrk, running_load
 from measuring.host_side import HostSide
 from sweep.workloads import Workload
@@ -17,6 +18,12 @@ SETTLE_S = 0.02  # after its first requests
 BLOCK_SETTLE_S = 0.01
 HANDLER_SHARE = 0.95  # of the time that the handlers of the checked answers take at least
 IDLE_TIMEOUT_S = 1.0  # for the one answer of an idle connection
+
+
+def children_ns() -> int:
+    """CPU time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round((used.ru_utime + used.ru_stime) * 1e9)
 
 
 class LoadSide(HostSide):
@@ -110,6 +117,16 @@ class LoadSide(HostSide):
 
     def end_load(self) -> None:
         self._load.close()
+
+    def run_at_rate(
+        self, command: list[str], duration_s: float, cpus: list[int], tells_pressure: bool
+    ) -> dict[str, Any]:
+        """Run an open loop to its end: its result, and readings of this side's counters before and after it."""
+        proc.raise_open_files_limit()
+        before = disturbance.read(children_ns(), cpus, [], tells_pressure)
+        result = open_loop.run(command, duration_s)
+        after = disturbance.read(children_ns(), cpus, [], tells_pressure)
+        return {**result, "readings": ({"disturbance": before}, {"disturbance": after})}
 
     # --- Two loads, of which at most one runs ---
 

@@ -22,7 +22,7 @@ from measuring import places
 from measuring.host_side import HostSide
 from measuring.load_side import LoadSide
 from sweep import cells
-from sweep.workloads import Workload
+from sweep.workloads import KEEPALIVE, Workload
 
 # Faults of a user or a machine: one line each.
 FAULTS = (server_process.RunError, wrk.LoadError, CpuFault, OSError)
@@ -178,6 +178,38 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     )
 
 
+def add_cell_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None:
+    """Of what measures a server in a workload, for a record."""
+    parser.add_argument("binary", help="the compiled server")
+    parser.add_argument("output", help="where the record goes")
+    parser.add_argument("--server", help="its name in the record (default: the binary's)")
+    parser.add_argument("--workload-name", default=KEEPALIVE, help="(%(default)s)")
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument(
+        "--disturbed-retries",
+        type=int,
+        help="attempts after disturbed ones (as in the sweep, or 1)",
+    )
+    parser.add_argument(
+        "--reference",
+        default="",
+        help="the compiled server to pair it with (default: no paired phase)",
+    )
+    parser.add_argument(
+        "--paired-s", type=float, default=0.5, help="of load on each of the two (%(default)s)"
+    )
+    add_arguments(parser, duration_s=duration_s)
+
+
+def parse_cell_options(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """As parse_options(), with what the sweep decides."""
+    options = parse_options(parser)
+    options["server"] = options["server"] or os.path.basename(options["binary"])
+    if options["disturbed_retries"] is None:
+        options["disturbed_retries"] = read_sweep()[1].get("disturbed_retries", 1)
+    return options
+
+
 def parse_options(parser: argparse.ArgumentParser) -> dict[str, Any]:
     """The options by name. The sweep decides the time limit of a start if no option does.
 
@@ -283,11 +315,16 @@ def split_of(both: Sides[Any, Any], setting: dict[str, Any] | str | None) -> Cpu
 
 def binary_at(both: Sides[Any, LoadSide], path: str) -> str:
     """The path of the server's program on the server's side."""
-    if not is_remote(both.network.server):
+    return program_at(both.server, both.network.server, path)
+
+
+def program_at(side: HostSide, place: str, path: str) -> str:
+    """The path of a program of ours on a side, which gets it if it is elsewhere."""
+    if not is_remote(place):
         return os.path.abspath(path)
     with open(path, "rb") as file:
         content = base64.b64encode(file.read()).decode()
-    return str(both.server.deliver(os.path.basename(path), content))
+    return str(side.deliver(os.path.basename(path), content))
 
 
 def start_options(
