@@ -7,7 +7,8 @@ unexport $(filter PYTHON%,$(.VARIABLES)) BASH_ENV CDPATH
 
 bin := .venv/bin
 servers := $(wildcard servers/*.c)
-c_files := $(servers) $(wildcard servers/common/*.h tests/*.c tests/*/*.c)
+c_sources := $(servers) load/load.c
+c_files := $(c_sources) $(wildcard servers/common/*.h load/*.h tests/*.c tests/*/*.c)
 shell_files := .ci/run $(wildcard scripts/*.sh scripts/*/*.sh)
 snakefiles := Snakefile workflow/Snakefile rules
 # --no-config: a lock holds what PyPI has, whatever index this machine is configured for.
@@ -90,8 +91,8 @@ lint-rules: setup-dev
 
 lint-c: setup-dev
 	$(bin)/clang-format --dry-run --Werror $(c_files)
-	gcc -fsyntax-only -std=gnu17 -D_GNU_SOURCE -Wall -Wextra -Werror $(servers)
-	cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 -D_GNU_SOURCE $(servers)
+	gcc -fsyntax-only -std=gnu17 -D_GNU_SOURCE -Wall -Wextra -Werror $(c_sources)
+	cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 -D_GNU_SOURCE $(c_sources)
 
 lint-shell: setup-dev
 	shellcheck $(shell_files)
