@@ -19,6 +19,7 @@ include: "rules/profile.smk"
 include: "rules/syscalls.smk"
 include: "rules/aggregate.smk"
 include: "rules/plot.smk"
+include: "rules/latency.smk"
 include: "rules/compare.smk"
 include: "rules/report.smk"
 include: "rules/doctor.smk"
@@ -44,4 +45,5 @@ rule all:
         "results/syscalls.csv",
         "results/summary.txt",
         "results/report.html",
+        lambda wildcards: asked_for([*LATENCY_TABLES, *LATENCY_PICTURES]),
         expand("plots/{picture}.{suffix}", picture=PICTURES, suffix=["svg", "png"]),

@@ -17,6 +17,7 @@ environment.clean()
 
 from sweep import workloads
 from sweep.cells import (
+    LOAD,
     RECORD,
     REFERENCE,
     Cell,
@@ -70,7 +71,7 @@ EXTERNAL = {
     for server in SERVERS
     if server in config["external"]
 }
-COMPILED = [*(server for server in MEASURED if base_of(server) not in EXTERNAL), REFERENCE]
+COMPILED = [*(server for server in MEASURED if base_of(server) not in EXTERNAL), REFERENCE, LOAD]
 SOURCES = sources.Sources(str(ROOT / "servers"))
 if workflow.is_main_process:  # nodes of a cluster do not compile
     SOURCES = sources.find(SOURCES.folder, COMPILED, config["compile"])

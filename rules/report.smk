@@ -10,6 +10,7 @@ rule make_report:
         profiles=expand(
             "results/profile/{server}.{suffix}", server=SERVERS, suffix=["folded", "json"]
         ),
+        latency=lambda wildcards: asked_for(LATENCY_TABLES),
         flamegraphs=expand("plots/{server}_flamegraph.svg", server=SERVERS),
     output:
         "results/report.html",

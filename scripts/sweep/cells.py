@@ -10,6 +10,8 @@ from sweep.workloads import KEEPALIVE
 CONTROL_SUFFIX = "_control"
 # servers/reference.c: each cell compares its server with it in the paired phase. It is not a server of the sweep.
 REFERENCE = "reference"
+# load/load.c: the load generator of the open loop, compiled as a server is.
+LOAD = "load"
 
 
 class Cell(NamedTuple):

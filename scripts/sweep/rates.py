@@ -91,6 +91,13 @@ def order_of(config: Mapping[str, Any]) -> dict[RatedCell, int]:
     return {cell: position for position, cell in enumerate(order)}
 
 
+def positions_of(config: Mapping[str, Any]) -> dict[str, int]:
+    """Path of each record → its position in that order; empty for a config without this grid."""
+    if "latency" not in config:
+        return {}
+    return {record_path(cell): position for cell, position in order_of(config).items()}
+
+
 def record_path(cell: RatedCell) -> str:
     return RECORD.format(**cell._asdict())
 

@@ -18,12 +18,12 @@ from hosts import network
 from hosts.cpus import format_cpu_list, parse_cpu_list
 from hosts.proc import SPARE_DESCRIPTORS
 from instruments.external import description_faults
-from sweep import workloads
-from sweep.cells import CONTROL_SUFFIX, REFERENCE
+from sweep import rates, workloads
+from sweep.cells import CONTROL_SUFFIX, LOAD, REFERENCE, points_of
 
 # Names of other pictures in plots/, of the control and of the reference.
 RESERVED = re.compile(
-    f"overview.*|map|ranking|syscalls|compare|.*_flamegraph|.*{CONTROL_SUFFIX}|{REFERENCE}"
+    f"overview.*|map|ranking|latency|syscalls|compare|.*_flamegraph|.*{CONTROL_SUFFIX}|{REFERENCE}|{LOAD}"
 )
 MOST_IDLE_S = 10
 MOST_BYTES = 4 << 30
@@ -198,6 +198,38 @@ def _workload_faults(config: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def _latency_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    """What an open loop cannot do, or has no cells to take a capacity from."""
+    latency, found = config["latency"], workloads.of_config(config)
+    for name in latency["workloads"] or []:
+        if name not in found:
+            known = list(found)
+            yield (
+                f"latency.workloads: found {name!r}, which is not in workloads{_suggest(name, known)}, allowed:"
+                f" {', '.join(known)}"
+            )
+        elif not rates.can_be_rated(found[name]):
+            yield (
+                f"latency.workloads: found {name!r}, whose connections do not stay or have several requests at once,"
+                " allowed: others"
+            )
+    connections = latency["connections"]
+    for name in rates.workloads_of(config) if connections and not latency["rates"] else []:
+        counts = points_of(config)[name][0] if name in found else [connections]
+        if connections not in counts:
+            yield (
+                f"latency.connections: found {connections}, at which {name} has no cells that tell its capacity,"
+                f" allowed: {', '.join(map(str, counts))}, or rates"
+            )
+    for name in rates.workloads_of(config):
+        shortest_s = 1 / min(latency["rates"] or [math.inf])
+        if name in found and latency["rates"] and shortest_s > latency["duration_s"]:
+            yield (
+                f"latency.rates: found {min(latency['rates'])} in a run of {latency['duration_s']:g} s, which may have"
+                " no request at all, allowed: more, or a longer latency.duration_s"
+            )
+
+
 def sweep_faults(
     config: Mapping[str, Any], servers_folder: Path, open_files_limit: int
 ) -> list[str]:
@@ -225,6 +257,7 @@ def sweep_faults(
                 f"allowed: {', '.join(known)}"
             )
     faults += _workload_faults(config)
+    faults += _latency_faults(config)
     most = open_files_limit - SPARE_DESCRIPTORS
     counts = [(f"connections[{i}]", count) for i, count in enumerate(config["connections"])]
     counts += [
@@ -232,7 +265,9 @@ def sweep_faults(
         for name, its in workloads.parameters_of(config).items()
         for i, count in enumerate(its.get("connections", []))
     ]
-    for where, count in [*counts, ("profile.connections", config["profile"]["connections"])]:
+    counts.append(("profile.connections", config["profile"]["connections"]))
+    counts.append(("latency.connections", config["latency"]["connections"] or 0))
+    for where, count in counts:
         if count > most:
             faults.append(
                 f"{where}: found {count}, which takes {count + SPARE_DESCRIPTORS} open files, "

@@ -58,7 +58,8 @@ def format_progress() -> str:
 
 
 def format_count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    first, _, rest = noun.partition(" ")
+    return f"{number} {noun}" if number == 1 else f"{number} {first}s {rest}".rstrip()
 
 
 def describe(record: dict[str, Any]) -> list[Part]:
@@ -105,9 +106,14 @@ def print_line(server: str, connections: int, what: str, parts: Sequence[Part]) 
     print(terminal.format_line(line), flush=True)
 
 
-def print_cell(cell: Cell, record: dict[str, Any]) -> None:
+def count() -> None:
+    """One more has ended."""
     if os.path.exists(PLAN):
         with open(LOG, "a") as log:
-            log.write(".")  # one more has ended
+            log.write(".")
+
+
+def print_cell(cell: Cell, record: dict[str, Any]) -> None:
+    count()
     workload = "" if cell.workload == KEEPALIVE else f"{cell.workload}, "
     print_line(cell.server, cell.connections, f"{workload}repeat {cell.repeat}", describe(record))

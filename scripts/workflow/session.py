@@ -31,6 +31,7 @@ from workflow import health, leftovers, preflight, progress, resolution
 # Rule → the programs that its jobs start.
 TOOLS = {
     "measure_cell": ["wrk", "ss", "taskset", "setpriv"],
+    "measure_latency": ["ss", "taskset", "setpriv"],
     "profile_server": ["wrk", "taskset", "setpriv"],
     "count_syscalls": ["wrk", "taskset", "setpriv"],
     "draw_flamegraph": ["flamegraph", "rsvg-convert"],
@@ -144,7 +145,8 @@ def check_baseline(setting: str | None, path: str | None) -> None:
 def most_connections(config: Mapping[str, Any]) -> int:
     """Of all that this config runs, without idle ones, of which a cell may have fewer."""
     counts = [max(connections) for connections, _ in points_of(config).values()]
-    return int(max(*counts, config["profile"]["connections"]))
+    others = (config["profile"]["connections"], config["latency"]["connections"] or 0)
+    return int(max(*counts, *others))
 
 
 def meet_sides(session: Session, tells_speed: bool = False) -> dict[str, Any]:
@@ -212,19 +214,23 @@ def _seconds_of_cell(config: Mapping[str, Any], cell: Cell, workload: Workload) 
 def announce(config: Mapping[str, Any], jobs: Mapping[str, int], is_local: bool) -> None:
     """Tell what there is to measure and how long it will take, and write the plan for the lines of progress."""
     cells, profiles = jobs.get("measure_cell", 0), jobs.get("profile_server", 0)
-    if not cells and not profiles:
+    rated = jobs.get("measure_latency", 0)
+    if not cells and not profiles and not rated:
         return
     found = workloads.of_config(config)
     all_s = [_seconds_of_cell(config, cell, found[cell.workload]) for cell in cells_of(config)]
     cell_s = sum(all_s) / len(all_s)
     profile_s = config["warmup_s"] + config["profile"]["duration_s"] + progress.PROFILE_OVERHEAD_S
     other_s = profiles * profile_s
-    other_s += progress.OTHER_JOB_S * (sum(jobs.values()) - cells - profiles)
-    progress.write_plan(cells, cell_s, other_s)
-    counted = [(cells, "cell"), (profiles, "profile")]
+    other_s += progress.OTHER_JOB_S * (sum(jobs.values()) - cells - profiles - rated)
+    latency = config["latency"]
+    rated_s = latency["duration_s"] + 2 * latency["paired_s"] + progress.PAIR_OVERHEAD_S
+    measured_s = cells * cell_s + rated * rated_s
+    progress.write_plan(cells + rated, measured_s / max(1, cells + rated), other_s)
+    counted = [(cells, "cell"), (rated, "cell at a rate"), (profiles, "profile")]
     parts = [progress.format_count(number, noun) for number, noun in counted if number]
-    left = f", about {progress.format_duration(cells * cell_s + other_s)}" if is_local else ""
-    tell(f"{' and '.join(parts)} to run{left}")
+    left = f", about {progress.format_duration(measured_s + other_s)}" if is_local else ""
+    tell(f"{', '.join(parts)} to run{left}")
 
 
 # --- The end ---

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.cells import file_of
+from sweep.cells import LOAD, file_of
 from workflow import revisions
 from workflow.toolchain import (
     BadLink,
@@ -30,7 +30,10 @@ class Sources:
 
     def path_of(self, server: str) -> str:
         """As seen from here, or from the working directory."""
-        return os.path.join(self.old_folders.get(server, self.folder), f"{file_of(server)}.c")
+        folder = self.old_folders.get(server, self.folder)
+        if server == LOAD:
+            folder = os.path.join(os.path.dirname(folder), LOAD)
+        return os.path.join(folder, f"{file_of(server)}.c")
 
     def libraries_of(self, server: str) -> list[str]:
         """As the linker's options; a server that is not compiled needs none."""

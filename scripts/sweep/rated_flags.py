@@ -1,0 +1,76 @@
+"""What can be wrong with a measurement at a rate, and its status. docs/latency.md has the same list."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from sweep.flags import is_disturbed
+
+Record = Mapping[str, Any]
+
+# Of the offered rate: below, the server cannot take it.
+ACHIEVED_SHARE = 0.99
+# The generator's own lateness at the 99th percentile must be at most the larger of these.
+LATENESS_US = 50.0
+LATENESS_SHARE = 0.1  # of the latency at the 99th percentile
+
+
+class Flag(NamedTuple):
+    name: str
+    meaning: str
+    is_raised: Callable[[Record], bool]
+    invalidates: bool = False
+
+
+def is_late(record: Record) -> bool:
+    most_us = max(LATENESS_US, LATENESS_SHARE * record["latency_p99_us"])
+    return bool(record["generator_lateness_p99_us"] > most_us)
+
+
+FLAGS = [
+    Flag(
+        "errors",
+        "requests failed: look at errors_by_kind in the record",
+        lambda record: record["errors"] > 0,
+        invalidates=True,
+    ),
+    Flag(
+        "wrong_responses",
+        "after the run the server gave another answer than before",
+        lambda record: not record["response_unchanged"],
+        invalidates=True,
+    ),
+    Flag(
+        "idle_connections_lost",
+        "the server closed idle connections of the workload during the run",
+        lambda record: bool(record["idle_connections_lost"]),
+        invalidates=True,
+    ),
+    Flag(
+        "generator_late",
+        "the generator sent requests too late: it had no CPU time left, or something else took it",
+        is_late,
+        invalidates=True,
+    ),
+    Flag(
+        "connections_reopened",
+        "the server ended connections, so that the generator had to open new ones",
+        lambda record: record["reconnects"] > 0,
+    ),
+    Flag("disturbed", "something else used the CPUs in each of the attempts", is_disturbed),
+    Flag(
+        "shared_cpus",
+        "server and generator share their CPUs, so that latencies include waiting for each other",
+        lambda record: record["cpus_shared"],
+    ),
+]
+
+
+def judge(seen: Record) -> dict[str, Any]:
+    """Status and flags. A rate that the server does not reach is a result, unless the generator was the reason."""
+    raised = [flag for flag in FLAGS if flag.is_raised(seen)]
+    status = "ok"
+    if seen["achieved_per_second"] < ACHIEVED_SHARE * seen["offered_per_second"]:
+        status = "overloaded"
+    if any(flag.invalidates for flag in raised):
+        status = "invalid"
+    return {"status": status, "flags": [flag.name for flag in raised]}
