@@ -13,10 +13,14 @@ from xml.sax.saxutils import escape
 from common import files
 from common.command import report
 from hosts.perf_permission import TITLES
+from sweep.workloads import words_before
 
 
 def title_of(facts: dict[str, Any]) -> str:
-    title = f"{facts['server']}: where its CPU time goes, {facts['connections']} connections"
+    load = f"{words_before(facts['workload'])}{facts['connections']} connections"
+    if idle := facts.get("idle_connections"):
+        load += f" and {idle:,} idle ones"
+    title = f"{facts['server']}: where its CPU time goes, {load}"
     return "".join(filter(str.isprintable, title))
 
 
@@ -40,7 +44,9 @@ def notice_svg(facts: dict[str, Any]) -> str:
     """A picture with text alone: why there is no flamegraph, and what fixes it."""
     reason = f"{TITLES[facts['status']]}: {facts['reason']}"
     if facts["status"] == "invalid":
-        reason += f" (to try again, delete results/profile/{facts['server']}.json)"
+        reason += (
+            f" (to try again, delete results/profile/{facts['workload']}/{facts['server']}.json)"
+        )
     lines = textwrap.wrap("".join(filter(str.isprintable, reason)), width=100)
     text = "".join(
         f'<text x="600" y="{110 + 24 * number}" font-size="16">{escape(line)}</text>'
@@ -61,7 +67,7 @@ def main() -> int:
     parser.add_argument("svg", help="the picture to draw")
     parser.add_argument("png", help="the same as PNG")
     arguments = parser.parse_args()
-    facts = files.read_json(arguments.facts, ["server", "connections", "status"])
+    facts = files.read_json(arguments.facts, ["server", "workload", "connections", "status"])
     try:
         if facts["status"] == "ok":
             with files.replacing(arguments.svg) as svg:

@@ -30,7 +30,6 @@ from measuring.counts import (
 from measuring.load_side import LoadSide
 from measuring.server_side import ServerSide
 from sweep import cells, flags, records
-from sweep.workloads import KEEPALIVE
 from workflow import progress
 
 AllSides = runs.Sides[ServerSide, LoadSide]
@@ -255,7 +254,6 @@ def parse_arguments() -> runs.CellArguments:
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("output", help="where the record goes")
     parser.add_argument("--server", help="its name in the record (default: the binary's)")
-    parser.add_argument("--workload-name", default=KEEPALIVE, help="(%(default)s)")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument(
         "--disturbed-retries",

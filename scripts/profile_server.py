@@ -22,6 +22,7 @@ from instruments import perf_stat, profile_gates, server_process, wrk
 from measuring import runs
 from measuring.load_side import LoadSide
 from measuring.profiled_side import ProfiledSide
+from sweep.workloads import words_before
 from workflow import progress
 
 AllSides = runs.Sides[ProfiledSide, LoadSide]
@@ -53,6 +54,7 @@ def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str
             "perf_command": perf_command,
             "server_command": run.command,
             "load_command": load_command,
+            "idle_connections": run.idle_connections,
             **facts,
         }
     stacks = profile_gates.parse_folded(seen["folded"])
@@ -106,7 +108,11 @@ def main() -> int:
     arguments = parse_arguments()
     name = os.path.basename(arguments.binary)
     asked = ("connections", "duration_s", "frequency_hz", "warmup_s")
-    facts: dict[str, Any] = {"server": name, **{key: getattr(arguments, key) for key in asked}}
+    facts: dict[str, Any] = {
+        "server": name,
+        "workload": arguments.workload_name,
+        **{key: getattr(arguments, key) for key in asked},
+    }
     with runs.reported(f"profile_server: {name}"):
         folded, seen = profile(arguments, name)
     files.write_text(arguments.folded, folded)
@@ -114,7 +120,8 @@ def main() -> int:
     told = f"{seen['samples']} samples" if seen["status"] == "ok" else "no flamegraph"
     reason = f": {seen['reason']}" if seen["reason"] else ""
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the profile
-        progress.print_line(name, facts["connections"], "profile", [Part(told + reason)])
+        what = f"{words_before(arguments.workload_name)}profile"
+        progress.print_line(name, facts["connections"], what, [Part(told + reason)])
     return 0
 
 

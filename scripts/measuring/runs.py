@@ -22,7 +22,7 @@ from measuring import places
 from measuring.host_side import HostSide
 from measuring.load_side import LoadSide
 from sweep import cells
-from sweep.workloads import Workload
+from sweep.workloads import KEEPALIVE, Workload
 
 # Faults of a user or a machine: one line each.
 FAULTS = (server_process.RunError, wrk.LoadError, CpuFault, OSError)
@@ -125,6 +125,7 @@ class Arguments:
     workers: str
     start_timeout_s: float
     workload: Workload
+    workload_name: str
 
     @property
     def load_s(self) -> float:
@@ -138,7 +139,6 @@ class CellArguments(Arguments):
 
     output: str
     server: str
-    workload_name: str
     repeat: int
     disturbed_retries: int
     reference: str  # empty: no paired phase
@@ -164,6 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     )
     parser.add_argument("--cpus", type=json.loads, help="as in the config, as JSON (default: auto)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
+    parser.add_argument("--workload-name", default=KEEPALIVE, help="(default: %(default)s)")
     parser.add_argument(
         "--workload",
         type=lambda text: Workload(**json.loads(text)),
