@@ -71,9 +71,11 @@ function chosenProfile(select) {
   return profilesOf[choice ? choice.value : first]?.find((profile) => profile.server === select.value);
 }
 function showFlamegraph(select, side) {
-  const { server, status, svg } = chosenProfile(select);
+  const { server, workload, status, reason, svg } = chosenProfile(select);
   const frame = document.getElementById(`flamegraph_${side}`);
-  frame.hidden = status !== "ok"; // the note below then says why
+  frame.hidden = status !== "ok";
+  const again = status === "invalid" ? ` (to try again, delete results/profile/${workload}/${server}.json)` : "";
+  document.getElementById(`missing_${side}`).textContent = frame.hidden ? `No flamegraph: ${reason}${again}` : "";
   const title = document.createElement("title");
   title.textContent = `Flamegraph of ${server}`;
   const head = `<!DOCTYPE html><html lang="en">${title.outerHTML}<style>body { margin: 0 } svg { display: block; width: 100% } #title, #subtitle { display: none }</style>`;
@@ -86,9 +88,7 @@ function cell(row, text, tag = "td") {
   row.append(element);
 }
 function describeMissing(profile) {
-  if (profile.status === "ok") return "no valid run at the profile's number of connections";
-  const again = profile.status === "invalid" ? ` (to try again, delete results/profile/${profile.workload}/${profile.server}.json)` : "";
-  return `no flamegraph: ${profile.reason}${again}`;
+  return profile.status === "ok" ? "no valid run at the profile's number of connections" : "no profile";
 }
 function showSelfTimes() {
   const body = document.querySelector("#self_times tbody");
@@ -96,6 +96,7 @@ function showSelfTimes() {
   const [a, b] = selects.map(chosenProfile);
   const missing = [...new Set([a, b])].filter((p) => p.status !== "ok" || p.cpu_us_per_request === null);
   body.replaceChildren();
+  document.getElementById("self_times").hidden = missing.length > 0;
   if (missing.length > 0) {
     note.textContent = missing.map((p) => `${p.server}: ${describeMissing(p)}`).join("; ");
     return;

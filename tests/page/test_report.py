@@ -357,7 +357,8 @@ def test_points_that_were_disturbed_in_all_runs_are_hollow() -> None:
 
 def test_what_is_wrong_or_missing_is_told(opened: Callable[..., Page]) -> None:
     page = opened("faults")
-    assert "perf may not: sysctl <x>" in page.locator("#self_times_note").inner_text()
+    assert page.locator("#missing_left").inner_text() == "No flamegraph: perf may not: sysctl <x>"
+    assert ": no profile" in page.locator("#self_times_note").inner_text()
     assert not page.locator("#flamegraph_left").is_visible()
     assert "perf may not: sysctl <x>" in page.locator("#syscalls").inner_text()
     told = page.locator("main").inner_text()
