@@ -29,7 +29,8 @@ def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
     and a post-processor that prints our stacks."""
     command = ["flamegraph", "--perfdata", folded, "--no-inline", "--deterministic"]
     command += ["--palette", "java", "--title", title_of(facts)]
-    command += ["--subtitle", "orange: kernel, red: user space; width: share of samples"]
+    width = f"share of {facts['samples']:,} samples"
+    command += ["--subtitle", f"orange: kernel, red: user space; width: {width}"]
     # Remove the suffixes of the compiler and glibc, by which this palette would take names for Java's.
     tidy = r"s/[[:cntrl:]]//g; s/@@*GLIBC_[0-9.]*//g; s/\.(constprop|isra|part|cold)(\.[0-9]+)?//g"
     read_stacks = f"cat > /dev/null; sed -E '{tidy}' {shlex.quote(folded)}"

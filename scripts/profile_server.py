@@ -42,7 +42,10 @@ def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str
     server, load_side = found.server, found.load
     with runs.started(found, arguments) as run:
         load_command = run.start_load(longest_s)
-        perf_command = server.start_perf(arguments.frequency_hz)  # during the warm-up
+        perf_command = server.start_perf(  # during the warm-up
+            arguments.frequency_hz,
+            keeps_vdso=arguments.workload.handler_burn_us > 0,  # the handler reads the clock
+        )
         load_side.wait_until(arguments.warmup_s)
         facts = server.sample(arguments.duration_s)
         load_side.wait_until(0)  # raises LoadError if the load has ended

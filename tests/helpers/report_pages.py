@@ -89,7 +89,9 @@ def write_sweep(
         row = facts | {"kind": "system_call"}
         folded = stacks.format(server=server, user=10 + 20 * number, kernel=90) if profiled else ""
         files = [f"results/profile/{workload}/{server}.{suffix}" for suffix in ("folded", "json")]
-        make_tree(folder, dict(zip(files, (folded, json.dumps(facts)), strict=True)))
+        make_tree(
+            folder, dict(zip(files, (folded, json.dumps(facts | {"samples": 100})), strict=True))
+        )
         picture = f"plots/{server}_flamegraph{workloads.picture_suffix(workload, names)}"
         files += [f"{picture}.{suffix}" for suffix in ("svg", "png")]
         draw = [sys.executable, str(ROOT / "scripts/draw_flamegraph.py"), *files]

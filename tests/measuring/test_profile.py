@@ -106,7 +106,7 @@ def test_whole_cpus_are_sampled_where_that_is_allowed() -> None:
 def draw(folder: Path, folded: str, status: str, reason: str = "") -> tuple[str, bytes]:
     """The picture as SVG and as PNG."""
     facts = {"server": "server", "workload": "mine", "connections": 100}
-    facts |= {"status": status, "reason": reason, "idle_connections": 9000}
+    facts |= {"status": status, "reason": reason, "idle_connections": 9000, "samples": 100}
     make_tree(folder, {"x.folded": folded, "x.json": json.dumps(facts)})
     files = ("x.folded", "x.json", "x.svg", "x.png")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -122,6 +122,7 @@ def test_flamegraph_shows_the_stacks_can_be_searched_and_is_the_same_each_time(
     assert "tcp_sendmsg" in svg
     assert "<script" in svg
     assert "60 samples" in svg or "60.00%" in svg
+    assert "share of 100 samples" in svg
     assert "server: where its CPU time goes, mine, 100 connections and 9,000 idle ones" in svg
     assert png.startswith(b"\x89PNG")
     assert draw(tmp_path / "b", FOLDED, "ok") == (svg, png)
@@ -182,6 +183,17 @@ def test_profile_is_of_its_workload_and_not_of_the_opening_of_idle_connections(
     facts = profile_of(compile_server("server_select", tmp_path), tmp_path, workload=workload)
     assert facts["status"] == "unavailable"
     assert "it does not serve 1100 idle connections" in facts["reason"]
+
+
+@pytest.mark.alone
+def test_stacks_of_a_handler_that_computes_are_known(tmp_path: Path) -> None:
+    """It reads the clock all the time, in the vDSO."""
+    if obstacle := perf_permission.obstacle_of(perf_record.check_here):
+        pytest.skip(obstacle)
+    workload = {"handler_burn_us": 100}
+    facts = profile_of(compile_server("server_epoll", tmp_path), tmp_path, workload=workload)
+    assert facts["status"] == "ok", facts
+    assert "main" in (tmp_path / "x.folded").read_text()
 
 
 def test_profile_without_the_right_says_what_mends_it(tmp_path: Path) -> None:
