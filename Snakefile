@@ -27,9 +27,9 @@ include: "rules/cluster.smk"
 include: "rules/handlers.smk"
 
 
-PICTURES = ["map", "overview", "ranking", "syscalls"]
+PICTURES = ["map", "overview", "ranking", *(f"syscalls{suffix}" for suffix in SUFFIXES)]
 PICTURES += [f"overview_{figure}" for figure in OVERVIEWS]
-PICTURES += [f"{server}{part}" for server in SERVERS for part in ("", "_flamegraph")]
+PICTURES += [*SERVERS, *expand("{server}_flamegraph{suffix}", server=SERVERS, suffix=SUFFIXES)]
 
 
 # Binaries and records too, not pictures alone: a file between that was deleted or never made is then noticed.

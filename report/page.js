@@ -1,7 +1,7 @@
 "use strict";
 
 const specOf = JSON.parse(document.getElementById("charts").textContent);
-const profiles = new Map(JSON.parse(document.getElementById("profiles-data").textContent).map((p) => [p.server, p]));
+const profilesOf = JSON.parse(document.getElementById("profiles-data").textContent); // by workload
 const FUNCTIONS_SHOWN = 25;
 
 // The page holds its libraries as text, which no HTML parser can mistake for markup.
@@ -53,6 +53,7 @@ function showWorkload() {
   if (choice) for (const part of document.querySelectorAll("[data-workload]")) part.hidden = part.dataset.workload !== choice.value;
   filterTables(dataTables);
   drawShownCharts();
+  showProfiles();
 }
 if (choice) choice.addEventListener("change", showWorkload);
 for (const button of document.querySelectorAll("[data-choose]")) {
@@ -65,10 +66,16 @@ for (const button of document.querySelectorAll("[data-choose]")) {
 
 // Flamegraphs: inferno's SVG with its script, each in a separate document.
 const selects = ["left", "right"].map((side) => document.getElementById(`server_${side}`));
+function chosenProfile(select) {
+  const [first] = Object.keys(profilesOf);
+  return profilesOf[choice ? choice.value : first]?.find((profile) => profile.server === select.value);
+}
 function showFlamegraph(select, side) {
-  const { server, status, svg } = profiles.get(select.value);
+  const { server, workload, status, reason, svg } = chosenProfile(select);
   const frame = document.getElementById(`flamegraph_${side}`);
-  frame.hidden = status !== "ok"; // the note below then says why
+  frame.hidden = status !== "ok";
+  const again = status === "invalid" ? ` (to try again, delete results/profile/${workload}/${server}.json)` : "";
+  document.getElementById(`missing_${side}`).textContent = frame.hidden ? `No flamegraph: ${reason}${again}` : "";
   const title = document.createElement("title");
   title.textContent = `Flamegraph of ${server}`;
   const head = `<!DOCTYPE html><html lang="en">${title.outerHTML}<style>body { margin: 0 } svg { display: block; width: 100% } #title, #subtitle { display: none }</style>`;
@@ -81,16 +88,15 @@ function cell(row, text, tag = "td") {
   row.append(element);
 }
 function describeMissing(profile) {
-  if (profile.status === "ok") return "no valid run at the profile's number of connections";
-  const again = profile.status === "invalid" ? ` (to try again, delete results/profile/${profile.server}.json)` : "";
-  return `no flamegraph: ${profile.reason}${again}`;
+  return profile.status === "ok" ? "no valid run at the profile's number of connections" : "no profile";
 }
 function showSelfTimes() {
   const body = document.querySelector("#self_times tbody");
   const note = document.getElementById("self_times_note");
-  const [a, b] = selects.map((select) => profiles.get(select.value));
+  const [a, b] = selects.map(chosenProfile);
   const missing = [...new Set([a, b])].filter((p) => p.status !== "ok" || p.cpu_us_per_request === null);
   body.replaceChildren();
+  document.getElementById("self_times").hidden = missing.length > 0;
   if (missing.length > 0) {
     note.textContent = missing.map((p) => `${p.server}: ${describeMissing(p)}`).join("; ");
     return;
@@ -109,6 +115,13 @@ function showSelfTimes() {
   }
   const total = (profile) => `${profile.server} ${profile.cpu_us_per_request.toFixed(2)} µs (${profile.samples.toLocaleString("en")} samples)`;
   note.textContent = `A: ${total(a)}. B: ${total(b)}. Measured at ${a.connections} connections. The self time of a function with few samples may differ by chance.`;
+}
+function showProfiles() {
+  const isProfiled = chosenProfile(selects[0]) !== undefined;
+  document.getElementById("profiled").hidden = !isProfiled;
+  if (!isProfiled) return;
+  ["left", "right"].forEach((side, index) => showFlamegraph(selects[index], side));
+  showSelfTimes();
 }
 for (const [index, side] of ["left", "right"].entries()) {
   selects[index].addEventListener("change", () => {
@@ -169,7 +182,5 @@ async function enhanceTables() {
   document.body.dataset.tables = "ready";
 }
 
-["left", "right"].forEach((side, index) => showFlamegraph(selects[index], side));
-showSelfTimes();
 showWorkload();
 enhanceTables();

@@ -77,6 +77,7 @@ if workflow.is_main_process:  # nodes of a cluster do not compile
     SOURCES = sources.find(SOURCES.folder, COMPILED, config["compile"])
 REFERENCE_BINARY = [f"results/bin/{REFERENCE}"] if config["paired_s"] else []
 WORKLOADS = workloads.of_config(config)
+PROFILED = workloads.profiled(config)
 CELLS = cells_of(config)
 POSITION = order_of(config)
 BUILD_PRIORITY = len(POSITION) + 1  # before all cells

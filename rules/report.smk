@@ -8,10 +8,13 @@ rule make_report:
         verdicts="results/verdicts.csv",
         syscalls="results/syscalls.csv",
         profiles=expand(
-            "results/profile/{server}.{suffix}", server=SERVERS, suffix=["folded", "json"]
+            "results/profile/{workload}/{server}.{suffix}",
+            workload=PROFILED,
+            server=SERVERS,
+            suffix=["folded", "json"],
         ),
         latency=lambda wildcards: asked_for(LATENCY_TABLES),
-        flamegraphs=expand("plots/{server}_flamegraph.svg", server=SERVERS),
+        flamegraphs=expand("plots/{server}_flamegraph{suffix}.svg", server=SERVERS, suffix=SUFFIXES),
     output:
         "results/report.html",
     log:
@@ -20,6 +23,5 @@ rule make_report:
         "../envs/analysis.yaml"
     params:
         code=identity_of("make_report"),
-        connections=PROFILE["connections"],
     shell:
-        'shared python3 "$ROOT"/scripts/make_report.py {output:q} --profile-connections {params.connections} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/make_report.py {output:q} 2> {log:q}'

@@ -6,33 +6,35 @@ rule count_syscalls:
     input:
         binary="results/bin/{server}",
     output:
-        "results/syscalls/{server}.csv",
+        "results/syscalls/{workload}/{server}.csv",
     log:
-        "results/logs/count_syscalls_{server}.log",
+        "results/logs/count_syscalls_{workload}_{server}.log",
     retries: 1
     conda:
         "../envs/python.yaml"
     threads: all_cores
     params:
         code=identity_of("count_syscalls"),
-        connections=config["profile"]["connections"],
+        workload=lambda wildcards: json.dumps(WORKLOADS[wildcards.workload].changes),
+        connections=lambda wildcards: workloads.profile_connections(config, wildcards.workload),
         host=config["host"],
         network=NETWORK,
         cpus=CPUS,
         workers=workers_of,
         obstacle=lambda wildcards: obstacles.obstacle_to(
-            f"results/syscalls/{wildcards.server}.csv",
+            f"results/syscalls/{wildcards.workload}/{wildcards.server}.csv",
             lambda: obstacle_here(perf_stat.check_permission),
         ),
     shell:
         'leashed python3 "$ROOT"/scripts/count_syscalls.py {input.binary:q} {output:q}'
+        " --workload-name {wildcards.workload} --workload {params.workload:q}"
         " --connections {params.connections} --host {params.host:q} --network {params.network:q}"
         " --cpus {params.cpus:q} --workers {params.workers} 2> {log:q}"
 
 
 rule merge_syscalls:
     input:
-        tables=expand("results/syscalls/{server}.csv", server=SERVERS),
+        tables=expand("results/syscalls/{workload}/{server}.csv", workload=PROFILED, server=SERVERS),
     output:
         report(
             "results/syscalls.csv",
@@ -54,18 +56,23 @@ rule plot_syscalls:
     input:
         table="results/syscalls.csv",
     output:
-        png="plots/syscalls.png",
+        png="plots/syscalls{suffix}.png",
         svg=report(
-            "plots/syscalls.svg",
+            "plots/syscalls{suffix}.svg",
             caption="../report/syscalls.rst",
             category="Comparison",
-            labels={"picture": "system calls, context switches, memory"},
+            labels=lambda wildcards: {
+                "picture": f"system calls, context switches, memory: {PICTURED[wildcards.suffix]}"
+            },
         ),
     log:
-        "results/logs/plot_syscalls.log",
+        "results/logs/plot_syscalls{suffix}.log",
+    wildcard_constraints:
+        suffix="|".join(suffix for suffix, name in PICTURED.items() if name in PROFILED),
     conda:
         "../envs/analysis.yaml"
     params:
         code=identity_of("plot_syscalls"),
+        workload=lambda wildcards: PICTURED[wildcards.suffix],
     shell:
-        'shared python3 "$ROOT"/scripts/plot_syscalls.py {input.table:q} {output:q} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/plot_syscalls.py {params.workload} {input.table:q} {output:q} 2> {log:q}'

@@ -24,11 +24,12 @@ from instruments.perf_stat import ALL_CALLS, CALL_PREFIX, SOFTWARE_EVENTS
 from measuring import runs
 from measuring.counted_side import CountedSide
 from measuring.load_side import LoadSide
+from sweep.workloads import words_before
 
 AllSides = runs.Sides[CountedSide, LoadSide]
 COLUMNS = [
     *("server", "connections", "status", "reason", "requests"),
-    *("kind", "name", "count", "per_request"),
+    *("kind", "name", "count", "per_request", "workload"),
 ]
 Row = dict[str, Any]  # of these columns
 # How far the sum over names may exceed the total: threads end while perf stops one counter after the other.
@@ -148,13 +149,18 @@ def main() -> int:
     name = os.path.basename(arguments.binary)
     with runs.reported(f"count_syscalls: {name}"):
         rows = make_rows(arguments)
-    asked = {"server": name, "connections": arguments.connections}
+    asked = {
+        "server": name,
+        "connections": arguments.connections,
+        "workload": arguments.workload_name,
+    }
     files.write_text(arguments.output, format_table([{**asked, **row} for row in rows]))
     told = f"not counted: {rows[0].get('reason')}"
     for row in rows:
         if row.get("kind") == "system_call" and row["name"] == "all":
             told = f"{row['count'] / row['requests']:.2f} a request"
-    print(f"{name:<23}{arguments.connections:>5} connections, system calls: {told}", flush=True)
+    what = f"{words_before(arguments.workload_name)}system calls"
+    print(f"{name:<23}{arguments.connections:>5} connections, {what}: {told}", flush=True)
     return 0
 
 

@@ -13,10 +13,14 @@ from xml.sax.saxutils import escape
 from common import files
 from common.command import report
 from hosts.perf_permission import TITLES
+from sweep.workloads import words_before
 
 
 def title_of(facts: dict[str, Any]) -> str:
-    title = f"{facts['server']}: where its CPU time goes, {facts['connections']} connections"
+    load = f"{words_before(facts['workload'])}{facts['connections']} connections"
+    if idle := facts.get("idle_connections"):
+        load += f" and {idle:,} idle ones"
+    title = f"{facts['server']}: where its CPU time goes, {load}"
     return "".join(filter(str.isprintable, title))
 
 
@@ -25,7 +29,8 @@ def draw_stacks(folded: str, facts: dict[str, Any], svg: str) -> None:
     and a post-processor that prints our stacks."""
     command = ["flamegraph", "--perfdata", folded, "--no-inline", "--deterministic"]
     command += ["--palette", "java", "--title", title_of(facts)]
-    command += ["--subtitle", "orange: kernel, red: user space; width: share of samples"]
+    width = f"share of {facts['samples']:,} samples"
+    command += ["--subtitle", f"orange: kernel, red: user space; width: {width}"]
     # Remove the suffixes of the compiler and glibc, by which this palette would take names for Java's.
     tidy = r"s/[[:cntrl:]]//g; s/@@*GLIBC_[0-9.]*//g; s/\.(constprop|isra|part|cold)(\.[0-9]+)?//g"
     read_stacks = f"cat > /dev/null; sed -E '{tidy}' {shlex.quote(folded)}"
@@ -40,7 +45,9 @@ def notice_svg(facts: dict[str, Any]) -> str:
     """A picture with text alone: why there is no flamegraph, and what fixes it."""
     reason = f"{TITLES[facts['status']]}: {facts['reason']}"
     if facts["status"] == "invalid":
-        reason += f" (to try again, delete results/profile/{facts['server']}.json)"
+        reason += (
+            f" (to try again, delete results/profile/{facts['workload']}/{facts['server']}.json)"
+        )
     lines = textwrap.wrap("".join(filter(str.isprintable, reason)), width=100)
     text = "".join(
         f'<text x="600" y="{110 + 24 * number}" font-size="16">{escape(line)}</text>'
@@ -61,7 +68,7 @@ def main() -> int:
     parser.add_argument("svg", help="the picture to draw")
     parser.add_argument("png", help="the same as PNG")
     arguments = parser.parse_args()
-    facts = files.read_json(arguments.facts, ["server", "connections", "status"])
+    facts = files.read_json(arguments.facts, ["server", "workload", "connections", "status"])
     try:
         if facts["status"] == "ok":
             with files.replacing(arguments.svg) as svg:

@@ -23,7 +23,7 @@ from page.profiles import profile_of
 from page.render import _base64, render, table_of
 from sweep import records
 from sweep.cells import Cell, record_path
-from sweep.workloads import KEEPALIVE
+from sweep.workloads import picture_suffix
 
 # Tables that the report offers as files to download.
 DOWNLOADS = ["cells", "summary", "verdicts", "syscalls"]
@@ -98,6 +98,9 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+NOBODY = {"left": "", "right": ""}
+
+
 def choose_pair(finding: findings.Finding, profiles: list[dict[str, Any]]) -> dict[str, str]:
     """The servers whose flamegraphs the page shows first: those of the answer, if they have flamegraphs."""
     names = [str(profile["server"]) for profile in profiles]
@@ -120,16 +123,36 @@ def best_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def profiles_of(
+    workload: str, profiled: list[str], servers: list[str], summary: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """The servers' profiles in a workload; none if it is not one of those profiled."""
+    if workload not in profiled:
+        return []
+    suffix = picture_suffix(workload, profiled)
+    by_point = summary.set_index(["server", "connections"])["server_cpu_ns_per_request"]
+    cpu_ns = by_point.dropna().to_dict()
+    return [profile_of(name, workload, suffix, cpu_ns) for name in servers]
+
+
 def of_workload(
-    column: workload_map.Column, cells: pd.DataFrame, summary: pd.DataFrame, verdicts: pd.DataFrame
+    column: workload_map.Column,
+    profiled: list[str],
+    cells: pd.DataFrame,
+    summary: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    syscalls: pd.DataFrame,
 ) -> dict[str, Any]:
-    """What the template shows of one workload."""
+    """What the template shows of one workload. profiled: the names of those that are."""
     compared = tables.without_control(summary)
     servers = [str(server) for server in compared["server"].unique()]
     single, repeats_note = tables.choose_single_runs(cells)
     _, samples = facts_of(cells, str(summary["machine"].iloc[0]))
     found = workload_map.findings_of(summary, verdicts).get(column.workload, {})
     left_out = next(iter(found.values())).left_out if found else []
+    # What profiles explain.
+    finding = found.get(CPU_RATIO, findings.Finding(CPU_RATIO, [], [], []))
+    profiles = profiles_of(column.workload, profiled, servers, summary)
     return {
         "name": column.workload,
         "figure": column.figure,
@@ -157,11 +180,15 @@ def of_workload(
         ],
         "cells_count": len(cells),
         "repeats_note": repeats_note,
-        "charts": charts.of_workload(single, summary, verdicts),
+        "reasons": findings.reasons(finding, syscalls, profiles) if profiles else [],
+        "profiles": profiles,
+        "chosen": choose_pair(finding, profiles) if profiles else {},
+        "uncounted": syscalls[syscalls["status"] != "ok"][["server", "reason"]].to_dict("records"),
+        "charts": charts.of_workload(single, summary, verdicts) | charts.of_calls(syscalls),
     }
 
 
-def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
+def page_data() -> dict[str, Any]:
     """Everything that the template shows."""
     cells = tables.read_cell_table("results/cells.csv")
     summary = read_summary("results/summary.csv")
@@ -170,25 +197,24 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
     machine = str(summary["machine"].iloc[0])
     verdicts = read_verdicts("results/verdicts.csv")
     verdicts = verdicts[verdicts["machine"] == machine]
-    syscalls = tables.read_table("results/syscalls.csv", dtype={"reason": "str"})
+    syscalls = tables.read_table("results/syscalls.csv", ["workload"], {"reason": "str"})
+    profiled = [str(name) for name in syscalls["workload"].unique()]
     # The page leaves out servers of other machines. (Counts and profiles do not say which machine they are of.)
     syscalls = syscalls[syscalls["server"].isin(summary["server"])]
     compared = tables.without_control(summary)
     servers = [str(name) for name in compared["server"].unique()]
     facts, _ = facts_of(cells, machine)
-    # Profiles and counts of system calls are of the workload that no option asks for.
-    plain = summary[summary["workload"] == KEEPALIVE]
-    profiled = plain[plain["connections"] == arguments.profile_connections]
-    cpu_ns = profiled.set_index("server")["server_cpu_ns_per_request"].dropna().to_dict()
-    profiles = [profile_of(name, cpu_ns.get(name)) for name in servers]
     single, repeats_note = tables.choose_single_runs(cells)
     whole_map = workload_map.make(summary, verdicts)
     found = workload_map.findings_of(summary, verdicts)
-    finding = found.get(KEEPALIVE, {}).get(CPU_RATIO, findings.Finding(CPU_RATIO, [], [], []))
     workloads = [
         of_workload(
             column,
-            *(its[its["workload"] == column.workload] for its in (cells, summary, verdicts)),
+            profiled,
+            *(
+                its[its["workload"] == column.workload]
+                for its in (cells, summary, verdicts, syscalls)
+            ),
         )
         for column in whole_map.columns
     ]
@@ -201,7 +227,7 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
         "distance_colors": palette.distance_colors,
         "farthest": palette.FARTHEST_RATIO,
         "workloads": workloads,
-        "profiled_workload": KEEPALIVE,
+        "profiled": profiled,
         "sweeps": sorted(str(name) for name in cells["sweep"].dropna().unique()),
         "servers": [
             {
@@ -212,15 +238,14 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
             for name in servers
         ],
         "join": findings.join,
-        "reasons": findings.reasons(finding, syscalls, profiles),
         "limiters": palette.LIMITERS,
-        "uncounted": syscalls[syscalls["status"] != "ok"][["server", "reason"]].to_dict("records"),
-        "profiles": profiles,
-        "chosen": choose_pair(finding, profiles),
+        "profiles": {it["name"]: it["profiles"] for it in workloads if it["profiles"]},
+        "chosen": next((it["chosen"] for it in workloads if it["profiles"]), NOBODY),
         "seeds": sorted(int(seed) for seed in cells["seed"].dropna().unique()),
         "repeats_note": repeats_note,
-        "charts": charts.of_calls(syscalls)
-        | {f"{it['name']}/{name}": spec for it in workloads for name, spec in it["charts"].items()},
+        "charts": {
+            f"{it['name']}/{name}": spec for it in workloads for name, spec in it["charts"].items()
+        },
         "tables": {
             "points": table_of(summary, SHOWN_OF_POINTS),
             "runs": table_of(single, SHOWN_OF_CELLS),
@@ -234,14 +259,8 @@ def page_data(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", help="the HTML to write")
-    parser.add_argument(
-        "--profile-connections",
-        type=int,
-        required=True,
-        help="connections at which servers were profiled",
-    )
     arguments = parser.parse_args()
-    files.write_text(arguments.output, render(page_data(arguments)))
+    files.write_text(arguments.output, render(page_data()))
     return 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw each server's system calls and context switches per request, and its peak memory."""
+"""Draw each server's system calls and context switches per request in a workload, and its peak memory."""
 
 import sys
 import textwrap
@@ -62,6 +62,7 @@ def say_why(axes: Axes, table: pd.DataFrame, rows: dict[str, int]) -> None:
 def notes_of(table: pd.DataFrame) -> list[str]:
     connections = ", ".join(f"{count:,}" for count in table["connections"].unique())
     return [
+        f"Workload: {table['workload'].iloc[0]}. "
         f"Counted in a separate run under perf stat at {connections} connections, including its start and end. "
         f"other: calls that perf did not count by name, and calls rarer than {LEAST:g} a request.",
         "One waiting call serves all requests that are ready: the busier a server is, the fewer such calls it makes "
@@ -93,7 +94,13 @@ def draw(table: pd.DataFrame, *paths: str) -> None:
     style.save(figure, paths)
 
 
-main = program.of_tables(__doc__, draw, syscalls=tables.read_table)
+main = program.of_tables(
+    __doc__,
+    draw,
+    choose=lambda workload, table: [table[table["workload"] == workload]],
+    workload=str,
+    syscalls=tables.read_table,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -22,6 +22,7 @@ from instruments import perf_stat, profile_gates, server_process, wrk
 from measuring import runs
 from measuring.load_side import LoadSide
 from measuring.profiled_side import ProfiledSide
+from sweep.workloads import words_before
 from workflow import progress
 
 AllSides = runs.Sides[ProfiledSide, LoadSide]
@@ -41,7 +42,10 @@ def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str
     server, load_side = found.server, found.load
     with runs.started(found, arguments) as run:
         load_command = run.start_load(longest_s)
-        perf_command = server.start_perf(arguments.frequency_hz)  # during the warm-up
+        perf_command = server.start_perf(  # during the warm-up
+            arguments.frequency_hz,
+            keeps_vdso=arguments.workload.handler_burn_us > 0,  # the handler reads the clock
+        )
         load_side.wait_until(arguments.warmup_s)
         facts = server.sample(arguments.duration_s)
         load_side.wait_until(0)  # raises LoadError if the load has ended
@@ -53,6 +57,7 @@ def record_profile(found: AllSides, arguments: Arguments) -> tuple[str, dict[str
             "perf_command": perf_command,
             "server_command": run.command,
             "load_command": load_command,
+            "idle_connections": run.idle_connections,
             **facts,
         }
     stacks = profile_gates.parse_folded(seen["folded"])
@@ -106,7 +111,11 @@ def main() -> int:
     arguments = parse_arguments()
     name = os.path.basename(arguments.binary)
     asked = ("connections", "duration_s", "frequency_hz", "warmup_s")
-    facts: dict[str, Any] = {"server": name, **{key: getattr(arguments, key) for key in asked}}
+    facts: dict[str, Any] = {
+        "server": name,
+        "workload": arguments.workload_name,
+        **{key: getattr(arguments, key) for key in asked},
+    }
     with runs.reported(f"profile_server: {name}"):
         folded, seen = profile(arguments, name)
     files.write_text(arguments.folded, folded)
@@ -114,7 +123,8 @@ def main() -> int:
     told = f"{seen['samples']} samples" if seen["status"] == "ok" else "no flamegraph"
     reason = f": {seen['reason']}" if seen["reason"] else ""
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the profile
-        progress.print_line(name, facts["connections"], "profile", [Part(told + reason)])
+        what = f"{words_before(arguments.workload_name)}profile"
+        progress.print_line(name, facts["connections"], what, [Part(told + reason)])
     return 0
 
 

@@ -160,7 +160,7 @@ def prepare(checkout: Path) -> Sweep:
     servers = yaml.safe_load((checkout / "config.yaml").read_text())["servers"]
     wanted = [record_path(cell) for cell in tiny.order]
     for server in servers:
-        wanted += [f"plots/{server}_flamegraph.svg", f"results/syscalls/{server}.csv"]
+        wanted += [f"plots/{server}_flamegraph.svg", f"results/syscalls/keepalive/{server}.csv"]
     tiny.run(*wanted)
     (checkout / made_up_cell.TEMPLATES).mkdir()
     for cell in tiny.order:

@@ -17,14 +17,15 @@ def of_tables(
     **readers: Callable[[str], Any] | Mapping[str, Any],
 ) -> Callable[[], int]:
     """A main() that calls `make` with an input for each reader and the paths of the output: one or, of pictures,
-    several. The command line has a path for each input, or a key if its reader is a mapping. choose: makes other inputs
-    of those that were read."""
+    several. The command line has a path for each input, a key if its reader is a mapping, or a word if it is `str`.
+    choose: makes other inputs of those that were read."""
 
     def main() -> int:
         parser = argparse.ArgumentParser(description=description)
         for name, reader in readers.items():
             choices = reader if isinstance(reader, Mapping) else None
-            parser.add_argument(name, choices=choices, help=f"results/{name}.csv")
+            told = f"the {name}" if choices or reader is str else f"results/{name}.csv"
+            parser.add_argument(name, choices=choices, help=told)
         parser.add_argument("output", nargs=1 if output != PICTURES else "+", help=output)
         inputs = vars(parser.parse_args())
         read = choose(

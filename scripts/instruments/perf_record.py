@@ -15,6 +15,7 @@ from hosts.perf_permission import CAP_PERFMON, CAP_SYS_ADMIN, PerfObstacle, perm
 from instruments import perf_stat, server_process
 
 STACK_BYTES = 8192  # dwarf unwinding: 4096 is too small
+DATA = "perf.data"
 BUFFER_PAGES = 1024  # perf's buffer for each CPU: room for a second of samples that nobody fetches
 
 
@@ -91,12 +92,20 @@ class Recording:
 
 
 @contextlib.contextmanager
-def recording(scope: Sequence[str], frequency_hz: int, output: str) -> Iterator[Recording]:
-    """Start perf; it is ready when it answers the first command."""
+def recording(
+    scope: Sequence[str], frequency_hz: int, folder: str, keeps_vdso: bool
+) -> Iterator[Recording]:
+    """Start perf, which writes to this folder; it is ready when it answers the first command.
+
+    keeps_vdso: copy the vDSO there, which takes a second more; without it the stacks of calls that read the clock are
+    unknown.
+    """
     control_read, control_write = os.pipe()
     answers_read, answers_write = os.pipe()
-    command = ["perf", "record", "-q", "-N", "-e", "cpu-clock", "-F", str(frequency_hz)]
-    command += ["--call-graph", f"dwarf,{STACK_BYTES}", *scope, "-o", output, "--delay=-1"]
+    command = ["perf", "--buildid-dir", folder, "record", "-q", *([] if keeps_vdso else ["-N"])]
+    command += ["-e", "cpu-clock", "-F", str(frequency_hz)]
+    command += ["--call-graph", f"dwarf,{STACK_BYTES}", *scope]
+    command += ["-o", os.path.join(folder, DATA), "--delay=-1"]
     command += [f"--control=fd:{control_read},{answers_write}"]
     try:
         with running(command, pass_fds=[control_read, answers_write]) as process:
@@ -108,12 +117,12 @@ def recording(scope: Sequence[str], frequency_hz: int, output: str) -> Iterator[
         os.close(answers_read)
 
 
-def run_perf(*arguments: str) -> str:
-    run = subprocess.run(
-        ["perf", *arguments], capture_output=True, text=True, errors="replace", check=False
-    )
+def read_recording(folder: str, what: str, *arguments: str) -> str:
+    """What perf says of the recording in this folder. what: perf's command."""
+    command = ["perf", "--buildid-dir", folder, what, "-i", os.path.join(folder, DATA), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if run.returncode != 0:
-        raise PerfObstacle("unavailable", f"perf {arguments[0]} failed: {one_line(run.stderr)}")
+        raise PerfObstacle("unavailable", f"perf {what} failed: {one_line(run.stderr)}")
     return run.stdout
 
 

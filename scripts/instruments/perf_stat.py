@@ -62,7 +62,11 @@ def try_perf(event: str) -> "subprocess.CompletedProcess[str]":
 
 def wait_for_answer(perf: Process, answers: int) -> str:
     """Wait until perf answers a command; empty if it does, else what it said when it ended. Raises RunError."""
-    if not select.select([answers], [], [], PERF_TIMEOUT_S)[0]:
+    watched = (
+        select.poll()
+    )  # select() takes no descriptor above 1023, and a side may have thousands of connections
+    watched.register(answers, select.POLLIN)
+    if not watched.poll(1000 * PERF_TIMEOUT_S):
         raise server_process.RunError(f"perf did not answer within {PERF_TIMEOUT_S:g} s")
     if os.read(answers, 16):
         return ""

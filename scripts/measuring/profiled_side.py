@@ -1,6 +1,6 @@
 """The server's side of a run that perf record samples."""
 
-import os
+import functools
 import shutil
 import tempfile
 import time
@@ -14,8 +14,8 @@ from instruments.perf_record import (
     _sysctl,
     check_here,
     is_compiled,
+    read_recording,
     recording,
-    run_perf,
     scope_of,
     unreadable_path,
 )
@@ -39,17 +39,21 @@ class ProfiledSide(ServerSide):
         """Raises PerfObstacle if this machine does not let us."""
         self._script = check_here()
 
-    def start_perf(self, frequency_hz: int) -> list[str]:
-        """Start perf, which takes about a second and samples nothing yet. Returns its command."""
+    def start_perf(self, frequency_hz: int, keeps_vdso: bool) -> list[str]:
+        """Start perf, which takes about a second and samples nothing yet. Returns its command.
+
+        keeps_vdso: as of perf_record.recording().
+        """
         scope = scope_of(
             _capabilities(),
             _sysctl("kernel.perf_event_paranoid"),
             self._cpus,
             self.server.pids,
         )
-        folder = self.run.enter_context(tempfile.TemporaryDirectory(prefix="profile_"))
-        self._data = os.path.join(folder, "perf.data")
-        self._perf = self.run.enter_context(recording(scope, frequency_hz, self._data))
+        self._folder = self.run.enter_context(tempfile.TemporaryDirectory(prefix="profile_"))
+        self._perf = self.run.enter_context(
+            recording(scope, frequency_hz, self._folder, keeps_vdso)
+        )
         return self._perf.command
 
     def sample(self, duration_s: float) -> dict[str, Any]:
@@ -72,16 +76,16 @@ class ProfiledSide(ServerSide):
 
     def fold(self, pids: list[int]) -> dict[str, Any]:
         """What perf saw of these processes: `folded` stacks, and counts that must agree."""
+        read = functools.partial(read_recording, self._folder)
         if self._come_and_go:
-            tasks = ["--show-task-events", "-F", "comm,pid,tid"]
-            pids = profile_gates.add_forked(pids, run_perf("script", *tasks, "-i", self._data))
-        source = ["-i", self._data, "--pid", ",".join(map(str, pids))]
-        stats = run_perf("report", "--stats", "-i", self._data)
-        report = ["report", "--no-children", "-g", "none", "-F", "sample,pid,sym", "--stdio"]
+            tasks = read("script", "--show-task-events", "-F", "comm,pid,tid")
+            pids = profile_gates.add_forked(pids, tasks)
+        of_server = ["--pid", ",".join(map(str, pids))]
+        report = ["--no-children", "-g", "none", "-F", "sample,pid,sym", "--stdio"]
         return {
-            "folded": run_perf(
-                "script", "--no-inline", *source, "-s", self._script, "--", "--kernel"
+            "folded": read(
+                "script", "--no-inline", *of_server, "-s", self._script, "--", "--kernel"
             ),
-            "events": profile_gates.parse_event_counts(stats),
-            "reported": profile_gates.parse_self_counts(run_perf(*report, *source)),
+            "events": profile_gates.parse_event_counts(read("report", "--stats")),
+            "reported": profile_gates.parse_self_counts(read("report", *report, *of_server)),
         }

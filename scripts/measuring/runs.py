@@ -125,6 +125,7 @@ class Arguments:
     workers: str
     start_timeout_s: float
     workload: Workload
+    workload_name: str
 
     @property
     def load_s(self) -> float:
@@ -138,7 +139,6 @@ class CellArguments(Arguments):
 
     output: str
     server: str
-    workload_name: str
     repeat: int
     disturbed_retries: int
     reference: str  # empty: no paired phase
@@ -164,6 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, duration_s: float) -> None
     )
     parser.add_argument("--cpus", type=json.loads, help="as in the config, as JSON (default: auto)")
     parser.add_argument("--workers", default="auto", help="processes: auto, cpus or a number")
+    parser.add_argument("--workload-name", default=KEEPALIVE, help="(default: %(default)s)")
     parser.add_argument(
         "--workload",
         type=lambda text: Workload(**json.loads(text)),
@@ -183,7 +184,6 @@ def add_cell_arguments(parser: argparse.ArgumentParser, *, duration_s: float) ->
     parser.add_argument("binary", help="the compiled server")
     parser.add_argument("output", help="where the record goes")
     parser.add_argument("--server", help="its name in the record (default: the binary's)")
-    parser.add_argument("--workload-name", default=KEEPALIVE, help="(%(default)s)")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument(
         "--disturbed-retries",

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def render(data: dict[str, Any]) -> str:
     script = (PAGE / "page.js").read_text()
     return environment.get_template("page.html").render(
         **data,
-        policy=content_security_policy(script, data["profiles"]),
+        policy=content_security_policy(script, [*chain(*data["profiles"].values())]),
         # Vega, Vega-Lite and Vega-Embed, which set window.vegaEmbed. Its stubs take a snippet for required.
         vega=vl_convert.javascript_bundle(),  # type: ignore[call-arg]
         datatables=read_package_file("html/dt_bundle.js"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sweep import workloads
-from sweep.workloads import KEEPALIVE
+from sweep.workloads import KEEPALIVE, words_before
 
 # The control is a server measured again under this name: a difference is noise, or comes from the layout of its code.
 CONTROL_SUFFIX = "_control"
@@ -23,8 +23,8 @@ class Cell(NamedTuple):
     workload: str = KEEPALIVE
 
     def __str__(self) -> str:
-        workload = "" if self.workload == KEEPALIVE else f"{self.workload}, "
-        return f"{self.server}, {workload}{self.connections} connections, repeat {self.repeat}"
+        load = f"{words_before(self.workload)}{self.connections} connections"
+        return f"{self.server}, {load}, repeat {self.repeat}"
 
 
 # The current run: when it began (`started`), and its whole config (`config`).

@@ -1,7 +1,7 @@
 """Workloads: what a server is asked to do in a cell, from `workloads` in the config. Only the check of the config reads
 that key besides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 # What each cell asks for unless its workload says otherwise: many requests on each connection, for a small answer.
@@ -112,3 +112,27 @@ def of_config(config: Mapping[str, Any]) -> dict[str, Workload]:
 def setting_of(config: Mapping[str, Any], workload: str, name: str) -> Any:
     """A setting of the sweep that a workload may have of its own: connections, repeats, duration_s."""
     return parameters_of(config)[workload].get(name, config[name])
+
+
+def words_before(workload: str) -> str:
+    """A workload's name as the beginning of a longer text; empty for keep-alive."""
+    return "" if workload == KEEPALIVE else f"{workload}, "
+
+
+# --- Profiles and counts of system calls ---
+
+
+def profiled(config: Mapping[str, Any]) -> list[str]:
+    """The workloads that are profiled and whose system calls are counted: those that the config names, or the first."""
+    return config["profile"]["workloads"] or list(parameters_of(config))[:1]
+
+
+def profile_connections(config: Mapping[str, Any], workload: str) -> int:
+    """Connections of its profiles: those of `profile`, or the most of its own."""
+    own = parameters_of(config)[workload].get("connections")
+    return int(max(own) if own else config["profile"]["connections"])
+
+
+def picture_suffix(workload: str, names: Sequence[str]) -> str:
+    """What the names of its flamegraphs end with. names: as profiled(), whose first has pictures without its name."""
+    return "" if workload == names[0] else f"_{workload}"

@@ -23,7 +23,7 @@ from sweep.cells import CONTROL_SUFFIX, LOAD, REFERENCE, points_of
 
 # Names of other pictures in plots/, of the control and of the reference.
 RESERVED = re.compile(
-    f"overview.*|map|ranking|latency|syscalls|compare|.*_flamegraph|.*{CONTROL_SUFFIX}|{REFERENCE}|{LOAD}"
+    f"overview.*|map|ranking|latency|syscalls(_.*)?|compare|.*_flamegraph(_.*)?|.*{CONTROL_SUFFIX}|{REFERENCE}|{LOAD}"
 )
 MOST_IDLE_S = 10
 MOST_BYTES = 4 << 30
@@ -165,6 +165,13 @@ def _workload_faults(config: Mapping[str, Any]) -> Iterator[str]:
     ]
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield f"workloads: found {name} twice, allowed: once"
+    known = list(workloads.of_config(config))
+    for i, name in enumerate(config["profile"]["workloads"] or []):
+        if name not in known:
+            yield (
+                f"profile.workloads[{i}]: found {name!r}, which is not in workloads{_suggest(name, known)},"
+                f" allowed: {', '.join(known)}"
+            )
     for name, its in workloads.of_config(config).items():
         where, run_s = f"workloads.{name}", workloads.setting_of(config, name, "duration_s")
         if name not in workloads.BUILT_IN and its == workloads.Workload():

@@ -10,8 +10,10 @@ from sweep import records
 # Files of a former benchmark of cost, and of separate runs of the reference.
 REPLACED = ["results/cost", "results/cost.csv", "results/cost.txt"]
 REPLACED += ["results/ceiling", "results/ceiling.csv", "results/bin/ceiling"]
-# Records from before there were workloads, which are not where this version looks for any.
+# From before there were workloads: records, and profiles and counts, which are not where this version looks for any.
 WITHOUT_WORKLOAD = "results/cells/*/c*_r*.json"
+PROFILES_WITHOUT_WORKLOAD = ["results/profile/*.json", "results/profile/*.folded"]
+PROFILES_WITHOUT_WORKLOAD += ["results/syscalls/*.csv"]
 
 
 def describe(paths: Iterable[str], folder: str) -> str:
@@ -30,7 +32,9 @@ def describe(paths: Iterable[str], folder: str) -> str:
         shown += f", among them {count} records, which are shown but not compared"
     else:
         left += sorted({os.path.dirname(path) for path in unread})
-    if not left:
+    patterns = [pattern for pattern in PROFILES_WITHOUT_WORKLOAD if glob.glob(pattern)]
+    if not left and not patterns:
         return ""
-    named = shlex.join(os.path.join(folder, path) for path in left)
-    return f"Earlier versions left results{shown}. To delete them: rm -r {named}"
+    named = [shlex.quote(os.path.join(folder, path)) for path in left]
+    named += [os.path.join(folder and shlex.quote(folder), pattern) for pattern in patterns]
+    return f"Earlier versions left results{shown}. To delete them: rm -r {' '.join(named)}"

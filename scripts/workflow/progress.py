@@ -14,7 +14,7 @@ from common import files, terminal
 from common.terminal import Color, Part
 from sweep import flags
 from sweep.cells import Cell
-from sweep.workloads import KEEPALIVE
+from sweep.workloads import words_before
 
 PLAN = "results/.progress/plan.json"
 LOG = "results/.progress/log"
@@ -115,5 +115,5 @@ def count() -> None:
 
 def print_cell(cell: Cell, record: dict[str, Any]) -> None:
     count()
-    workload = "" if cell.workload == KEEPALIVE else f"{cell.workload}, "
-    print_line(cell.server, cell.connections, f"{workload}repeat {cell.repeat}", describe(record))
+    what = f"{words_before(cell.workload)}repeat {cell.repeat}"
+    print_line(cell.server, cell.connections, what, describe(record))

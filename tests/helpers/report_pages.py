@@ -12,7 +12,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page
 
 import count_syscalls
-from helpers.checkouts import ROOT, environment
+from helpers.checkouts import ROOT, environment, make_tree
 from helpers.made_up import record, write_tables
 from sweep import records, workloads
 from sweep.cells import Cell, record_path
@@ -64,28 +64,36 @@ def cell_record(
 
 
 def write_sweep(
-    folder: Path, rows: list[dict[str, Any]], profiled: bool = True, stacks: str = STACKS
+    folder: Path,
+    rows: list[dict[str, Any]],
+    profiled: bool = True,
+    stacks: str = STACKS,
+    workloads_profiled: int = 1,
 ) -> None:
-    """What make_report reads, in `folder`, by the workflow's own functions."""
+    """What make_report reads, in `folder`, by the workflow's own functions. workloads_profiled: how many of them."""
     servers = list(dict.fromkeys(row["server"] for row in rows))
     for row in rows:
         path = record_path(Cell(*(row.get(name, KEEPALIVE) for name in Cell._fields)))
         records.write(str(folder / path), row)
     write_tables(rows, folder / "results")
-    (folder / "results/profile").mkdir()
     (folder / "plots").mkdir()
     counts = []
     drawn = []
-    for number, server in enumerate(servers):
-        facts: dict[str, Any] = {"server": server, "connections": 10, "status": "ok"}
+    named = dict.fromkeys(row.get("workload", KEEPALIVE) for row in rows)
+    names = list(named)[:workloads_profiled]
+    for workload, (number, server) in itertools.product(names, enumerate(servers)):
+        facts: dict[str, Any] = {"server": server, "workload": workload, "connections": 10}
+        facts["status"] = "ok"
         if not profiled:
             facts |= {"status": "not_permitted", "reason": "perf may not: sysctl <x>"}
         row = facts | {"kind": "system_call"}
         folded = stacks.format(server=server, user=10 + 20 * number, kernel=90) if profiled else ""
-        (folder / f"results/profile/{server}.json").write_text(json.dumps(facts))
-        (folder / f"results/profile/{server}.folded").write_text(folded)
-        files = [f"results/profile/{server}.folded", f"results/profile/{server}.json"]
-        files += [f"plots/{server}_flamegraph.{suffix}" for suffix in ("svg", "png")]
+        files = [f"results/profile/{workload}/{server}.{suffix}" for suffix in ("folded", "json")]
+        make_tree(
+            folder, dict(zip(files, (folded, json.dumps(facts | {"samples": 100})), strict=True))
+        )
+        picture = f"plots/{server}_flamegraph{workloads.picture_suffix(workload, names)}"
+        files += [f"{picture}.{suffix}" for suffix in ("svg", "png")]
         draw = [sys.executable, str(ROOT / "scripts/draw_flamegraph.py"), *files]
         # `flamegraph` is beside this Python.
         programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -98,7 +106,6 @@ def write_sweep(
 
 def make_report(folder: Path) -> "subprocess.Popen[str]":
     command = [sys.executable, str(ROOT / "scripts/make_report.py"), "results/report.html"]
-    command += ["--profile-connections", "10"]
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
 
 

@@ -703,7 +703,7 @@ def test_sweep_with_others_is_whole_and_only_what_changed_is_redone(tmp_path: Pa
     assert statuses == {"server_epoll": "ok", "mine": "ok", "absent": "unavailable", "built": "ok"}
     svg = (checkout / "plots/absent_flamegraph.svg").read_text()
     assert "bin/absent is not installed: sudo apt-get install absentee" in svg
-    facts = json.loads((checkout / "results/profile/mine.json").read_text())
+    facts = json.loads((checkout / "results/profile/keepalive/mine.json").read_text())
     if facts["status"] != "ok":  # no frame pointers, no symbols
         assert facts["reason"][:30] in (checkout / "plots/mine_flamegraph.svg").read_text()
     with (checkout / "results/syscalls.csv").open() as file:

@@ -105,7 +105,8 @@ def test_whole_cpus_are_sampled_where_that_is_allowed() -> None:
 
 def draw(folder: Path, folded: str, status: str, reason: str = "") -> tuple[str, bytes]:
     """The picture as SVG and as PNG."""
-    facts = {"server": "server", "connections": 100, "status": status, "reason": reason}
+    facts = {"server": "server", "workload": "mine", "connections": 100}
+    facts |= {"status": status, "reason": reason, "idle_connections": 9000, "samples": 100}
     make_tree(folder, {"x.folded": folded, "x.json": json.dumps(facts)})
     files = ("x.folded", "x.json", "x.svg", "x.png")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -121,6 +122,8 @@ def test_flamegraph_shows_the_stacks_can_be_searched_and_is_the_same_each_time(
     assert "tcp_sendmsg" in svg
     assert "<script" in svg
     assert "60 samples" in svg or "60.00%" in svg
+    assert "share of 100 samples" in svg
+    assert "server: where its CPU time goes, mine, 100 connections and 9,000 idle ones" in svg
     assert png.startswith(b"\x89PNG")
     assert draw(tmp_path / "b", FOLDED, "ok") == (svg, png)
 
@@ -150,13 +153,47 @@ def test_profile_of_a_server_that_fails_says_why(tmp_path: Path) -> None:
     assert (tmp_path / "x.folded").read_text() == ""
 
 
-def profile_of(binary: str, folder: Path, *prefix: str, **changes: str) -> dict:
+def profile_of(
+    binary: str, folder: Path, *prefix: str, workload: dict | None = None, **changes: str
+) -> dict:
     """Run the script on a server; the facts that it wrote."""
     command = [*prefix, sys.executable, ROOT / "scripts/profile_server.py", binary]
     options = ["--connections", "2", "--duration-s", "0.5"]
+    if workload:
+        options += ["--workload-name", "mine", "--workload", json.dumps(workload)]
     run = run_program([*command, "x.folded", "x.json", *options], folder, **changes)
     assert run.returncode == 0, run.stderr
     return dict(json.loads((folder / "x.json").read_text()))
+
+
+@pytest.mark.alone
+def test_profile_is_of_its_workload_and_not_of_the_opening_of_idle_connections(
+    tmp_path: Path,
+) -> None:
+    """Of more of these than select() could wait for, in the server and in the script."""
+    if obstacle := perf_permission.obstacle_of(perf_record.check_here):
+        pytest.skip(obstacle)
+    workload = {"idle_connections": 1100, "body_bytes": 100_000}
+    facts = profile_of(compile_server("server_epoll", tmp_path), tmp_path, workload=workload)
+    assert facts["status"] == "ok", facts
+    assert (facts["workload"], facts["idle_connections"]) == ("mine", 1100)
+    assert "--body-bytes 100000" in " ".join(facts["server_command"])
+    folded = (tmp_path / "x.folded").read_text()
+    assert "tcp_sendmsg" in folded and "accept" not in folded
+    facts = profile_of(compile_server("server_select", tmp_path), tmp_path, workload=workload)
+    assert facts["status"] == "unavailable"
+    assert "it does not serve 1100 idle connections" in facts["reason"]
+
+
+@pytest.mark.alone
+def test_stacks_of_a_handler_that_computes_are_known(tmp_path: Path) -> None:
+    """It reads the clock all the time, in the vDSO."""
+    if obstacle := perf_permission.obstacle_of(perf_record.check_here):
+        pytest.skip(obstacle)
+    workload = {"handler_burn_us": 100}
+    facts = profile_of(compile_server("server_epoll", tmp_path), tmp_path, workload=workload)
+    assert facts["status"] == "ok", facts
+    assert "main" in (tmp_path / "x.folded").read_text()
 
 
 def test_profile_without_the_right_says_what_mends_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -127,9 +128,11 @@ def test_all_that_has_to_be_mended_is_told_at_once(monkeypatch: pytest.MonkeyPat
     assert said.endswith(f"{FIX}; unreadable: sudo mount")
 
 
-def count(binary: str, folder: Path, *prefix: str, **changes: str) -> Rows:
+def count(
+    binary: str, folder: Path, *prefix: str, options: Sequence[str] = (), **changes: str
+) -> Rows:
     command = [*prefix, sys.executable, ROOT / "scripts/count_syscalls.py", binary, "x.csv"]
-    run = run_program([*command, "--connections", "10"], folder, **changes)
+    run = run_program([*command, "--connections", "10", *options], folder, **changes)
     assert run.returncode == 0, run.stderr
     with (folder / "x.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -181,6 +184,22 @@ def test_counts_of_a_real_run_agree_with_each_other(epoll: Rows) -> None:
         if row["per_request"]:
             expected = int(row["count"]) / int(row["requests"])
             assert float(row["per_request"]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.alone
+def test_calls_are_counted_in_a_workload_without_the_opening_of_its_idle_connections(
+    perf: None, tmp_path: Path
+) -> None:
+    """Of more of these than select() could wait for, in the server and in the script."""
+    options = ["--workload-name", "mine", "--workload", '{"idle_connections": 1100}']
+    rows = count(compile_server("server_epoll", tmp_path), tmp_path, options=options)
+    assert {row["workload"] for row in rows} == {"mine"}
+    counts = {row["name"]: int(row["count"]) for row in rows}
+    assert calls_of(rows)["recvfrom"] == pytest.approx(1, abs=0.05)
+    assert counts["accept4"] < 100
+    (row,) = count(compile_server("server_select", tmp_path), tmp_path, options=options)
+    assert (row["workload"], row["status"]) == ("mine", "unavailable")
+    assert "it does not serve 1100 idle connections" in row["reason"]
 
 
 @pytest.mark.alone
@@ -269,6 +288,7 @@ def test_what_perf_says_when_it_refuses_is_handed_on(
 
 def ok_rows(server: str, calls: dict[str, float]) -> Rows:
     run = {"server": server, "connections": "100", "status": "ok", "requests": "1000"}
+    run["workload"] = "keepalive"
     seen = [("system_call", name, number) for name, number in calls.items()]
     seen += [("system_call", "all", sum(calls.values()))]
     seen += [("context_switch", "all", 0.014), ("page_fault", "all", 0.0)]
@@ -280,7 +300,8 @@ def ok_rows(server: str, calls: dict[str, float]) -> Rows:
 
 
 def no_rows(server: str, status: str, reason: str) -> Rows:
-    return [{"server": server, "connections": "100", "status": status, "reason": reason}]
+    asked = {"server": server, "connections": "100", "workload": "keepalive"}
+    return [{**asked, "status": status, "reason": reason}]
 
 
 EPOLL_CALLS = {"recvfrom": 1.0, "sendto": 1.0, "epoll_wait": 0.25, "close": 0.01, "other": 0.01}
@@ -301,16 +322,23 @@ TABLES = {
 
 def write_table(folder: Path, name: str) -> Path:
     table = folder / "syscalls.csv"
-    table.write_text(count_syscalls.format_table(TABLES[name]))
+    others = [{**row, "workload": "mine", "connections": "50"} for row in EPOLL]
+    table.write_text(count_syscalls.format_table([*TABLES[name], *others]))
     return table
+
+
+def table_of(folder: Path, name: str) -> pd.DataFrame:
+    table = pd.read_csv(write_table(folder, name))
+    return table[table["workload"] == "keepalive"]
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_picture_is_made_and_is_the_same_each_time(name: str, tmp_path: Path) -> None:
     table = write_table(tmp_path, name)
-    run = run_script("plot_syscalls.py", table, "a.png", cwd=tmp_path, PYTHONWARNINGS="error")
+    asked = ("keepalive", table, "a.png")
+    run = run_script("plot_syscalls.py", *asked, cwd=tmp_path, PYTHONWARNINGS="error")
     assert run.returncode == 0, run.stderr
-    plot_syscalls.draw(pd.read_csv(table), str(tmp_path / "b.png"))
+    plot_syscalls.draw(table_of(tmp_path, name), str(tmp_path / "b.png"))
     assert (tmp_path / "a.png").stat().st_size > 5000
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
@@ -318,7 +346,7 @@ def test_picture_is_made_and_is_the_same_each_time(name: str, tmp_path: Path) ->
 def drawn(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Figure:
     figures: list[Figure] = []
     monkeypatch.setattr(style, "save", lambda figure, _path: figures.append(figure))
-    plot_syscalls.draw(pd.read_csv(write_table(folder, name)), "")
+    plot_syscalls.draw(table_of(folder, name), "")
     figures[0].canvas.draw()
     return figures[0]
 

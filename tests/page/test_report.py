@@ -102,7 +102,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     runs = {}
     for name, rows in SWEEPS.items():
         folder = tmp_path_factory.mktemp("report")
-        write_sweep(folder, rows, profiled=name != "faults")
+        write_sweep(folder, rows, profiled=name != "faults", workloads_profiled=2)
         runs[name] = (folder, make_report(folder))
     for name, (_, run) in runs.items():
         assert run.communicate()[1] == "", name
@@ -252,7 +252,29 @@ def test_a_heading_of_the_map_chooses_its_workload(opened: Callable[..., Page]) 
     assert "Strokes: the ceiling of each server" in told
     assert "the handler of each request waits 10 ms" in told
     assert "no paired phase" in told and "throughput decides it" in told
-    assert "Counted in workload keepalive, whichever is chosen above" in told
+
+
+def test_profiles_and_system_calls_are_those_of_the_chosen_workload(
+    opened: Callable[..., Page],
+) -> None:
+    page = opened("workloads")
+    choice = page.get_by_role("combobox", name="Workload")
+    page.get_by_label("Server A", exact=True).select_option("server_epoll")
+    title = page.frame_locator("#flamegraph_left").locator("#title")
+    for workload in ("idle_crowd", "keepalive", "idle_crowd"):
+        choice.select_option(workload)
+        expect(page.locator(f"[data-chart='{workload}/syscalls'] svg")).to_be_visible()
+        load = "10 connections" if workload == "keepalive" else f"{workload}, 10 connections"
+        said = f"server_epoll: where its CPU time goes, {load}"
+        expect(title).to_have_text(said)
+        expect(page.locator("#self_times tbody tr")).to_have_count(2)
+        assert "profile.workloads" not in page.locator("main").inner_text()
+    choice.select_option("blocking_handler")
+    assert page.locator("iframe:visible, [data-chart$='/syscalls']:visible").count() == 0
+    for section, what in (("syscalls", "counted"), ("profiles", "profiled")):
+        said = f"This workload was not {what}: profile.workloads in the config names"
+        assert said in page.locator(f"#{section}").inner_text()
+        assert "(keepalive and idle_crowd)" in page.locator(f"#{section}").inner_text()
 
 
 def test_one_workload_leaves_nothing_to_choose(opened: Callable[..., Page]) -> None:
@@ -338,7 +360,8 @@ def test_points_that_were_disturbed_in_all_runs_are_hollow() -> None:
 
 def test_what_is_wrong_or_missing_is_told(opened: Callable[..., Page]) -> None:
     page = opened("faults")
-    assert "perf may not: sysctl <x>" in page.locator("#self_times_note").inner_text()
+    assert page.locator("#missing_left").inner_text() == "No flamegraph: perf may not: sysctl <x>"
+    assert ": no profile" in page.locator("#self_times_note").inner_text()
     assert not page.locator("#flamegraph_left").is_visible()
     assert "perf may not: sysctl <x>" in page.locator("#syscalls").inner_text()
     told = page.locator("main").inner_text()

@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 
 from sweep.cells import cells_of, measured_servers, order_of, points_of, record_path
-from sweep.workloads import BODY, BUILT_IN, CPU_RATIO, DECIDERS, Workload, of_config, setting_of
+from sweep.workloads import (
+    BODY,
+    BUILT_IN,
+    CPU_RATIO,
+    DECIDERS,
+    Workload,
+    of_config,
+    picture_suffix,
+    profile_connections,
+    profiled,
+    setting_of,
+)
 
 CONFIG: dict[str, Any] = {
     "servers": ["a", "b"],
@@ -77,6 +88,25 @@ def test_a_workload_has_settings_of_its_own_or_those_of_the_sweep() -> None:
     assert points_of(config) == {"keepalive": ([1, 10], 3), "mine": ([7], 2)}
     assert setting_of(config, "keepalive", "duration_s") == 0.5
     assert setting_of(config, "mine", "duration_s") == 2
+
+
+def test_the_first_workload_is_profiled_or_those_that_the_config_names() -> None:
+    config = config_with(["body_128k", {"name": "mine", "body_bytes": 5}])
+    config["profile"] = {"workloads": None, "connections": 100}
+    assert profiled(config) == ["body_128k"]
+    config["profile"]["workloads"] = ["mine", "body_128k"]
+    assert profiled(config) == ["mine", "body_128k"]
+    assert [picture_suffix(name, profiled(config)) for name in profiled(config)] == [
+        "",
+        "_body_128k",
+    ]
+
+
+def test_a_profile_has_the_most_connections_of_the_workloads_own() -> None:
+    config = config_with(["keepalive", {"name": "mine", **MINE, "connections": [9, 7]}])
+    config["profile"] = {"connections": 100}
+    assert profile_connections(config, "mine") == 9
+    assert profile_connections(config, "keepalive") == 100
 
 
 def test_the_control_has_cells_of_the_first_workload_alone() -> None:

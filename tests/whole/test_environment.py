@@ -112,7 +112,7 @@ def test_sweep_goes_as_ever_in_an_environment_that_is_meant_for_others(tmp_path:
     assert record["status"] == "ok"
     assert record["facts"]["source"]["reason"] != "no git repository"
     if perf_permission.obstacle_of(perf_record.check_here) == "":
-        facts = json.loads((folder / "results/profile/server_epoll.json").read_text())
+        facts = json.loads((folder / "results/profile/keepalive/server_epoll.json").read_text())
         # A busy machine may have too few samples, but none of them lacks names.
         assert facts["samples"] > 0 and "stacks" not in facts["reason"], facts
 

@@ -111,7 +111,7 @@ def test_all_pictures_are_there(smoke: tuple[Path, str]) -> None:
 
 def test_flamegraph_holds_what_was_sampled_or_says_why_not(smoke: tuple[Path, str]) -> None:
     for server in SERVERS:
-        facts = json.loads((smoke[0] / f"results/profile/{server}.json").read_text())
+        facts = json.loads((smoke[0] / f"results/profile/keepalive/{server}.json").read_text())
         svg = (smoke[0] / f"plots/{server}_flamegraph.svg").read_text()
         if facts["status"] == "ok":
             assert "<script" in svg
@@ -120,7 +120,8 @@ def test_flamegraph_holds_what_was_sampled_or_says_why_not(smoke: tuple[Path, st
 
 
 def test_profiles_are_made_where_this_machine_lets_us(smoke: tuple[Path, str]) -> None:
-    facts = [json.loads(p.read_text()) for p in (smoke[0] / "results/profile").glob("*.json")]
+    folder = smoke[0] / "results/profile/keepalive"
+    facts = [json.loads(path.read_text()) for path in folder.glob("*.json")]
     assert len(facts) == len(SERVERS)
     # Not all: a busy machine may spoil some, and their pictures say so.
     if perf_permission.obstacle_of(perf_record.check_here) == "":

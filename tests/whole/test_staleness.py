@@ -48,7 +48,7 @@ COMPARED |= {("print_summary",)}
 COMPARED |= REPORT
 MERGED: Jobs = {("merge_cells",), ("summarize_cells",), ("print_summary",)}
 MERGED |= COMPARED
-COUNTED: Jobs = {("merge_syscalls",), ("plot_syscalls",)} | REPORT
+COUNTED: Jobs = {("merge_syscalls",), ("plot_syscalls", "")} | REPORT
 
 
 def summaries(*servers: str) -> Jobs:
@@ -72,12 +72,17 @@ def large(*servers: str, repeat: int = 1) -> Jobs:
     return cells(*servers, workload="large", connections=(1,), repeat=repeat)
 
 
-def profiles(*servers: str) -> Jobs:
-    return {(rule, name) for rule in ("profile_server", "draw_flamegraph") for name in servers}
+def flamegraphs(*servers: str, suffix: str = "") -> Jobs:
+    return {("draw_flamegraph", name, suffix) for name in servers}
 
 
-def counts(*servers: str) -> Jobs:
-    return COUNTED | {("count_syscalls", name) for name in servers}
+def profiles(*servers: str, workload: str = "keepalive", suffix: str = "") -> Jobs:
+    made: Jobs = {("profile_server", workload, name) for name in servers}
+    return made | flamegraphs(*servers, suffix=suffix)
+
+
+def counts(*servers: str, workload: str = "keepalive") -> Jobs:
+    return COUNTED | {("count_syscalls", workload, name) for name in servers}
 
 
 def drawn(*servers: str) -> Jobs:
@@ -228,6 +233,12 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         configure("duration_s: 0.5", "duration_s: 0.6"),
         profiles(*SERVERS) | REPORT,
     ),
+    "profiles of one more workload": (
+        configure("connections: 2,", "connections: 2, workloads: [keepalive, large],"),
+        profiles(*SERVERS, workload="large", suffix="_large")
+        | counts(*SERVERS, workload="large")
+        | {("plot_syscalls", "_large")},
+    ),
     "code of a server": (append("servers/server_epoll.c", CODE), everything_of("server_epoll")),
     "code of a header that all share": (
         append("servers/common/http.h", CODE),
@@ -256,7 +267,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "how profiles are made": (change("profile_server.py"), profiles(*SERVERS) | REPORT),
     "how flamegraphs are drawn": (
         change("draw_flamegraph.py"),
-        {("draw_flamegraph", name) for name in SERVERS} | REPORT,
+        flamegraphs(*SERVERS) | REPORT,
     ),
     "the report's page": (append("report/page.css", "/* changed */\n"), REPORT),
     "a plot script": (change("plot_server.py"), {("plot_server", name) for name in SERVERS}),
@@ -264,9 +275,12 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         change("drawing/style.py"),
         {("plot_server", name) for name in SERVERS}
         | OVERVIEWS
-        | {("plot_map",), ("plot_ranking",), ("plot_overview",), ("plot_syscalls",)},
+        | {("plot_map",), ("plot_ranking",), ("plot_overview",), ("plot_syscalls", "")},
     ),
-    "how tables are made": (change("analysis/tables.py"), drawn(*SERVERS) | {("plot_syscalls",)}),
+    "how tables are made": (
+        change("analysis/tables.py"),
+        drawn(*SERVERS) | {("plot_syscalls", "")},
+    ),
     "a deleted table": (
         remove("results/cells.csv"),
         {("merge_cells",), ("summarize_cells",), ("print_summary",)} | OVERVIEWS | COMPARED,
@@ -383,3 +397,9 @@ def test_picture_of_one_server_needs_no_other(checkout: Path) -> None:
 def test_flamegraph_of_one_server_needs_no_cell(checkout: Path) -> None:
     jobs = jobs_to_run(checkout, "plots/server_epoll_flamegraph.svg")
     assert jobs == profiles("server_epoll") | {("compile_server", "server_epoll")}
+
+
+def test_flamegraph_of_any_workload_is_made_when_its_name_is_asked_for(checkout: Path) -> None:
+    jobs = jobs_to_run(checkout, "plots/server_epoll_flamegraph_blocking_handler.png")
+    made = profiles("server_epoll", workload="blocking_handler", suffix="_blocking_handler")
+    assert jobs == made | {("compile_server", "server_epoll")}

@@ -54,6 +54,11 @@ WRONG = {
         "profile: {connections: 100000000}",
         ["profile.connections", "100000000", "ulimit -Hn"],
     ),
+    "a profile of a workload that is not measured": (
+        "workloads: [keepalive, body_128k]\nprofile: {workloads: [body_128k, body_128]}",
+        ["profile.workloads[1]", "'body_128'", "'body_128k'", "keepalive, body_128k"],
+    ),
+    "no profiles": ("profile: {workloads: []}", ["profile.workloads", "[]", "one or more"]),
     "a host's name": ("host: localhost", ["host", "'localhost'", "numeric IPv6 or IPv4"]),
     "a shell command as compiler": (
         "compile: {compiler: gcc; true}",
@@ -226,6 +231,7 @@ def test_key_that_is_there_twice_is_named_with_its_lines(tmp_path: Path) -> None
         "workloads: {keepalive: {}, mine: {handler_burn_us: 50, handler_every: 3}}",
         "workloads: [{name: slow_one_percent, handler_every: 1000}]",
         "workloads: [{name: mine, connection_per_request: true, idle_connections: 100}]",
+        "workloads: [{name: mine, body_bytes: 5}]\nprofile: {workloads: [mine]}",
     ],
 )
 def test_workloads_may_be_a_list_or_a_mapping_and_change_those_of_the_file(
@@ -277,8 +283,10 @@ def test_names_of_other_plots_are_reserved(tmp_path: Path) -> None:
         "overview_cpu",
         "map",
         "server_flamegraph",
+        "server_flamegraph_body_128k",
         "ranking",
         "syscalls",
+        "syscalls_body_128k",
         "reference",
         "server_control",
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.checkouts import ROOT, run_snakemake
+from helpers.checkouts import ROOT, make_tree, run_snakemake
 from helpers.made_up import record
 from sweep import records
 from workflow import leftovers
@@ -53,6 +53,21 @@ def test_records_without_a_workload_are_counted_and_their_folders_are_named(
     (told,) = leftovers.describe([now], "runs").splitlines()
     assert ", among them 4 records without a workload, which are not shown." in told
     assert told.endswith(" rm -r runs/results/cells/server_epoll runs/results/cells/server_poll")
+
+
+def test_profiles_and_counts_from_before_these_were_of_several_workloads_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    now = ["results/profile/keepalive/a.json", "results/syscalls/keepalive/a.csv"]
+    make_tree(tmp_path, dict.fromkeys(now, ""))
+    assert leftovers.describe([], "my runs") == ""
+    make_tree(tmp_path, dict.fromkeys(["results/profile/a.json", "results/syscalls/b.csv"], ""))
+    told = leftovers.describe([], "my runs")
+    assert told.endswith(
+        ": rm -r 'my runs'/results/profile/*.json 'my runs'/results/syscalls/*.csv"
+    )
+    assert leftovers.describe([], "").endswith(" results/profile/*.json results/syscalls/*.csv")
 
 
 def test_a_run_over_old_results_tells_them_in_a_line_and_goes_on(tmp_path: Path) -> None:
