@@ -5,7 +5,13 @@ LATENCY = config["latency"]
 RATED_WORKLOADS = rates.workloads_of(config)
 RATE_NAMES = rates.rate_names(LATENCY)
 RATED_POSITION = rates.order_of(config)
-LATENCY_TABLES = ["results/latency.csv", "results/latency_summary.csv", "results/latency_limits.csv"]
+CAPACITY = [] if LATENCY["rates"] else [rates.RATES_PATH]
+RATED_RECORD = rates.RECORD
+LATENCY_TABLES = [
+    "results/latency.csv",
+    "results/latency_summary.csv",
+    "results/latency_limits.csv",
+]
 LATENCY_PICTURES = ["plots/latency.png", "plots/latency.svg"]
 
 
@@ -30,6 +36,12 @@ def cells_of_capacity(wildcards):
     ]
 
 
+# Below all cells of the sweep; earlier in the order is higher.
+def rated_priority_of(wildcards):
+    its = wildcards.server, wildcards.workload, wildcards.rate, int(wildcards.repeat)
+    return -RATED_POSITION.get(rates.RatedCell(*its), 0)
+
+
 rule plan_rates:
     input:
         cells_of_capacity,
@@ -51,19 +63,17 @@ rule measure_latency:
     input:
         binary="results/bin/{server}",
         load=f"results/bin/{LOAD}",
-        reference=lambda wildcards: REFERENCE_BINARY if LATENCY["paired_s"] else [],
-        rates=[] if LATENCY["rates"] else rates.RATES_PATH,
+        reference=REFERENCE_BINARY if LATENCY["paired_s"] else [],
+        capacity=CAPACITY,
     output:
-        rates.RECORD,
+        RATED_RECORD,
     log:
         "results/logs/latency_{workload}_{server}_{rate}_r{repeat}.log",
     wildcard_constraints:
         server="|".join(map(re.escape, SERVERS)),
         workload="|".join(RATED_WORKLOADS) or "(?!)",
         rate="|".join(map(re.escape, RATE_NAMES)),
-    priority: lambda wildcards: -RATED_POSITION.get(
-        rates.RatedCell(wildcards.server, wildcards.workload, wildcards.rate, int(wildcards.repeat)), 0
-    )
+    priority: rated_priority_of
     conda:
         "../envs/python.yaml"
     threads: all_cores
@@ -76,7 +86,7 @@ rule measure_latency:
             if input.reference
             else ""
         ),
-        capacity=lambda wildcards, input: f"--rates {input.rates}" if input.rates else "",
+        capacity=lambda wildcards, input: f"--rates {input.capacity}" if input.capacity else "",
         seed=config["seed"],
         host=config["host"],
         network=NETWORK,

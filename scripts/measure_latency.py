@@ -21,7 +21,7 @@ from instruments import disturbance, open_loop, server_process
 from measuring import pairing, record, runs
 from measuring.load_side import LoadSide
 from measuring.server_side import ServerSide
-from sweep import flags, rated_flags, rates, records
+from sweep import rated_flags, rates, records
 from workflow import progress
 
 AllSides = runs.Sides[ServerSide, LoadSide]
@@ -163,7 +163,9 @@ def measure_undisturbed(sides: AllSides, arguments: RatedArguments) -> dict[str,
     if arguments.reference:
         pairing.check_reference(arguments.reference)
     attempts = runs.repeat_while_disturbed(
-        lambda: measure(sides, arguments), flags.is_disturbed, arguments.disturbed_retries
+        lambda: measure(sides, arguments),
+        rated_flags.is_worth_repeating,
+        arguments.disturbed_retries,
     )
     seen = {**attempts[-1], "attempts": len(attempts)}
     return {**seen, **rated_flags.judge(seen)}

@@ -10,12 +10,17 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from analysis.inference import interval_factor_95
-from analysis.tables import geometric_mean, has_flag, read_table
+from analysis.tables import KINDS, geometric_mean, has_flag, read_table
 from sweep import rated_fields
 from sweep.fields import columns_of
 
 Floats = npt.NDArray[np.float64]
 
+KINDS |= {
+    column.name: column.kind
+    for table in (rated_fields.LATENCY, rated_fields.SUMMARY, rated_fields.LIMITS)
+    for column in table
+}
 COUNTED = ("ok", "overloaded")
 OF_POINTS = [column.name for column in rated_fields.SUMMARY if column.has_interval]
 KEY = ["workload", "server", "rate_per_second"]
