@@ -13,11 +13,10 @@ from xml.sax.saxutils import escape
 from common import files
 from common.command import report
 from hosts.perf_permission import TITLES
-from sweep.workloads import words_before
 
 
 def title_of(facts: dict[str, Any]) -> str:
-    load = f"{words_before(facts['workload'])}{facts['connections']} connections"
+    load = f"{facts['workload']}, {facts['connections']} connections"
     if idle := facts.get("idle_connections"):
         load += f" and {idle:,} idle ones"
     title = f"{facts['server']}: where its CPU time goes, {load}"
