@@ -68,8 +68,8 @@ test: lint  ## every check and test
 
 # `make test` has the same with 100,000 inputs. A longer run: make sanitize RUNS=10000000
 sanitize: export RUNS ?= 1000000
-sanitize: setup-dev  ## the servers under sanitizers: a million inputs from a fuzzer, clients that misbehave
-	$(bin)/pytest -s tests/fuzz tests/servers/test_server_sanitized.py
+sanitize: setup-dev  ## servers and load generator under sanitizers: a million inputs from a fuzzer, peers that misbehave
+	$(bin)/pytest -s tests/fuzz tests/servers/test_server_sanitized.py tests/load/test_answers.py
 
 # 8 of them are in `make test`.
 faults: setup-dev  ## kill parts of a running sweep at random moments, KILLS=200 times, and go on by the same command

@@ -72,8 +72,8 @@ static inline void loop_expire(struct worker *worker, int64_t now)
         worker_connect(worker, first, now);
 }
 
-/* One turn. Between two answers we look whether a request is due: the rest of a batch can wait. */
-static inline void loop_turn(struct worker *worker, int64_t end)
+/* Between two answers we look whether a request is due: the rest of a batch can wait. */
+static inline void loop_take_events(struct worker *worker, int64_t end)
 {
     struct epoll_event events[BATCH];
     const int count = loop_wait(worker, events, end);
@@ -82,6 +82,11 @@ static inline void loop_turn(struct worker *worker, int64_t end)
         worker_on_event(worker, &events[i]);
         loop_dispatch(worker);
     }
+}
+
+static inline void loop_turn(struct worker *worker, int64_t end)
+{
+    loop_take_events(worker, end);
     loop_expire(worker, worker_now(worker));
     loop_dispatch(worker);
 }
@@ -104,7 +109,7 @@ static inline void loop_open(struct worker *worker)
     for (int i = 0; i < worker->connection_count; i++)
         worker_connect(worker, &worker->connections[i], begin);
     while (!list_is_empty(&worker->deadlines) && worker_now(worker) < end)
-        loop_turn(worker, end);
+        loop_take_events(worker, end);
     for (int i = 0; i < worker->connection_count; i++) {
         struct connection *const connection = &worker->connections[i];
         if (!connection->is_served && connection->state != UNSERVED)

@@ -26,7 +26,8 @@ def compile_load(folder: Path, flags: Sequence[str]) -> Path:
 
 
 def command(binary: Path, *urls: str, **options: Any) -> list[str]:
-    defaults = {"connections": 4, "rate": 200, "duration_s": 0.5, "seed": 1}
+    # A busy machine may take seconds for a first answer.
+    defaults = {"connections": 4, "rate": 200, "duration_s": 0.5, "seed": 1, "timeout_s": 10}
     words = [str(binary)]
     for url in urls:
         words += ["--url", url]

@@ -24,7 +24,7 @@ from generator import (
     url_of,
 )
 
-from helpers.harness import OPTIMIZED, RESPONSE, SANITIZED, Server
+from helpers.harness import OPTIMIZED, RESPONSE, SANITIZED, Server, wait_until
 
 BUILDS = {
     "optimized": OPTIMIZED,
@@ -200,6 +200,29 @@ def test_one_connection_that_is_never_served_takes_no_requests(
     assert result["errors"] == errors()
 
 
+def test_connections_that_are_never_served_stay_open(load: Path) -> None:
+    """So that the server has as many as were asked for."""
+    served: list[socket.socket] = []
+    waited_s: list[float] = []
+
+    def send(client: socket.socket, number: int) -> bool:
+        if number == 1:
+            served.append(client)
+        if client is served[0]:
+            client.sendall(RESPONSE)
+            return True
+        begin_s = time.monotonic()
+        assert client.recv(1) == b""
+        waited_s.append(time.monotonic() - begin_s)
+        return False
+
+    with toy(send) as server:
+        result = run_load(load, server.url, timeout_s=0.3, duration_s=0.5)
+        wait_until(lambda: len(waited_s) == 3, "the end of the connections")
+    assert (result["connections_unserved"], result["answered"]) == (3, result["requests"])
+    assert min(waited_s) > 0.75  # opening and run
+
+
 @pytest.mark.parametrize("answer", [b"", b"garbage\r\n\r\n"], ids=["nothing", "garbage"])
 def test_a_server_without_any_valid_answer_is_one_line(binary: Path, answer: bytes) -> None:
     with toy(answer) as server:
@@ -225,7 +248,8 @@ def test_a_server_that_dies_in_mid_run_ends_nothing_else(
     threads = 2 if build == "thread" else 1
     options = {"rate": 2000, "duration_s": 1, "timeout_s": 0.5, "threads": threads}
     process = start_load(binary, url_of(server.port), **options)
-    time.sleep(0.6)  # the first connections are made by then
+    wait_until(lambda: server.connections() == 4, "all connections")
+    time.sleep(0.5)
     server.process.kill()
     result = finish(process)
     assert 0 < result["answered"] < result["requests"]

@@ -29,7 +29,7 @@ def starts_of(
     def run(**options: Any) -> np.ndarray:
         file = tmp_path / "latencies"
         options = {"rate": RATE, "duration_s": 0.25, "connections": 16} | options
-        result = run_load(load, url, latencies=file, timeout_s=0.5, **options)
+        result = run_load(load, url, latencies=file, timeout_s=1, **options)
         starts = read_latencies(file)[:, 0]
         assert len(starts) == result["requests"]
         assert (np.diff(starts) >= 0).all()
