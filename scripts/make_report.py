@@ -12,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import findings, ranking, tables, workload_map
+from analysis import findings, latency, ranking, tables, workload_map
 from analysis.summary import best_point, read_summary
 from analysis.verdicts import CPU_RATIO, read_verdicts
 from common import files
 from common.command import report
 from drawing import palette
-from page import caveats, charts
+from page import caveats, charts, rated_charts
 from page.profiles import profile_of
 from page.render import _base64, render, table_of
 from sweep import records
@@ -27,6 +27,11 @@ from sweep.workloads import picture_suffix
 
 # Tables that the report offers as files to download.
 DOWNLOADS = ["cells", "summary", "verdicts", "syscalls"]
+OPEN_LOOP = [
+    "results/latency.csv",
+    "results/latency_summary.csv",
+    "results/latency_limits.csv",
+]
 SHOWN_OF_CELLS = [
     "server",
     "workload",
@@ -188,6 +193,38 @@ def of_workload(
     }
 
 
+def of_open_loop() -> list[dict[str, Any]]:
+    """What the template shows of each workload that was measured at fixed rates; nothing if none was."""
+    if not all(Path(path).exists() for path in OPEN_LOOP):
+        return []
+    cells, points, limits = (
+        read(path)
+        for read, path in zip(
+            (latency.read_latencies, latency.read_points, latency.read_limits),
+            OPEN_LOOP,
+            strict=True,
+        )
+    )
+    shown = []
+    for workload in points["workload"].unique():
+        its, its_points, its_limits = (
+            table[table["workload"] == workload] for table in (cells, points, limits)
+        )
+        target_ms = float(its_limits["target_ms"].iloc[0])
+        shown.append(
+            {
+                "name": str(workload),
+                "connections": int(its["connections"].iloc[0]),
+                "sentence": latency.sentence(its_limits, its_points),
+                "notes": latency.missing_notes(its),
+                "target_ms": target_ms,
+                "limits": its_limits.to_dict("records"),
+                "charts": rated_charts.of_workload(its_points, latency.counted(its), target_ms),
+            }
+        )
+    return shown
+
+
 def page_data() -> dict[str, Any]:
     """Everything that the template shows."""
     cells = tables.read_cell_table("results/cells.csv")
@@ -218,6 +255,7 @@ def page_data() -> dict[str, Any]:
         )
         for column in whole_map.columns
     ]
+    open_loop = of_open_loop()
     return {
         "machine": facts,
         "machine_facts": flatten_facts(facts),
@@ -243,15 +281,19 @@ def page_data() -> dict[str, Any]:
         "chosen": next((it["chosen"] for it in workloads if it["profiles"]), NOBODY),
         "seeds": sorted(int(seed) for seed in cells["seed"].dropna().unique()),
         "repeats_note": repeats_note,
+        "open_loop": open_loop,
         "charts": {
-            f"{it['name']}/{name}": spec for it in workloads for name, spec in it["charts"].items()
+            f"{it['name']}/{name}": spec
+            for it in [*workloads, *open_loop]
+            for name, spec in it["charts"].items()
         },
         "tables": {
             "points": table_of(summary, SHOWN_OF_POINTS),
             "runs": table_of(single, SHOWN_OF_CELLS),
         },
         "downloads": {
-            name: _base64(Path(f"results/{name}.csv").read_bytes()) for name in DOWNLOADS
+            name: _base64(Path(f"results/{name}.csv").read_bytes())
+            for name in [*DOWNLOADS, *(Path(path).stem for path in OPEN_LOOP if open_loop)]
         },
     }
 
