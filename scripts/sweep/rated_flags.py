@@ -12,8 +12,8 @@ ACHIEVED_SHARE = 0.99
 # The generator's own lateness at the 99th percentile must be at most the larger of these.
 LATENESS_US = 50.0
 LATENESS_SHARE = 0.1  # of the latency at the 99th percentile
-# Of the run: a thread of a server that waits longer for its CPU has a tail that other work made. Of 29 runs of 0.5 s the
-# 99th percentile was 70 to 410 µs below 0.007, and above 0.0095 mostly 650 to 4,100 µs.
+# Of the run: a thread of a server that waits longer for its CPU has a tail that other work made. Of 29 runs of 0.5 s,
+# the 99th percentile was 70 to 410 µs below 0.007, and above 0.0095 mostly 650 to 4,100 µs.
 WAIT_SHARE = 0.008
 
 
