@@ -71,7 +71,7 @@ APART_DECADES = 0.012
 Spec = dict[str, Any]
 
 
-def _spec(chart: Any, height: int, description: str) -> Spec:
+def spec_of(chart: Any, height: int, description: str) -> Spec:
     """The specification of a chart of this height, in pixels, as wide as the page allows."""
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     sized = chart.configure(
@@ -82,7 +82,7 @@ def _spec(chart: Any, height: int, description: str) -> Spec:
     return dict(sized.properties(height=height, autosize=fit).to_dict())
 
 
-def _colors(servers: list[str]) -> alt.Color:
+def colors_of(servers: list[str]) -> alt.Color:
     colors = [palette.color_of(base_of(name)) for name in servers]
     return alt.Color("server:N", scale=alt.Scale(domain=servers, range=colors), legend=None)
 
@@ -99,7 +99,7 @@ def _spread(table: pd.DataFrame, servers: list[str]) -> pd.DataFrame:
     return table.assign(x=table["connections"] * aside)
 
 
-def _chart(table: pd.DataFrame) -> alt.Chart:
+def chart_of(table: pd.DataFrame) -> alt.Chart:
     """A chart of a table's rows; missing values become null."""
     plain = table.astype(object)
     rows = plain.where(plain.notna(), None).to_dict("records")
@@ -175,11 +175,11 @@ def _tooltip(figure: Figure) -> list[alt.Tooltip]:
     ]
 
 
-def _dots(
+def dots_of(
     marks: alt.Chart, servers: list[str], doubtful: str, size: int, *tips: alt.Tooltip
 ) -> Any:
     """A mark for each row, with its server's shape; hollow if it is doubtful."""
-    hollow = alt.condition(doubtful, alt.value("transparent"), _colors(servers))
+    hollow = alt.condition(doubtful, alt.value("transparent"), colors_of(servers))
     dots = marks.mark_point(size=size, opacity=1, strokeWidth=2)
     return dots.encode(shape=_shapes(servers), fill=hollow, tooltip=[*tips])
 
@@ -191,8 +191,8 @@ def _single_runs(figure: Figure, cells: pd.DataFrame, servers: list[str]) -> Any
         value=runs[figure.column], doubtful=[it != "ok" for it in states], state=states
     )
     columns = ["x", "server", "connections", "repeat", "value", "doubtful", "state"]
-    hollow = alt.condition("datum.doubtful", alt.value("transparent"), _colors(servers))
-    marks = _chart(_spread(runs, servers)[columns]).transform_filter(IS_SHOWN)
+    hollow = alt.condition("datum.doubtful", alt.value("transparent"), colors_of(servers))
+    marks = chart_of(_spread(runs, servers)[columns]).transform_filter(IS_SHOWN)
     return marks.mark_point(size=16, strokeWidth=1, opacity=0.55).encode(
         fill=hollow,
         tooltip=[*_tooltip(figure), alt.Tooltip("repeat:Q"), alt.Tooltip("state:N")],
@@ -209,14 +209,14 @@ def _means(figure: Figure, summary: pd.DataFrame, servers: list[str]) -> list[An
         disturbed=points["disturbed_share"] == 1,
     )
     columns = ["x", "server", "connections", "value", "low", "high", "limiter", "disturbed"]
-    marks = _chart(_spread(points, servers)[[*columns, "unserved_connections"]])
+    marks = chart_of(_spread(points, servers)[[*columns, "unserved_connections"]])
     marks = marks.transform_filter(IS_SHOWN)
     intervals = marks.transform_filter("isValid(datum.low)").mark_rule(
         strokeWidth=5, opacity=0.3, clip=True
     )
     doubtful = "datum.unserved_connections > 0 || datum.disturbed"
     number_format = figure.number_format
-    dots = _dots(
+    dots = dots_of(
         marks,
         servers,
         doubtful,
@@ -243,7 +243,7 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
     axis = alt.Axis(format="~s" if name == "throughput" else ",~r", tickCount=8)
     title = f"{figure.title} (logarithmic)" if figure.logarithmic else figure.title
     across = {"title": title, "scale": scale, "axis": axis}
-    color = _colors(servers)
+    color = colors_of(servers)
     intervals, *means = _means(figure, summary, servers)
     runs = _single_runs(figure, cells, servers)
     layers = [_place(intervals, summary, across, "low", "high").encode(color=color)]
@@ -257,7 +257,7 @@ def over_connections(name: str, cells: pd.DataFrame, summary: pd.DataFrame) -> S
     if _is_over_connections(summary):
         described += " over the number of connections"
     height = _height(summary, HEIGHT_PX)
-    return _spec(chart, height, f"{described}. The tables below have the same figures.")
+    return spec_of(chart, height, f"{described}. The tables below have the same figures.")
 
 
 def _ceilings(
@@ -266,7 +266,7 @@ def _ceilings(
     """A stroke at the requests per second that the handlers' waits allow each server."""
     its = cells.groupby(["server", "connections"], sort=False)[CEILING].max().dropna()
     table = its.reset_index(name="value").assign(limit="ceiling: threads that serve / wait")
-    marks = _chart(_spread(table, servers)).transform_filter(IS_SHOWN)
+    marks = chart_of(_spread(table, servers)).transform_filter(IS_SHOWN)
     angle = 0 if _is_over_connections(summary) else 90
     strokes = marks.mark_point(shape="stroke", size=220, strokeWidth=2, angle=angle, opacity=1)
     tooltip = [*_tooltip(FIGURES["throughput"]), alt.Tooltip("limit:N", title="stroke")]
@@ -276,7 +276,7 @@ def _ceilings(
 def _reference(summary: pd.DataFrame, values: Mapping[str, Any]) -> Any:
     rates = reference_rates(summary).rename_axis("x").reset_index(name="value")
     rates.insert(1, "connections", rates["x"])
-    marks = _chart(rates.assign(label=REFERENCE))
+    marks = chart_of(rates.assign(label=REFERENCE))
     tooltip = [
         alt.Tooltip("label:N", title="line"),
         alt.Tooltip("connections:Q", format=",d"),
@@ -298,7 +298,7 @@ def limiters(summary: pd.DataFrame) -> Spec:
     points = summary.fillna({"limiter": "no valid run"})
     points["letter"] = points["limiter"].map(lambda name: tiles_of[name][1])
     names, colors = list(tiles_of), [color for color, _ in tiles_of.values()]
-    marks = _chart(points[["server", "connections", "limiter", "letter"]])
+    marks = chart_of(points[["server", "connections", "limiter", "letter"]])
     axis = alt.Axis(labelAngle=0, format=",d", orient="bottom", titleAnchor="start")
     x = alt.X("connections:O", title="connections", axis=axis)
     if not _is_over_connections(summary):  # a tile as wide as the page would be none
@@ -311,7 +311,7 @@ def limiters(summary: pd.DataFrame) -> Spec:
     letters = base.mark_text(color="black", fontWeight="bold", fontSize=12).encode(text="letter:N")
     description = "What limited the throughput of each server at each number of connections."
     chart = alt.layer(tiles, letters, view=alt.ViewConfig(stroke=None)).add_params(HIDDEN)
-    return _spec(chart, (ROW_PX - 6) * len(servers), description)
+    return spec_of(chart, (ROW_PX - 6) * len(servers), description)
 
 
 def fairness(summary: pd.DataFrame) -> Spec:
@@ -319,8 +319,8 @@ def fairness(summary: pd.DataFrame) -> Spec:
     servers = [str(server) for server in summary["server"].unique()]
     points = _spread(summary.dropna(subset=["fairness_jain"]), servers)
     columns = ["x", "server", "connections", "fairness_jain", "unserved_connections"]
-    marks = _chart(points[columns]).transform_filter(IS_SHOWN)
-    dots = _dots(
+    marks = chart_of(points[columns]).transform_filter(IS_SHOWN)
+    dots = dots_of(
         marks,
         servers,
         "datum.unserved_connections > 0",
@@ -335,13 +335,13 @@ def fairness(summary: pd.DataFrame) -> Spec:
         "scale": alt.Scale(domain=[0, 1.04], nice=False),
     }
     lines = [marks.mark_line(strokeWidth=1.5)] if _is_over_connections(summary) else []
-    color = _colors(servers)
+    color = colors_of(servers)
     layers = [
         _place(layer, summary, values, "fairness_jain").encode(color=color)
         for layer in (*lines, dots)
     ]
     description = "Fairness over connections of each server, by number of connections."
-    return _spec(alt.layer(*layers).add_params(HIDDEN), _height(summary, 240), description)
+    return spec_of(alt.layer(*layers).add_params(HIDDEN), _height(summary, 240), description)
 
 
 def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
@@ -371,8 +371,8 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
     # The remark has its own line.
     label = alt.Axis(labelLimit=260, labelExpr="split(datum.label, '\\n')")
     y = alt.Y("label:N", sort=list(table["label"]), title=None, axis=label)
-    color = _colors(servers)
-    rows = _chart(table)
+    color = colors_of(servers)
+    rows = chart_of(table)
     tooltip = [
         alt.Tooltip("label:N", title="server"),
         alt.Tooltip("ratio:Q", title=f"ratio to {anchor}", format=".3f"),
@@ -380,9 +380,9 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
         alt.Tooltip("high:Q", title="to", format=".3f"),
         alt.Tooltip("letters:N", title="letters (shared: no significant difference)"),
     ]
-    one = _chart(pd.DataFrame({"one": [1]})).mark_rule(color=GREY).encode(x=across("one"))
+    one = chart_of(pd.DataFrame({"one": [1]})).mark_rule(color=GREY).encode(x=across("one"))
     intervals = rows.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=3, clip=True)
-    dots = _dots(rows, servers, "datum.control", 90, *tooltip)
+    dots = dots_of(rows, servers, "datum.control", 90, *tooltip)
     layers: list[Any] = [
         one,
         intervals.encode(x=across("low"), x2="high:Q", y=y, color=color),
@@ -392,13 +392,13 @@ def ranking(verdicts: pd.DataFrame, summary: pd.DataFrame, metric: str) -> Spec:
         ),
     ]
     if math.isfinite(floor):
-        band = _chart(pd.DataFrame({"low": [1 / floor], "high": [floor]}))
+        band = chart_of(pd.DataFrame({"low": [1 / floor], "high": [floor]}))
         band = band.mark_rect(color=GREY, opacity=0.25, clip=True)
         layers.insert(0, band.encode(x=across("low"), x2="high:Q"))
     title = titles_of(its)[metric]
     description = f"{title} of each server as ratio to {anchor}, with 95 % intervals."
     chart = alt.layer(*layers).properties(title=title)
-    return _spec(chart, RANKING_ROW_PX * len(table), description)
+    return spec_of(chart, RANKING_ROW_PX * len(table), description)
 
 
 def system_calls(syscalls: pd.DataFrame) -> Spec:
@@ -412,7 +412,7 @@ def system_calls(syscalls: pd.DataFrame) -> Spec:
     table["rank"] = table["call"].map(names.index)
     scale = alt.Scale(domain=names, range=colors)
     legend = alt.Legend(orient="top", title=None, columns=2, symbolType="square")
-    bars = _chart(table).transform_filter(IS_SHOWN).mark_bar()
+    bars = chart_of(table).transform_filter(IS_SHOWN).mark_bar()
     chart = bars.add_params(HIDDEN).encode(
         x=alt.X("per_request:Q", title="system calls per request", stack="zero"),
         y=_servers(servers),
@@ -425,7 +425,7 @@ def system_calls(syscalls: pd.DataFrame) -> Spec:
         ],
     )
     description = "System calls per request of each server, stacked by call."
-    return _spec(chart, ROW_PX * len(servers), description)
+    return spec_of(chart, ROW_PX * len(servers), description)
 
 
 def of_workload(

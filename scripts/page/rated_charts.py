@@ -5,7 +5,17 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from page.charts import GREY, HEIGHT_PX, HIDDEN, IS_SHOWN, Spec, _chart, _colors, _dots, _spec
+from page.charts import (
+    GREY,
+    HEIGHT_PX,
+    HIDDEN,
+    IS_SHOWN,
+    Spec,
+    chart_of,
+    colors_of,
+    dots_of,
+    spec_of,
+)
 
 FIGURES = {
     "latency_p50_us": ("median, µs", True),
@@ -35,12 +45,12 @@ def over_rate(column: str, points: pd.DataFrame, cells: pd.DataFrame, target_ms:
     means = points.dropna(subset=[column]).assign(
         value=points[column], low=points[f"{column}_low"], high=points[f"{column}_high"]
     )
-    marks = _chart(
+    marks = chart_of(
         means[["server", RATE, "share", "value", "low", "high", "overloaded", "repeats"]]
     )
     marks = marks.transform_filter(IS_SHOWN)
-    color = _colors(servers)
-    dots = _dots(
+    color = colors_of(servers)
+    dots = dots_of(
         marks,
         servers,
         "datum.overloaded > 0",
@@ -62,7 +72,7 @@ def over_rate(column: str, points: pd.DataFrame, cells: pd.DataFrame, target_ms:
         dots.encode(x=x, y=y("value"), color=color),
     ]
     if column == "latency_p99_us":
-        target = _chart(pd.DataFrame({"target": [1000 * target_ms]}))
+        target = chart_of(pd.DataFrame({"target": [1000 * target_ms]}))
         rule = target.mark_rule(strokeDash=[6, 4], color=GREY, clip=True)
         layers.insert(
             0, rule.encode(y=y("target"), tooltip=[alt.Tooltip("target:Q", title="target, µs")])
@@ -71,7 +81,7 @@ def over_rate(column: str, points: pd.DataFrame, cells: pd.DataFrame, target_ms:
         f"{title} of each server over the rate of requests. The table below has the limits."
     )
     chart = alt.layer(*layers).add_params(HIDDEN).properties(title=title)
-    return _spec(chart, HEIGHT_PX - 60, description)
+    return spec_of(chart, HEIGHT_PX - 60, description)
 
 
 def of_workload(points: pd.DataFrame, cells: pd.DataFrame, target_ms: float) -> dict[str, Spec]:
