@@ -12,6 +12,7 @@ LATENCY_TABLES = [
     "results/latency_summary.csv",
     "results/latency_limits.csv",
 ]
+LATENCY_TEXT = "results/latency.txt"
 LATENCY_PICTURES = ["plots/latency.png", "plots/latency.svg"]
 
 
@@ -130,6 +131,8 @@ rule summarize_latency:
         LATENCY_TABLES[0],
     output:
         LATENCY_TABLES[1:],
+        text=LATENCY_TEXT,
+        values=LATENCY_TEXT.replace(".txt", "_table.json"),
     log:
         "results/logs/summarize_latency.log",
     conda:
@@ -138,7 +141,7 @@ rule summarize_latency:
         code=identity_of("summarize_latency"),
         target_ms=LATENCY["target_ms"],
     shell:
-        'shared python3 "$ROOT"/scripts/summarize_latency.py {input:q} {output:q} --target-ms {params.target_ms} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/summarize_latency.py {input:q} {output[0]:q} {output[1]:q} {output.text:q} --target-ms {params.target_ms} 2> {log:q}'
 
 
 rule plot_latency:

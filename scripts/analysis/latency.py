@@ -2,7 +2,8 @@
 
 import math
 import textwrap
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -147,8 +148,21 @@ def _amount(row: "pd.Series[float]") -> str:
     return f"{row['limit_per_second']:,.0f} requests/s{interval}"
 
 
+def words_of(row: Mapping[Hashable, Any]) -> tuple[str, str]:
+    """A row of limits() as people read it: requests per second, and their interval."""
+    if row["bound"] == BELOW:
+        return "none", "-"
+    if row["bound"] == AT_LEAST:
+        return f"≥ {row['limit_per_second']:,.0f}", "-"
+    low, high = row["limit_per_second_low"], row["limit_per_second_high"]
+    interval = "-" if math.isnan(low) else f"{low:,.0f}–{high:,.0f}"
+    return f"{row['limit_per_second']:,.0f}", interval
+
+
 def sentence(its: pd.DataFrame, points: pd.DataFrame) -> str:
     """Who takes the most load within the target, in one workload; its: rows of limits(), points: of summarize()."""
+    if its.empty:
+        return "No cell counts, so nothing is known of any server."
     target = f"{its['target_ms'].iloc[0]:g} ms"
     within = f"With a 99th percentile of at most {target}"
     most = points["rate_per_second"].max()

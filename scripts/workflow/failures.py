@@ -13,6 +13,7 @@ CELL = "cell"
 # Rule → what it makes of a server, as a noun, in the order of the report.
 PRODUCTS = {
     "measure_cell": CELL,
+    "measure_latency": "cell at a rate",
     "profile_server": "profile",
     "count_syscalls": "count of system calls",
     "compile_server": "binary",
@@ -41,6 +42,10 @@ def find(jobs: Iterable[Any], external: Collection[str]) -> list[Failure]:
         if rule == "measure_cell":
             status = records.read_status(job.output[0])
             statuses.setdefault(str(job.wildcards.server), []).append((job, status))
+        elif rule == "measure_latency":
+            if records.read_status(job.output[0]) == "failed":
+                reason = _reason_in_record(job.output[0])
+                failures.append(Failure(job, str(job.wildcards.server), PRODUCTS[rule], reason))
         elif rule in PRODUCTS and (reason := _reason_of(rule, job.output[-1])):
             failures.append(Failure(job, str(job.wildcards.server), PRODUCTS[rule], reason))
     for server, its in statuses.items():

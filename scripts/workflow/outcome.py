@@ -11,6 +11,7 @@ from workflow import failures
 
 PAGE = "results/report.html"
 SUMMARY = "results/summary.txt"
+LATENCY = "results/latency.txt"
 COMPARISON = "results/compare.txt"
 
 
@@ -42,6 +43,10 @@ def tell_results(
         tables = [COMPARISON.replace(".txt", end) for end in (".csv", "_facts.csv")]
         paths = ", ".join(os.path.join(folder, table) for table in tables)
         print(f"Tables: {paths}; docs/compare.md explains them.")
+    if LATENCY in outputs:
+        print(f"\n{terminal.format_fitted(LATENCY)}")
+        picture = os.path.join(folder, "plots/latency.png")
+        print(f"Picture: {picture}; docs/latency.md explains it.")
     if SUMMARY in outputs:
         print(f"\n{terminal.format_fitted(SUMMARY)}\n")
         makes_page = "" if PAGE in outputs else page_command(arguments, targets)
