@@ -14,6 +14,7 @@ import sys
 from common import command
 from common.processes import leash
 from instruments.failed_build import write
+from sweep.cells import LOAD
 
 CHECKOUT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 # Messages of gcc, ld or the kernel that blame the machine, not the source.
@@ -35,8 +36,12 @@ def first_error(said: str) -> str:
 
 
 def give_up(output: str, why: str) -> int:
-    """Write the script and return 0: for Snakemake the job has succeeded."""
+    """Write the script and return 0: for Snakemake the job has succeeded. Not so for the load generator: one line, not
+    one for each cell."""
     reason = f"does not compile: {why}"
+    if os.path.basename(output) == LOAD:
+        print(f"the load generator {LOAD}: {reason}", file=sys.stderr)
+        return 1
     write(output, reason)
     print(f"{os.path.basename(output)}: {reason}", flush=True)
     return 0
