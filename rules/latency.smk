@@ -43,9 +43,10 @@ def rated_priority_of(wildcards):
     return -RATED_POSITION.get(rates.RatedCell(*its), 0)
 
 
+# Once: when cells are measured again, the rates stay, and with them what was measured at them.
 rule plan_rates:
     input:
-        cells_of_capacity,
+        ancient(cells_of_capacity),
     output:
         rates.RATES_PATH,
     log:
