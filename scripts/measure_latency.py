@@ -62,7 +62,7 @@ def run_load(
     return {**both.load.run_at_rate(command, duration_s, cpus, both.apart), "command": command}
 
 
-def of_latencies(prefix: str, figures: dict[str, float]) -> dict[str, float]:
+def of_latencies(prefix: str, figures: dict[str, float | None]) -> dict[str, float | None]:
     return {f"{prefix}_{name}_us": figures[name] for name in PERCENTILES if name in figures}
 
 
@@ -82,6 +82,7 @@ def run_timed_load(run: runs.Run, arguments: RatedArguments) -> dict[str, Any]:
         "duration_s": result["duration_s"],
         "offered_per_second": result["offered_per_second"],
         "achieved_per_second": result["achieved_per_second"],
+        "latency_min_us": next(iter(result["histogram"]["us_low"]), None),
         **of_latencies("latency", result["latency_us"]),
         **of_latencies("generator_lateness", result["lateness_us"]),
         "errors": sum(result["errors"].values()),
@@ -167,8 +168,8 @@ def measure_undisturbed(sides: AllSides, arguments: RatedArguments) -> dict[str,
         rated_flags.is_worth_repeating,
         arguments.disturbed_retries,
     )
-    seen = {**attempts[-1], "attempts": len(attempts)}
-    return {**seen, **rated_flags.judge(seen)}
+    *earlier, seen = [{**its, **rated_flags.judge(its)} for its in attempts]
+    return {**seen, "attempts": len(attempts), "earlier_attempts": earlier}
 
 
 def describe(seen: dict[str, Any]) -> list[Part]:
@@ -176,11 +177,10 @@ def describe(seen: dict[str, Any]) -> list[Part]:
     if seen["status"] in ("failed", "unavailable"):
         color = Color.RED if seen["status"] == "failed" else Color.GREY
         return [Part(f"{seen['status']}: {seen['reason']}", color)]
-    parts = [
-        Part(f"{seen['achieved_per_second']:>9,.0f} requests/s"),
-        Part(f"p50 {seen['latency_p50_us']:,.0f} µs"),
-        Part(f"p99 {seen['latency_p99_us']:,.0f} µs"),
-    ]
+    parts = [Part(f"{seen['achieved_per_second']:>9,.0f} requests/s")]
+    if seen["requests"]:
+        parts.append(Part(f"p50 {seen['latency_p50_us']:,.0f} µs"))
+        parts.append(Part(f"p99 {seen['latency_p99_us']:,.0f} µs"))
     if seen["cpu_ratio"]:
         parts.append(Part(f"{seen['cpu_ratio']:.2f} × reference"))
     if seen["status"] != "ok":

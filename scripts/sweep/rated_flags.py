@@ -1,5 +1,6 @@
 """What can be wrong with a measurement at a rate, and its status. docs/latency.md has the same list."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,8 +26,22 @@ class Flag(NamedTuple):
 
 
 def is_late(record: Record) -> bool:
-    most_us = max(LATENESS_US, LATENESS_SHARE * record["latency_p99_us"])
-    return bool(record["generator_lateness_p99_us"] > most_us)
+    """False where nothing was sent."""
+    most_us = max(LATENESS_US, LATENESS_SHARE * (record["latency_p99_us"] or 0.0))
+    return (record["generator_lateness_p99_us"] or 0.0) > most_us
+
+
+def falls_behind(record: Record) -> bool:
+    """Whether too few of the requests that were due had an answer at the end of the run.
+
+    Some are under way then in any case: those that came within the shortest latency of the run (a handler that waits,
+    or a long way), and by chance a few more.
+    """
+    due, answered = (
+        record[f"{name}_per_second"] * record["duration_s"] for name in ("offered", "achieved")
+    )
+    under_way = record["offered_per_second"] * (record["latency_min_us"] or 0.0) / 1e6
+    return bool(answered < ACHIEVED_SHARE * due - under_way - 3 * math.sqrt(under_way))
 
 
 def is_disturbed(record: Record) -> bool:
@@ -40,6 +55,12 @@ def is_worth_repeating(record: Record) -> bool:
 
 
 FLAGS = [
+    Flag(
+        "no_requests",
+        "no request was due in the run: ask for more of them, or for a longer run",
+        lambda record: record["requests"] == 0,
+        invalidates=True,
+    ),
     Flag(
         "errors",
         "requests failed: look at errors_by_kind in the record",
@@ -82,7 +103,7 @@ def judge(seen: Record) -> dict[str, Any]:
     """Status and flags. A rate that the server does not reach is a result, unless the generator was the reason."""
     raised = [flag for flag in FLAGS if flag.is_raised(seen)]
     status = "ok"
-    if seen["achieved_per_second"] < ACHIEVED_SHARE * seen["offered_per_second"]:
+    if falls_behind(seen):
         status = "overloaded"
     if any(flag.invalidates for flag in raised):
         status = "invalid"
