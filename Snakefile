@@ -45,5 +45,5 @@ rule all:
         "results/syscalls.csv",
         "results/summary.txt",
         "results/report.html",
-        lambda wildcards: asked_for([*LATENCY_TABLES, *LATENCY_PICTURES]),
+        lambda wildcards: asked_for([*RATED, *LATENCY_TABLES, *LATENCY_PICTURES]),
         expand("plots/{picture}.{suffix}", picture=PICTURES, suffix=["svg", "png"]),

@@ -6,7 +6,7 @@ RATED_WORKLOADS = rates.workloads_of(config)
 RATE_NAMES = rates.rate_names(LATENCY)
 RATED_POSITION = rates.order_of(config)
 CAPACITY = [] if LATENCY["rates"] else [rates.RATES_PATH]
-RATED_RECORD = rates.RECORD
+RATED = [rates.record_path(cell) for cell in rates.cells_of(config)]
 LATENCY_TABLES = [
     "results/latency.csv",
     "results/latency_summary.csv",
@@ -68,7 +68,7 @@ rule measure_latency:
         reference=REFERENCE_BINARY if LATENCY["paired_s"] else [],
         capacity=CAPACITY,
     output:
-        RATED_RECORD,
+        rates.RECORD,
     log:
         "results/logs/latency_{workload}_{server}_{rate}_r{repeat}.log",
     wildcard_constraints:
@@ -106,7 +106,7 @@ rule measure_latency:
 
 rule collect_latency:
     input:
-        [rates.record_path(cell) for cell in rates.cells_of(config)],
+        RATED,
     output:
         LATENCY_TABLES[0],
     log:

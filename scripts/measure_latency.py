@@ -30,10 +30,11 @@ PERCENTILES = ("mean", "p50", "p90", "p99", "p999", "max")
 
 @dataclass(frozen=True, kw_only=True)
 class RatedArguments(runs.CellArguments):
-    """rate: as in the record's path; rate_per_second: of requests."""
+    """rate: as in the record's path; rates: the file of plan_rates.py; rate_per_second: of requests."""
 
     load: str
     rate: str
+    rates: str | None
     rate_per_second: float
     seed: int
 
@@ -202,11 +203,12 @@ def parse_arguments() -> RatedArguments:
     parser.add_argument("--rates", help="the file of plan_rates.py")
     parser.add_argument("--seed", type=int, default=1, help="of the requests' times (%(default)s)")
     options = runs.parse_cell_options(parser)
-    path, capacity = options.pop("rates"), None
+    capacity = None
     if rates.share_of(options["rate"]) is not None:
-        if path is None:
+        if options["rates"] is None:
             parser.error("--rate as a share needs --rates")
-        capacity = files.read_json(path, [options["workload_name"]])[options["workload_name"]]
+        workload = options["workload_name"]
+        capacity = files.read_json(options["rates"], [workload])[workload]
     per_second = rates.rate_of(options["rate"], capacity and capacity["capacity_per_second"])
     return RatedArguments(**options, rate_per_second=per_second)
 
@@ -224,6 +226,8 @@ def main() -> int:
         seen |= {
             "share": rates.share_of(arguments.rate),
             "rate_per_second": arguments.rate_per_second,
+            "load_sha256": record.sha256_of(arguments.load),
+            "capacity_sha256": record.sha256_of(arguments.rates) if arguments.rates else None,
         }
         records.write(arguments.output, seen)
     if seen["status"] == "failed":

@@ -78,16 +78,15 @@ def accept_any_time() -> None:
 
 
 def trust_checksums_in_records() -> None:
-    """Without Snakemake's own checksums, as when results/ alone was copied, use those of the binaries in the record."""
+    """Without Snakemake's own checksums, as when results/ alone was copied, use those in the record: NAME_sha256 for the input NAME."""
     recorded = PersistenceBase.input_checksums
 
     def input_checksums(persistence: Any, job: Any, path: Any) -> Any:
         found = recorded(persistence, job, path)
         if found == {None} and job.output[0].endswith(".json"):
-            is_binary = path == job.input.get("binary")
-            name = "binary_sha256" if is_binary else "reference_sha256"
+            names = [name for name, its in job.input.items() if str(its) == str(path)]
             try:
-                return {f"sha256:{records.read(job.output[0])[name]}"}
+                return {f"sha256:{records.read(job.output[0])[f'{names[0]}_sha256']}"}
             except (OSError, LookupError, DamagedFile):
                 pass
         return found
