@@ -49,6 +49,13 @@ def main() -> int:
         for rate in grid["rates"]
         for repeat in range(1, grid["repeats"] + 1)
     ]
+    if not wanted:
+        print(
+            "collect_latency: no workload of this config keeps its connections and has one request at a time on each,"
+            " so none can be measured at a rate: add keepalive to workloads",
+            file=sys.stderr,
+        )
+        return 1
     paths = [rates.record_path(cell) for cell in wanted]
     found = zip(records.read_all(paths), wanted, paths, strict=True)
     rows = [make_row(check(*one)) for one in found]

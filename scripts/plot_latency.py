@@ -76,7 +76,8 @@ def draw_figure(
         set_logarithmic(axes, values)
         axes.yaxis.set_major_formatter(format_microseconds)
         axes.set_title(PERCENTILES[column])
-    if column == "latency_p99_us":
+    low, high = axes.get_ylim()
+    if column == "latency_p99_us" and low < 1000 * target_ms < high:
         axes.axhline(1000 * target_ms, color=style.GREY, linestyle=(0, (4, 2)), linewidth=1)
         axes.annotate(
             f"target {target_ms:g} ms",
@@ -122,7 +123,8 @@ def draw(cells: pd.DataFrame, points: pd.DataFrame, limits: pd.DataFrame, *paths
     figure = style.new_canvas(style.WIDTH_INCHES, ROW_INCHES * len(workloads) + 0.6)
     parts = figure.subfigures(len(workloads), 1, squeeze=False)[:, 0]
     to_label = []
-    notes = list(NOTES)
+    sentences: list[str] = []
+    missing: list[str] = []
     for part, workload in zip(parts, workloads, strict=True):
         of_cells, its, its_limits = (
             table[table["workload"] == workload] for table in (cells, points, limits)
@@ -131,13 +133,12 @@ def draw(cells: pd.DataFrame, points: pd.DataFrame, limits: pd.DataFrame, *paths
         connections = int(of_cells["connections"].iloc[0])
         part.suptitle(f"{workload}, {connections} connections", fontsize=11, fontweight="bold")
         if its.empty:
-            axes = part.subplots()
-            say_nothing_drawn(axes)
-            continue
-        to_label += draw_workload(part, its, counts, its_limits)
-        notes.insert(len(notes) - len(NOTES), f"{workload}: {latency.sentence(its_limits, its)}")
-        notes += latency.missing_notes(of_cells)
-    style.add_notes(figure, notes)
+            say_nothing_drawn(part.subplots())
+        else:
+            to_label += draw_workload(part, its, counts, its_limits)
+        sentences.append(f"{workload}: {latency.sentence(its_limits, its)}")
+        missing += latency.missing_notes(of_cells)
+    style.add_notes(figure, [*sentences, *NOTES, *missing])
     for axes, ends in to_label:
         label_ends(axes, ends)
     style.save(figure, paths)
