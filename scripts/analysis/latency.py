@@ -103,9 +103,7 @@ def limits(cells: pd.DataFrame, target_ms: float) -> pd.DataFrame:
         for _, of_repeat in its.groupby("repeat"):
             ordered = of_repeat.sort_values("rate_per_second")
             its_rates = ordered["rate_per_second"].to_numpy(float)
-            found = limit_of(
-                its_rates, ordered["latency_p99_us"].to_numpy(float), 1000 * target_ms
-            )
+            found = limit_of(its_rates, ordered["latency_p99_us"].to_numpy(float), 1000 * target_ms)
             # One that is above the target at every rate stands at the lowest: to leave it out would favour the server.
             of_repeats.append(its_rates[0] if found.bound == BELOW else found.crossing)
         known = pd.Series(of_repeats, dtype=float)

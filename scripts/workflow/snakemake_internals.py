@@ -78,7 +78,10 @@ def accept_any_time() -> None:
 
 
 def trust_checksums_in_records() -> None:
-    """Without Snakemake's own checksums, as when results/ alone was copied, use those in the record: NAME_sha256 for the input NAME."""
+    """Without Snakemake's own checksums, as when results/ alone was copied, use those in the record.
+
+    NAME_sha256 is that of the input NAME.
+    """
     recorded = PersistenceBase.input_checksums
 
     def input_checksums(persistence: Any, job: Any, path: Any) -> Any:

@@ -39,7 +39,12 @@ def compile_faulty(name: str, folder: Path) -> str:
     return _compile(ROOT / "tests/faulty/server_faulty.c", folder / f"server_{name}")
 
 
+def compile_load(folder: Path) -> str:
+    """The load generator of the open loop."""
+    return _compile(ROOT / "load/load.c", folder / "load")
+
+
 def _compile(source: Path, binary: Path) -> str:
     flags = ["-std=c17", "-D_GNU_SOURCE", "-O2", f"-I{ROOT}/servers", "-pthread"]
-    subprocess.run(["gcc", *flags, source, "-o", binary, "-l:liburing.a"], check=True)
+    subprocess.run(["gcc", *flags, source, "-o", binary, "-l:liburing.a", "-lm"], check=True)
     return str(binary)

@@ -155,6 +155,37 @@ WRONG = {
         "workloads: [{name: mine, body_bytes: 1, connections: [100000000]}]",
         ["workloads.mine.connections[0]", "100000000", "ulimit -Hn"],
     ),
+    "a rate of an unknown workload": (
+        "latency: {workloads: [keepalve]}",
+        ["latency.workloads", "'keepalve'", "'keepalive'"],
+    ),
+    "a rate of connections that do not stay": (
+        "latency: {workloads: [keepalive, connection_per_request]}",
+        ["latency.workloads", "'connection_per_request'", "do not stay"],
+    ),
+    "a capacity at connections without cells": (
+        "latency: {connections: 7}",
+        ["latency.connections", "found 7", "keepalive", "1, 10, 50, 100, 500, 1000, or rates"],
+    ),
+    "more connections at a rate than files may be open": (
+        "latency: {connections: 100000000, rates: [1000]}",
+        ["latency.connections", "100000000", "ulimit -Hn"],
+    ),
+    "a share of nothing": ("latency: {shares: [0]}", ["latency.shares[0]", "found 0", "0.01"]),
+    "no shares": ("latency: {shares: []}", ["latency.shares", "[]", "one or more"]),
+    "no rate": ("latency: {rates: [0]}", ["latency.rates[0]", "found 0", "1 to 10000000"]),
+    "a rate that nothing sends": (
+        "latency: {rates: [1000000000]}",
+        ["latency.rates[0]", "1000000000", "1 to 10000000"],
+    ),
+    "a rate that a run may have no request of": (
+        "latency: {rates: [1, 1000], duration_s: 0.5}",
+        ["latency.rates", "found 1 ", "0.5 s", "latency.duration_s"],
+    ),
+    "no time for an answer": (
+        "latency: {target_ms: 0}",
+        ["latency.target_ms", "found 0", "from 0.01 to 60000"],
+    ),
     "many workers": ("workers: 9999", ["workers", "9999", "1 to 1024"]),
 }
 # Against the schema, against the servers that there are, and what is found only by trying.
@@ -232,6 +263,8 @@ def test_key_that_is_there_twice_is_named_with_its_lines(tmp_path: Path) -> None
         "workloads: [{name: slow_one_percent, handler_every: 1000}]",
         "workloads: [{name: mine, connection_per_request: true, idle_connections: 100}]",
         "workloads: [{name: mine, body_bytes: 5}]\nprofile: {workloads: [mine]}",
+        "workloads: [{name: mine, body_bytes: 5}]\nlatency: {workloads: [mine], rates: [1]}",
+        "workloads: [connection_per_request]",  # nothing can be rated; only who asks is told
     ],
 )
 def test_workloads_may_be_a_list_or_a_mapping_and_change_those_of_the_file(
