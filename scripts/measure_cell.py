@@ -233,7 +233,7 @@ def main() -> int:
         )
         records.write(arguments.output, seen)
     if seen["status"] == "failed":
-        print(f"measure_cell: {cell}: {record['reason']}", file=sys.stderr)
+        print(f"measure_cell: {cell}: {seen['reason']}", file=sys.stderr)
     with contextlib.suppress(OSError, ValueError):  # a torn plan is no fault of the measurement
         progress.print_cell(cell, seen)
     return 0
