@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 USER_HZ = os.sysconf("SC_CLK_TCK")
+LAST_SYSTEM_PORT, HIGHEST_PORT = 1023, 65_535
 SPARE_DESCRIPTORS = 64  # of a server or wrk, in addition to its connections
 
 
@@ -125,6 +126,12 @@ def threads_of(pids: Collection[int]) -> list[str]:
         with contextlib.suppress(OSError):  # it has ended
             threads += [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
     return threads
+
+
+def own_time_ns() -> int:
+    """CPU time of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(sum(its.ru_utime + its.ru_stime for its in used) * 1e9)
 
 
 def thread_times_ns(threads: Collection[str], most: int = 64) -> dict[str, int]:

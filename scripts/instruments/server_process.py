@@ -1,6 +1,7 @@
 """A server under test: start it for one run, check its answer, and stop it with all that it started."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from common.processes import Process, describe_status, started
@@ -440,17 +441,47 @@ def verify(
     return Verified(head + raw[len(head) :], varying)
 
 
-def serve_each(host: str, port: int, count: int, timeout_s: float) -> Iterator[socket.socket]:
+def connect_from(
+    local_ports: Iterator[int], family: int, address: Any, timeout_s: float
+) -> socket.socket:
+    """A connection from the first of these ports that is free; each is tried once. Raises OSError."""
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout_s)
+        # A port that an earlier connection holds in TIME_WAIT is free: it was to another port of the server.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for local_port in local_ports:
+            try:
+                connection.bind(("", local_port))
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        else:
+            raise OSError("there is no free port")
+        connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def serve_each(
+    host: str, port: int, count: int, timeout_s: float, local_ports: Iterable[int]
+) -> Iterator[socket.socket]:
     """Connections on each of which the server has answered one request, in the order of their requests.
 
-    Several requests are under way at once, so that server and client do not wait for each other on every one. Raises
-    WrongAnswer or OSError if one gets no answer.
+    Several requests are under way at once, so that server and client do not wait for each other on every one.
+    local_ports: of the connections, ascending; those that others use are left out. Raises WrongAnswer or OSError if one
+    gets no answer.
     """
+    ((family, _, _, _, address), *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ports = iter(local_ports)
     with contextlib.ExitStack() as unserved:
         for first in range(0, count, SERVED_AT_ONCE):
             batch = []
             for _ in range(min(SERVED_AT_ONCE, count - first)):
-                connection = socket.create_connection((host, port), timeout=timeout_s)
+                connection = connect_from(ports, family, address, timeout_s)
                 batch.append(unserved.enter_context(connection))
                 connection.sendall(REQUEST)
             for connection in batch:

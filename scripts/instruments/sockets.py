@@ -13,16 +13,18 @@ import time
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from hosts import proc
+
 _TCP_LISTEN = "0A"  # include/net/tcp_states.h
 
 
-def _ss(options: str, port: int, *states: str, end: str = "sport") -> list[str]:
+def _ss(options: str, port: int, *states: str, end: str = "sport", others: str = "") -> list[str]:
     """Lines of `ss`, one for each socket with this port at this end, in one of the states: by default the server's.
 
-    Raises OSError if ss fails.
+    others: a condition for the port at the other end. Raises OSError if ss fails.
     """
     command = ["ss", options, *(word for state in states for word in ("state", state))]
-    command.append(f"{end} = :{port}")
+    command.append(f"{end} = :{port}{others}")
     try:
         run = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
@@ -52,12 +54,14 @@ def _field_of(line: str, name: str) -> int:
     return int(line.partition(f" {name}:")[2].partition(" ")[0] or 0)
 
 
-def read_bytes_sent_by_peer(port: int) -> dict[str, int]:
+def read_bytes_sent_by_peer(port: int, idle: range = range(0)) -> dict[str, int]:
     """Peer's address and port → bytes that the server on this port has sent on this established connection.
 
-    Connections that wait to be accepted are included: the client sees them as connected.
+    Connections that wait to be accepted are included: the client sees them as connected. Those from the idle ports are
+    not: to list so many takes longer than a slice.
     """
-    lines = _ss("-tinHO", port, "established")
+    others = f" and ( dport lt :{idle.start} or dport ge :{idle.stop} )" if idle else ""
+    lines = _ss("-tinHO", port, "established", others=others)
     return dict(zip((line.split()[3] for line in lines), parse_bytes_sent(lines), strict=True))
 
 
@@ -107,15 +111,30 @@ def describe_holder(listeners: set[str]) -> str:
     return "another process"
 
 
-def wait_until_closed(port: int, timeout_s: float, kept: int = 0) -> int:
-    """Wait until the server has closed the connections of clients that have ended; return how many are left. kept: of
-    clients that go on."""
+def count_established(port: int, peers: range) -> int:
+    """Established connections of the server on this port from these ports."""
+    block = f" and dport ge :{peers.start} and dport lt :{peers.stop}"
+    return len(_ss("-tnHO", port, "established", others=block))
+
+
+def first_port_of_block(size: int) -> int:
+    """Where a block of so many ports begins, if possible below those that the kernel chooses from."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        lowest = int(file.read().split()[0])
+    below = lowest - size
+    return below if below > proc.LAST_SYSTEM_PORT else proc.HIGHEST_PORT + 1 - size
+
+
+def wait_until_closed(port: int, timeout_s: float, idle: range = range(0)) -> int:
+    """Wait until the server has closed the connections of clients that have ended; return how many are left. idle: the
+    ports of clients that go on."""
     deadline_s = time.monotonic() + timeout_s
-    while (left := len(_ss("-tnHO", port, "established", "close-wait")) - kept) > 0:
+    others = f" and ( dport lt :{idle.start} or dport ge :{idle.stop} )" if idle else ""
+    while left := len(_ss("-tnHO", port, "established", "close-wait", others=others)):
         if time.monotonic() > deadline_s:
             break
         time.sleep(0.01)
-    return max(left, 0)
+    return left
 
 
 def accepted_connections() -> int:

@@ -1,7 +1,6 @@
 """The side of the load: ask the server for its answer, and load it."""
 
 import contextlib
-import resource
 import time
 from typing import Any
 
@@ -17,13 +16,8 @@ BEGIN_S, BEGIN_S_PER_CONNECTION = 0.03, 1e-4
 SETTLE_S = 0.02  # after its first requests
 BLOCK_SETTLE_S = 0.01
 HANDLER_SHARE = 0.95  # of the time that the handlers of the checked answers take at least
+SPARE_PORTS = 500  # of a block of ports, for those that other programs use
 IDLE_TIMEOUT_S = 1.0  # for the one answer of an idle connection
-
-
-def children_ns() -> int:
-    """CPU time of all children that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return round((used.ru_utime + used.ru_stime) * 1e9)
 
 
 class LoadSide(HostSide):
@@ -58,26 +52,29 @@ class LoadSide(HostSide):
             )
         return {"response": verified.response.decode("latin-1"), "varying": verified.varying}
 
-    def open_idle(self, address: str, port: int, workload: dict[str, Any]) -> int:
+    def open_idle(self, address: str, port: int, workload: dict[str, Any]) -> tuple[int, int, int]:
         """Open the workload's idle connections, each of which gets one answer. They close when the run ends.
 
-        Returns how many are open: fewer if this process may not have so many files twice, for server and reference.
-        Raises Unavailable if the server does not serve so many.
+        Returns how many are open, and the first and last of their ports, which no load's connection has. There are
+        fewer than asked for if this process may not have so many files twice, for server and reference. Raises
+        Unavailable if the server does not serve so many.
         """
         asked = Workload(**workload)
         limit = (proc.raise_open_files_limit() - proc.SPARE_DESCRIPTORS) // 2
         wanted = min(asked.idle_connections, limit)
         timeout_s = IDLE_TIMEOUT_S + asked.handler_s
-        served = 0
+        first = last = sockets.first_port_of_block(wanted + SPARE_PORTS)
+        ports, served = range(first, proc.HIGHEST_PORT + 1), 0
         try:
-            for connection in server_process.serve_each(address, port, wanted, timeout_s):
+            for connection in server_process.serve_each(address, port, wanted, timeout_s, ports):
                 self.run.enter_context(connection)
+                last = connection.getsockname()[1]
                 served += 1
         except (OSError, server_process.WrongAnswer) as error:
             raise server_process.Unavailable(
                 f"it does not serve {wanted} idle connections: number {served + 1} got no answer ({error})"
             ) from None
-        return wanted
+        return wanted, first, last
 
     def start_load(self, url: str, **options: Any) -> list[str]:
         """Start a load and return its command. options: of running_load()."""
@@ -123,9 +120,9 @@ class LoadSide(HostSide):
     ) -> dict[str, Any]:
         """Run an open loop to its end: its result, and readings of this side's counters before and after it."""
         proc.raise_open_files_limit()
-        before = disturbance.read(children_ns(), cpus, [], tells_pressure)
+        before = disturbance.read(proc.own_time_ns(), cpus, [], tells_pressure)
         result = open_loop.run(command, duration_s)
-        after = disturbance.read(children_ns(), cpus, [], tells_pressure)
+        after = disturbance.read(proc.own_time_ns(), cpus, [], tells_pressure)
         return {**result, "readings": ({"disturbance": before}, {"disturbance": after})}
 
     # --- Two loads, of which at most one runs ---

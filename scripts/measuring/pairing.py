@@ -200,7 +200,8 @@ def start_reference(run: runs.Run, arguments: runs.CellArguments) -> str:
         )
         both.load.verify(target, listening["port"], changes)
         if run.idle_connections:
-            both.server.note_reference_idle(both.load.open_idle(target, listening["port"], changes))
+            opened = both.load.open_idle(target, listening["port"], changes)
+            both.server.note_reference_idle(*opened)
     except FileNotFoundError:
         raise ReferenceFault(f"there is no reference {path}") from None
     except (server_process.RunError, server_process.Unavailable) as error:
@@ -282,7 +283,7 @@ def _measure_pair(run: runs.Run, urls: list[str], plan: Plan) -> dict[str, Any]:
         [whole] if any(None in block.requests for block in blocks) else blocks,
         len(run.split.server),
         is_sound=not has_errors(errors)
-        and (comes_and_goes or connections[REFERENCE] == run.connections + run.idle_connections)
+        and (comes_and_goes or connections[REFERENCE] == run.connections)
         and (comes_and_goes or counted_by[REFERENCE] == "kernel")
         and all(is_drained),
         is_counted="wrk" not in counted_by

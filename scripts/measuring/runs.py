@@ -351,8 +351,8 @@ def open_idle(run: Run) -> int:
     if run.workload.idle_connections == 0:
         return 0
     opened = run.sides.load.open_idle(run.address, run.port, run.workload.changes)
-    run.sides.server.note_idle(opened)
-    return opened
+    run.sides.server.note_idle(*opened)
+    return int(opened[0])
 
 
 @contextlib.contextmanager

@@ -22,7 +22,8 @@ class ServerSide(HostSide):
     _closed: sockets.ClosedConnections | None = None
     _interface: str | None = None
     _group: str | None = None
-    _idle: frozenset[str] | set[str] = frozenset()
+    _idle = range(0)  # ports of the idle connections
+    _idle_count = 0
 
     def start_server(
         self,
@@ -95,28 +96,30 @@ class ServerSide(HostSide):
     def read_cpu(self) -> proc.CpuReading:
         return proc.read_cpu(self.server.process.pid, lambda: self.server.pids, self._group)
 
-    def note_idle(self, count: int) -> None:
-        """Remember the connections of now, which must be so many: no load is on them. Raises Unavailable."""
-        self._idle = set(sockets.read_bytes_sent_by_peer(self.server.port))
-        if len(self._idle) < count:
+    def note_idle(self, count: int, first_port: int, last_port: int) -> None:
+        """Remember the idle connections: so many from these ports must be established. Raises Unavailable."""
+        self._idle, self._idle_count = range(first_port, last_port + 1), count
+        if lost := self.lost_idle():
             raise server_process.Unavailable(
-                f"it does not keep {count} idle connections: {len(self._idle)} are established"
+                f"it does not keep {count} idle connections: {count - lost} are established"
             )
 
     def lost_idle(self) -> int:
         """How many of these are no longer established."""
-        return len(self._idle - sockets.read_bytes_sent_by_peer(self.server.port).keys())
+        return max(0, self._idle_count - sockets.count_established(self.server.port, self._idle))
+
+    def read_bytes_sent(self) -> dict[str, int]:
+        """Bytes sent on each established connection that is not idle, by its peer."""
+        return sockets.read_bytes_sent_by_peer(self.server.port, self._idle)
 
     def read_connections(self) -> list[int]:
-        """Bytes sent on each established connection that is not idle."""
-        sent = sockets.read_bytes_sent_by_peer(self.server.port)
-        return [number for peer, number in sent.items() if peer not in self._idle]
+        return list(self.read_bytes_sent().values())
 
     def memory_peak_kib(self) -> int:
         return proc.memory_peak_kib(self.server.pids)
 
     def wait_until_closed(self) -> int:
-        return sockets.wait_until_closed(self.server.port, CLOSE_TIMEOUT_S, len(self._idle))
+        return sockets.wait_until_closed(self.server.port, CLOSE_TIMEOUT_S, self._idle)
 
     def end_watching(self) -> None:
         if self._closed:
@@ -128,9 +131,10 @@ class ServerSide(HostSide):
 
     def take_closed(self, expected: int) -> list[int] | None:
         """Bytes sent on each connection that has closed since the last call; None if some were missed."""
+        if self._closed is None:
+            return None
         # Some servers close idle connections when they stop.
-        idle = {int(peer.rpartition(":")[2]) for peer in self._idle}
-        closed = self._closed.take(self.server.port, expected, idle) if self._closed else None
+        closed = self._closed.take(self.server.port, expected, self._idle)
         return None if closed is None else [connection.bytes_sent for connection in closed]
 
     def stop_server(self) -> list[dict[str, int]]:
@@ -155,14 +159,15 @@ class ServerSide(HostSide):
         self.reference.check_running()
         return {
             "cpu": self.read_pair_cpu(),
-            "bytes_sent": [
-                sockets.read_bytes_sent_by_peer(side.server.port) for side in (self, self.reference)
-            ],
-            "disturbance": disturbance.read(0, self._cpus, [], tells_pressure=False),
+            "bytes_sent": [side.read_bytes_sent() for side in (self, self.reference)],
+            # What these readings cost, of which thousands of connections make much, is not other work.
+            "disturbance": disturbance.read(
+                proc.own_time_ns(), self._cpus, [], tells_pressure=False
+            ),
         }
 
-    def note_reference_idle(self, count: int) -> None:
-        self.reference.note_idle(count)
+    def note_reference_idle(self, count: int, first_port: int, last_port: int) -> None:
+        self.reference.note_idle(count, first_port, last_port)
 
     def check_reference(self) -> None:
         self.reference.check_running()

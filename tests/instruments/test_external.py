@@ -36,7 +36,7 @@ from helpers.checkouts import (
 from helpers.external_servers import CONFIG, EXAMPLES, SCHEMA, YARDSTICKS, prepare, started
 from helpers.measured import OF_THE_MACHINE, measure
 from hosts import proc
-from instruments import external, external_launcher, failed_build, server_process
+from instruments import external, external_launcher, failed_build, server_process, sockets
 from sweep.workloads import BODY
 from workflow import failures
 from workflow.config_check import schema_faults, sweep_faults
@@ -563,7 +563,9 @@ def test_yardstick_keeps_an_idle_crowd(name: str, tmp_path: Path) -> None:
     with started(binary) as server, contextlib.ExitStack() as idle:
         crowd = [
             idle.enter_context(connection)
-            for connection in server_process.serve_each("::1", server.port, count, 5)
+            for connection in server_process.serve_each(
+                "::1", server.port, count, 5, range(sockets.first_port_of_block(count), 65_536)
+            )
         ]
         for connection in (crowd[0], crowd[-1]):
             connection.sendall(server_process.REQUEST)
