@@ -77,11 +77,11 @@ def test_no_text_leaves_the_picture_or_lies_on_a_title(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figure = drawn(name, tmp_path, monkeypatch)
-    for text in figure.findobj(Text):
-        if text.get_visible() and text.get_text().strip():
-            box = text.get_window_extent()
-            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 + 1, text
-            assert box.y0 >= 0 and box.y1 <= figure.bbox.y1 + 1, text
+    titles = [text for part in figure.subfigs for text in part.texts]
+    for part in (*figure.axes, *figure.texts, *titles):
+        box = part.get_tightbbox()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 + 1, part
+        assert box.y0 >= 0 and box.y1 <= figure.bbox.y1 + 1, part
     for axes in figure.axes:
         targets = [text for text in axes.texts if text.get_text().startswith("target")]
         assert all(text.get_window_extent().y1 <= axes.bbox.y1 + 12 for text in targets)

@@ -14,7 +14,7 @@ from sweep.rates import RatedCell
 
 PICTURE = "plots/latency.png"
 # The second is much slower, so that rates are shares of what it can do.
-SERVERS = ["server_epoll", "server_spins"]
+SERVERS = ["server_poll", "server_spins"]
 GRID = {"shares": [0.2, 0.5], "repeats": 1, "duration_s": 0.3, "paired_s": 0.1}
 CHANGES = {
     "servers": SERVERS,
@@ -76,7 +76,7 @@ def test_picture_is_made_from_nothing_and_not_again(measured: tuple[Path, str]) 
     }
     assert len({row["rate_per_second"] for row in rows}) == 2  # all servers get the same
     assert (checkout / PICTURE).stat().st_size > 20_000
-    assert "2 cells and 4 cells at a rate to run, about " in console
+    assert "2 cells, 4 cells at a rate to run, about " in console
     assert "[6/6, " in console
     assert (checkout / "results/latency.txt").read_text() in console
     assert jobs_to_run(checkout, PICTURE, *OVERLAY) == set()
@@ -87,7 +87,7 @@ def test_cells_are_measured_in_the_order_that_their_records_say(measured: tuple[
     paths = [*checkout.glob("results/latency/keepalive/*/*.json")]
     by_time = sorted(paths, key=lambda path: path.stat().st_mtime_ns)
     assert [records.read(str(path))["position"] for path in by_time] == [0, 1, 2, 3]
-    cell = RatedCell("server_epoll", "keepalive", "s50", 1)
+    cell = RatedCell("server_poll", "keepalive", "s50", 1)
     assert checkout / rates.record_path(cell) in paths
 
 
@@ -99,7 +99,7 @@ def append(name: str, text: str) -> Callable[[Path], None]:
     return edit
 
 
-RECORD = rates.record_path(RatedCell("server_epoll", "keepalive", "s20", 1))
+RECORD = rates.record_path(RatedCell("server_poll", "keepalive", "s20", 1))
 EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     "nothing": (lambda _: None, set()),
     "another seed": (append("overlay.yaml", "seed: 2\n"), rated(*SERVERS) | TABLES),
@@ -110,8 +110,8 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
         rated(*SERVERS, names=("s30",)) | TABLES,
     ),
     "one server's code": (
-        append("servers/server_epoll.c", "\nint added(void);\nint added(void) { return 1; }\n"),
-        compiled("server_epoll") | cells("server_epoll") | rated("server_epoll") | TABLES,
+        append("servers/server_poll.c", "\nint added(void);\nint added(void) { return 1; }\n"),
+        compiled("server_poll") | cells("server_poll") | rated("server_poll") | TABLES,
     ),
     "the generator's code": (
         append("load/load.c", "\nint added(void);\nint added(void) { return 1; }\n"),
@@ -119,7 +119,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "a deleted record": (
         lambda checkout: (checkout / RECORD).unlink(),
-        rated("server_epoll", names=("s20",)) | TABLES,
+        rated("server_poll", names=("s20",)) | TABLES,
     ),
 }
 
@@ -128,7 +128,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
 def test_edit_reruns_exactly_what_depends_on_it(name: str, measured: tuple[Path, str]) -> None:
     checkout, _ = measured
     edit, expected = EDITS[name]
-    touched = ["overlay.yaml", "load/load.c", "servers/server_epoll.c", RECORD]
+    touched = ["overlay.yaml", "load/load.c", "servers/server_poll.c", RECORD]
     before = {path: (checkout / path).read_bytes() for path in touched}
     try:
         edit(checkout)
@@ -161,7 +161,7 @@ def test_server_that_was_changed_is_measured_again_at_the_same_rates(
 def test_report_has_the_section_from_then_on(measured: tuple[Path, str]) -> None:
     checkout, _ = measured
     (checkout / RECORD).unlink()  # `all` notices it
-    assert rated("server_epoll", names=("s20",)) | TABLES < jobs_to_run(checkout, *OVERLAY)
+    assert rated("server_poll", names=("s20",)) | TABLES < jobs_to_run(checkout, *OVERLAY)
     run = run_snakemake(checkout, "-j2", *OVERLAY)
     assert run.returncode == 0, run.stdout
     page = (checkout / "results/report.html").read_text()
