@@ -43,7 +43,8 @@ def counted(cells: pd.DataFrame) -> pd.DataFrame:
     its = its[its["machine"] == its["machine"].mode().iloc[0]]
     disturbed = has_flag(its, "disturbed")
     some_undisturbed = (~disturbed).groupby([its[name] for name in KEY]).transform("any")
-    return its[~disturbed | ~some_undisturbed.astype(bool)]
+    chosen: pd.Series[bool] = ~disturbed | ~some_undisturbed.astype(bool)
+    return its[chosen]
 
 
 def summarize(cells: pd.DataFrame) -> pd.DataFrame:

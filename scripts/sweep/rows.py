@@ -45,7 +45,8 @@ def _handler_ceiling(record: dict[str, Any]) -> float | None:
     its, connections = _workload_of(record), record["connections"]
     wait_us, every = its.get("handler_block_us"), its.get("handler_every", 1)
     threads = record.get("server_threads") or connections
-    if not all(_is_number(value) and value > 0 for value in (wait_us, every, threads)):
+    known: tuple[Any, ...] = (wait_us, every, threads)
+    if not all(_is_number(value) and value > 0 for value in known):
         return None
     return float(min(threads, connections) * every * 1e6 / wait_us)
 

@@ -21,7 +21,7 @@ import pytest
 
 from helpers.checkouts import ROOT, eventually, make_program, run_program, run_script
 from helpers.external_servers import EXAMPLES, prepare
-from helpers.measured import OF_THE_MACHINE, compile_server
+from helpers.measured import OF_THE_MACHINE, compile_load, compile_server
 from hosts import interfaces, lock, network
 from hosts.cpus import CpuFault
 from hosts.lock import take_lock
@@ -715,6 +715,21 @@ def test_what_a_cell_measures_over_a_link_has_crossed_it(
     assert [flag.name for flag in flags.flags_of(past) if flag.invalidates] == [
         "bypassed_interface"
     ]
+
+
+@pytest.mark.alone
+def test_cell_at_a_rate_crosses_a_link(link: Network, server_epoll: str, tmp_path: Path) -> None:
+    output = tmp_path / "record.json"
+    options = ("--load", compile_load(tmp_path), "--rate", "q500", "--paired-s", "0.3")
+    pair = ("--reference", compile_server("reference", tmp_path))
+    run_over(
+        link._asdict(), "measure_latency.py", server_epoll, output, *options, *pair, cwd=tmp_path
+    )
+    record = json.loads(output.read_text())
+    assert set(record["flags"]) <= OF_THE_MACHINE | {"generator_late"}
+    assert record["achieved_per_second"] >= 0.99 * record["offered_per_second"] > 0
+    assert record["errors"] == record["reconnects"] == 0 < record["cpu_ratio"]
+    assert "http://[fe80::1%iotest1]:" in record["load_command"][2]
 
 
 @pytest.mark.alone

@@ -127,10 +127,10 @@ def test_blocking_server_is_unavailable_since_it_starves_connections(
 FAULTS = {
     "wrong_body": ("invalid", "wrong_responses"),
     "errors": ("invalid", "errors"),
-    "closes": ("ok", "connections_reopened"),
+    "closes": ("invalid", "connections_reopened"),
     "hangs": ("failed", "after the run the server does not answer"),
     "segfaults": ("failed", "the server ended during the run: SIGSEGV"),
-    "mute": ("failed", "no answer"),
+    "mute": ("failed", "the server does not answer: timed out"),
     "starves": ("unavailable", "it leaves 3 of 4 connections without an answer"),
     "wrong_second": ("failed", "second answer differs"),
     "does_not_start": ("failed", "did not start: status 1 (cannot bind)"),
