@@ -44,7 +44,7 @@ def counted(cells: pd.DataFrame) -> pd.DataFrame:
     disturbed = has_flag(its, "disturbed")
     some_undisturbed = (~disturbed).groupby([its[name] for name in KEY]).transform("any")
     chosen: pd.Series[bool] = ~disturbed | ~some_undisturbed.astype(bool)
-    return its[chosen]
+    return pd.DataFrame(its[chosen])
 
 
 def summarize(cells: pd.DataFrame) -> pd.DataFrame:
