@@ -81,11 +81,11 @@ def draw_figure(
         axes.axhline(1000 * target_ms, color=style.GREY, linestyle=(0, (4, 2)), linewidth=1)
         axes.annotate(
             f"target {target_ms:g} ms",
-            (1, 1000 * target_ms),
-            (-3, 3),
+            (0, 1000 * target_ms),
+            (3, -3),
             axes.get_yaxis_transform(),
             "offset points",
-            ha="right",
+            va="top",
             fontsize=style.SMALL,
             color=style.GREY,
         )

@@ -44,7 +44,7 @@ def counted(cells: pd.DataFrame) -> pd.DataFrame:
     disturbed = has_flag(its, "disturbed")
     some_undisturbed = (~disturbed).groupby([its[name] for name in KEY]).transform("any")
     chosen: pd.Series[bool] = ~disturbed | ~some_undisturbed.astype(bool)
-    return its[chosen]
+    return pd.DataFrame(its[chosen])
 
 
 def summarize(cells: pd.DataFrame) -> pd.DataFrame:
@@ -169,10 +169,13 @@ def sentence(its: pd.DataFrame, points: pd.DataFrame) -> str:
     whole = its[its["bound"] == AT_LEAST]
     if len(whole):
         verb = "takes" if len(whole) == 1 else "take"
-        return (
+        said = (
             f"{within} {_names(list(whole['server']))} {verb} the most load: every rate that was measured, up to"
             f" {most:,.0f} requests/s."
         )
+        near = its[(its["bound"] == "") & (its["limit_per_second_high"] >= most)]
+        each = [f"{row['server']}, {_amount(row)}," for _, row in near.iterrows()]
+        return f"{said} Not told apart from that: {' '.join(each)[:-1]}." if each else said
     able = its[its["bound"] == ""].sort_values("limit_per_second", ascending=False)
     if able.empty:
         least = points["latency_p50_us"].min()

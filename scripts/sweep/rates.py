@@ -6,6 +6,7 @@ A rate is a share of what the slowest of the servers can do, or one that the con
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from common.files import DamagedFile, read_json
 from sweep import workloads
 from sweep.cells import points_of
 from sweep.workloads import Workload
@@ -100,6 +101,16 @@ def positions_of(config: Mapping[str, Any]) -> dict[str, int]:
 
 def record_path(cell: RatedCell) -> str:
     return RECORD.format(**cell._asdict())
+
+
+def is_planned(path: str, grid: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the file has a capacity for each workload of the grid, at its connections. Of which servers is not asked:
+    to add or remove one must not move the rates of the others."""
+    try:
+        planned = read_json(path, list(grid))
+        return all(planned[name]["connections"] == its["connections"] for name, its in grid.items())
+    except (OSError, DamagedFile, KeyError, TypeError):
+        return False
 
 
 def round_capacity(requests_per_second: float) -> float:
