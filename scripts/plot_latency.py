@@ -137,7 +137,8 @@ def draw(cells: pd.DataFrame, points: pd.DataFrame, limits: pd.DataFrame, *paths
         else:
             to_label += draw_workload(part, its, counts, its_limits)
         sentences.append(f"{workload}: {latency.sentence(its_limits, its)}")
-        missing += latency.missing_notes(of_cells)
+        which = f"{workload}: " if len(workloads) > 1 else ""
+        missing += [f"{which}{note}" for note in latency.missing_notes(of_cells)]
     style.add_notes(figure, [*sentences, *NOTES, *missing])
     for axes, ends in to_label:
         label_ends(axes, ends)

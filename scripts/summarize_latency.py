@@ -24,7 +24,7 @@ def tabulate(cells: pd.DataFrame, points: pd.DataFrame, limits: pd.DataFrame) ->
             table[table["workload"] == workload] for table in (cells, points, limits)
         )
         notes.append(f"{workload}: {latency.sentence(its_limits, its_points)}")
-        notes += latency.missing_notes(its)
+        notes += [f"{workload}: {note}" for note in latency.missing_notes(its)]
     return terminal.Table(columns, rows, notes, ["workload"])
 
 

@@ -105,4 +105,5 @@ def test_picture_says_why_nothing_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert "server_epoll is invalid in 6 of 6 cells: generator_late." in words
     assert "server is unavailable in 1 of 1 cells" in words
     both = words_of(drawn("two workloads, one without a cell that counts", tmp_path, monkeypatch))
+    assert "body_128k: server_epoll is invalid in 6 of 6 cells: generator_late." in both
     assert "body_128k: No cell counts" in both and "keepalive: With a 99th" in both

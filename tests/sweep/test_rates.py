@@ -83,6 +83,27 @@ def test_capacity_is_the_least_median_and_keeps_two_digits() -> None:
     assert {value: rates.round_capacity(value) for value in rounded} == rounded
 
 
+@pytest.mark.parametrize(
+    ("text", "planned"),
+    [
+        ('{"w": {"connections": 10, "capacity_per_second": 5.0}, "other": {}}', True),
+        ('{"w": {"connections": 50, "capacity_per_second": 5.0}}', False),
+        ('{"other": {"connections": 10}}', False),
+        ('{"w": 5}', False),
+        ("[]", False),
+        ("{", False),
+        (None, False),
+    ],
+)
+def test_rates_are_planned_once_for_a_workload_and_its_connections(
+    text: str | None, planned: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "rates.json"
+    if text is not None:
+        path.write_text(text)
+    assert rates.is_planned(str(path), {"w": {"connections": 10}}) == planned
+
+
 # --- plan_rates ---
 
 

@@ -1,7 +1,7 @@
 """Latency at fixed rates by the workflow: from nothing, a second time, and after edits."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,7 @@ PICTURE = "plots/latency.png"
 # The second is much slower, so that rates are shares of what it can do.
 SERVERS = ["server_poll", "server_spins"]
 GRID = {"shares": [0.2, 0.5], "repeats": 1, "duration_s": 0.3, "paired_s": 0.1}
-CHANGES = {
-    "servers": SERVERS,
+CHANGES: dict[str, object] = {
     "connections": [4],
     "paired_s": 0.1,
     "compile": {"flags": ["-O2", "-DSPIN_NS=50000"]},
@@ -31,8 +30,9 @@ OF_RATES = {"plan_rates", "measure_latency", "collect_latency", "summarize_laten
 pytestmark = pytest.mark.alone
 
 
-def configure(checkout: Path, **latency: object) -> None:
-    (checkout / "overlay.yaml").write_text(overlay(**CHANGES, latency={**GRID, **latency}))
+def configure(checkout: Path, servers: Sequence[str] = SERVERS, **latency: object) -> None:
+    changes = {**CHANGES, "servers": [*servers], "latency": {**GRID, **latency}}
+    (checkout / "overlay.yaml").write_text(overlay(**changes))
 
 
 def make_checkout(folder: Path) -> Path:
@@ -111,7 +111,11 @@ EDITS: dict[str, tuple[Callable[[Path], object], Jobs]] = {
     ),
     "one server's code": (
         append("servers/server_poll.c", "\nint added(void);\nint added(void) { return 1; }\n"),
-        compiled("server_poll") | cells("server_poll") | rated("server_poll") | TABLES,
+        compiled("server_poll") | rated("server_poll") | TABLES,
+    ),
+    "one more server": (
+        lambda checkout: configure(checkout, servers=[*SERVERS, "server_thread"]),
+        compiled("server_thread") | rated("server_thread") | TABLES,
     ),
     "the generator's code": (
         append("load/load.c", "\nint added(void);\nint added(void) { return 1; }\n"),
