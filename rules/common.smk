@@ -132,6 +132,41 @@ def priority_of(wildcards):
     return len(POSITION) - POSITION.get(cell, len(POSITION))
 
 
+# --- Of rules/latency.smk ---
+
+
+# Of each workload, the cells from which its capacity is known.
+def rated_grid():
+    return {
+        workload: {
+            "connections": rates.connections_of(config, workload),
+            "repeats": points_of(config)[workload][1],
+            "servers": SERVERS,
+        }
+        for workload in RATED_WORKLOADS
+    }
+
+
+def cells_of_capacity(wildcards):
+    return [
+        record_path(Cell(server, its["connections"], repeat, workload))
+        for workload, its in rated_grid().items()
+        for server in its["servers"]
+        for repeat in range(1, its["repeats"] + 1)
+    ]
+
+
+# Below all cells of the sweep; earlier in the order is higher.
+def rated_priority_of(wildcards):
+    its = wildcards.server, wildcards.workload, wildcards.rate, int(wildcards.repeat)
+    return -RATED_POSITION.get(rates.RatedCell(*its), 0)
+
+
+# What belongs to a result set for which somebody has once asked.
+def asked_for(paths):
+    return paths if os.path.exists(LATENCY_TABLES[0]) else []
+
+
 wildcard_constraints:
     server="|".join(map(re.escape, MEASURED)),
     workload="|".join(WORKLOADS),

@@ -16,33 +16,6 @@ LATENCY_TEXT = "results/latency.txt"
 LATENCY_PICTURES = ["plots/latency.png", "plots/latency.svg"]
 
 
-# Of each workload, the cells from which its capacity is known.
-def rated_grid():
-    return {
-        workload: {
-            "connections": rates.connections_of(config, workload),
-            "repeats": points_of(config)[workload][1],
-            "servers": SERVERS,
-        }
-        for workload in RATED_WORKLOADS
-    }
-
-
-def cells_of_capacity(wildcards):
-    return [
-        record_path(Cell(server, its["connections"], repeat, workload))
-        for workload, its in rated_grid().items()
-        for server in its["servers"]
-        for repeat in range(1, its["repeats"] + 1)
-    ]
-
-
-# Below all cells of the sweep; earlier in the order is higher.
-def rated_priority_of(wildcards):
-    its = wildcards.server, wildcards.workload, wildcards.rate, int(wildcards.repeat)
-    return -RATED_POSITION.get(rates.RatedCell(*its), 0)
-
-
 # Once: when cells are measured again, the rates stay, and with them what was measured at them. There is no rule then,
 # since ancient() would not do: beside stale cells, Snakemake 9 takes jobs behind it for done, missing outputs or not.
 if not rates.is_planned(rates.RATES_PATH, rated_grid()):
@@ -134,7 +107,8 @@ rule summarize_latency:
     input:
         LATENCY_TABLES[0],
     output:
-        LATENCY_TABLES[1:],
+        points=LATENCY_TABLES[1],
+        limits=LATENCY_TABLES[2],
         text=LATENCY_TEXT,
         values=LATENCY_TEXT.replace(".txt", "_table.json"),
     log:
@@ -145,7 +119,7 @@ rule summarize_latency:
         code=identity_of("summarize_latency"),
         target_ms=LATENCY["target_ms"],
     shell:
-        'shared python3 "$ROOT"/scripts/summarize_latency.py {input:q} {output[0]:q} {output[1]:q} {output.text:q} --target-ms {params.target_ms} 2> {log:q}'
+        'shared python3 "$ROOT"/scripts/summarize_latency.py {input:q} {output.points:q} {output.limits:q} {output.text:q} --target-ms {params.target_ms} 2> {log:q}'
 
 
 rule plot_latency:
@@ -167,8 +141,3 @@ rule plot_latency:
         code=identity_of("plot_latency"),
     shell:
         'shared python3 "$ROOT"/scripts/plot_latency.py {input:q} {output:q} 2> {log:q}'
-
-
-# What belongs to a result set for which somebody has once asked.
-def asked_for(paths):
-    return paths if os.path.exists(LATENCY_TABLES[0]) else []
