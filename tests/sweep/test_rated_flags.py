@@ -97,7 +97,8 @@ def test_server_that_falls_behind_is_overloaded_unless_the_run_is_invalid(name: 
 def test_only_what_is_not_the_servers_doing_is_worth_repeating() -> None:
     for changes in ({"errors": 1}, {"achieved_per_second": 1.0}, {"reconnects": 1}, SLOW):
         assert not rated_flags.is_worth_repeating(rated(**changes))
-    for changes in ({"generator_lateness_p99_us": 60.0}, {"server_wait_share": 0.01}):
+    late = {"generator_lateness_p99_us": 60.0}
+    for changes in (late, late | {"latency_p99_us": 9000.0}, {"server_wait_share": 0.01}):
         assert rated_flags.is_worth_repeating(rated(**changes))
 
 
