@@ -164,7 +164,7 @@ def rated_priority_of(wildcards):
 
 # What belongs to a result set for which somebody has once asked.
 def asked_for(paths):
-    return paths if os.path.exists(LATENCY_TABLES[0]) else []
+    return paths if RATED and os.path.exists(LATENCY_TABLES[0]) else []
 
 
 wildcard_constraints:

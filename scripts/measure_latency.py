@@ -25,6 +25,9 @@ from sweep import rated_flags, rates, records
 from workflow import progress
 
 AllSides = runs.Sides[ServerSide, LoadSide]
+LEAST_ANSWERED = (
+    100  # of each side; of fewer requests the ratio is mostly that of opening connections
+)
 PERCENTILES = ("mean", "p50", "p90", "p99", "p999", "max")
 
 
@@ -58,6 +61,7 @@ def run_load(
         duration_s=duration_s,
         seed=arguments.drawn_from,
         body_bytes=arguments.workload.body_bytes,
+        timeout_s=open_loop.ANSWER_TIMEOUT_S + run.connections * arguments.workload.handler_mean_s,
     )
     cpus = [] if run.split.shared else run.split.load
     return {**both.load.run_at_rate(command, duration_s, cpus, both.apart), "command": command}
@@ -117,7 +121,8 @@ def run_paired_load(run: runs.Run, arguments: RatedArguments, url: str) -> dict[
         None if time_ns is None else time_ns / count
         for time_ns, count in zip(cpu_ns, answered, strict=True)
     ]
-    ratio = each[0] / each[1] if not errors and each[0] and each[1] else None
+    is_known = not errors and min(answered) >= run.connections + LEAST_ANSWERED
+    ratio = each[0] / each[1] if is_known and each[0] and each[1] else None
     return {
         "cpu_ratio": ratio,
         "paired": {
@@ -154,6 +159,7 @@ def measure(sides: AllSides, arguments: RatedArguments) -> dict[str, Any]:
         "workers": run.workers,
         "server_command": run.command,
         "idle_connections": run.idle_connections,
+        "idle_connections_asked": run.workload.idle_connections,
         "idle_connections_lost": lost,
         **seen,
         **paired,

@@ -129,7 +129,7 @@ def draw(cells: pd.DataFrame, points: pd.DataFrame, limits: pd.DataFrame, *paths
         of_cells, its, its_limits = (
             table[table["workload"] == workload] for table in (cells, points, limits)
         )
-        counts = latency.counted(of_cells)
+        counts = of_cells[of_cells["status"].isin(latency.COUNTED)]
         connections = int(of_cells["connections"].iloc[0])
         part.suptitle(f"{workload}, {connections} connections", fontsize=11, fontweight="bold")
         if its.empty:

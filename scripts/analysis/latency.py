@@ -25,7 +25,7 @@ KINDS |= {
 COUNTED = ("ok", "overloaded")
 OF_POINTS = [column.name for column in rated_fields.SUMMARY if column.has_interval]
 KEY = ["workload", "server", "rate_per_second"]
-AT_LEAST, BELOW = "at least", "below"
+AT_LEAST, BELOW, UNKNOWN = "at least", "below", "unknown above"
 LONGEST_REASON = 120
 
 
@@ -95,14 +95,26 @@ def limit_of(rates: Floats, latencies_us: Floats, target_us: float) -> Limit:
 
 
 def limits(cells: pd.DataFrame, target_ms: float) -> pd.DataFrame:
-    """What each server takes within the target at the 99th percentile, in each workload."""
+    """What each server takes within the target at the 99th percentile, in each workload.
+
+    The interval is of the repeats that count at every rate at which the server counts at all, and stays on the grid.
+    """
+    grids = {
+        str(workload): (its.min(), its.max())
+        for workload, its in cells.groupby("workload")["rate_per_second"]
+    }
     rows = []
     for (workload, server), its in counted(cells).groupby(["workload", "server"], sort=False):
         means = its.groupby("rate_per_second")["latency_p99_us"].apply(geometric_mean)
         of_means = limit_of(means.index.to_numpy(float), means.to_numpy(float), 1000 * target_ms)
+        lowest, top = grids[str(workload)]
+        if of_means.bound == AT_LEAST and means.index.max() < top:
+            of_means = of_means._replace(bound=UNKNOWN)
         of_repeats = []
         for _, of_repeat in its.groupby("repeat"):
             ordered = of_repeat.sort_values("rate_per_second")
+            if len(ordered) < len(means):
+                continue
             its_rates = ordered["rate_per_second"].to_numpy(float)
             found = limit_of(its_rates, ordered["latency_p99_us"].to_numpy(float), 1000 * target_ms)
             # One that is above the target at every rate stands at the lowest: to leave it out would favour the server.
@@ -119,8 +131,8 @@ def limits(cells: pd.DataFrame, target_ms: float) -> pd.DataFrame:
                 "target_ms": target_ms,
                 "highest_rate_per_second": of_means.highest,
                 "limit_per_second": middle,
-                "limit_per_second_low": middle / factor,
-                "limit_per_second_high": middle * factor,
+                "limit_per_second_low": np.clip(middle / factor, lowest, top),
+                "limit_per_second_high": np.clip(middle * factor, lowest, top),
                 "repeats": len(of_repeats),
                 "bound": of_means.bound,
             }
@@ -152,7 +164,7 @@ def words_of(row: Mapping[Hashable, Any]) -> tuple[str, str]:
     """A row of limits() as people read it: requests per second, and their interval."""
     if row["bound"] == BELOW:
         return "none", "-"
-    if row["bound"] == AT_LEAST:
+    if row["bound"] in (AT_LEAST, UNKNOWN):
         return f"≥ {row['limit_per_second']:,.0f}", "-"
     low, high = row["limit_per_second_low"], row["limit_per_second_high"]
     interval = "-" if math.isnan(low) else f"{low:,.0f}–{high:,.0f}"
@@ -163,6 +175,14 @@ def sentence(its: pd.DataFrame, points: pd.DataFrame) -> str:
     """Who takes the most load within the target, in one workload; its: rows of limits(), points: of summarize()."""
     if its.empty:
         return "No cell counts, so nothing is known of any server."
+    unknown = [
+        f" Nothing counts of {row['server']} above {row['limit_per_second']:,.0f} requests/s."
+        for _, row in its[its["bound"] == UNKNOWN].iterrows()
+    ]
+    return _verdict(its, points) + "".join(unknown)
+
+
+def _verdict(its: pd.DataFrame, points: pd.DataFrame) -> str:
     target = f"{its['target_ms'].iloc[0]:g} ms"
     within = f"With a 99th percentile of at most {target}"
     most = points["rate_per_second"].max()
@@ -184,20 +204,21 @@ def sentence(its: pd.DataFrame, points: pd.DataFrame) -> str:
             if least > 1000 * float(its["target_ms"].iloc[0])
             else f"at {points['rate_per_second'].min():,.0f} requests/s, the lowest rate, it is already longer"
         )
-        return f"No server keeps its 99th percentile within {target}: {why}."
+        if (its["bound"] == UNKNOWN).any():
+            return f"{within} no server has a limit that is known."
+        return f"No server whose cells count keeps its 99th percentile within {target}: {why}."
     first = able.iloc[0]
     if math.isnan(first["limit_per_second_low"]):
         return (
-            f"{within} {first['server']} took the most load in one run at each rate, {_amount(first)}; without"
-            " repeats nobody knows whether that is chance."
+            f"{within} {first['server']} took the most load, {_amount(first)}; without two repeats that count at"
+            " every rate nobody knows whether that is chance."
         )
-    close = able[able["limit_per_second_high"] >= first["limit_per_second_low"]]
+    close = able[able["limit_per_second_high"].fillna(math.inf) >= first["limit_per_second_low"]]
     if len(close) > 1:
         names = _names(list(close["server"]))
         return (
             f"{within} {names} take the most load, and their intervals overlap:"
-            f" {first['server']} {_amount(first)}, the others at least"
-            f" {close['limit_per_second'].min():,.0f} requests/s."
+            f" {first['server']} {_amount(first)}, the others {close['limit_per_second'].min():,.0f} or more."
         )
     others = able.iloc[1:]
     after = (
@@ -215,6 +236,7 @@ def missing_notes(cells: pd.DataFrame) -> list[str]:
             sorted({name for flags in its["flags"] for name in flags.split(";") if name})
         )
         of_all = (cells["server"] == server).sum()
+        why = why.partition("; when that has changed")[0]
         said = textwrap.shorten(why, LONGEST_REASON, placeholder=" …")
         notes.append(f"{server} is {status} in {len(its)} of {of_all} cells: {said}.")
     return notes

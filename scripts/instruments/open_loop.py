@@ -29,8 +29,9 @@ def command_of(
     duration_s: float,
     seed: int,
     body_bytes: int,
+    timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> list[str]:
-    """One URL, or two that get requests in turns, slice by slice."""
+    """One URL, or two that get requests in turns, slice by slice. timeout_s: the longest wait for an answer."""
     command = [binary, *(word for url in urls for word in ("--url", url))]
     options = {
         "--connections": connections,
@@ -39,7 +40,7 @@ def command_of(
         "--duration-s": f"{duration_s:g}",
         "--seed": seed,
         "--body-bytes": body_bytes,
-        "--timeout-s": f"{ANSWER_TIMEOUT_S:g}",
+        "--timeout-s": f"{timeout_s:g}",
     }
     return [*command, *(str(word) for option in options.items() for word in option)]
 

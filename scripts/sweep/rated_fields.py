@@ -55,5 +55,6 @@ LIMITS = (
     Column("limit_per_second", "1/s", NUMBER, "rate at which the latency reaches the target, between two of the grid",
            has_interval=True),
     Column("repeats", "", WHOLE, "repeats that count"),
-    Column("bound", "", TEXT, "`at least`: within the target at every rate; `below`: at none; empty otherwise"),
+    Column("bound", "", TEXT, "`at least`: within the target at every rate; `below`: at none; `unknown above`: nothing"
+           " counts above that rate; empty otherwise"),
 )  # fmt: skip

@@ -41,6 +41,11 @@ class Workload(NamedTuple):
         return (self.handler_block_us + self.handler_burn_us) / 1e6
 
     @property
+    def handler_mean_s(self) -> float:
+        """How long the handler takes on average."""
+        return self.handler_s / self.handler_every
+
+    @property
     def handler_cpu_ns_per_request(self) -> float:
         """CPU time that the handler takes, on average."""
         return 1000 * self.handler_burn_us / self.handler_every

@@ -26,6 +26,8 @@ RESERVED = re.compile(
     f"overview.*|map|ranking|latency|syscalls(_.*)?|compare|.*_flamegraph(_.*)?|.*{CONTROL_SUFFIX}|{REFERENCE}|{LOAD}"
 )
 MOST_IDLE_S = 10
+# Of a run at a rate: what the generator takes, and what has a 99th percentile at all.
+MOST_REQUESTS, LEAST_REQUESTS = 20_000_000, 10
 MOST_BYTES = 4 << 30
 # Keys of earlier versions → what to use instead.
 REPLACED = {
@@ -205,9 +207,10 @@ def _workload_faults(config: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _latency_faults(config: Mapping[str, Any]) -> Iterator[str]:
+def _latency_faults(config: Mapping[str, Any], open_files_limit: int) -> Iterator[str]:
     """What an open loop cannot do, or has no cells to take a capacity from."""
     latency, found = config["latency"], workloads.of_config(config)
+    able = [name for name, its in found.items() if rates.can_be_rated(its)]
     for name in latency["workloads"] or []:
         if name not in found:
             known = list(found)
@@ -218,7 +221,7 @@ def _latency_faults(config: Mapping[str, Any]) -> Iterator[str]:
         elif not rates.can_be_rated(found[name]):
             yield (
                 f"latency.workloads: found {name!r}, whose connections do not stay or have several requests at once,"
-                " allowed: others"
+                f" allowed: {', '.join(able) or 'none of workloads'}"
             )
     connections = latency["connections"]
     for name in rates.workloads_of(config) if connections and not latency["rates"] else []:
@@ -228,12 +231,28 @@ def _latency_faults(config: Mapping[str, Any]) -> Iterator[str]:
                 f"latency.connections: found {connections}, at which {name} has no cells that tell its capacity,"
                 f" allowed: {', '.join(map(str, counts))}, or rates"
             )
+    # The generator holds connections to the reference too.
+    files = (2 if latency["paired_s"] else 1) * (connections or 0) + SPARE_DESCRIPTORS
+    if connections and files > open_files_limit:
+        yield (
+            f"latency.connections: found {connections}, which takes {files} open files, allowed: {open_files_limit}"
+            " (ulimit -Hn)"
+        )
+    names = rates.rate_names(latency)
+    if len(set(names)) < len(names):
+        yield "latency.shares: found two that are the same to six digits, allowed: different ones"
+    most = max(latency["rates"] or [0]) * latency["duration_s"]
+    if most > MOST_REQUESTS:
+        yield (
+            f"latency.rates: found {max(latency['rates'])}, which makes {most:,.0f} requests in a run, allowed: at most"
+            f" {MOST_REQUESTS:,}"
+        )
     for name in rates.workloads_of(config):
-        shortest_s = 1 / min(latency["rates"] or [math.inf])
+        shortest_s = LEAST_REQUESTS / min(latency["rates"] or [math.inf])
         if name in found and latency["rates"] and shortest_s > latency["duration_s"]:
             yield (
-                f"latency.rates: found {min(latency['rates'])} in a run of {latency['duration_s']:g} s, which may have"
-                " no request at all, allowed: more, or a longer latency.duration_s"
+                f"latency.rates: found {min(latency['rates'])} in a run of {latency['duration_s']:g} s, which is"
+                f" fewer than {LEAST_REQUESTS} requests, allowed: more, or a longer latency.duration_s"
             )
 
 
@@ -264,7 +283,7 @@ def sweep_faults(
                 f"allowed: {', '.join(known)}"
             )
     faults += _workload_faults(config)
-    faults += _latency_faults(config)
+    faults += _latency_faults(config, open_files_limit)
     most = open_files_limit - SPARE_DESCRIPTORS
     counts = [(f"connections[{i}]", count) for i, count in enumerate(config["connections"])]
     counts += [
@@ -273,7 +292,6 @@ def sweep_faults(
         for i, count in enumerate(its.get("connections", []))
     ]
     counts.append(("profile.connections", config["profile"]["connections"]))
-    counts.append(("latency.connections", config["latency"]["connections"] or 0))
     for where, count in counts:
         if count > most:
             faults.append(

@@ -68,9 +68,38 @@ def test_interval_of_a_limit_is_students_t_over_the_repeats(tmp_path: Path) -> N
 
 
 def test_repeat_that_is_above_the_target_everywhere_is_not_left_out(tmp_path: Path) -> None:
-    row = limit_of(at_rates("server_epoll", RATES, [100, 200, 2000], [1500, 2000, 3000]), tmp_path)
-    factor = factor_of([2000 + 1000 * math.log10(5), 1000])
-    assert row["limit_per_second_high"] / row["limit_per_second"] == pytest.approx(factor)
+    row = limit_of(at_rates("server_epoll", RATES, [100, 200, 2000], [900, 1500, 3000]), tmp_path)
+    assert row["limit_per_second_low"] == RATES[0]  # the interval stays on the grid
+    assert row["limit_per_second"] < row["limit_per_second_high"] == RATES[-1]
+
+
+def test_repeat_that_does_not_count_at_every_rate_is_in_no_interval(tmp_path: Path) -> None:
+    whole = [[100.0, 200.0, 2000.0], [100.0, 210.0, 2000.0]]
+    rows = at_rates("server_epoll", RATES, *whole, [100.0, 200.0, 2000.0])
+    rows[-1] |= {
+        "status": "invalid",
+        "flags": ["errors"],
+    }  # it would hold the target at all that is left
+    row = limit_of(rows, tmp_path)
+    assert row["repeats"] == 2
+    assert row["limit_per_second_high"] < RATES[-1]
+
+
+@pytest.mark.parametrize("status", ["failed", "invalid"])
+def test_server_of_which_nothing_counts_at_the_highest_rate_does_not_lead(
+    status: str, tmp_path: Path
+) -> None:
+    rows = at_rates("server_epoll", RATES, [100, 200, 300], [100, 200, 300])
+    broken = at_rates("server_mine", RATES, [100, 200, 300], [100, 200, 300])
+    for row in broken:
+        if row["rate_per_second"] == RATES[-1]:
+            row |= {"status": status, "flags": []}
+    _, points, limits = write_latency([*broken, *rows], tmp_path)
+    assert list(limits["bound"]) == ["unknown above", "at least"]
+    assert latency.sentence(limits, points) == (
+        "With a 99th percentile of at most 1 ms server_epoll takes the most load: every rate that was measured, up to"
+        " 3,000 requests/s. Nothing counts of server_mine above 2,000 requests/s."
+    )
 
 
 def test_limit_is_not_below_the_highest_rate_within_the_target(tmp_path: Path) -> None:
@@ -136,11 +165,13 @@ SENTENCES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "every rate, twice": ({"epoll": ALWAYS, "poll": ALWAYS}, ["epoll and poll take the most"]),
     "none": (
         {"epoll": ABOVE},
-        ["No server keeps its 99th percentile within 1 ms: at 1,000 requests/s, the lowest rate"],
+        [
+            "No server whose cells count keeps its 99th percentile within 1 ms: at 1,000 requests/s, the lowest rate"
+        ],
     ),
     "one run at each rate": (
         {"epoll": TIGHT[:1], "poll": LOWER[:1]},
-        ["epoll took the most load in one run at each rate, 2,500 requests/s; without repeats"],
+        ["epoll took the most load, 2,500 requests/s; without two repeats that count at every"],
     ),
     "nothing that counts": ({}, ["No cell counts, so nothing is known of any server."]),
 }
@@ -164,5 +195,5 @@ def test_target_below_the_round_trip_is_said(tmp_path: Path) -> None:
     rows = at_rates("epoll", RATES, *TIGHT)
     _, points, limits = write_latency(rows, tmp_path, target_ms=0.01)
     assert latency.sentence(limits, points) == (
-        "No server keeps its 99th percentile within 0.01 ms: even the median is at least 25 µs."
+        "No server whose cells count keeps its 99th percentile within 0.01 ms: even the median is at least 25 µs."
     )

@@ -48,6 +48,8 @@ def rated(
         "server_cpu_share": 0.3,
         "errors": 0,
         "response_unchanged": True,
+        "idle_connections": 0,
+        "idle_connections_asked": 0,
         "idle_connections_lost": None,
         "reconnects": 0,
         "cpus_shared": False,

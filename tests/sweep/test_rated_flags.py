@@ -27,6 +27,16 @@ RAISED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"generator_lateness_p99_us": 200.1, **SLOW},
         {"generator_lateness_p99_us": 200.0, **SLOW},
     ),
+    (
+        "generator_late",
+        {"generator_lateness_p99_us": 1000.1, "latency_p99_us": 1e6},
+        {"generator_lateness_p99_us": 1000.0, "latency_p99_us": 1e6},
+    ),
+    (
+        "fewer_idle_connections",
+        {"idle_connections_asked": 200, "idle_connections": 199},
+        {"idle_connections_asked": 200, "idle_connections": 200},
+    ),
     ("connections_reopened", {"reconnects": 1}, {"reconnects": 0}),
     ("disturbed", {"server_wait_share": 0.0081}, {"server_wait_share": 0.008}),
     ("disturbed", {"client_wait_share": 0.034}, {"client_wait_share": flags.WAIT_SHARE}),
@@ -135,7 +145,7 @@ def test_docs_have_the_flags_with_their_thresholds() -> None:
         for flag in rated_flags.FLAGS
     ]
     said = {row[0].strip("`"): row[2] for row in rows}
-    late = [rated_flags.LATENESS_US, rated_flags.LATENESS_SHARE]
+    late = [rated_flags.LATENESS_US, rated_flags.LATENESS_SHARE, rated_flags.MOST_LATENESS_US]
     assert [float(word) for word in re.findall(r"> ([\d.]+)", said["generator_late"])] == late
     assert said["disturbed"].endswith(f"> {rated_flags.WAIT_SHARE}")
     overloaded = f"fewer than {rated_flags.ACHIEVED_SHARE} of the requests"

@@ -263,7 +263,7 @@ def test_key_that_is_there_twice_is_named_with_its_lines(tmp_path: Path) -> None
         "workloads: [{name: slow_one_percent, handler_every: 1000}]",
         "workloads: [{name: mine, connection_per_request: true, idle_connections: 100}]",
         "workloads: [{name: mine, body_bytes: 5}]\nprofile: {workloads: [mine]}",
-        "workloads: [{name: mine, body_bytes: 5}]\nlatency: {workloads: [mine], rates: [1]}",
+        "workloads: [{name: mine, body_bytes: 5}]\nlatency: {workloads: [mine], rates: [10]}",
         "workloads: [connection_per_request]",  # nothing can be rated; only who asks is told
     ],
 )
