@@ -10,6 +10,8 @@ FAKE = ROOT / "tests/helpers/fake_server.py"
 QUICK = ["--connections", "4", "--duration-s", "1", "--warmup-s", "0.2", "--disturbed-retries", "0"]
 # What a machine that is busy or slow may raise too.
 OF_THE_MACHINE = {
+    "time_wait_full",
+    "ports_short",
     "client_saturated",
     "server_not_saturated",
     "synthetic_latency",
