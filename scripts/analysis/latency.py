@@ -193,7 +193,8 @@ def _verdict(its: pd.DataFrame, points: pd.DataFrame) -> str:
             f"{within} {_names(list(whole['server']))} {verb} the most load: every rate that was measured, up to"
             f" {most:,.0f} requests/s."
         )
-        near = its[(its["bound"] == "") & (its["limit_per_second_high"] >= most)]
+        reaches = its["limit_per_second_high"].fillna(math.inf) >= most
+        near = its[(its["bound"] == "") & reaches]
         each = [f"{row['server']}, {_amount(row)}," for _, row in near.iterrows()]
         return f"{said} Not told apart from that: {' '.join(each)[:-1]}." if each else said
     able = its[its["bound"] == ""].sort_values("limit_per_second", ascending=False)

@@ -162,6 +162,13 @@ SENTENCES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"epoll": ALWAYS, "poll": ([100, 200, 990], [100, 500, 2000]), "uring": LOWER},
         ["epoll takes the most load: every rate", "requests/s. Not told apart from that: poll, 2,"],
     ),
+    "every rate, and one without an interval": (
+        {"epoll": ALWAYS, "poll": TIGHT[:1], "uring": LOWER},
+        [
+            "epoll takes the most load: every rate",
+            "Not told apart from that: poll, 2,500 requests/s.",
+        ],
+    ),
     "every rate, twice": ({"epoll": ALWAYS, "poll": ALWAYS}, ["epoll and poll take the most"]),
     "none": (
         {"epoll": ABOVE},
