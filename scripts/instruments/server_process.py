@@ -445,25 +445,21 @@ def connect_from(
     local_ports: Iterator[int], family: int, address: Any, timeout_s: float
 ) -> socket.socket:
     """A connection from the first of these ports that is free; each is tried once. Raises OSError."""
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(timeout_s)
-        # A port that an earlier connection holds in TIME_WAIT is free: it was to another port of the server.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for local_port in local_ports:
-            try:
-                connection.bind(("", local_port))
-                break
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
+    for local_port in local_ports:
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout_s)
+            # An earlier connection may hold the port in TIME_WAIT: it was mostly to another port of the server.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            connection.bind(("", local_port))
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise
         else:
-            raise OSError("there is no free port")
-        connection.connect(address)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+            return connection
+    raise OSError("there is no free port")
 
 
 def serve_each(

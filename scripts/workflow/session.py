@@ -230,7 +230,9 @@ def announce(config: Mapping[str, Any], jobs: Mapping[str, int], is_local: bool)
     counted = [(cells, "cell"), (rated, "cell at a rate"), (profiles, "profile")]
     parts = [progress.format_count(number, noun) for number, noun in counted if number]
     left = f", about {progress.format_duration(measured_s + other_s)}" if is_local else ""
-    tell(f"{', '.join(parts)} to run{left}")
+    *others, last = parts
+    counts = f"{', '.join(others)} and {last}" if others else last
+    tell(f"{counts} to run{left}")
 
 
 # --- The end ---
