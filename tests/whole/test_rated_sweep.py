@@ -76,7 +76,7 @@ def test_picture_is_made_from_nothing_and_not_again(measured: tuple[Path, str]) 
     }
     assert len({row["rate_per_second"] for row in rows}) == 2  # all servers get the same
     assert (checkout / PICTURE).stat().st_size > 20_000
-    assert "2 cells, 4 cells at a rate to run, about " in console
+    assert "2 cells and 4 cells at a rate to run, about " in console
     assert "[6/6, " in console
     assert (checkout / "results/latency.txt").read_text() in console
     assert jobs_to_run(checkout, PICTURE, *OVERLAY) == set()
