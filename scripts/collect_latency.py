@@ -21,7 +21,8 @@ def check(record: dict[str, Any], cell: RatedCell, path: str) -> dict[str, Any]:
     named = (record.get("server"), record.get("workload"), record.get("repeat"))
     if named != (cell.server, cell.workload, cell.repeat) or record.get("status") not in STATUSES:
         raise files.DamagedFile(f"{path} is of another cell", DELETE_IT)
-    if not all(map(is_text, record["flags"])):
+    its_flags = record.get("flags")
+    if not isinstance(its_flags, list) or not all(map(is_text, its_flags)):
         raise files.DamagedFile(f"{path}: its flags are not those of a record", DELETE_IT)
     return record
 

@@ -25,9 +25,8 @@ from sweep import rated_flags, rates, records
 from workflow import progress
 
 AllSides = runs.Sides[ServerSide, LoadSide]
-LEAST_ANSWERED = (
-    100  # of each side; of fewer requests the ratio is mostly that of opening connections
-)
+# Of each side, for a ratio: of fewer requests it would mostly be that of opening connections.
+LEAST_ANSWERED = 100
 PERCENTILES = ("mean", "p50", "p90", "p99", "p999", "max")
 
 
@@ -151,8 +150,6 @@ def measure(sides: AllSides, arguments: RatedArguments) -> dict[str, Any]:
         lost = sides.server.lost_idle() if run.idle_connections else None
         sides.server.stop_server()
     return {
-        "share": rates.share_of(arguments.rate),
-        "rate_per_second": arguments.rate_per_second,
         "server_cpus": run.split.server,
         "load_cpus": run.split.load,
         "cpus_shared": run.split.shared,

@@ -6,13 +6,27 @@ Only servers count that answered all connections. Writes results/latency/rates.j
 
 import argparse
 import json
+import statistics
 import sys
 from typing import Any
 
 from common import files
 from common.command import report
-from sweep import rates, records
+from sweep import records
 from sweep.cells import Cell, record_path
+
+
+def round_capacity(requests_per_second: float) -> float:
+    """To two digits: the throughputs vary by more."""
+    return float(f"{requests_per_second:.1e}")
+
+
+def slowest_of(throughputs: dict[str, list[float]]) -> tuple[str, float] | None:
+    """The server whose median throughput is the least, and that; None if no server has one."""
+    medians = {
+        server: statistics.median(values) for server, values in throughputs.items() if values
+    }
+    return min(medians.items(), key=lambda its: its[1]) if medians else None
 
 
 def throughputs_of(workload: str, its: dict[str, Any]) -> dict[str, list[float]]:
@@ -44,7 +58,7 @@ def main() -> int:
     arguments = parser.parse_args()
     planned = {}
     for workload, its in arguments.grid.items():
-        slowest = rates.slowest_of(throughputs_of(workload, its))
+        slowest = slowest_of(throughputs_of(workload, its))
         if slowest is None:
             print(
                 f"plan_rates: no server has a valid cell of {workload} at {its['connections']} connections in which all"
@@ -57,7 +71,7 @@ def main() -> int:
         planned[workload] = {
             "connections": its["connections"],
             "slowest": server,
-            "capacity_per_second": rates.round_capacity(per_second),
+            "capacity_per_second": round_capacity(per_second),
         }
     files.write_text(arguments.output, json.dumps(planned, indent=2) + "\n")
     return 0

@@ -129,13 +129,13 @@ def draw(cells: pd.DataFrame, points: pd.DataFrame, limits: pd.DataFrame, *paths
         of_cells, its, its_limits = (
             table[table["workload"] == workload] for table in (cells, points, limits)
         )
-        counts = of_cells[of_cells["status"].isin(latency.COUNTED)]
+        runs = latency.valid(of_cells)
         connections = int(of_cells["connections"].iloc[0])
         part.suptitle(f"{workload}, {connections} connections", fontsize=11, fontweight="bold")
         if its.empty:
             say_nothing_drawn(part.subplots())
         else:
-            to_label += draw_workload(part, its, counts, its_limits)
+            to_label += draw_workload(part, its, runs, its_limits)
         sentences.append(f"{workload}: {latency.sentence(its_limits, its)}")
         which = f"{workload}: " if len(workloads) > 1 else ""
         missing += [f"{which}{note}" for note in latency.missing_notes(of_cells)]

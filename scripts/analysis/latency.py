@@ -11,17 +11,12 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from analysis.inference import interval_factor_95
-from analysis.tables import KINDS, geometric_mean, has_flag, read_table
+from analysis.tables import geometric_mean, has_flag, read_table
 from sweep import rated_fields
 from sweep.fields import columns_of
 
 Floats = npt.NDArray[np.float64]
 
-KINDS |= {
-    column.name: column.kind
-    for table in (rated_fields.LATENCY, rated_fields.SUMMARY, rated_fields.LIMITS)
-    for column in table
-}
 COUNTED = ("ok", "overloaded")
 OF_POINTS = [column.name for column in rated_fields.SUMMARY if column.has_interval]
 KEY = ["workload", "server", "rate_per_second"]
@@ -35,12 +30,17 @@ def read_latencies(path: str) -> pd.DataFrame:
     return table.fillna({"flags": "", "reason": ""})
 
 
-def counted(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that count, of the machine that has most: at each point the undisturbed ones, if it has any."""
+def valid(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells whose figures mean something, of the machine that has most of them."""
     its = cells[cells["status"].isin(COUNTED)]
+    return its if its.empty else its[its["machine"] == its["machine"].mode().iloc[0]]
+
+
+def counted(cells: pd.DataFrame) -> pd.DataFrame:
+    """The valid cells that count: at each point the undisturbed ones, if it has any."""
+    its = valid(cells)
     if its.empty:
         return its
-    its = its[its["machine"] == its["machine"].mode().iloc[0]]
     disturbed = has_flag(its, "disturbed")
     some_undisturbed = (~disturbed).groupby([its[name] for name in KEY]).transform("any")
     chosen: pd.Series[bool] = ~disturbed | ~some_undisturbed.astype(bool)

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from common import files
 from common.files import DamagedFile
-from sweep import fields, rows
+from sweep import fields, rated_fields, rows
 from sweep.cells import is_control
 from sweep.fields import STATUSES
 from sweep.flags import invalidating
@@ -31,7 +31,7 @@ REFERENCE_RATE = "reference_requests_per_second"
 COUNTS = [field.name for field in fields.CELLS if field.kind == fields.COUNT]
 NUMBERS = [field.name for field in fields.CELLS if field.kind == fields.NUMBER]
 # Kinds of columns by name, in all tables; all others hold numbers.
-KINDS = {column.name: column.kind for column in fields.COLUMNS}
+KINDS = {column.name: column.kind for column in (*fields.COLUMNS, *rated_fields.COLUMNS)}
 # Of syscalls.csv, compare.csv and compare_facts.csv.
 KINDS |= dict.fromkeys(["kind", "name", "binary", "machine_baseline", "fact"], fields.TEXT)
 KINDS |= dict.fromkeys(["baseline", "current"], fields.TEXT)

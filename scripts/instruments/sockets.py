@@ -54,14 +54,18 @@ def _field_of(line: str, name: str) -> int:
     return int(line.partition(f" {name}:")[2].partition(" ")[0] or 0)
 
 
+def _but(ports: range) -> str:
+    """A condition of _ss(): the port at the other end is none of these."""
+    return f" and ( dport lt :{ports.start} or dport ge :{ports.stop} )" if ports else ""
+
+
 def read_bytes_sent_by_peer(port: int, idle: range = range(0)) -> dict[str, int]:
     """Peer's address and port → bytes that the server on this port has sent on this established connection.
 
     Connections that wait to be accepted are included: the client sees them as connected. Those from the idle ports are
     not: to list so many takes longer than a slice.
     """
-    others = f" and ( dport lt :{idle.start} or dport ge :{idle.stop} )" if idle else ""
-    lines = _ss("-tinHO", port, "established", others=others)
+    lines = _ss("-tinHO", port, "established", others=_but(idle))
     return dict(zip((line.split()[3] for line in lines), parse_bytes_sent(lines), strict=True))
 
 
@@ -129,8 +133,7 @@ def wait_until_closed(port: int, timeout_s: float, idle: range = range(0)) -> in
     """Wait until the server has closed the connections of clients that have ended; return how many are left. idle: the
     ports of clients that go on."""
     deadline_s = time.monotonic() + timeout_s
-    others = f" and ( dport lt :{idle.start} or dport ge :{idle.stop} )" if idle else ""
-    while left := len(_ss("-tnHO", port, "established", "close-wait", others=others)):
+    while left := len(_ss("-tnHO", port, "established", "close-wait", others=_but(idle))):
         if time.monotonic() > deadline_s:
             break
         time.sleep(0.01)

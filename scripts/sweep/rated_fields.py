@@ -58,3 +58,6 @@ LIMITS = (
     Column("bound", "", TEXT, "`at least`: within the target at every rate; `below`: at none; `unknown above`: nothing"
            " counts above that rate; empty otherwise"),
 )  # fmt: skip
+
+# The columns of these tables: those of one name are of one kind.
+COLUMNS = (*LATENCY, *SUMMARY, *LIMITS)

@@ -3,7 +3,7 @@
 A rate is a share of what the slowest of the servers can do, or one that the config names. All servers get the same.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from common.files import DamagedFile, read_json
@@ -111,22 +111,3 @@ def is_planned(path: str, grid: Mapping[str, Mapping[str, Any]]) -> bool:
         return all(planned[name]["connections"] == its["connections"] for name, its in grid.items())
     except (OSError, DamagedFile, KeyError, TypeError):
         return False
-
-
-def round_capacity(requests_per_second: float) -> float:
-    """To two digits, so that measuring a capacity again does not make every rate another one."""
-    return float(f"{requests_per_second:.1e}")
-
-
-def slowest_of(throughputs: Mapping[str, Iterable[float]]) -> tuple[str, float] | None:
-    """The server whose median throughput is the least, and that; None if no server has one."""
-    medians = {}
-    for server, values in throughputs.items():
-        ordered = sorted(values)
-        if ordered:
-            half = len(ordered) // 2
-            medians[server] = (ordered[half] + ordered[~half]) / 2
-    if not medians:
-        return None
-    slowest = min(medians, key=lambda server: medians[server])
-    return slowest, medians[slowest]

@@ -204,3 +204,15 @@ def test_target_below_the_round_trip_is_said(tmp_path: Path) -> None:
     assert latency.sentence(limits, points) == (
         "No server whose cells count keeps its 99th percentile within 0.01 ms: even the median is at least 25 µs."
     )
+
+
+def test_valid_cells_are_of_one_machine_and_keep_disturbed_ones_that_do_not_count(
+    tmp_path: Path,
+) -> None:
+    rows = at_rates("server_epoll", RATES, [100, 200, 300], [100, 200, 300])
+    rows[0]["flags"] = ["disturbed"]
+    foreign = [{**row, "machine": "another"} for row in rows[:3]]
+    wrong = rated("server_epoll", status="invalid", flags=["errors"])
+    cells = write_latency([*rows, *foreign, wrong], tmp_path)[0]
+    assert len(latency.valid(cells)) == len(rows)
+    assert len(latency.counted(cells)) == len(rows) - 1

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+import plan_rates
 from helpers.checkouts import ROOT, run_script
 from helpers.made_up import failed, record
 from sweep import rates, records
@@ -77,10 +78,10 @@ def test_first_workload_whose_connections_stay_is_rated_or_those_that_the_config
 
 def test_capacity_is_the_least_median_and_keeps_two_digits() -> None:
     measured = {"a": [9.0, 1.0, 8.0], "b": [7.0, 6.0], "none": [], "c": [100.0]}
-    assert rates.slowest_of(measured) == ("b", 6.5)
-    assert rates.slowest_of({"none": []}) is rates.slowest_of({}) is None
+    assert plan_rates.slowest_of(measured) == ("b", 6.5)
+    assert plan_rates.slowest_of({"none": []}) is plan_rates.slowest_of({}) is None
     rounded = {48_499.9: 48_000, 48_500.1: 49_000, 104.0: 100, 6.54: 6.5}
-    assert {value: rates.round_capacity(value) for value in rounded} == rounded
+    assert {value: plan_rates.round_capacity(value) for value in rounded} == rounded
 
 
 @pytest.mark.parametrize(
