@@ -13,6 +13,8 @@ ROWS = [
     *at_rates("server_epoll", RATES, [100, 300, 800], [110, 280, 700]),
     *at_rates("server_poll", RATES, [100, 400, 3000], [120, 500, 4000]),
     *at_rates("server_thread", RATES, [1100, 1400, 3000], [1120, 1500, 4000]),
+    # It counts at no higher rate.
+    *at_rates("server_select", RATES[:1], [100], [100]),
     without_figures("server"),
 ]
 SPOILT = {"workload": "body_128k", "status": "invalid", "flags": ["generator_late"]}
@@ -45,6 +47,7 @@ def test_section_has_charts_a_sentence_and_the_limits(report: Path, browser: Bro
     assert rows[0][:3] == ["server_epoll", "20,000", "at no rate measured"]
     assert rows[1][:2] == ["server_poll", "5,000"] and "–" in rows[1][3]
     assert rows[2] == ["server_thread", "above it at every rate"]
+    assert rows[3][:3] == ["server_select", "1,000", "not known: nothing counts above"]
     assert "nan" not in words.lower()
     page.context.close()
 
